@@ -1,0 +1,76 @@
+"""Measure, print, write JSON: `python -m benchmarks NAME [--rounds N] [--threads N]`."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+import benchmarks.compiling
+import benchmarks.engines
+import benchmarks.layers
+import benchmarks.memory
+import benchmarks.neighbour
+import benchmarks.training  # noqa: F401 enters its benchmark
+from benchmarks.registry import BENCHMARKS, Row
+from throughtime.training import current_environment
+
+SCHEMA_VERSION = 1
+
+
+def main() -> None:
+    """Run one benchmark and write what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("--rounds", type=int, default=7, help="counted rounds, at least 2")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/NAME.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = BENCHMARKS[options.name](options.rounds)
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark": options.name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "hardware": hardware(),
+        "environment": dataclasses.asdict(
+            current_environment(torch.device("cpu"), options.threads)
+        ),
+        "rounds": options.rounds,
+        "load_average": os.getloadavg()[0],
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    out = options.out or Path(__file__).parent / "results" / f"{options.name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=2) + "\n")
+    print("\n".join(map(line, rows)))
+    print(f"written to {out}")
+
+
+def hardware() -> dict[str, object]:
+    """The processor and memory of this machine."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            ln.partition(":")[2].strip()
+            for ln in cpuinfo.read_text().splitlines()
+            if ln.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {"processor": model, "machine": platform.machine(), "cores": os.cpu_count()}
+
+
+def line(row: Row) -> str:
+    """One row, as a person reads it."""
+    spread = f"{row.ratio:7.2f} ({row.low:.2f} to {row.high:.2f}) {row.unit}"
+    took = "" if row.milliseconds is None else f"  [{row.milliseconds:.1f} ms]"
+    return f"{row.case:32} {row.candidate:22} vs {row.baseline:24} {spread}{took}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The tables of docs/engines.md, made from the results on disk: `python -m benchmarks.tables`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "engines.md"
+
+
+def main() -> None:
+    """Write the tables into the page."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def page(text: str) -> str:
+    """The page with each table made anew.
+
+    Arguments:
+        text: the page, tables between `<!-- NAME -->` and `<!-- end -->`.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, text, flags=re.S)
+
+
+def read(name: str) -> dict[str, Any]:
+    """A benchmark's results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def conditions() -> str:
+    """What the figures were measured on."""
+    found = read("engines")
+    environment = found["environment"]
+    return (
+        f"{found['hardware']['processor']}, {environment['device']}, {environment['threads']} "
+        f"threads, torch {environment['torch']}, {found['date']}, {found['rounds']} rounds."
+    )
+
+
+def speed() -> str:
+    """Training and inference against torch.nn, by shape."""
+    rows = [r for r in read("engines")["rows"] if r["baseline"].startswith("nn.")]
+    names = ["LSTM", "RNN", "GRU"]
+    lines = [
+        "| B, T, I, H | " + " | ".join(f"{n} train | {n} infer" for n in names) + " |",
+        "|---|" + "---:|" * 2 * len(names),
+    ]
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        mode, name, *sizes = row["case"].split()
+        where = ", ".join(s.partition("=")[2] for s in sizes if "=" in s) or "geometric mean"
+        spread = f" ({row['low']:.1f} to {row['high']:.1f})" if row["low"] < row["high"] else ""
+        cells.setdefault(where, {})[f"{name.strip(',')} {mode}"] = f"{row['ratio']:.2f}{spread}"
+    for where, own in cells.items():
+        values = [own.get(f"{n} {mode}", "") for n in names for mode in ("train", "infer")]
+        lines.append(f"| {where} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def shares() -> str:
+    """Of the machine's peak of fused multiply-adds."""
+    rows = [r for r in read("engines")["rows"] if r["baseline"] == "FMA peak"]
+    sizes = list(dict.fromkeys(r["case"][r["case"].index("B=") :] for r in rows))
+    names = list(dict.fromkeys(r["case"][: r["case"].index(" B=")] for r in rows))
+    found = {r["case"]: f"{100 * r['ratio']:.0f} %" for r in rows}
+    lines = [f"| cell | {' | '.join(sizes)} |", "|---|" + "---:|" * len(sizes)]
+    lines += [f"| {n} | " + " | ".join(found[f"{n} {s}"] for s in sizes) + " |" for n in names]
+    return "\n".join(lines)
+
+
+def others() -> str:
+    """Loops, memory, and a busy neighbour."""
+    lines = ["| case | what | against | measured |", "|---|---|---|---:|"]
+    loops = [r for r in read("engines")["rows"] if r["baseline"] in ("Python loop", COMPILED)]
+    more = [row for name in ("memory", "neighbour", "compiling") for row in read(name)["rows"]]
+    for row in [*loops, *more]:
+        measured = (
+            f"{row['ratio']:.2f} {row['unit']}"
+            if row["ratio"] < 50
+            else (f"{row['ratio']:.0f} {row['unit']}")
+        )
+        lines.append(f"| {row['case']} | {row['candidate']} | {row['baseline']} | {measured} |")
+    return "\n".join(lines)
+
+
+COMPILED = "torch.compile of the step"
+TABLES = {"conditions": conditions, "speed": speed, "shares": shares, "others": others}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The simple recurrent network: one nonlinearity over the input and past outputs."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from throughtime.core.cell import TorchEquivalent
+from throughtime.core.errors import UnknownNameError
+from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.state import State
+
+Nonlinearity: TypeAlias = Literal["tanh", "relu", "identity"]
+NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "identity": lambda a: a}
+
+
+@final
+class ElmanCell(GatedCell):
+    """The simple recurrent network, with any delays (Elman 1990; Lin et al. 1996).
+
+        h_t = f(W x_t + b_ih + b_hh + sum over d in lags of U^(d) h_{t-d})
+
+    With lags (1,) and tanh or ReLU it is torch's RNN; (1, s) is the s-step skip connection of Zhang
+    et al. (2016); (1, ..., D) has NARX delays. An IRNN is ReLU with `initializers.irnn()`.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        nonlinearity: f: "tanh", "relu" or "identity".
+        lags: increasing positive numbers of steps.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1, bad lags, or an unknown nonlinearity.
+
+    Example:
+        >>> cell = ElmanCell(3, 5, lags=(1, 21))
+        >>> [name for name, _ in cell.named_parameters()]
+        ['weight_ih', 'weight_hh', 'weight_hh_lag21', 'bias_ih', 'bias_hh']
+    """
+
+    gates = ("hidden",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        nonlinearity: Nonlinearity = "tanh",
+        lags: Sequence[int] = (1,),
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, lags=lags, bias=bias, device=device, dtype=dtype)
+        if nonlinearity not in NONLINEARITIES:
+            raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
+        self.nonlinearity: Nonlinearity = nonlinearity
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
+        """f(x + u); `state` is not read."""
+        return NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
+
+    def torch_equivalent(self) -> TorchEquivalent | None:
+        """RNN_TANH or RNN_RELU where the only lag is 1."""
+        if self.lags != (1,) or self.nonlinearity == "identity":
+            return None
+        return "RNN_TANH" if self.nonlinearity == "tanh" else "RNN_RELU"

@@ -1,0 +1,246 @@
+"""Long short-term memory in the forms of its history."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell, TorchEquivalent
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.state import State, state_type
+from throughtime.core.weights import add_weights, check_size, draw
+
+
+@final
+class LSTMCell(GatedCell):
+    """LSTM with a forget gate (Gers et al. 2000), torch's, with peepholes on request.
+
+        i, f, o = sigmoid(x + u)   g = tanh(x + u)        rows in torch's order i, f, g, o
+        c_t = f * c_{t-1} + i * g
+        h_t = o * tanh(c_t)
+
+    With peepholes (Gers and Schmidhuber 2000) i and f also see p * c_{t-1}, and o sees p * c_t.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        peepholes: adds `peephole_input`, `peephole_forget` and `peephole_output`, (hidden,) each.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+
+    Example:
+        >>> cell = LSTMCell(3, 5)
+        >>> state = cell.initial_state(2, dtype=torch.float32, device=torch.device("cpu"))
+        >>> h, state = cell.step(cell.project(torch.ones(2, 3)), state)
+        >>> state.c.shape
+        torch.Size([2, 5])
+
+    Differs from the paper in: cells share no gates (blocks of size one), and only outputs h, not
+    gates, are fed back.
+    """
+
+    gates = ("input", "forget", "cell", "output")
+    memories = ("c",)
+    remember_gates = ("forget",)
+    write_gates = ("input",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        peepholes: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.peepholes = peepholes
+        if peepholes:
+            add_peepholes(self, ("input", "forget", "output"))
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
+        """h_t and c_t."""
+        i, f, g, o = (a + b for a, b in zip(x, u, strict=True))
+        if self.peepholes:
+            i = i + self.peephole_input * state.c
+            f = f + self.peephole_forget * state.c
+        c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+        if self.peepholes:
+            o = o + self.peephole_output * c
+        return o.sigmoid() * c.tanh(), c
+
+    def torch_equivalent(self) -> TorchEquivalent | None:
+        """LSTM, unless it has peepholes."""
+        return None if self.peepholes else "LSTM"
+
+
+@final
+class CoupledLSTMCell(GatedCell):
+    """LSTM whose input gate is what the forget gate leaves (Greff et al. 2015).
+
+        f, o = sigmoid(x + u)   g = tanh(x + u)                    rows in order f, g, o
+        c_t = f * c_{t-1} + (1 - f) * g
+        h_t = o * tanh(c_t)
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        peepholes: adds `peephole_forget` and `peephole_output`, (hidden,) each.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+    """
+
+    gates = ("forget", "cell", "output")
+    memories = ("c",)
+    remember_gates = ("forget",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        peepholes: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.peepholes = peepholes
+        if peepholes:
+            add_peepholes(self, ("forget", "output"))
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
+        """h_t and c_t."""
+        f, g, o = (a + b for a, b in zip(x, u, strict=True))
+        if self.peepholes:
+            f = f + self.peephole_forget * state.c
+        f = f.sigmoid()
+        c = f * state.c + (1 - f) * g.tanh()
+        if self.peepholes:
+            o = o + self.peephole_output * c
+        return o.sigmoid() * c.tanh(), c
+
+
+@final
+class LSTM1997Cell(GatedCell):
+    """LSTM as first published, without a forget gate (Hochreiter and Schmidhuber 1997).
+
+        i, o = sigmoid(x + u)                                      rows in order i, g, o
+        c_t = c_{t-1} + i * (4 sigmoid(g) - 2)
+        h_t = o * (2 sigmoid(c_t) - 1)
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+
+    Differs from the paper in: blocks have one cell each; only outputs h, not gates, are fed back;
+    the gradient is exact, where the paper cuts it at the gates; weights are drawn as torch's.
+    """
+
+    gates = ("input", "cell", "output")
+    memories = ("c",)
+    write_gates = ("input",)
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
+        """h_t and c_t."""
+        i, g, o = (a + b for a, b in zip(x, u, strict=True))
+        c = state.c + i.sigmoid() * (4 * g.sigmoid() - 2)
+        return o.sigmoid() * (2 * c.sigmoid() - 1), c
+
+
+@final
+class ProjectedLSTMCell(Cell):
+    """LSTM whose output is a linear map of the gated memory (Sak et al. 2014), torch's `proj_size`.
+
+        c_t as in LSTMCell;  h_t = W_hr (o * tanh(c_t))
+
+    Not gated: h_t takes a second matrix product within the step.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of memory cells, at least 2.
+        proj_size: width of h_t, from 1 to hidden_size - 1.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size out of range.
+    """
+
+    gate_names = ("input", "forget", "cell", "output")
+    remember_gates = ("forget",)
+    write_gates = ("input",)
+
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter
+    bias_ih: nn.Parameter | None
+    bias_hh: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        proj_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
+        check_size("proj_size", proj_size)
+        if proj_size >= hidden_size:
+            raise ConfigurationError(
+                "proj_size", got=proj_size, expected=f"less than hidden_size={hidden_size}"
+            )
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, proj_size
+        add_weights(self, 4, bias=bias, device=device, dtype=dtype)
+        self.weight_hr = draw(self, proj_size, hidden_size, device=device, dtype=dtype)
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Zeros: h (batch, proj), c (batch, hidden)."""
+        return state_type("h", "c")(
+            torch.zeros(batch_size, self.output_size, dtype=dtype, device=device),
+            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device),
+        )
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
+        """W_ih x + b_ih."""
+        return F.linear(x, self.weight_ih, self.bias_ih)
+
+    def step(
+        self, projected: Float[Tensor, "batch rows"], state: State
+    ) -> tuple[Float[Tensor, "batch proj"], State]:
+        """h_t, and the state (h_t, c_t)."""
+        i, f, g, o = (projected + F.linear(state.h, self.weight_hh, self.bias_hh)).chunk(4, -1)
+        c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+        h = F.linear(o.sigmoid() * c.tanh(), self.weight_hr)
+        return h, type(state)(h, c)
+
+    def torch_equivalent(self) -> TorchEquivalent:
+        """LSTM: torch tells the projection by the weight_hr beside the others."""
+        return "LSTM"
+
+
+def add_peepholes(cell: GatedCell, gates: tuple[str, ...]) -> None:
+    """Give a cell a weight of its memory, (hidden,), for each of these gates."""
+    like = cell.weight_ih
+    for gate in gates:
+        peephole = draw(cell, cell.hidden_size, device=like.device, dtype=like.dtype)
+        cell.register_parameter(f"peephole_{gate}", peephole)

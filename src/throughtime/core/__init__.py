@@ -1,0 +1,1 @@
+"""What everything else is built of: the cell, its state, sequences, initialisers, errors."""

@@ -1,0 +1,132 @@
+"""Every error that throughtime raises on purpose.
+
+    ThroughtimeError
+    ├── ShapeError              a tensor of the wrong rank or size        (ValueError)
+    ├── DtypeError              a tensor of the wrong dtype               (TypeError)
+    ├── DeviceError             tensors on different devices              (ValueError)
+    ├── LengthsError            lengths that do not fit the sequence      (ValueError)
+    ├── StateError              a state that is not this cell's           (ValueError)
+    ├── ConfigurationError      options that contradict each other        (ValueError)
+    │   └── UnknownNameError    a name that is not in a registry
+    ├── EngineRefusalError      an engine asked for what it cannot do     (RuntimeError)
+    ├── DataError               a data file that is missing or not whole  (RuntimeError)
+    └── RunError                a run folder that cannot be used          (RuntimeError)
+        ├── RunVersionError     written by another version of the format
+        ├── RunMismatchError    belongs to another configuration or machine set-up
+        ├── RunLockedError      being written by another process
+        ├── RunWriteError       the folder cannot be written, or the disk is full
+        └── RunInterrupted      stopped by Ctrl-C, saved, ready to go on
+
+Each says what was got, what was expected, and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class ThroughtimeError(Exception):
+    """Base of every error of this package: `subject: got ..., expected .... fix`.
+
+    Arguments:
+        subject: what the error is about, as the caller knows it.
+        got: what was found, if that can be said.
+        expected: what would have been right, if that can be said.
+        fix: one sentence saying what to do.
+    """
+
+    def __init__(self, subject: str, *, got: object = None, expected: object = None, fix: str = ""):
+        found = [
+            f"{word} {value}"
+            for word, value in (("got", got), ("expected", expected))
+            if value is not None
+        ]
+        message = f"{subject}: {', '.join(found)}" if found else subject
+        super().__init__(f"{message}. {fix}" if fix else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by its message: errors cross the borders of processes, whatever their constructors take
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[ThroughtimeError], message: str) -> ThroughtimeError:
+    error = kind.__new__(kind, message)
+    Exception.__init__(error, message)
+    return error
+
+
+class ShapeError(ThroughtimeError, ValueError):
+    """A tensor has the wrong rank or size."""
+
+
+class DtypeError(ThroughtimeError, TypeError):
+    """A tensor has the wrong dtype."""
+
+
+class DeviceError(ThroughtimeError, ValueError):
+    """Tensors that work together lie on different devices."""
+
+
+class LengthsError(ThroughtimeError, ValueError):
+    """Lengths are not integers between 1 and the number of time steps, one a sequence."""
+
+
+class StateError(ThroughtimeError, ValueError):
+    """A state does not belong to the cell that it was given to."""
+
+
+class ConfigurationError(ThroughtimeError, ValueError):
+    """Options are out of range or contradict each other."""
+
+
+class UnknownNameError(ConfigurationError):
+    """A name is not among the known ones; the message offers the nearest.
+
+    Arguments:
+        kind: what is named: "model", "task", "option of lstm".
+        name: the name that was asked for.
+        known: all names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+        fix = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        super().__init__(
+            f"unknown {kind}",
+            got=repr(name),
+            expected=f"one of: {', '.join(names) or '(none)'}",
+            fix=fix,
+        )
+
+
+class EngineRefusalError(ThroughtimeError, RuntimeError):
+    """An engine was asked by name for something that it cannot do."""
+
+
+class DataError(ThroughtimeError, RuntimeError):
+    """A data file is missing, cut short, corrupt, or not the file that it should be."""
+
+
+class RunError(ThroughtimeError, RuntimeError):
+    """A run folder cannot be used."""
+
+
+class RunVersionError(RunError):
+    """A run folder was written in another version of the format."""
+
+
+class RunMismatchError(RunError):
+    """A run folder belongs to another configuration, engine, torch version or thread count."""
+
+
+class RunLockedError(RunError):
+    """Another process is writing this run."""
+
+
+class RunWriteError(RunError):
+    """A run folder cannot be written, or the disk is full."""
+
+
+class RunInterrupted(RunError):  # noqa: N818  # nothing went wrong
+    """A run was stopped by Ctrl-C; it is saved, and the same call goes on with it."""

@@ -1,0 +1,208 @@
+"""The gated cell: linear maps of the input and of past outputs, then an elementwise function."""
+
+import abc
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from throughtime.core.additive import gates_of, is_additive
+from throughtime.core.cell import Cell, Streams
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import State, state_type
+from throughtime.core.weights import add_weights, check_size, recurrent_weight
+
+Gates: TypeAlias = tuple[Any, ...]
+"""One tensor for each gate; what stands for a tensor where only sums of gates are read."""
+
+Pointwise: TypeAlias = Tensor | tuple[Tensor, ...]
+
+
+class GatedCell(Cell, abc.ABC):
+    """A cell whose step is elementwise but for one linear map of each past output that it reads.
+
+        x = W_ih x_t + b_ih                          one tensor of (batch, hidden) for each gate
+        u = b_hh + sum over d in lags of W_hh^(d) h_{t-d}                        likewise
+        h_t, memories = pointwise(x, u, state)
+
+    A subclass declares and supplies:
+
+        gates: how many, or their names in order of the weights' row blocks.
+        memories: names of the per-unit states beside h.
+        lags: the past outputs that it reads, each with a recurrent matrix of its own; () for none,
+            and `u` is then empty.
+        unit parameters: `nn.Parameter`s of shape (hidden_size,) or (gates, hidden_size).
+        pointwise(x, u, state): h_t, or (h_t, *memories); with a fourth argument, the streams, if it
+            declares `streams`. `state.h` is h_{t-1}. It must be elementwise over units and must not
+            branch on `self.training`. Where it only ever adds x_k + u_k, the sums come ready made.
+
+    The state has the fields h, then the memories, then `past` if a lag exceeds 1: the tuple
+    (h_{t-2}, ..., h_{t-D}), newest first; then `steps` if there are streams: (batch,) int64 steps
+    since the start or the last reset. Before the start all are zero.
+
+    Parameters are named as torch's: weight_ih (gates * hidden, input), weight_hh (gates * hidden,
+    hidden) for lag 1, weight_hh_lag21 for lag 21, bias_ih and bias_hh (gates * hidden); all drawn
+    from U(-1/sqrt(hidden), 1/sqrt(hidden)) in torch's order.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        lags: increasing positive numbers of steps; the class's own if None.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1, lags that are not positive and increasing, or memories
+            that are no tuple of names.
+
+    Example:
+        >>> class Leaky(GatedCell):
+        ...     gates = 1
+        ...     def pointwise(self, x, u, state):
+        ...         return 0.9 * state.h + 0.1 * (x[0] + u[0]).tanh()
+        >>> cell = Leaky(3, 5)
+        >>> state = cell.initial_state(2, dtype=torch.float32, device=torch.device("cpu"))
+        >>> h, state = cell.step(cell.project(torch.ones(2, 3)), state)
+        >>> h.shape
+        torch.Size([2, 5])
+    """
+
+    gates: ClassVar[int | tuple[str, ...]]
+    memories: ClassVar[tuple[str, ...]] = ()
+    lags: tuple[int, ...] = (1,)
+
+    weight_ih: nn.Parameter
+    bias_ih: nn.Parameter | None
+    bias_hh: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        lags: Sequence[int] | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.lags = tuple(self.lags if lags is None else lags)
+        if any(not isinstance(d, int) or d < 1 for d in self.lags) or any(
+            a >= b for a, b in itertools.pairwise(self.lags)
+        ):
+            raise ConfigurationError(
+                "lags", got=self.lags, expected="positive whole numbers in increasing order"
+            )
+        reserved = {"h", "past", "steps"}
+        if isinstance(self.memories, str) or any(
+            n in reserved or not n.isidentifier() or n[0] == "_" for n in self.memories
+        ):
+            raise ConfigurationError(
+                "memories",
+                got=self.memories,
+                expected="a tuple of names of their own, which h, past and steps are not",
+            )
+        self.gate_names = (
+            self.gates
+            if isinstance(self.gates, tuple)
+            else tuple(str(i) for i in range(self.gates))
+        )
+        count = len(self.gate_names)
+        add_weights(self, count, lags=self.lags, bias=bias, device=device, dtype=dtype)
+
+    @abc.abstractmethod
+    def pointwise(self, x: Gates, u: Gates, state: State) -> Pointwise:
+        """h_t, or (h_t, *memories), from the gates of the input, of the past, and the state."""
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Zeros: h and the memories (batch, hidden), `past` D - 1 of them, `steps` (batch,)."""
+        depth = max(self.lags, default=1)
+        fields: dict[str, Tensor | tuple[Tensor, ...]] = {
+            name: torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
+            for name in ("h", *self.memories)
+        }
+        if depth > 1:
+            fields["past"] = tuple(
+                torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
+                for _ in range(depth - 1)
+            )
+        if self.streams:
+            fields["steps"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        return state_type(*fields)(**fields)
+
+    @functools.cached_property
+    def additive(self) -> bool:
+        """Whether `pointwise` reads x and u only as x_k + u_k, seen by running it once."""
+        totals = self.weight_ih.detach()[:, :1].T.chunk(len(self.gate_names), -1)
+        where = {"dtype": totals[0].dtype, "device": totals[0].device}
+        rest: list[State] = [self.initial_state(1, **where)]
+        if self.streams:
+            drawn = self.draw_streams(
+                torch.zeros(1, 1, dtype=torch.int64, device="cpu"),
+                training=False,
+                dtype=where["dtype"],
+                generator=torch.Generator("cpu").manual_seed(0),
+            )
+            rest.append(tuple(stream[0].to(where["device"]) for stream in drawn))
+        return bool(self.lags) and is_additive(self.pointwise, totals, *rest)
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
+        """W_ih x + b_ih, and + b_hh if the gates are only ever added; for any leading axes."""
+        bias = self.bias_ih
+        if self.additive and bias is not None and self.bias_hh is not None:
+            bias = bias + self.bias_hh
+        return F.linear(x, self.weight_ih, bias)
+
+    def step(
+        self, projected: Float[Tensor, "batch rows"], state: State, streams: Streams = ()
+    ) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """One step: the linear maps of the past outputs, then `pointwise`.
+
+        Raises:
+            ConfigurationError: `pointwise` does not return h and the memories.
+        """
+        x, u = self._gates(projected, state)
+        own = (streams,) if streams else ()
+        result = self.pointwise(x, u, state, *own)
+        h, *memories = result if isinstance(result, tuple) else (result,)
+        if len(memories) != len(self.memories):
+            raise ConfigurationError(
+                f"pointwise of {type(self).__name__}",
+                got=f"{1 + len(memories)} results",
+                expected=f"({', '.join(('h', *self.memories))})",
+            )
+        fields: list[Any] = [h, *memories]
+        if hasattr(state, "past"):
+            fields.append((state.h, *state.past[:-1]))
+        if self.streams:
+            fields.append(state.steps + 1)
+        return h, type(state)(*fields)
+
+    def _gates(self, projected: Float[Tensor, "batch rows"], state: State) -> tuple[Gates, Gates]:
+        """x and u of a step."""
+        count = len(self.gate_names)
+        if self.additive:
+            for lag in self.lags:
+                projected = torch.addmm(projected, _past(state, lag), self._recurrent(lag).t())
+            return gates_of(projected.chunk(count, -1))
+        total, bias = None, self.bias_hh
+        for lag in self.lags:
+            term = F.linear(_past(state, lag), self._recurrent(lag), bias)
+            total, bias = term if total is None else total + term, None
+        return projected.chunk(count, -1), () if total is None else total.chunk(count, -1)
+
+    def _recurrent(self, lag: int) -> Tensor:
+        return getattr(self, recurrent_weight(lag))
+
+
+def _past(state: State, lag: int) -> Tensor:
+    """The output of `lag` steps ago."""
+    return state.h if lag == 1 else state.past[lag - 2]

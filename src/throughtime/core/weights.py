@@ -1,0 +1,68 @@
+"""The weights that cells share with torch's layers: their names, shapes, order and first values."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.errors import ConfigurationError
+
+
+def add_weights(
+    cell: Cell,
+    gates: int,
+    *,
+    lags: Sequence[int] = (1,),
+    bias: bool,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Give a cell W_ih, a W_hh for each lag, b_ih and b_hh, drawn in torch's order.
+
+    weight_ih is (gates * hidden, input), weight_hh (gates * hidden, output) for lag 1,
+    weight_hh_lag21 for lag 21; bias_ih and bias_hh are (gates * hidden,), bias_hh only beside a
+    weight_hh.
+
+    Arguments:
+        cell: whose sizes are set.
+        gates: how many row blocks the weights have.
+        lags: of the past outputs that are read.
+        bias: whether there are biases.
+        device, dtype: of the parameters.
+    """
+    rows = gates * cell.hidden_size
+    shapes: dict[str, tuple[int, ...] | None] = {"weight_ih": (rows, cell.input_size)}
+    shapes |= {recurrent_weight(lag): (rows, cell.output_size) for lag in lags}
+    shapes |= {"bias_ih": (rows,) if bias else None}
+    shapes |= {"bias_hh": (rows,) if bias and lags else None}
+    for name, shape in shapes.items():
+        parameter = None if shape is None else draw(cell, *shape, device=device, dtype=dtype)
+        cell.register_parameter(name, parameter)
+
+
+def draw(
+    cell: Cell, *shape: int, device: torch.device | str | None, dtype: torch.dtype | None
+) -> Float[nn.Parameter, "..."]:
+    """A parameter from U(-1/sqrt(hidden), 1/sqrt(hidden)), as torch draws it.
+
+    Arguments:
+        cell: whose hidden size bounds the values.
+        shape: of the parameter.
+        device, dtype: of the parameter.
+    """
+    bound = 1 / math.sqrt(cell.hidden_size)
+    return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype).uniform_(-bound, bound))
+
+
+def recurrent_weight(lag: int) -> str:
+    """The name of the recurrent matrix of a lag: weight_hh, weight_hh_lag21."""
+    return "weight_hh" if lag == 1 else f"weight_hh_lag{lag}"
+
+
+def check_size(name: str, value: object) -> None:
+    """Raises ConfigurationError unless the value is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(name, got=repr(value), expected="a whole number of at least 1")

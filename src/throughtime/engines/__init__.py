@@ -1,0 +1,28 @@
+"""Engines: how a cell is run over time."""
+
+from throughtime.engines.eager import EagerEngine, Observer, unroll
+from throughtime.engines.engine import Engine, Outputs, Request, Result
+from throughtime.engines.native import NativeEngine
+from throughtime.engines.options import EngineOptions, engine_options
+from throughtime.engines.select import ENGINES, Choice, check_engine, choose, recording, run
+from throughtime.engines.vendor import VendorEngine
+
+__all__ = [
+    "ENGINES",
+    "Choice",
+    "EagerEngine",
+    "Engine",
+    "EngineOptions",
+    "NativeEngine",
+    "Observer",
+    "Outputs",
+    "Request",
+    "Result",
+    "VendorEngine",
+    "check_engine",
+    "choose",
+    "engine_options",
+    "recording",
+    "run",
+    "unroll",
+]

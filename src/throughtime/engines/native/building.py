@@ -1,0 +1,116 @@
+"""Running a compiler: no shell, a limit of time, and errors in few words."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from throughtime.core.errors import ConfigurationError, ThroughtimeError
+
+SOURCE_FOLDER = Path(__file__).with_name("source")
+"""The C++ files of this package, which generated code includes."""
+
+# What the contract of vectors.h asks for; those for this machine's CPU come with the compiler.
+FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-Wno-psabi", "-fPIC", "-shared", "-pthread"),
+)
+
+
+class CompilationError(ThroughtimeError, RuntimeError):
+    """A compiler did not turn the native engine's code into a library that can be loaded."""
+
+
+def compile_source(
+    source: str,
+    definitions: Mapping[str, str | int],
+    words: Sequence[str],
+    folder: Path,
+    limit: float,
+) -> Path | str:
+    """Compile the text of one C++ file to a shared library.
+
+    Arguments:
+        source: the text; it may include the files of this package.
+        definitions: macros by name.
+        words: the compiler's absolute path, then its flags.
+        folder: where to; nothing else is in it.
+        limit: seconds after which the compiler is killed, with all processes that it has started.
+
+    Returns:
+        The library's path, or what went wrong.
+
+    Raises:
+        ConfigurationError: a definition is not a name with a plain value.
+    """
+    macros = [_macro(name, value) for name, value in definitions.items()]
+    try:
+        (folder / "source.cpp").write_text(source, encoding="utf-8")
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    # names relative to the folder: two builds of one source are equal to the bit
+    files = ["-I", str(SOURCE_FOLDER), "-o", "library.so", "source.cpp"]
+    code, said = run_program([*words, *macros, *files], folder, limit)
+    if code is None:
+        return f"it was stopped after {limit:g} seconds"
+    if code != 0:
+        return _errors(said) or f"exit code {code} and no message"
+    library = folder / "library.so"
+    return library if library.is_file() else "exit code 0, but no library"
+
+
+def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int | None, str]:
+    """Run a program, without a shell.
+
+    Arguments:
+        words: its path, then its arguments.
+        folder: its working folder.
+        limit: seconds after which it is killed, with all processes that it has started.
+
+    Returns:
+        Its exit code, None if it took too long; and what it said.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603  # the user's compiler; its arguments are a list
+            words,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # a process group of its own, to be killed as a whole
+        )
+    except OSError as error:  # not a program after all
+        return 127, f"error: {error.strerror}"
+    with process:
+        try:
+            said, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return None, ""
+        finally:  # after Ctrl-C too, which does not reach another session
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just gone
+                    os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said
+
+
+def _errors(said: str) -> str:
+    """The lines of a compiler's output that tell what is wrong, shortened."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    wrong = [line for line in lines if re.search(r"\berror\b", line, re.I)] or lines
+    return "; ".join(line[:160].rstrip(".") for line in wrong[:3])
+
+
+def _macro(name: str, value: str | int) -> str:
+    if not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):
+        raise ConfigurationError("name of a definition", got=repr(name), expected="an identifier")
+    if not re.fullmatch(r"[A-Za-z0-9_]+", str(value)):
+        raise ConfigurationError(
+            f"value of the definition {name}", got=repr(value), expected="letters, digits and _"
+        )
+    return f"-D{name}={value}"

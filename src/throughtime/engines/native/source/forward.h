@@ -1,0 +1,146 @@
+// The forward pass: for each step, the linear maps of x_t and of the past outputs, then the cell.
+#pragma once
+#include "walk.h"
+
+namespace throughtime {
+namespace {
+
+// Weights packed for the forward pass. Columns come in blocks of a few vectors of units: those of the
+// first accumulator, then those of the next; operand 0 is the input, then come the lags.
+struct ForwardWeights {
+    const Job& job;
+    int64_t units;    // vectors of units in a block
+    int64_t blocks;
+    real** operands;  // [1 + lags][block][panel][k][column]
+    real* biases;     // [block][accumulator][unit][lane]
+    real* parameters; // [parameter][padded]
+
+    ForwardWeights(const Job& job, Room& room) : job(job) {
+        units = std::max<int64_t>(1, WIDTH / std::max(job.x_accumulators, job.h_accumulators));
+        blocks = divide_up(job.hidden, units * LANES);
+        operands = room.take<real*>(1 + job.lags);
+        for (int64_t o = 0; o <= job.lags; o++) {
+            real* at = room.take<real>(blocks * block_size(o));
+            if (operands) operands[o] = at;
+        }
+        biases = room.take<real>(blocks * units * job.accumulators * LANES);
+        parameters = room.take<real>(job.parameters * whole_vectors(job.hidden));
+    }
+    int64_t depth(int64_t o) const { return o == 0 ? job.input : job.hidden; }
+    int64_t count(int64_t o) const { return o == 0 ? job.x_accumulators : job.h_accumulators; }
+    int64_t offset(int64_t o) const { return o == 0 ? 0 : job.accumulators - job.h_accumulators; }
+    int64_t block_size(int64_t o) const { return depth(o) * units * count(o) * LANES; }
+    // Vectors of units in a block: fewer in the last.
+    int64_t width(int64_t i) const {
+        return std::min(units, divide_up(job.hidden, LANES) - i * units);
+    }
+    Packed block(int64_t o, int64_t i) const {
+        return {operands[o] + i * block_size(o), depth(o), width(i) * count(o) * LANES};
+    }
+
+    // One share of the packing: block `share` of each operand.
+    void pack(int64_t share) const {
+        const int64_t H = job.hidden, wide = width(share);
+        for (int64_t o = 0; o <= job.lags; o++) {
+            const real* weight = o == 0 ? job.weight_ih : job.weight_hh[o - 1];
+            const Packed to = block(o, share);
+            for (int64_t p = 0; p < to.count(); p++) {
+                const real* from[WIDTH * LANES];
+                const int64_t columns = to.width(p) * LANES;
+                for (int64_t c = 0; c < columns; c++) {
+                    const int64_t vector = p * WIDTH + c / LANES;
+                    const int64_t unit = (share * units + vector % wide) * LANES + c % LANES;
+                    const int64_t gate = job.gate_of[offset(o) + vector / wide];
+                    from[c] = unit < H ? weight + (gate * H + unit) * depth(o) : nullptr;
+                }
+                transpose(depth(o), columns, from, to.panel(p), columns);
+            }
+        }
+        for (int64_t u = 0; u < wide; u++)
+            for (int64_t a = 0; a < job.accumulators; a++)
+                for (int64_t lane = 0; lane < LANES; lane++) {
+                    const int64_t unit = (share * units + u) * LANES + lane;
+                    const int64_t row = job.gate_of[a] * H + unit;
+                    real sum = 0;
+                    if (unit < H && job.bias_ih && a < job.x_accumulators) sum += job.bias_ih[row];
+                    if (unit < H && job.bias_hh && a >= offset(1)) sum += job.bias_hh[row];
+                    biases[(share * units * job.accumulators + a * wide + u) * LANES + lane] = sum;
+                }
+    }
+    void pack_parameters() const {
+        const int64_t padded = whole_vectors(job.hidden);
+        for (int64_t p = 0; p < job.parameters; p++)
+            for (int64_t j = 0; j < padded; j++)
+                parameters[p * padded + j] = j < job.hidden ? job.parameter_values[p][j] : real(0);
+    }
+};
+
+// One step of a tile of at most ROWS rows and of one block of units.
+inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const Step& step,
+                         int64_t block, int64_t row, int64_t rows, real* accumulators) {
+    const Job& job = walk.job;
+    const int64_t wide = weights.width(block), vectors = wide * job.accumulators;
+    const int64_t stride = vectors * LANES;
+    const real* bias = weights.biases + block * weights.units * job.accumulators * LANES;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t v = 0; v < vectors; v++)
+            storeu(accumulators + r * stride + v * LANES, loadu(bias + v * LANES));
+    real* at[ROWS];
+    for (int64_t o = 0; o <= job.lags; o++) {
+        for (int64_t r = 0; r < rows; r++)
+            at[r] = accumulators + r * stride + weights.offset(o) * wide * LANES;
+        if (weights.count(o) > 0)
+            multiply(rows, walk.operands + o * walk.rows() + row, weights.block(o, block), at);
+    }
+    for (int64_t u = 0; u < wide; u++) {
+        const int64_t unit = (block * weights.units + u) * LANES;
+        job.forward(step, rows, unit, std::min<int64_t>(LANES, job.hidden - unit),
+                    accumulators + u * LANES, stride, wide * LANES,
+                    walk.table + row * walk.pointers());
+    }
+}
+
+inline int64_t forward_accumulators(const Job& job) {
+    return ROWS * std::max<int64_t>(2 * WIDTH, job.accumulators) * LANES;
+}
+
+// All steps of a segment. `visible`: outputs and histories go to the caller, so that what lies
+// beyond a length is zeroed, and final states are written.
+inline void forward_segment(Walk& walk, const ForwardWeights& weights, const Step& step,
+                            const Member& member, real* accumulators, bool visible) {
+    const Job& job = walk.job;
+    const int64_t H = job.hidden, size = weights.units * LANES;
+    const int64_t most = rows_at(int(std::min<int64_t>(
+        WIDTH, weights.units * std::max(job.x_accumulators, job.h_accumulators))));
+    for (int64_t t = walk.begin; t < walk.end; t++) {
+        const int64_t count = walk.arrive(t);
+        for (int64_t block = member.first_unit / size; block * size < member.last_unit; block++)
+            for (int64_t r = 0, rows; r < count; r += rows) {
+                rows = even_share(count - r, most);
+                forward_tile(walk, weights, step, block, r, rows, accumulators);
+            }
+        member.wait();  // all of h_t is there
+        if (!visible || !member.leads()) continue;
+        if (count < walk.rows())
+            for (int64_t b = walk.first; b < walk.last; b++) {
+                if (t < walk.length(b)) continue;
+                if (job.outputs) std::fill_n(job.outputs + (t * job.batch + b) * H, H, real(0));
+                for (int64_t m = 0; m < job.memories; m++)
+                    if (job.histories[m])
+                        std::fill_n(job.histories[m] + (t * job.batch + b) * H, H, real(0));
+            }
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t b = walk.active[i], steps = walk.age(t, b) + 1;
+            if (t + 1 != walk.length(b)) continue;
+            std::copy_n(walk.past(t + 1, b, 1, steps), H, job.final[0] + b * H);
+            for (int64_t m = 0; m < job.memories; m++)
+                std::copy_n(walk.memories[m].at(t, b, H), H, job.final[1 + m] + b * H);
+            for (int64_t d = 2; d <= job.depth; d++)
+                std::copy_n(walk.past(t + 1, b, d, steps), H,
+                            job.final[job.memories + d - 1] + b * H);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace throughtime

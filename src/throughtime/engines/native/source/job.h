@@ -1,0 +1,78 @@
+// One call of the engine: all that a pass over time reads and writes. Mirrored in job.py.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "cell.h"
+
+namespace throughtime {
+
+struct Job {
+    // Sizes.
+    int64_t time, batch, input, hidden, threads;
+    // The cell: accumulators [0, x_accumulators) take W_ih x, the last h_accumulators W_hh h.
+    int64_t accumulators, x_accumulators, h_accumulators, gates;
+    int64_t lags, memories, pasts, streams, saved, parameters, parameter_gradients;
+    int64_t depth;           // D: how many past outputs the state holds
+    int64_t segment;         // steps between two snapshots of the state; 0 for none
+    int64_t split_units;     // whether threads share rows, each with units of its own
+    int64_t input_strides[2], output_gradient_strides[2];  // of time and batch
+    const int64_t* gate_of;  // for each accumulator
+    const int64_t* lag;      // delays with a recurrent matrix
+    const int64_t* past;     // delays that `pointwise` reads
+    const int64_t* stream_strides;
+    Forward forward;
+    Backward backward;
+    // Inputs; (batch, hidden) and (time, batch, hidden) fields are contiguous.
+    const int64_t* lengths;  // or null
+    const int64_t* ages;     // (time, batch) steps since the last reset, or null
+    const real* inputs;
+    const real *weight_ih, *bias_ih, *bias_hh;
+    const real* const* weight_hh;      // for each lag
+    const real* const* initial;        // h, memories, then the other past outputs, newest first
+    const real* const* stream_values;  // (time, batch, hidden or 1)
+    const real* const* parameter_values;  // for each (hidden,)
+    // What the forward pass writes. Null histories are kept for as long as they are needed only.
+    real* outputs;             // (time, batch, hidden) or null
+    real* const* histories;    // of the memories, (time, batch, hidden), or nulls
+    real* saved_values;        // (time, batch, saved, hidden) or null
+    real* snapshots;           // (segments, depth + memories, batch, hidden) or null
+    real* const* final;        // as `initial`
+    // What the backward pass reads and writes; null for what is not there or not wanted.
+    const real* output_gradient;            // last axis contiguous
+    const real* const* history_gradients;   // of the memories, (time, batch, hidden)
+    const real* const* final_gradients;     // as `initial`
+    real *d_inputs, *d_weight_ih, *d_bias_ih, *d_bias_hh;
+    real* const* d_weight_hh;
+    real* const* d_initial;
+    real* const* d_parameters;  // for each with a gradient (hidden,), or nulls
+    // Room to work in; its size is asked for first.
+    char* workspace;
+};
+
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" void __asan_poison_memory_region(void const volatile*, size_t);
+#endif
+
+// The workspace, cut into arrays; without a workspace it only adds up their sizes.
+class Room {
+  public:
+    explicit Room(char* at) : start(at), at(0) {}
+    template <class Value>
+    Value* take(int64_t count) {
+        Value* result = start ? reinterpret_cast<Value*>(start + at) : nullptr;
+        at += (count * int64_t(sizeof(Value)) + 63) / 64 * 64;
+#if defined(__SANITIZE_ADDRESS__)  // nothing may run from one array into the next
+        if (start) __asan_poison_memory_region(start + at, 64);
+        at += 64;
+#endif
+        return result;
+    }
+    int64_t size() const { return at; }
+
+  private:
+    char* start;
+    int64_t at;
+};
+
+}  // namespace throughtime

@@ -1,0 +1,172 @@
+// Matrix products in registers: C[rows][columns] += A[rows][k] B[k][columns], tile by tile.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "vectors.h"
+
+namespace throughtime {
+namespace {  // each library's own: the loader would merge names that are the same in two
+
+// A tile keeps ROWS x WIDTH vectors of C, WIDTH of B and one of A in registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32, WIDTH = 4;
+#else
+constexpr int REGISTERS = 16, WIDTH = 2;
+#endif
+constexpr int ROWS = 8;
+constexpr int rows_at(int width) {
+    return std::min(ROWS, (REGISTERS - 1 - width) / width);
+}
+
+// By rows: A(r, k) = a[r][k]. By columns: A(r, k) = a[k][column + r], the transpose of what is stored.
+template <int M, int N, bool BY_COLUMNS>
+void tile(int64_t depth, const real* const* a, int64_t column, const real* b, int64_t b_stride,
+          real* const* c) {
+    vec total[M][N];
+    const real* row[M];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+        row[m] = BY_COLUMNS ? nullptr : a[m];
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) total[m][n] = loadu(c[m] + n * LANES);
+    }
+    // Few sums would wait for each other: odd and even k have their own.
+    constexpr int PARTS = M * N <= 4 ? 2 : 1;
+    vec second[M][N] = {};
+    int64_t k = 0;
+    const auto add = [&](vec (&sum)[M][N], int64_t k) {
+        vec right[N];
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) right[n] = loadu(b + k * b_stride + n * LANES);
+        const real* left = BY_COLUMNS ? a[k] + column : nullptr;
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            const vec factor = broadcast(BY_COLUMNS ? left[m] : row[m][k]);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; n++) sum[m][n] += factor * right[n];
+        }
+    };
+    if (PARTS == 2)
+        for (; k + 1 < depth; k += 2) {
+            add(total, k);
+            add(second, k + 1);
+        }
+    for (; k < depth; k++) add(total, k);
+    if (PARTS == 2)
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+            for (int n = 0; n < N; n++) total[m][n] += second[m][n];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) storeu(c[m] + n * LANES, total[m][n]);
+}
+
+using Tile = void (*)(int64_t, const real* const*, int64_t, const real*, int64_t, real* const*);
+
+template <int N, bool BY_COLUMNS, int M = 1>
+Tile tile_of(int rows) {
+    if (rows == M) return tile<M, N, BY_COLUMNS>;
+    if constexpr (M < rows_at(N)) return tile_of<N, BY_COLUMNS, M + 1>(rows);
+    return nullptr;
+}
+
+template <bool BY_COLUMNS>
+Tile tile_of(int rows, int width) {
+    switch (width) {
+        case 1: return tile_of<1, BY_COLUMNS>(rows);
+        case 2: return tile_of<2, BY_COLUMNS>(rows);
+#if defined(__AVX512F__) || defined(__aarch64__)
+        case 3: return tile_of<3, BY_COLUMNS>(rows);
+        case 4: return tile_of<4, BY_COLUMNS>(rows);
+#endif
+        default: return nullptr;
+    }
+}
+
+// All tiles by shape, found once.
+template <bool BY_COLUMNS>
+struct Tiles {
+    Tile at[WIDTH + 1][ROWS + 1] = {};
+    Tiles() {
+        for (int width = 1; width <= WIDTH; width++)
+            for (int rows = 1; rows <= rows_at(width); rows++)
+                at[width][rows] = tile_of<BY_COLUMNS>(rows, width);
+    }
+    static const Tiles& get() {
+        static const Tiles tiles;
+        return tiles;
+    }
+};
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t whole_vectors(int64_t n) { return divide_up(n, LANES) * LANES; }
+
+// Rows for the next tile of what is left, so that tiles are nearly equal.
+inline int64_t even_share(int64_t left, int64_t most) {
+    return left == 0 ? 0 : divide_up(left, divide_up(left, most));
+}
+
+// B packed for a product by rows: panels of at most WIDTH vectors of columns, [panel][k][column].
+struct Packed {
+    real* panels;
+    int64_t depth, columns;  // columns in whole vectors
+
+    static int64_t size(int64_t depth, int64_t columns) { return depth * whole_vectors(columns); }
+    int64_t width(int64_t panel) const {
+        return std::min<int64_t>(WIDTH, columns / LANES - panel * WIDTH);
+    }
+    int64_t count() const { return divide_up(columns / LANES, WIDTH); }
+    real* panel(int64_t i) const { return panels + i * depth * WIDTH * LANES; }
+};
+
+// c[row][columns of panels first to last] += sum over k of a[row][k] B[k][..]
+inline void multiply(int64_t rows, const real* const* a, const Packed& b, real* const* c,
+                     int64_t first, int64_t last) {
+    const auto& tiles = Tiles<false>::get();
+    real* at[ROWS];
+    for (int64_t p = first; p < last; p++) {
+        const int64_t width = b.width(p), most = rows_at(int(width));
+        for (int64_t r = 0, m; r < rows; r += m) {
+            m = even_share(rows - r, most);
+            for (int64_t i = 0; i < m; i++) at[i] = c[r + i] + p * WIDTH * LANES;
+            tiles.at[width][m](b.depth, a + r, 0, b.panel(p), width * LANES, at);
+        }
+    }
+}
+
+inline void multiply(int64_t rows, const real* const* a, const Packed& b, real* const* c) {
+    multiply(rows, a, b, c, 0, b.count());
+}
+
+// c[i][0 .. columns) += sum over k of a[k][i] b[k][..] for i < rows; all of them `stride` apart.
+inline void multiply_transposed(int64_t rows, int64_t depth, const real* const* a, const real* b,
+                                int64_t b_stride, int64_t columns, real* c, int64_t c_stride) {
+    const auto& tiles = Tiles<true>::get();
+    real* at[ROWS];
+    for (int64_t n = 0; n < divide_up(columns, LANES); n += WIDTH) {
+        const int64_t width = std::min<int64_t>(WIDTH, divide_up(columns, LANES) - n);
+        const int64_t most = rows_at(int(width));
+        for (int64_t i = 0, m; i < rows; i += m) {
+            m = even_share(rows - i, most);
+            for (int64_t j = 0; j < m; j++) at[j] = c + (i + j) * c_stride + n * LANES;
+            tiles.at[width][m](depth, a, i, b + n * LANES, b_stride, at);
+        }
+    }
+}
+
+// to[k][column] = from[column][k] for whole blocks, so that both sides stay in the nearest cache.
+inline void transpose(int64_t depth, int64_t columns, const real* const* from, real* to,
+                      int64_t to_stride) {
+    constexpr int64_t BLOCK = 16;
+    for (int64_t k0 = 0; k0 < depth; k0 += BLOCK)
+        for (int64_t c = 0; c < columns; c++)
+            for (int64_t k = k0; k < std::min(depth, k0 + BLOCK); k++)
+                to[k * to_stride + c] = from[c] ? from[c][k] : real(0);
+}
+
+}  // namespace
+}  // namespace throughtime

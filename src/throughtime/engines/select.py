@@ -1,0 +1,117 @@
+"""Choosing an engine: by name, or by what the request needs; and a record of what ran."""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator
+
+from throughtime.core.errors import EngineRefusalError, UnknownNameError
+from throughtime.engines.eager import EagerEngine
+from throughtime.engines.engine import Engine, Request, Result
+from throughtime.engines.native import NativeEngine
+from throughtime.engines.vendor import VendorEngine
+
+ENGINES: dict[str, Engine] = {e.name: e for e in (NativeEngine(), VendorEngine(), EagerEngine())}
+"""All engines by name, in the order in which "auto" tries them."""
+
+_record: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
+    "record", default=()
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which engine runs a request, and why the others before it do not.
+
+    Attributes:
+        engine: the name of the engine that runs.
+        refusals: by name, why each engine that was preferred to it cannot.
+        asked: "auto", or the name that was asked for.
+    """
+
+    engine: str
+    refusals: dict[str, str]
+    asked: str
+
+    def __str__(self) -> str:
+        why = [f"  not {name}: {reason}" for name, reason in self.refusals.items()]
+        how = "chosen by auto" if self.asked == "auto" else "asked for by name"
+        return "\n".join([f"{self.engine} ({how})", *why])
+
+
+def check_engine(engine: str | Engine) -> None:
+    """Raises UnknownNameError unless it is an engine, "auto", or the name of one."""
+    if not isinstance(engine, Engine) and engine not in ("auto", *ENGINES):
+        raise UnknownNameError("engine", str(engine), ("auto", *ENGINES))
+
+
+def choose(request: Request, engine: str | Engine = "auto") -> tuple[Engine, Choice]:
+    """The engine that runs a request: a pure function of it, never of a timing.
+
+    Arguments:
+        request: what shall be run.
+        engine: "auto", a name in `ENGINES`, or an engine object.
+
+    Raises:
+        UnknownNameError: no engine of that name.
+        EngineRefusalError: the engine that was asked for cannot, or none can.
+    """
+    check_engine(engine)
+    if engine == "auto":
+        refusals: dict[str, str] = {}
+        for candidate in ENGINES.values():
+            reason = candidate.refusal(request)
+            if reason is None:
+                return candidate, Choice(candidate.name, refusals, "auto")
+            refusals[candidate.name] = reason
+        raise EngineRefusalError(
+            "engine 'auto' found none that can",
+            got="; ".join(f"{name}: {reason}" for name, reason in refusals.items()),
+            fix="Ask for less: without checkpoints, the eager engine runs everything.",
+        )
+    chosen = ENGINES[engine] if isinstance(engine, str) else engine
+    reason = chosen.refusal(request)
+    if reason is not None:
+        raise EngineRefusalError(
+            f"engine {chosen.name!r} cannot: {reason.rstrip('.')}",
+            fix="Use engine='auto' or engine='eager'.",
+        )
+    return chosen, Choice(chosen.name, {}, chosen.name)
+
+
+def run(request: Request, engine: str | Engine = "auto") -> Result:
+    """Run a request by the engine that `choose` names, and enter it in open recordings.
+
+    Arguments:
+        request: what shall be run.
+        engine: "auto", a name in `ENGINES`, or an engine object.
+
+    Returns:
+        Outputs and states as `Result` says.
+
+    Raises:
+        UnknownNameError: no engine of that name.
+        EngineRefusalError: the engine that was asked for cannot.
+    """
+    chosen, _ = choose(request, engine)
+    for names in _record.get():
+        names.append(chosen.name)
+    return chosen.run(request)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[str]]:
+    """Record the name of each engine that runs within the block.
+
+    Example:
+        >>> with recording() as names:
+        ...     pass
+        >>> names
+        []
+    """
+    names: list[str] = []
+    token = _record.set((*_record.get(), names))
+    try:
+        yield names
+    finally:
+        _record.reset(token)

@@ -1,0 +1,77 @@
+"""The vendor engine: torch's own LSTM, GRU and RNN (oneDNN, cuDNN), where the maths is the same."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from throughtime.core.state import State
+from throughtime.engines.engine import Engine, Request, Result, transformed
+
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+@final
+class VendorEngine(Engine):
+    """Runs a cell whose `torch_equivalent` names a layer of torch.nn by the kernel of that layer.
+
+    On CUDA, cuDNN has no second derivative: there `engine="eager"` serves double backward.
+    """
+
+    name = "vendor"
+
+    def refusal(self, request: Request) -> str | None:
+        """Another cell's maths, resets, states at every step, or a functional transform."""
+        if request.cell.torch_equivalent() is None:
+            return f"{type(request.cell).__name__} is none of torch's LSTM, GRU and RNN"
+        if request.resets is not None:
+            return "torch's kernels have no per-step reset"
+        if request.outputs == "states":
+            return "torch's kernels return the states of the last step only"
+        if request.options.checkpoint is not None:
+            return "torch's kernels store every step, without checkpoints"
+        return transformed(request)
+
+    def run(self, request: Request) -> Result:
+        """One call of torch's kernel."""
+        cell, equivalent = request.cell, request.cell.torch_equivalent()
+        assert equivalent is not None, "refused above"
+        weights = [w for w in (getattr(cell, name, None) for name in _NAMES) if w is not None]
+        has_bias = getattr(cell, "bias_ih", None) is not None
+        state = tuple(field.unsqueeze(0) for field in request.state)
+        hx = state if equivalent == "LSTM" else state[0]
+        kernel = {
+            "LSTM": torch._VF.lstm,
+            "GRU": torch._VF.gru,
+            "RNN_TANH": torch._VF.rnn_tanh,
+            "RNN_RELU": torch._VF.rnn_relu,
+        }[equivalent]
+        # layers=1, dropout=0, train: without dropout, whether gradients may be wanted
+        train = torch.is_grad_enabled()
+        if request.lengths is None:
+            outputs, *final = kernel(
+                request.inputs, hx, weights, has_bias, 1, 0.0, train, False, False
+            )
+        else:
+            packed = pack_padded_sequence(request.inputs, request.lengths, enforce_sorted=False)
+            order, back = packed.sorted_indices, packed.unsorted_indices
+            hx = tuple(s.index_select(1, order) for s in state)
+            data, *final = kernel(
+                packed.data,
+                packed.batch_sizes,
+                hx if equivalent == "LSTM" else hx[0],
+                weights,
+                has_bias,
+                1,
+                0.0,
+                train,
+                False,
+            )
+            outputs, _ = pad_packed_sequence(
+                packed._replace(data=data), total_length=request.inputs.shape[0]
+            )
+            final = [s.index_select(1, back) for s in final]
+        ends: State = type(request.state)(*(s.squeeze(0) for s in final))
+        last: Tensor = ends.h if request.outputs == "last" else outputs
+        return Result(last, ends, None)

@@ -1,0 +1,246 @@
+"""The arguments of a recurrent layer's call: checked, and brought to (time, batch, width)."""
+
+import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from throughtime.core.cell import Cell
+from throughtime.core.errors import (
+    ConfigurationError,
+    DeviceError,
+    DtypeError,
+    ShapeError,
+    StateError,
+)
+from throughtime.core.sequence import check_lengths
+from throughtime.core.state import State, map_state
+from throughtime.core.weights import check_size
+
+if TYPE_CHECKING:
+    from throughtime.layers.layer import RecurrentLayer
+
+
+class Arguments(NamedTuple):
+    """A call's arguments, time first.
+
+    Attributes:
+        inputs: (time, batch, input), time at least 1.
+        state: each field (layers * directions, batch, ...).
+        lengths: on the CPU, or None where all sequences fill the time axis.
+        resets: True where a step starts afresh, or None.
+        packed: the PackedSequence that the inputs came in, if they did.
+        batched: whether the input had a batch axis.
+    """
+
+    inputs: Float[Tensor, "time batch input"]
+    state: State
+    lengths: Int[Tensor, " batch"] | None
+    resets: Bool[Tensor, "time batch"] | None
+    packed: PackedSequence | None
+    batched: bool
+
+
+def check_options(
+    num_layers: object, dropout: object, batch_first: object, bidirectional: object
+) -> None:
+    """Raises ConfigurationError for a layer's options out of range."""
+    check_size("num_layers", num_layers)
+    if (
+        not isinstance(dropout, numbers.Real)
+        or isinstance(dropout, bool)
+        or not 0 <= float(dropout) <= 1
+    ):
+        raise ConfigurationError("dropout", got=repr(dropout), expected="a probability in [0, 1]")
+    for name, value in (("batch_first", batch_first), ("bidirectional", bidirectional)):
+        if not isinstance(value, bool):
+            raise ConfigurationError(name, got=repr(value), expected="True or False")
+
+
+def prepare(
+    layer: "RecurrentLayer",
+    cells: tuple[Cell, ...],
+    input: Tensor | PackedSequence,
+    hx: Any,
+    lengths: Int[Tensor, " batch"] | Sequence[int] | None,
+    reset: Tensor | None,
+) -> Arguments:
+    """Check a call's arguments and bring them to (time, batch, width).
+
+    Raises:
+        ShapeError, DtypeError, DeviceError, LengthsError, StateError, ConfigurationError: as the
+            layer's `forward` says.
+    """
+    packed, batched = None, True
+    if isinstance(input, PackedSequence):
+        if lengths is not None:
+            raise ConfigurationError(
+                "lengths", got="lengths beside a PackedSequence, which has its own", fix="Drop one."
+            )
+        packed = input
+        _check_input(layer, packed.data, "packed input", cells[0])
+        inputs, lengths = pad_packed_sequence(packed)
+    else:
+        _check_input(layer, input, "input", cells[0])
+        if input.dim() not in (2, 3):
+            raise ShapeError(
+                "input",
+                got=f"{input.dim()} axes, shape {tuple(input.shape)}",
+                expected=f"{_form(layer)} or (time, input) for one sequence",
+            )
+        batched = input.dim() == 3
+        inputs = input if batched else input.unsqueeze(1)
+        if batched and layer.batch_first:
+            inputs = inputs.transpose(0, 1)
+    time, batch = inputs.shape[:2]
+    if time == 0:
+        raise ShapeError(
+            "input", got=f"no time steps, shape {tuple(inputs.shape)}", expected="at least one"
+        )
+    checked = None if lengths is None else check_lengths(lengths, time, batch)
+    resets = None if reset is None else _check_reset(layer, reset, inputs, batched)
+    state = _complete_state(cells, hx, inputs, batched)
+    return Arguments(inputs, state, checked, resets, packed, batched)
+
+
+def restore(
+    layer: "RecurrentLayer",
+    arguments: Arguments,
+    outputs: Tensor,
+    state: State,
+    states: State | None,
+) -> tuple[Any, ...]:
+    """Outputs and states in the form in which the inputs came."""
+    if arguments.packed is not None:
+        rows = _packed_index(arguments.packed, outputs.shape[1])
+        data = outputs.flatten(0, 1).index_select(0, rows)
+        result: Any = arguments.packed._replace(data=data)
+    elif not arguments.batched:
+        result = outputs.squeeze(1)
+    else:
+        result = outputs.transpose(0, 1) if layer.batch_first else outputs
+    if not arguments.batched:
+        state = map_state(lambda s: s.squeeze(1), state)
+        states = None if states is None else map_state(lambda s: s.squeeze(2), states)
+    final = state.h if state._fields == ("h",) else state
+    return (result, final) if states is None else (result, final, states)
+
+
+def _packed_index(packed: PackedSequence, batch: int) -> Int[Tensor, " valid"]:
+    """Where the packed steps lie in the flattened (time, batch) grid."""
+    order = (
+        torch.arange(batch, device="cpu")
+        if packed.sorted_indices is None
+        else packed.sorted_indices.cpu()
+    )
+    steps = torch.arange(len(packed.batch_sizes), device="cpu")[:, None]
+    valid = torch.arange(batch, device="cpu") < packed.batch_sizes[:, None]
+    return (steps * batch + order)[valid].to(packed.data.device)
+
+
+def _form(layer: "RecurrentLayer") -> str:
+    return "(batch, time, input)" if layer.batch_first else "(time, batch, input)"
+
+
+def _check_input(layer: "RecurrentLayer", x: object, what: str, cell: Cell) -> None:
+    if not isinstance(x, Tensor):
+        raise ShapeError(what, got=type(x).__name__, expected="a tensor or a PackedSequence")
+    if x.dim() > 0 and x.shape[-1] != layer.input_size:
+        raise ShapeError(
+            what,
+            got=f"width {x.shape[-1]} in shape {tuple(x.shape)}",
+            expected=f"input_size={layer.input_size} as the last axis",
+            fix=f"This layer reads {_form(layer)}.",
+        )
+    weight = next(iter(cell.parameters()), None)
+    if weight is None:
+        return
+    if x.device != weight.device:
+        raise DeviceError(
+            what,
+            got=f"device {x.device}",
+            expected=f"the layer's device {weight.device}",
+            fix=f"Move one of them: input.to({str(weight.device)!r}).",
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise DtypeError(
+            what,
+            got=f"dtype {x.dtype}",
+            expected=f"the layer's dtype {weight.dtype}",
+            fix=f"Convert one of them: input.to({weight.dtype}).",
+        )
+
+
+def _check_reset(
+    layer: "RecurrentLayer", reset: object, inputs: Tensor, batched: bool
+) -> Bool[Tensor, "time batch"]:
+    time, batch = inputs.shape[:2]
+    shape = (time,) if not batched else (batch, time) if layer.batch_first else (time, batch)
+    if not isinstance(reset, Tensor) or reset.dtype != torch.bool:
+        got = f"dtype {reset.dtype}" if isinstance(reset, Tensor) else type(reset).__name__
+        raise DtypeError("reset", got=got, expected="a torch.bool tensor, True at each fresh start")
+    if tuple(reset.shape) != shape:
+        raise ShapeError("reset", got=f"shape {tuple(reset.shape)}", expected=f"shape {shape}")
+    if reset.device != inputs.device:
+        raise DeviceError("reset", got=f"device {reset.device}", expected=f"{inputs.device}")
+    if not batched:
+        return reset.unsqueeze(1)
+    return reset.transpose(0, 1) if layer.batch_first else reset
+
+
+def _complete_state(cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: bool) -> State:
+    """The state of all cells, stacked; fields that `hx` leaves out are the initial state's."""
+    batch = inputs.shape[1]
+    fresh = [c.initial_state(batch, dtype=inputs.dtype, device=inputs.device) for c in cells]
+    initial = map_state(lambda *s: s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s), *fresh)
+    if hx is None:
+        return initial
+    names = initial._fields
+    given = hx if isinstance(hx, tuple | list) else (hx,)
+    fields = getattr(hx, "_fields", names)
+    if fields != names:
+        raise StateError("hx", got=f"a state of fields {fields}", expected=f"{names}")
+    # h and the memories, without the past and the step count, may be given as torch's (h, c)
+    least = sum(name not in ("past", "steps") for name in names)
+    if not least <= len(given) <= len(names):
+        raise StateError(
+            "hx",
+            got="a tensor" if hx is given[0] else f"{len(given)} fields",
+            expected="the tensor h" if least == 1 else f"a tuple ({', '.join(names[:least])})",
+        )
+    completed = [
+        _check_field(name, value, default, inputs, batched)
+        for name, value, default in zip(names, given, initial, strict=False)
+    ]
+    return type(initial)(*completed, *initial[len(completed) :])
+
+
+def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: bool) -> Any:
+    if isinstance(default, tuple):
+        if not isinstance(value, tuple | list) or len(value) != len(default):
+            raise StateError(
+                f"hx.{name}", got=type(value).__name__, expected=f"{len(default)} tensors"
+            )
+        parts = [
+            _check_field(f"{name}[{i}]", v, d, inputs, batched)
+            for i, (v, d) in enumerate(zip(value, default, strict=True))
+        ]
+        return type(default)(*parts) if hasattr(default, "_fields") else tuple(parts)
+    if not isinstance(value, Tensor):
+        raise StateError(f"hx.{name}", got=type(value).__name__, expected="a tensor")
+    shape = tuple(default.shape) if batched else (default.shape[0], *default.shape[2:])
+    if tuple(value.shape) != shape:
+        raise StateError(
+            f"hx.{name}",
+            got=f"shape {tuple(value.shape)}",
+            expected=f"{shape}: (layers * directions, {'batch, ' if batched else ''}width)",
+        )
+    if value.device != inputs.device:
+        raise DeviceError(f"hx.{name}", got=f"device {value.device}", expected=f"{inputs.device}")
+    if value.dtype != default.dtype and not torch.is_autocast_enabled(inputs.device.type):
+        raise DtypeError(f"hx.{name}", got=f"dtype {value.dtype}", expected=f"{default.dtype}")
+    return value if batched else value.unsqueeze(1)

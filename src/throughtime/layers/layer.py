@@ -1,0 +1,336 @@
+"""The recurrent layer: cells stacked over layers and directions, with torch.nn's signature."""
+
+import abc
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.core.binding import bind
+from throughtime.core.cell import Cell
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.gated import GatedCell
+from throughtime.core.initializers import Initializer
+from throughtime.core.state import map_state
+from throughtime.engines import Choice, Engine, Outputs, check_engine, choose
+from throughtime.layers.arguments import check_options, prepare, restore
+from throughtime.layers.running import request_for, run_cells
+from throughtime.wiring.stacked import StackedCell
+
+CellFactory = Callable[[int], Cell]
+
+
+class RecurrentLayer(nn.Module, abc.ABC):
+    """What all recurrent layers share: everything but their constructors.
+
+    Parameters lie on the layer under torch's names (`weight_ih_l0`, `weight_hh_l1_reverse`,
+    `weight_hh_lag21_l0`); the cells are templates that are bound to them once a sequence.
+
+    Arguments:
+        make_cell: makes a cell for an input of this width.
+        input_size: width of x_t.
+        num_layers: how many cells lie on top of each other.
+        bidirectional: whether a second cell in each layer runs from the end.
+        batch_first: whether inputs and outputs are (batch, time, width).
+        dropout: probability that an output of a layer but the last is zeroed in training.
+        engine: "auto", "native", "vendor", "eager", or an engine object.
+        initializers: applied to each cell in order.
+
+    Attributes:
+        input_size: width of x_t.
+        hidden_size: width of each cell.
+        output_size: width of the output, both directions together.
+        num_layers: how many cells lie on top of each other.
+        bidirectional: whether a second cell in each layer runs from the end.
+        batch_first: whether inputs and outputs are (batch, time, width).
+        dropout: probability that an output of a layer but the last is zeroed in training.
+        engine: "auto", "native", "vendor", "eager", or an engine object; may be set at any time.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    batch_first: bool
+    dropout: float
+
+    def __init__(
+        self,
+        make_cell: CellFactory,
+        input_size: int,
+        *,
+        num_layers: int,
+        bidirectional: bool,
+        batch_first: bool,
+        dropout: float,
+        engine: str | Engine,
+        initializers: Sequence[Initializer],
+    ):
+        super().__init__()
+        check_options(num_layers, dropout, batch_first, bidirectional)
+        check_engine(engine)
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts between layers and num_layers is 1, so it does nothing",
+                stacklevel=3,
+            )
+        self.num_layers, self.bidirectional, self.batch_first = (
+            num_layers,
+            bidirectional,
+            batch_first,
+        )
+        self.dropout, self.engine = float(dropout), engine
+        self._make_cell, self._initializers = make_cell, tuple(initializers)
+        cells = self._new_cells(input_size)
+        names: list[dict[str, str]] = []  # for each cell, its names of tensors and the layer's
+        for cell, suffix in zip(cells, self._suffixes(), strict=True):
+            names.append({})
+            taken: dict[int, str] = {}  # a tensor that a cell shares under two names is one
+            for name, parameter in cell.named_parameters(remove_duplicate=False):
+                names[-1][name] = own = taken.setdefault(id(parameter), _own_name(name, suffix))
+                self.register_parameter(own, parameter)
+            for name, buffer in cell.named_buffers(remove_duplicate=False):
+                names[-1][name] = own = taken.setdefault(id(buffer), _own_name(name, suffix))
+                self.register_buffer(own, buffer, persistent=_is_persistent(cell, name))
+        self._names = tuple(names)
+        first = cells[0]
+        # Templates without data of their own: `bind` gives them the layer's tensors for each run.
+        # They lie in a tuple, which nn.Module does not search: each tensor has one name.
+        self._cells = tuple(_template(cell) for cell in cells)
+        self.input_size, self.hidden_size = first.input_size, first.hidden_size
+        self.output_size = first.output_size * self.num_directions
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as the constructor does.
+
+        Raises:
+            ConfigurationError: a weight is parametrised.
+        """
+        fresh = self._new_cells(self.input_size)
+        with torch.no_grad():
+            for cell, names in zip(fresh, self._names, strict=True):
+                for name, parameter in cell.named_parameters():
+                    own = self._parameters.get(names[name])
+                    if own is None:
+                        raise ConfigurationError(
+                            f"reset_parameters of {names[name]}",
+                            got="a parametrised weight",
+                            expected="a plain one",
+                            fix="Remove the parametrisation first.",
+                        )
+                    own.copy_(parameter)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: kept since code written for torch.nn calls it."""
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The parameters of each layer and direction, as torch.nn's layers give them."""
+        return [
+            [getattr(self, names[name]) for name, _ in cell.named_parameters()]
+            for cell, names in zip(self._cells, self._names, strict=True)
+        ]
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells, layer by layer and forward before reverse, bound to the layer's parameters.
+
+        Returns:
+            num_layers * num_directions cells whose tensors are the layer's own.
+        """
+        bound = tuple(
+            bind(cell, {own: getattr(self, name) for own, name in names.items()})
+            for cell, names in zip(self._cells, self._names, strict=True)
+        )
+        for cell in bound:
+            if cell.training != self.training:
+                cell.train(self.training)
+        return bound
+
+    def replica(self) -> "RecurrentLayer":
+        """A layer of the same class and mode on the very tensors of this one.
+
+        Returns:
+            A layer whose options, as `engine`, may be changed without touching this one.
+        """
+        return bind(self, {}).train(self.training)
+
+    def share_tensors(self, layer: nn.Module, *, with_gradient: bool = False) -> None:
+        """Use the tensors of a layer whose parameters have the same names, as they are now.
+
+        Arguments:
+            layer: of ours or of torch.nn. Its parameters may be parametrised or recomputed by
+                hooks: what it would compute with now is taken.
+            with_gradient: whether those that are frozen shall have a gradient here all the same.
+        """
+        for name in {own for names in self._names for own in names.values()}:
+            self._parameters.pop(name, None)
+            self._buffers.pop(name, None)
+            # past nn.Module's own bookkeeping: these need not be parameters
+            tensor = getattr(layer, name)
+            if with_gradient and tensor.is_floating_point() and not tensor.requires_grad:
+                tensor = tensor.detach().requires_grad_()
+            vars(self)[name] = tensor
+
+    def as_cell(self) -> Cell:
+        """The layer as one cell: a unidirectional stack steps all its layers at once.
+
+        Returns:
+            A cell whose parameters are the layer's own.
+
+        Raises:
+            ConfigurationError: the layer is bidirectional, or has dropout between its layers.
+        """
+        if self.bidirectional:
+            raise ConfigurationError(
+                "as_cell", got="a bidirectional layer", expected="one that needs only the past"
+            )
+        if self.dropout > 0 and self.num_layers > 1:
+            raise ConfigurationError(
+                "as_cell",
+                got=f"dropout={self.dropout} between layers",
+                expected="dropout=0, since a step draws nothing at random",
+            )
+        cells = self.cells()
+        return cells[0] if len(cells) == 1 else StackedCell(cells)
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
+        reset: Bool[Tensor, "..."] | None = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run over sequences.
+
+        Arguments:
+            input: (time, batch, input); (batch, time, input) if `batch_first`; (time, input)
+                for one sequence without a batch; or a PackedSequence. At least one time step.
+            hx: the state before the first step, as it is returned; None for the cells' initial
+                state. (layers * directions, batch, hidden) for h alone, or a tuple of such for
+                (h, *memories) as torch's (h, c); what is left out is the initial state.
+            lengths: (batch,) steps of each sequence, from 1 to time; what lies beyond is never
+                read, its outputs are zero, and the reverse direction starts before it.
+            reset: True where a step starts from the initial state, of the input's first two axes
+                ((time,) without a batch). In both directions: neither crosses the border between
+                t-1 and t.
+            return_states: whether to return the states after every step too.
+
+        Returns:
+            The outputs of the last layer, in the input's form, directions side by side; the state
+            after the last valid step of each sequence (the first, for the reverse direction), a
+            NamedTuple of (layers * directions, batch, ...) tensors, or the tensor h itself if the
+            cell has no other state; with `return_states`, a third: the states after every step, a
+            NamedTuple of (time, layers * directions, batch, ...).
+
+        Raises:
+            ShapeError, DtypeError, DeviceError, LengthsError, StateError: what does not fit.
+            EngineRefusalError: `engine` names one that cannot do this.
+        """
+        if torch.compiler.is_compiling():
+            # A loop over time would be traced step by step; the rest of the model is compiled.
+            forward = torch.compiler.disable(reason="recurrence over time")(self._forward)
+            return forward(input, hx, lengths, reset, return_states)
+        return self._forward(input, hx, lengths, reset, return_states)
+
+    def _forward(
+        self, input: Any, hx: Any, lengths: Any, reset: Any, return_states: bool
+    ) -> tuple[Any, ...]:
+        cells = self.cells()
+        arguments = prepare(self, cells, input, hx, lengths, reset)
+        outputs, state, states = run_cells(
+            self, cells, arguments, "states" if return_states else "all"
+        )
+        return restore(self, arguments, outputs, state, states)
+
+    def explain(
+        self,
+        input: Tensor | PackedSequence | None = None,
+        hx: Any = None,
+        *,
+        lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
+        reset: Bool[Tensor, "..."] | None = None,
+        return_states: bool = False,
+    ) -> Choice:
+        """Which engine would run this call, and why the preferred ones would not.
+
+        Arguments:
+            input, hx, lengths, reset, return_states: as for a call; a plain batch if `input` is
+                None.
+
+        Returns:
+            A choice that prints as a sentence a line.
+
+        Example:
+            >>> from throughtime import LSTM
+            >>> print(LSTM(3, 5, engine="vendor").explain())
+            vendor (asked for by name)
+        """
+        cells = self.cells()
+        if input is None:
+            like = next(iter(self.parameters()))
+            input = torch.zeros(1, 1, self.input_size, dtype=like.dtype, device=like.device)
+        arguments = prepare(self, cells, input, hx, lengths, reset)
+        first = map_state(lambda s: s[0], arguments.state)
+        outputs: Outputs = "states" if return_states else "all"
+        with torch.random.fork_rng(devices=()):  # streams are drawn, but not for the next call
+            request = request_for(self, cells[0], arguments.inputs, first, arguments, outputs, 0)
+        return choose(request, self.engine)[1]
+
+    def _new_cells(self, input_size: int) -> list[Cell]:
+        cells: list[Cell] = []
+        width = input_size
+        for layer in range(self.num_layers):
+            for _ in range(self.num_directions):
+                cell = self._make_cell(width)
+                for initializer in self._initializers:
+                    initializer(cell)
+                cells.append(cell)
+            width = cells[layer * self.num_directions].output_size * self.num_directions
+        return cells
+
+    def _suffixes(self) -> list[str]:
+        ends = ("", "_reverse") if self.bidirectional else ("",)
+        return [f"_l{layer}{end}" for layer in range(self.num_layers) for end in ends]
+
+    def extra_repr(self) -> str:
+        """The sizes and the options that differ from their defaults."""
+        defaults = {
+            "proj_size": 0,
+            "nonlinearity": "tanh",
+            "lags": (1,),
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
+        options = [f"{k}={v!r}" for k, d in defaults.items() if (v := getattr(self, k, d)) != d]
+        if self.engine != "auto":
+            options.append(f"engine={self.engine!r}")
+        return ", ".join([str(self.input_size), str(self.hidden_size), *options])
+
+
+def _own_name(name: str, suffix: str) -> str:
+    return name.replace(".", "_") + suffix
+
+
+def _is_persistent(cell: Cell, name: str) -> bool:
+    """Whether a buffer is part of the state_dict."""
+    return name in cell.state_dict()
+
+
+def _template(cell: Cell) -> Cell:
+    if isinstance(cell, GatedCell):
+        _ = cell.additive  # seen once here, rather than for every sequence
+    return cell.to("meta")

@@ -1,0 +1,105 @@
+"""Any cell as a layer."""
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+
+from throughtime.core.cell import Cell
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.initializers import Initializer
+from throughtime.engines import Engine
+from throughtime.layers.layer import RecurrentLayer
+
+
+@final
+class Recurrent(RecurrentLayer):
+    """A layer of any cell: a user's own, or one of `throughtime.cells`.
+
+    Arguments:
+        cell: a class of cell, made for each layer and direction with `input_size`, `hidden_size`
+            and the options; or one cell, which then is the only one, copied.
+        input_size: width of x_t; left out with a cell.
+        hidden_size: width of each cell; left out with a cell.
+        num_layers: how many cells lie on top of each other.
+        bidirectional: whether a second cell in each layer runs from the end.
+        batch_first: whether inputs and outputs are (batch, time, width).
+        dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
+        engine: "auto", "native", "vendor", "eager", or an engine object.
+        initializers: applied to each cell in order, from `throughtime.initializers`.
+        device, dtype: of the parameters.
+        options: what else the class of cell takes, as `lags=(1, 21)`.
+
+    Raises:
+        ConfigurationError: sizes or options out of range, or sizes beside a cell that has its own.
+
+    Example:
+        >>> from throughtime.cells import ElmanCell
+        >>> layer = Recurrent(ElmanCell, 3, 5, num_layers=2, lags=(1, 7))
+        >>> output, state = layer(torch.ones(4, 2, 3))
+        >>> output.shape, state.h.shape, len(state.past)
+        (torch.Size([4, 2, 5]), torch.Size([2, 2, 5]), 6)
+    """
+
+    def __init__(
+        self,
+        cell: type[Cell] | Cell,
+        input_size: int | None = None,
+        hidden_size: int | None = None,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        engine: str | Engine = "auto",
+        initializers: Sequence[Initializer] = (),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ):
+        if isinstance(cell, Cell):
+            given = {"input_size": input_size, "hidden_size": hidden_size, **options}
+            if any(v is not None for v in given.values()) or num_layers > 1 or bidirectional:
+                raise ConfigurationError(
+                    "Recurrent",
+                    got="a cell beside sizes, layers, directions or options",
+                    expected="the cell alone, or its class",
+                )
+            template = copy.deepcopy(cell).to(device=device, dtype=dtype)
+            make_cell = functools.partial(_copy, template)
+            input_size = cell.input_size
+        else:
+            if input_size is None or hidden_size is None:
+                raise ConfigurationError(
+                    "Recurrent", got="a class of cell", expected="input_size and hidden_size too"
+                )
+            make_cell = functools.partial(_make, cell, hidden_size, options, device, dtype)
+        super().__init__(
+            make_cell,
+            input_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            batch_first=batch_first,
+            dropout=dropout,
+            engine=engine,
+            initializers=initializers,
+        )
+
+
+def _make(
+    kind: type[Cell],
+    hidden_size: int,
+    options: dict[str, Any],
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    input_size: int,
+) -> Cell:
+    cell = kind(input_size, hidden_size, **options)  # pyright: ignore[reportCallIssue]
+    return cell.to(device=device, dtype=dtype)
+
+
+def _copy(template: Cell, input_size: int) -> Cell:
+    del input_size
+    return copy.deepcopy(template)

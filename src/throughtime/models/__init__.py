@@ -1,0 +1,6 @@
+"""Models: a recurrent layer with what turns its outputs into answers."""
+
+from throughtime.models.registry import MODELS
+from throughtime.models.sequence_model import SequenceModel
+
+__all__ = ["MODELS", "SequenceModel"]

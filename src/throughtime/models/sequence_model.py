@@ -1,0 +1,57 @@
+"""A recurrent layer with a linear readout: sequence to vector, or to one answer a step."""
+
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from throughtime.layers import RecurrentLayer
+
+
+@final
+class SequenceModel(nn.Module):
+    """A recurrent layer and a linear readout of its output.
+
+        y = V h_T + b at each sequence's last valid step, or y_t = V h_t + b at every step
+
+    A bidirectional layer is read, after the last step, at the end of each direction.
+
+    Arguments:
+        recurrent: the layer, reading (time, batch, input).
+        output_size: width of the answer.
+        per_step: whether to answer at every step.
+
+    Example:
+        >>> import torch
+        >>> from throughtime import LSTM
+        >>> model = SequenceModel(LSTM(1, 5), 10, per_step=False)
+        >>> model(torch.ones(64, 2, 1)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, recurrent: RecurrentLayer, output_size: int, *, per_step: bool):
+        super().__init__()
+        self.recurrent = recurrent
+        self.readout = nn.Linear(recurrent.output_size, output_size)
+        self.per_step = per_step
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "time batch input"],
+        lengths: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "*time batch output"]:
+        """The answers.
+
+        Arguments:
+            inputs: (time, batch, input).
+            lengths: (batch,) valid steps, or None where all sequences fill the time axis.
+
+        Returns:
+            (batch, output), or (time, batch, output) if `per_step`.
+        """
+        outputs, state = self.recurrent(inputs, lengths=lengths)
+        if self.per_step:
+            return self.readout(outputs)
+        h = state if isinstance(state, Tensor) else state.h
+        ends = h[-self.recurrent.num_directions :]  # of the top layer
+        return self.readout(ends.transpose(0, 1).flatten(1))

@@ -1,0 +1,195 @@
+"""What a comparison of models on a task came to: plain values, several runs a model."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+When: TypeAlias = Literal["start", "trained"]
+"""When gradient flow was measured: before the first update, or after the last."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What the task is, as the study that ran it wrote it down.
+
+    Attributes:
+        spec: registry text, "adding:length=100".
+        description: one line.
+        length: the largest number of time steps.
+        dependency_length: steps between the earliest input that the answer needs and the answer.
+        answer: "class", "value" or "class_per_step".
+        chance: accuracy in [0, 1] of the best answer that remembers nothing.
+        chance_loss: the loss of that answer.
+        criterion: when the task counts as solved, in words.
+    """
+
+    spec: str
+    description: str
+    length: int
+    dependency_length: int
+    answer: str
+    chance: float
+    chance_loss: float
+    criterion: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Held-out metrics over training, in equally long tuples.
+
+    Attributes:
+        steps: updates done.
+        loss: mean over the validation split.
+        accuracy: in [0, 1], on the validation split.
+    """
+
+    steps: tuple[int, ...]
+    loss: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GradientReach:
+    """Gradient flow of one network on one held-out batch; both tuples are indexed by lag.
+
+    Attributes:
+        norm_by_lag: the norm of dL/dh at that many steps before the last one.
+        contribution_by_lag: the norm of what that lag adds to the gradient of the weights.
+        reach: the largest lag at which the norm is at least 1 % of the largest norm.
+    """
+
+    norm_by_lag: tuple[float, ...]
+    contribution_by_lag: tuple[float, ...]
+    reach: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one model with one seed.
+
+    Attributes:
+        folder: of the run.
+        seed: of its weights and batches.
+        status: "completed", "solved" or "diverged".
+        step: training steps done.
+        seconds: time spent in training and evaluation.
+        parameters: trainable numbers.
+        test: test loss and accuracy; None for a run that diverged.
+        diverged: {"step", "quantity"} of the first number that was not finite, or None.
+        curve: held-out metrics over training.
+        gradient: "start", before the first update, and "trained"; None where it was not measured,
+            as for a run that diverged.
+        config: the fields of the run's RunConfig.
+        environment: what it ran on: versions, device, threads, engines.
+    """
+
+    folder: Path
+    seed: int
+    status: str
+    step: int
+    seconds: float
+    parameters: int
+    test: Mapping[str, float] | None
+    diverged: Mapping[str, Any] | None
+    curve: Curve
+    gradient: Mapping[When, GradientReach] | None
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Some values in short.
+
+    Attributes:
+        mean: of the values.
+        deviation: their sample standard deviation; 0 for a single value.
+        low, high: the extremes.
+        n: how many.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ModelRuns:
+    """All runs of one model.
+
+    Attributes:
+        label: the model as it was asked for, "skip-rnn".
+        spec: the model as it was run, "skip-rnn:lag=8".
+        description: one line.
+        runs: one a seed.
+    """
+
+    label: str
+    spec: str
+    description: str
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        """The runs that did not diverge."""
+        return tuple(run for run in self.runs if run.status != "diverged")
+
+    def test(self, metric: str) -> Spread | None:
+        """The spread of a test metric, "loss" or "accuracy", over the runs that did not diverge."""
+        return spread(run.test[metric] for run in self.finished if run.test is not None)
+
+    def reach(self, when: When) -> Spread | None:
+        """The spread of the gradient's reach in steps, over the runs where it was measured.
+
+        Arguments:
+            when: "start", before the first update, or "trained".
+        """
+        measured = (run.gradient for run in self.runs if run.gradient is not None)
+        return spread(float(gradient[when].reach) for gradient in measured)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on one task, several seeds each.
+
+    Attributes:
+        folder: where the runs and the report lie.
+        command: the command line that runs it again.
+        request: what was asked, as JSON values.
+        task: what it is.
+        models: in the order in which they were asked for.
+    """
+
+    folder: Path
+    command: str
+    request: Mapping[str, Any]
+    task: TaskFacts
+    models: tuple[ModelRuns, ...]
+
+    @property
+    def report(self) -> Path:
+        """Where the HTML report of this comparison lies once it is written."""
+        return self.folder / "report.html"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs of all models."""
+        return tuple(run for model in self.models for run in model.runs)
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Mean and spread of some values; None if there are none.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0])
+        Spread(mean=2.0, deviation=1.0, low=1.0, high=3.0, n=3)
+    """
+    found = list(values)
+    if not found:
+        return None
+    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+    return Spread(statistics.fmean(found), deviation, min(found), max(found), len(found))

@@ -1,0 +1,105 @@
+"""How numbers are written for people: the same in the terminal and in HTML."""
+
+import statistics
+from collections.abc import Iterable
+
+from throughtime.reports.comparison import Spread
+
+_MISSING = "-"
+
+
+def percent(value: float) -> str:
+    """A share in [0, 1] as a percentage with one decimal.
+
+    Example:
+        >>> percent(0.9461)
+        '94.6 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def percent_spread(value: Spread | None) -> str:
+    """Mean and standard deviation of shares; the mean alone where there is one value.
+
+    Example:
+        >>> percent_spread(Spread(0.9461, 0.0123, 0.93, 0.96, 3))
+        '94.6 ± 1.2 %'
+    """
+    if value is None:
+        return _MISSING
+    return (
+        percent(value.mean)
+        if value.n == 1
+        else f"{100 * value.mean:.1f} ± {100 * value.deviation:.1f} %"
+    )
+
+
+def loss(value: Spread | None) -> str:
+    """The mean of losses, two significant digits."""
+    return _MISSING if value is None else f"{value.mean:.2g}"
+
+
+def loss_spread(value: Spread | None) -> str:
+    """Mean and standard deviation of losses, three significant digits."""
+    if value is None:
+        return _MISSING
+    return f"{value.mean:.3g}" if value.n == 1 else f"{value.mean:.3g} ± {value.deviation:.1g}"
+
+
+def count(value: float) -> str:
+    """A number of things, in thousands.
+
+    Example:
+        >>> count(12345.6)
+        '12,346'
+    """
+    return f"{value:,.0f}"
+
+
+def reach_change(start: Spread | None, trained: Spread | None) -> str:
+    """How far back a gradient reaches, before and after training: the means.
+
+    Example:
+        >>> reach_change(Spread(7.3, 0.6, 7, 8, 3), Spread(63, 0, 63, 63, 3))
+        '7 → 63'
+    """
+    if start is None or trained is None:
+        return _MISSING
+    return f"{count(start.mean)} → {count(trained.mean)}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people to read.
+
+    Example:
+        >>> [duration(s) for s in (0.42, 18.3, 125, 4000)]
+        ['0.4 s', '18 s', '2 min 05 s', '1 h 06 min']
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def listed(names: list[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listed(["rnn", "lstm", "gru"])
+        'rnn, lstm and gru'
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def mean_count(values: Iterable[float]) -> str:
+    """The mean of some counts."""
+    return count(statistics.fmean(values))
+
+
+def mean_duration(values: Iterable[float]) -> str:
+    """The mean of some times in seconds."""
+    return duration(statistics.fmean(values))

@@ -1,0 +1,19 @@
+"""Studies: comparisons of models on tasks, over seeds."""
+
+from throughtime.studies.compare import compare
+from throughtime.studies.plan import default_folder
+from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
+from throughtime.studies.request import CompareRequest
+from throughtime.studies.specs import split_models
+
+__all__ = [
+    "CompareRequest",
+    "Done",
+    "Planned",
+    "StudyEvent",
+    "StudyObserver",
+    "Waiting",
+    "compare",
+    "default_folder",
+    "split_models",
+]

@@ -1,0 +1,257 @@
+"""Models on one task, several seeds each, trained side by side."""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import dataclasses
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import final
+
+from throughtime.core.errors import RunError, RunInterrupted, RunMismatchError
+from throughtime.reports import Comparison, read_comparison
+from throughtime.studies.plan import Plan, PlannedRun, make_plan
+from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
+from throughtime.studies.request import CompareRequest
+from throughtime.studies.worker import Outcome, perform, perform_in_worker, start_worker
+from throughtime.training import RunConfig, RunFolder, read_json, write_json
+from throughtime.training.atomic import writing
+
+_LOOK_SECONDS = 0.1
+_RETRY_SECONDS = 2.0
+
+
+def compare(
+    request: CompareRequest, out: str | Path, observer: StudyObserver | None = None
+) -> Comparison:
+    """Train every model with every seed, measure each, and write a report.
+
+    The same call goes on with what an interrupted or killed one left, run by run, and trains
+    nothing that is finished. With several jobs, runs are spread over worker processes, which import
+    the main module: a script that calls this needs `if __name__ == "__main__":`. The results are
+    the same to the bit as with one job of as many threads. Two comparisons may share a folder: no
+    run is written by both.
+
+    Arguments:
+        request: what to compare.
+        out: folder of the results: compare.json, a folder a run, report.html.
+        observer: told of what happens; see `studies.progress`.
+
+    Returns:
+        What was found, as `reports.read_comparison` reads it back.
+
+    Raises:
+        ConfigurationError, UnknownNameError: the request cannot be met; nothing is written.
+        DataError: the task's data are missing or not whole.
+        RunMismatchError: the folder holds runs of another configuration.
+        RunError: a run's folder cannot be used, or a worker process died.
+        RunInterrupted: Ctrl-C; all is saved.
+    """
+    from throughtime.reports.html import write_report
+
+    out = Path(out)
+    plan = make_plan(request)
+    _check_folder(plan, out)
+    with _alone(out):
+        _write_study(request, plan, out)
+    notify = observer if observer is not None else _ignore
+    for run in plan.runs:
+        notify(StudyEvent(run.label, run.config.seed, Planned(run.config.steps)))
+    study = _Study(plan, out, notify)
+    try:
+        study.recall()
+        if plan.jobs == 1:
+            study.one_by_one()
+        else:
+            study.side_by_side()
+    except (KeyboardInterrupt, RunInterrupted):
+        raise RunInterrupted(
+            f"{out} was interrupted with {len(study.done)} of {len(plan.runs)} runs done",
+            fix="All is saved: the same call or command goes on from there.",
+        ) from None
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died",
+            got=str(error),
+            fix="The same call or command goes on from the last checkpoints; if memory ran short, "
+            "with fewer jobs.",
+        ) from error
+    with _alone(out):
+        _write_study(request, plan, out)  # again: it may be that of a comparison beside this one
+        comparison = read_comparison(out)
+        write_report(comparison)
+    return comparison
+
+
+def _ignore(event: StudyEvent) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Wait until no other comparison reads or writes the files that it shares with this one."""
+    import filelock
+
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / "lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_folder(plan: Plan, out: Path) -> None:
+    """Refuse runs of another configuration before any is trained."""
+    for run in plan.runs:
+        files = RunFolder(out / run.folder)
+        if not files.config.exists():
+            continue
+        stored = RunConfig.from_json(read_json(files.config), str(files.config)).identity()
+        asked = run.config.identity()
+        changed = [name for name in asked if asked[name] != stored[name]]
+        if changed:
+            raise RunMismatchError(
+                f"{files.path} belongs to another comparison",
+                got=", ".join(f"{name}={asked[name]!r}" for name in changed),
+                expected=", ".join(f"{name}={stored[name]!r}" for name in changed),
+                fix="Ask for the same again, or choose another folder for the results."
+                + (" Threads are cores / jobs." if "threads" in changed else ""),
+            )
+
+
+def _write_study(request: CompareRequest, plan: Plan, out: Path) -> None:
+    task = plan.task
+    write_json(
+        out / "compare.json",
+        {
+            "command": request.command(out),
+            "request": dataclasses.asdict(request),
+            "task": {
+                "spec": plan.task_spec,
+                "description": plan.task_description,
+                "length": task.length,
+                "dependency_length": task.dependency_length,
+                "answer": task.answer,
+                "chance": task.chance,
+                "chance_loss": task.chance_loss,
+                "criterion": task.criterion,
+            },
+            "models": [dataclasses.asdict(model) for model in plan.models],
+            "seeds": list(range(request.seeds)),
+        },
+    )
+
+
+@final
+class _Study:
+    """The runs of a comparison that are still to be done, and those that are.
+
+    Arguments:
+        plan: all runs.
+        out: folder of the results.
+        notify: told of what happens.
+    """
+
+    def __init__(self, plan: Plan, out: Path, notify: StudyObserver):
+        self.plan, self.out, self.notify = plan, out, notify
+        self.done: set[PlannedRun] = set()
+
+    def recall(self) -> None:
+        """Read back the runs that earlier calls have finished: no worker is needed for those."""
+        for run in self.plan.runs:
+            if RunFolder(self.out / run.folder).result.exists():
+                self._settle(run, perform(run, self.out, self.notify))
+
+    def remaining(self) -> list[PlannedRun]:
+        """The runs that are not done yet, in order."""
+        return [run for run in self.plan.runs if run not in self.done]
+
+    def one_by_one(self) -> None:
+        """Do what remains in this process."""
+        remaining = self.remaining()
+        while remaining:
+            for run in list(remaining):
+                if self._settle(run, perform(run, self.out, self.notify)):
+                    remaining.remove(run)
+            if remaining:
+                time.sleep(_RETRY_SECONDS)
+
+    def side_by_side(self) -> None:
+        """Do what remains in worker processes. What ends this ends them, once they have saved."""
+        if not self.remaining():
+            return
+        context = multiprocessing.get_context("spawn")
+        events, stop = context.Queue(), context.RawValue(ctypes.c_bool, False)
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(self.plan.jobs, len(self.remaining())), context, start_worker, (events, stop)
+        )
+        try:
+            self._spread(pool, events)
+        finally:
+            stop.value = True  # pyright: ignore[reportAttributeAccessIssue]
+            pool.shutdown(wait=True, cancel_futures=True)
+            events.close()
+
+    def _spread(self, pool: concurrent.futures.Executor, events: "Queue[StudyEvent]") -> None:
+        def submit(run: PlannedRun) -> concurrent.futures.Future[Outcome]:
+            with _inherited_deafness_to_ctrl_c():
+                return pool.submit(perform_in_worker, run, self.out)
+
+        pending = {submit(run): run for run in self.remaining()}
+        # A pool watches the workers that it had when it was last given something, which is before
+        # it starts another one: without this it would not see the last one die.
+        pool.submit(os.getpid)
+        locked: list[tuple[float, PlannedRun]] = []
+        while pending or locked:
+            finished, _ = concurrent.futures.wait(
+                pending, _LOOK_SECONDS, concurrent.futures.FIRST_COMPLETED
+            )
+            self._relay(events)
+            for future in finished:
+                run = pending.pop(future)
+                if not self._settle(run, future.result()):
+                    locked.append((time.monotonic() + _RETRY_SECONDS, run))
+            due = [run for at, run in locked if at <= time.monotonic()]
+            locked = [(at, run) for at, run in locked if run not in due]
+            pending |= {submit(run): run for run in due}
+            if not pending:
+                time.sleep(_LOOK_SECONDS)
+
+    def _relay(self, events: "Queue[StudyEvent]") -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = events.get_nowait()
+                if (event.label, event.seed) not in {(r.label, r.config.seed) for r in self.done}:
+                    self.notify(event)
+
+    def _settle(self, run: PlannedRun, outcome: Outcome) -> bool:
+        """Whether the run is done; if another process writes it, it is not."""
+        if outcome == "locked":
+            self.notify(StudyEvent(run.label, run.config.seed, Waiting()))
+            return False
+        self.done.add(run)
+        self.notify(StudyEvent(run.label, run.config.seed, Done(outcome)))
+        return True
+
+
+@contextlib.contextmanager
+def _inherited_deafness_to_ctrl_c() -> Iterator[None]:
+    """Let processes that start within the block ignore Ctrl-C until they are set up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,72 @@
+"""How far back the gradient of a run reaches, before and after training, kept in its folder."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.errors import DataError
+from throughtime.instruments import gradient_flow
+from throughtime.tasks.task import Batch, Task
+from throughtime.training import RunFolder, load_model, write_json
+from throughtime.training.reproducibility import reproducible
+
+BATCH_SIZE = 64
+
+
+def measure_gradient_flow(folder: Path) -> None:
+    """Measure a run's gradient flow before and after training and write gradient_flow.json.
+
+    What arrives before the first update is what learning begins with; after training, what the
+    network made of it. Nothing is done if the file is there.
+
+    The loss is that of the first 64 validation sequences, the same for all models of a task; where
+    a task asks for answers at several steps, of each sequence's last answer alone, so that a lag is
+    a distance from the answer. In float64, so that a vanishing gradient does not underflow.
+
+    Arguments:
+        folder: of a run that did not diverge.
+
+    Raises:
+        RunLockedError: another process writes the run now.
+        RunError: the folder holds no trained run, or cannot be written.
+    """
+    file = folder / "gradient_flow.json"
+    if file.exists():
+        return
+    with RunFolder(folder).locked():
+        config, task, start = load_model(folder, trained=False)
+        _, _, trained = load_model(folder)
+        with reproducible(torch.device("cpu"), config.threads, config.seed):
+            batch = _held_out(task)
+            flows = {"start": _flow(start, task, batch), "trained": _flow(trained, task, batch)}
+        write_json(file, {"dependency_length": task.dependency_length, **flows})
+
+
+def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:
+    model.double().eval()
+    flow = gradient_flow(model, lambda: task.loss(model(batch.inputs, batch.lengths), batch))
+    return {
+        "norm_by_lag": flow.norm_by_lag.tolist(),
+        "contribution_by_lag": flow.contribution_by_lag.tolist(),
+        "reach": flow.reach(),
+    }
+
+
+def _held_out(task: Task) -> Batch:
+    batch = next(iter(task.evaluation_batches("validation", BATCH_SIZE)), None)
+    if batch is None:
+        raise DataError(f"task {task.name} has no validation sequences")
+    targets = _last_answers(batch.targets) if task.answer == "class_per_step" else batch.targets
+    return Batch(batch.inputs.double(), targets, batch.lengths)
+
+
+def _last_answers(targets: Tensor) -> Tensor:
+    """Targets by step with all but each sequence's last answer taken out.
+
+    Arguments:
+        targets: (time, batch) int64, -1 where no answer is due.
+    """
+    steps = torch.arange(targets.shape[0])[:, None]
+    last = torch.where(targets >= 0, steps, -1).amax(dim=0)
+    return torch.where(steps == last, targets, -1)

@@ -1,0 +1,161 @@
+"""Which runs a comparison consists of, and where each one lies."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.models import MODELS
+from throughtime.studies.request import CompareRequest
+from throughtime.studies.settings import DEFAULT_MODELS, MODEL_OPTIONS, settings
+from throughtime.studies.specs import slug, spec_text
+from throughtime.studies.widths import matched_widths, parameter_count
+from throughtime.tasks import TASKS
+from throughtime.tasks.task import Task
+from throughtime.training import RunConfig
+from throughtime.training.building import build_task
+from throughtime.training.reproducibility import run_device
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedModel:
+    """One model of a comparison.
+
+    Attributes:
+        label: as it was asked for, "skip-rnn".
+        spec: with the options that the study set, "skip-rnn:lag=8".
+        description: one line.
+        folder: of its runs, below the comparison's.
+    """
+
+    label: str
+    spec: str
+    description: str
+    folder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One run of a comparison: a model with a seed, and its folder below the comparison's."""
+
+    label: str
+    config: RunConfig
+    folder: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All of a comparison but its results.
+
+    Attributes:
+        task: built, so that its data are there and whole.
+        task_spec: with the length that was asked for.
+        task_description: one line.
+        jobs: runs at a time.
+        threads: of each.
+    """
+
+    task: Task
+    task_spec: str
+    task_description: str
+    models: tuple[PlannedModel, ...]
+    runs: tuple[PlannedRun, ...]
+    jobs: int
+    threads: int
+
+
+def make_plan(request: CompareRequest) -> Plan:
+    """Resolve names, lengths, widths and settings. Trains nothing.
+
+    Raises:
+        UnknownNameError: no such task, model or option.
+        ConfigurationError: options that contradict each other, or a model named twice.
+        DeviceError: this machine has no such device.
+        DataError: the task's data are missing or not whole.
+    """
+    task_spec = _task_spec(request)
+    task_name, _ = TASKS.parse(task_spec)
+    labels = request.models or DEFAULT_MODELS
+    specs = [_model_spec(label, task_name) for label in labels]
+    run_device(request.device)
+    task = build_task(RunConfig(task_spec, specs[0], data_dir=request.data_dir))
+    for spec in specs:
+        parameter_count(spec, task)  # whatever is wrong with a model is found before any is trained
+    if request.match_parameters:
+        specs = matched_widths(specs, task)
+    models = tuple(
+        PlannedModel(label, spec, MODELS.describe(MODELS.parse(spec)[0]), slug(spec))
+        for label, spec in zip(labels, specs, strict=True)
+    )
+    folders = [model.folder for model in models]
+    twice = sorted({m.label for m in models if folders.count(m.folder) > 1})
+    if twice:
+        raise ConfigurationError(
+            "models of the comparison", got=f"{twice[0]} twice", expected="each model once"
+        )
+    jobs, threads = _share_cores(request)
+    runs = tuple(
+        PlannedRun(
+            model.label,
+            _config(request, task_spec, model, seed, threads),
+            Path(model.folder) / f"seed-{seed}",
+        )
+        for seed in range(request.seeds)
+        for model in models
+    )
+    return Plan(task, task_spec, TASKS.describe(task_name), models, runs, jobs, threads)
+
+
+def default_folder(request: CompareRequest) -> Path:
+    """Where a comparison's results go unless the user says where: runs/compare-<task>."""
+    return Path("runs") / f"compare-{slug(_task_spec(request))}"
+
+
+def _config(
+    request: CompareRequest, task_spec: str, model: PlannedModel, seed: int, threads: int
+) -> RunConfig:
+    asked = {
+        name: value
+        for name in ("steps", "batch_size", "learning_rate")
+        if (value := getattr(request, name)) is not None
+    }
+    fields = {**settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0]), **asked}
+    # A short run still has a curve, and ends its warmup.
+    tenth = max(1, fields["steps"] // 10)
+    fields["evaluate_every"] = min(fields["evaluate_every"], tenth)
+    fields["warmup_steps"] = min(fields["warmup_steps"], tenth if fields["steps"] > 1 else 0)
+    return RunConfig(
+        task=task_spec,
+        model=model.spec,
+        seed=seed,
+        device=request.device,
+        threads=threads,
+        data_dir=request.data_dir,
+        **fields,
+    )
+
+
+def _task_spec(request: CompareRequest) -> str:
+    name, options = TASKS.parse(request.task)
+    if request.length is not None:
+        if "length" not in TASKS.options(name):
+            raise UnknownNameError(f"option of task {name!r}", "length", TASKS.options(name))
+        if "length" in options:
+            raise ConfigurationError(
+                f"task {request.task!r}", got="a length beside --length", expected="one of them"
+            )
+        options["length"] = request.length
+    return spec_text(name, options)
+
+
+def _model_spec(label: str, task_name: str) -> str:
+    name, options = MODELS.parse(label)
+    return spec_text(name, {**MODEL_OPTIONS.get((task_name, name), {}), **options})
+
+
+def _share_cores(request: CompareRequest) -> tuple[int, int]:
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    jobs = request.jobs or (cores if request.device == "cpu" else 1)
+    return jobs, max(1, cores // jobs)

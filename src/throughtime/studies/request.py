@@ -1,0 +1,73 @@
+"""What a comparison is asked to do, and the command line that asks for it."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from throughtime.core.errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareRequest:
+    """Models on one task, several seeds each.
+
+    Attributes:
+        task: registry text: "digits", "adding:form=unit".
+        models: registry texts; none for the task's usual ones.
+        length: the task's option of that name, or None for its default.
+        seeds: how many; they are 0, 1, ...
+        steps, batch_size, learning_rate: of every run; None for the task's and model's usual ones.
+        device: "cpu", "cuda" or "cuda:N".
+        jobs: runs at a time, each with an equal share of the cores; None for one a core, or one at
+            a time on a GPU.
+        match_parameters: set the hidden size of each model so that it has as many parameters as
+            the first, as nearly as possible.
+        data_dir: local folder for data files.
+
+    Raises:
+        ConfigurationError: a count is below 1.
+    """
+
+    task: str
+    models: tuple[str, ...] = ()
+    length: int | None = None
+    seeds: int = 3
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    device: str = "cpu"
+    jobs: int | None = None
+    match_parameters: bool = False
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("length", "seeds", "steps", "batch_size", "jobs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(
+                    f"{name} of the comparison", got=value, expected="at least 1"
+                )
+
+    def command(self, out: Path) -> str:
+        """The command line that asks for this, with the results in `out`, quoted for a shell.
+
+        Example:
+            >>> CompareRequest("digits", ("rnn", "lstm")).command(Path("runs/a"))
+            'throughtime compare digits --models rnn,lstm --seeds 3 --out runs/a'
+        """
+        words = ["throughtime", "compare", self.task]
+        if self.models:
+            words += ["--models", ",".join(self.models)]
+        for name in ("length", "seeds", "steps", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        if self.device != "cpu":
+            words += ["--device", self.device]
+        if self.jobs is not None:
+            words += ["--jobs", str(self.jobs)]
+        if self.match_parameters:
+            words += ["--match-parameters"]
+        if self.data_dir is not None:
+            words += ["--data-dir", self.data_dir]
+        return shlex.join([*words, "--out", str(out)])

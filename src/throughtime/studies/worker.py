@@ -1,0 +1,81 @@
+"""One run of a comparison, in this process or in a worker process."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any, Literal
+
+from throughtime.core.errors import RunInterrupted, RunLockedError
+from throughtime.studies.flow import measure_gradient_flow
+from throughtime.studies.plan import PlannedRun
+from throughtime.studies.progress import StudyEvent
+from throughtime.training import Event, Result, train
+
+Outcome = Result | Literal["locked"]
+
+
+def perform(run: PlannedRun, out: Path, send: Callable[[StudyEvent], None]) -> Outcome:
+    """Train and measure one run, or find it done, or find that another process writes it."""
+
+    def observe(event: Event) -> None:
+        send(StudyEvent(run.label, run.config.seed, event))
+
+    try:
+        result = train(run.config, out / run.folder, observer=observe)
+        if result.status != "diverged":
+            measure_gradient_flow(out / run.folder)
+    except RunLockedError:
+        return "locked"
+    return result
+
+
+class _Worker:
+    """What a worker process is given when it starts."""
+
+    events: "Queue[StudyEvent]"
+    stop: Any
+
+
+def start_worker(events: "Queue[StudyEvent]", stop: Any) -> None:
+    """Set a worker process up: its channel, and how it ends.
+
+    Ctrl-C reaches every process of a terminal, but it is the study that decides: it sets `stop`,
+    and the run here takes that as its own Ctrl-C. A worker whose study was killed ends at once; its
+    run goes on from the last checkpoint next time.
+
+    Arguments:
+        events: what happens here, on its way to the study.
+        stop: true once the study wants its runs to end. A bare value without a lock, which a worker
+            that is killed would keep for ever.
+    """
+    _Worker.events, _Worker.stop = events, stop
+    events.cancel_join_thread()  # what nobody reads any more must not keep the process alive
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def perform_in_worker(run: PlannedRun, out: Path) -> Outcome:
+    """`perform` in a worker process that `start_worker` set up."""
+    stopping = False
+
+    def send(event: StudyEvent) -> None:
+        nonlocal stopping
+        _Worker.events.put(event)
+        if _Worker.stop.value and not stopping:
+            stopping = True
+            signal.raise_signal(signal.SIGINT)  # training saves and ends
+
+    if _Worker.stop.value:
+        raise RunInterrupted(f"{out / run.folder} was not started")
+    return perform(run, out, send)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,52 @@
+"""Problems that need memory, each with batches, a known answer, a chance level and a criterion."""
+
+from throughtime.core.registry import Registry
+from throughtime.tasks.adding import HochreiterAdding, UnitAdding, adding
+from throughtime.tasks.copying import Copying
+from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
+from throughtime.tasks.latch import Latch, TwoSequence
+from throughtime.tasks.multiplication import Multiplication
+from throughtime.tasks.parity import Parity
+from throughtime.tasks.pixels import (
+    PixelSequences,
+    digits,
+    mnist,
+    permuted_digits,
+    permuted_mnist,
+)
+from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.temporal_order import TemporalOrder
+
+# Every task by name: TASKS.build("adding:length=100").
+TASKS: Registry[Task] = Registry("task")
+TASKS.register("latch")(Latch)
+TASKS.register("two-sequence")(TwoSequence)
+TASKS.register("parity")(Parity)
+TASKS.register("adding")(adding)
+TASKS.register("multiplication")(Multiplication)
+TASKS.register("temporal-order")(TemporalOrder)
+TASKS.register("copying")(Copying)
+TASKS.register("digits")(digits)
+TASKS.register("permuted-digits")(permuted_digits)
+TASKS.register("mnist")(mnist)
+TASKS.register("permuted-mnist")(permuted_mnist)
+
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Copying",
+    "HochreiterAdding",
+    "ImageSet",
+    "LabelledImages",
+    "Latch",
+    "Multiplication",
+    "Parity",
+    "PixelSequences",
+    "Split",
+    "Task",
+    "TemporalOrder",
+    "TwoSequence",
+    "UnitAdding",
+    "load_digits",
+    "load_mnist",
+]

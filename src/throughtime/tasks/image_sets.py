@@ -1,0 +1,224 @@
+"""Sets of labelled grey images, split three ways: the digits in this package, and MNIST."""
+
+import functools
+import hashlib
+import importlib.resources
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from throughtime.core.errors import DataError
+from throughtime.tasks.download import RemoteFile, cache_folder, fetch
+from throughtime.tasks.idx import IdxFile, read_idx
+from throughtime.tasks.seeding import permutation
+
+
+class LabelledImages(NamedTuple):
+    """Images and what they show.
+
+    Attributes:
+        images: (count, side, side) grey levels.
+        labels: (count,) classes.
+    """
+
+    images: UInt8[np.ndarray, "count side side"]
+    labels: Int64[np.ndarray, " count"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Square grey images in ten classes.
+
+    Attributes:
+        name: of the set.
+        side: height and width in pixels.
+        white: the largest grey level.
+        splits: disjoint sets of images: "training", "validation", "test".
+    """
+
+    name: str
+    side: int
+    white: int
+    splits: Mapping[str, LabelledImages]
+
+
+DIGITS_SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
+
+MNIST_FILES = (
+    IdxFile(
+        "train-images-idx3-ubyte",
+        (60_000, 28, 28),
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    IdxFile(
+        "train-labels-idx1-ubyte",
+        (60_000,),
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    IdxFile(
+        "t10k-images-idx3-ubyte",
+        (10_000, 28, 28),
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    IdxFile(
+        "t10k-labels-idx1-ubyte",
+        (10_000,),
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+)
+_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+MNIST_DOWNLOADS = tuple(
+    RemoteFile(f"{name}.gz", tuple(f"{mirror}{name}.gz" for mirror in _MIRRORS), sha256)
+    for name, sha256 in (
+        (
+            "train-images-idx3-ubyte",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+    )
+)
+
+
+@functools.lru_cache(maxsize=1)
+def load_digits() -> ImageSet:
+    """The 1,797 digits of 8 x 8 pixels that ship with this package, grey levels 0 to 16.
+
+    Split once and for all, at random but with equal shares of each class: 1,297 for training, 200
+    for validation, 300 for test. The 13 writers of the set are in all three splits, so this is
+    easier than unknown writers would be.
+
+    Raises:
+        DataError: the file in the installed package is damaged.
+
+    Source:
+        Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+        Repository, 1998 (CC BY 4.0).
+    """
+    path = importlib.resources.files("throughtime.tasks").joinpath("data", "digits.npz")
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != DIGITS_SHA256:
+        raise DataError(
+            f"{path} is corrupt",
+            got=f"SHA-256 {sha256}",
+            expected=DIGITS_SHA256,
+            fix="Install throughtime again.",
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+    order = permutation(len(images), seed=0, purpose="split")
+    images, labels = images[order], labels[order]
+    by_class = np.argsort(labels, kind="stable")
+    test = _spread(by_class, 300)
+    validation = _spread(by_class[~np.isin(by_class, test)], 200)
+    training = np.setdiff1d(by_class, np.concatenate((test, validation)))
+    parts = {"training": training, "validation": np.sort(validation), "test": np.sort(test)}
+    splits = {split: LabelledImages(images[part], labels[part]) for split, part in parts.items()}
+    return ImageSet("digits", side=8, white=16, splits=splits)
+
+
+def load_mnist(
+    data_dir: str | Path | None = None,
+    *,
+    files: tuple[IdxFile, ...] = MNIST_FILES,
+    downloads: tuple[RemoteFile, ...] = MNIST_DOWNLOADS,
+    validation: int = 5_000,
+) -> ImageSet:
+    """MNIST: 55,000 images for training, the next 5,000 for validation, 10,000 for test.
+
+    The four idx files, gzip-compressed or not, are looked for in `data_dir`; if that is None, in
+    the folder that the environment variable THROUGHTIME_DATA names; if that is unset, they are
+    downloaded once into this user's cache. A folder may hold them itself or in a subfolder `mnist`.
+    They are read once in a process. Every file is checked against the sum of its uncompressed
+    bytes.
+
+    Arguments:
+        data_dir: the folder.
+        files: training images, training labels, test images and test labels, as they should be.
+        downloads: where they come from.
+        validation: how many of the last training images to hold out.
+
+    Raises:
+        DataError: a file is missing, cut short, corrupt, or not the file that it should be, or
+            cannot be downloaded; it says which.
+
+    Source:
+        LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition",
+        Proceedings of the IEEE 86(11), 1998.
+    """
+    chosen = data_dir if data_dir is not None else os.environ.get("THROUGHTIME_DATA") or None
+    if chosen is None:
+        folder = cache_folder() / "mnist"
+        fetch(downloads, folder)
+    else:
+        folder = _folder_with(files[0].name, Path(chosen).expanduser())
+    return _read_mnist(folder.resolve(), files, validation)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_mnist(folder: Path, files: tuple[IdxFile, ...], validation: int) -> ImageSet:
+    images, labels, test_images, test_labels = (
+        read_idx(_existing(folder, file.name), file) for file in files
+    )
+    cut = len(images) - validation
+    return ImageSet(
+        "mnist",
+        side=images.shape[1],
+        white=255,
+        splits={
+            "training": LabelledImages(images[:cut], labels[:cut].astype(np.int64)),
+            "validation": LabelledImages(images[cut:], labels[cut:].astype(np.int64)),
+            "test": LabelledImages(test_images, test_labels.astype(np.int64)),
+        },
+    )
+
+
+def _spread(ordered: Int64[np.ndarray, " count"], size: int) -> Int64[np.ndarray, " size"]:
+    """Every (count / size)-th of an array."""
+    return ordered[np.arange(size) * len(ordered) // size]
+
+
+def _folder_with(name: str, folder: Path) -> Path:
+    for candidate in (folder, folder / "mnist"):
+        if any((candidate / f).is_file() for f in (name, f"{name}.gz")):
+            return candidate
+    raise DataError(
+        f"no MNIST in {folder}",
+        got="no such folder" if not folder.is_dir() else f"no {name}",
+        expected=f"{name} or {name}.gz, there or in its subfolder mnist",
+        fix=(
+            "Point --data-dir or THROUGHTIME_DATA at the folder of the four files, "
+            "or set neither to download them."
+        ),
+    )
+
+
+def _existing(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{folder / name} is missing",
+        expected=f"{name} or {name}.gz beside the other files of MNIST",
+        fix="Get all four files.",
+    )

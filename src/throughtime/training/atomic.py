@@ -1,0 +1,145 @@
+"""Files that are whole or absent, whatever kills the process that writes them."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from throughtime.core.errors import RunError, RunVersionError, RunWriteError
+
+SCHEMA_VERSION = 1
+"""Of every JSON file of a run. It changes whenever a file's meaning does."""
+
+_FIXES = {
+    errno.ENOSPC: "Free some space: the same call then goes on.",
+    errno.EDQUOT: "Free some of your quota: the same call then goes on.",
+    errno.EFBIG: "Raise the limit on file sizes: the same call then goes on.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "Choose a folder that you may write to.",
+    errno.ENOTDIR: "Choose a path whose parents are folders.",
+    errno.EEXIST: "Choose a path that is a folder, or does not exist yet.",
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's errors while `path` is written into RunWriteError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunWriteError(
+            f"cannot write {path}",
+            got=error.strerror or str(error),
+            fix=_FIXES.get(error.errno or 0, "Check the disk, or choose another folder."),
+        ) from error
+
+
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk; for a folder that is not in use yet.
+
+    Raises:
+        RunWriteError: the disk is full, or the folder cannot be written.
+    """
+    with writing(path):
+        _write_flushed(path, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by `content` in one step that outlasts a crash of the process or the machine.
+
+    The content is written beside it, flushed to the disk, and renamed.
+
+    Raises:
+        RunWriteError: the disk is full, or the folder cannot be written; `path` is then as before.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with writing(path):
+        try:
+            _write_flushed(temporary, content)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def _write_flushed(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the system can: not on Windows."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Write a JSON file of a run, whole, with the schema version.
+
+    Arguments:
+        path: in a folder that exists.
+        document: what JSON can hold; finite numbers only.
+
+    Raises:
+        RunWriteError: as `write_whole`.
+    """
+    write_whole(path, json_bytes(document))
+
+
+def json_bytes(document: Mapping[str, object]) -> bytes:
+    """The content of a JSON file of a run."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=1, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def read_whole(path: Path) -> bytes:
+    """A file's content. Raises RunError if there is none, or it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}",
+            got=error.strerror or str(error),
+            fix="If it cannot be brought back, delete the run's folder and start the run again.",
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote, without the schema version.
+
+    Raises:
+        RunError: there is no such file, or it is cut short or damaged.
+        RunVersionError: it has another schema version.
+    """
+    content = read_whole(path)
+    try:
+        document = json.loads(content)
+        version = document.pop("schema_version")
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is not whole",
+            got=f"{len(content)} bytes ({type(error).__name__}: {error})",
+            expected="a JSON object with a schema_version",
+            fix="Delete the run's folder and start the run again.",
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise RunVersionError(
+            f"{path} was written in another version of the format",
+            got=f"schema_version {version}",
+            expected=str(SCHEMA_VERSION),
+            fix="Use the version of throughtime that wrote it, or choose another folder.",
+        )
+    return document

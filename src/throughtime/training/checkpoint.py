@@ -1,0 +1,166 @@
+"""A run's whole state as safetensors and JSON, never pickle."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from throughtime.core.errors import ConfigurationError, RunError
+from throughtime.training.atomic import json_bytes, read_json, read_whole, write_flushed
+from throughtime.training.environment import Environment
+
+_TENSORS = "tensors.safetensors"
+_STATE = "state.json"
+
+
+@dataclasses.dataclass
+class RunState:
+    """How far a run has come, beside its tensors.
+
+    Attributes:
+        step: updates done.
+        seconds: that they and the evaluations have taken, over all starts.
+        clipped: updates whose gradient was clipped.
+        interval_steps, interval_loss, interval_norm, interval_clipped: the sums of which
+            the next training row of the metrics will be the means.
+        evaluated_at: the step at which held-out data were evaluated last, or 0.
+        validation: "loss" and "accuracy" then, or None.
+        metrics_bytes: size of metrics.jsonl.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    clipped: int = 0
+    interval_steps: int = 0
+    interval_loss: float = 0.0
+    interval_norm: float = 0.0
+    interval_clipped: int = 0
+    evaluated_at: int = 0
+    validation: dict[str, float] | None = None
+    metrics_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on to the same bits. The learning rate is a function of the step.
+
+    Attributes:
+        state: how far it has come.
+        model: the model's state_dict.
+        optimizer: the optimiser's state_dict.
+        random: the states of torch's generators, by the type of their device.
+        environment: what it ran on until then.
+    """
+
+    state: RunState
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    random: Mapping[str, Tensor]
+    environment: Environment
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write tensors.safetensors and state.json into a folder that nobody reads yet.
+
+    Raises:
+        RunWriteError: the disk is full, or the folder cannot be written.
+        ConfigurationError: the model or the optimiser holds what is neither a tensor nor plain.
+    """
+    import safetensors.torch
+
+    tensors: dict[str, Tensor] = {}
+    states = {
+        name: _encode(getattr(checkpoint, name), name, tensors)
+        for name in ("model", "optimizer", "random")
+    }
+    content = safetensors.torch.save(tensors)
+    state = {
+        "run": dataclasses.asdict(checkpoint.state),
+        "environment": dataclasses.asdict(checkpoint.environment),
+        "tensors_sha256": hashlib.sha256(content).hexdigest(),
+        **states,
+    }
+    write_flushed(folder / _TENSORS, content)
+    write_flushed(folder / _STATE, json_bytes(state))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """What `save_checkpoint` wrote, on the CPU, to the same bits.
+
+    Raises:
+        RunError: a file is missing, cut short or damaged.
+        RunVersionError: it was written in another version of the format.
+    """
+    import safetensors
+    import safetensors.torch
+
+    state = read_json(folder / _STATE)
+    content = read_whole(folder / _TENSORS)
+    try:
+        if hashlib.sha256(content).hexdigest() != state["tensors_sha256"]:
+            raise ValueError(
+                f"{_TENSORS} of {len(content)} bytes has another SHA-256 than {_STATE} says"
+            )
+        tensors = safetensors.torch.load(content)
+        model, optimizer, random = (
+            _decode(state[n], tensors) for n in ("model", "optimizer", "random")
+        )
+        run = RunState(**state["run"])
+        return Checkpoint(run, model, optimizer, random, Environment(**state["environment"]))
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise RunError(
+            f"{folder} is damaged",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"{_TENSORS} and {_STATE} as they were written",
+            fix="Write the name of an earlier checkpoint, if there is one, into the file 'latest' "
+            "beside it, or delete the run's folder to start anew.",
+        ) from error
+
+
+def _encode(value: object, path: str, tensors: dict[str, Tensor]) -> object:
+    """JSON of nested values; {"tensor": name} stands for a tensor, which goes into `tensors`.
+
+    Tuples, dicts (whose keys may be numbers) and numbers that JSON lacks are marked in the same
+    way: {"tuple": [...]}, {"dict": [[key, value], ...]}, {"float": "inf"}.
+    """
+    if isinstance(value, Tensor):
+        # safetensors refuses tensors that share memory, as tied weights do.
+        tensors[path] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": path}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, Mapping):
+        return {
+            "dict": [[key, _encode(item, f"{path}.{key}", tensors)] for key, item in value.items()]
+        }
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    raise ConfigurationError(
+        f"{path} cannot be kept in a checkpoint",
+        got=type(value).__name__,
+        expected="a tensor, a number, text, none, or a list, tuple or dict of these",
+    )
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((mark, content),) = value.items()
+    if mark == "tensor":
+        return tensors[content]
+    if mark == "float":
+        return float(content)
+    if mark == "tuple":
+        return tuple(_decode(item, tensors) for item in content)
+    if mark == "dict":
+        return {key: _decode(item, tensors) for key, item in content}
+    raise ValueError(f"a value marked {mark!r}")

@@ -1,0 +1,174 @@
+"""What a run is: task, model, seed, and how it is trained; the same text on disk and in memory."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
+from throughtime.training.optimizers import OptionValue, check_optimizer
+
+Schedule = Literal["constant", "linear", "cosine", "exponential"]
+
+_AT_LEAST_ONE = (
+    "steps",
+    "batch_size",
+    "evaluate_every",
+    "checkpoint_every",
+    "log_every",
+    "threads",
+)
+_AT_LEAST_ZERO = ("seed", "warmup_steps")
+_BEYOND_IDENTITY = ("data_dir", "tensorboard")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One training run. Its values are checked when it is made; task and model when it is trained.
+
+    Attributes:
+        task: registry text: "digits", "adding:length=100".
+        model: registry text: "lstm:hidden=64".
+        seed: of the weights, the batches and the dropout; 0 to 2^63 - 1.
+        steps: updates of the weights, at most.
+        batch_size: sequences an update.
+        optimizer: a class of torch.optim, by name.
+        learning_rate: its largest value, which the schedule scales.
+        optimizer_options: further arguments of the optimiser's class: {"momentum": 0.9}.
+        schedule: how the learning rate falls; see `training.schedules`.
+        warmup_steps: updates over which the learning rate rises first.
+        clip_norm: bound on the norm of the whole gradient, or None.
+        clip_value: bound on the size of each of its elements, applied before the norm's, or None.
+        evaluate_every: updates between two evaluations on held-out data; the last is one, too.
+        checkpoint_every: updates between two checkpoints.
+        log_every: updates between two rows of training metrics, which are means over them.
+        stop_when_solved: stop at the first evaluation that meets the task's criterion.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: threads of the CPU that torch uses during the run.
+        data_dir: local folder for data files; not part of the run's identity.
+        tensorboard: write the metrics for TensorBoard too; not part of the run's identity.
+
+    Raises:
+        ConfigurationError: a value is of the wrong type, out of range, or contradicts another.
+        UnknownNameError: no such optimiser, or the optimiser has no such option.
+
+    Example:
+        >>> config = RunConfig(task="adding:length=100", model="lstm:hidden=64", steps=2000)
+        >>> RunConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    task: str
+    model: str
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 64
+    optimizer: str = "Adam"
+    learning_rate: float = 1e-3
+    optimizer_options: Mapping[str, OptionValue] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = 1.0
+    clip_value: float | None = None
+    evaluate_every: int = 100
+    checkpoint_every: int = 500
+    log_every: int = 10
+    stop_when_solved: bool = True
+    device: str = "cpu"
+    threads: int = 1
+    data_dir: str | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("task", "model", "optimizer", "device"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise _wrong(name, getattr(self, name), "a name")
+        if self.data_dir is not None and not isinstance(self.data_dir, str):
+            raise _wrong("data_dir", self.data_dir, "the path of a folder, or none")
+        for name in ("stop_when_solved", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "true or false")
+        for name in (*_AT_LEAST_ONE, *_AT_LEAST_ZERO):
+            value, least = getattr(self, name), int(name in _AT_LEAST_ONE)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+                raise _wrong(name, value, f"a whole number, at least {least}")
+        for name in ("learning_rate", "clip_norm", "clip_value"):
+            value = getattr(self, name)
+            if value is None and name != "learning_rate":
+                continue
+            if not _is_above_zero(value):
+                raise _wrong(name, value, "a number above 0")
+        if self.schedule not in get_args(Schedule):
+            raise UnknownNameError("schedule", str(self.schedule), get_args(Schedule))
+        if self.warmup_steps >= self.steps:
+            raise ConfigurationError(
+                "the warmup takes the whole run",
+                got=f"warmup_steps={self.warmup_steps} of steps={self.steps}",
+                expected="fewer warmup steps than steps",
+            )
+        if self.optimizer == "Rprop" and (self.schedule != "constant" or self.warmup_steps):
+            raise ConfigurationError(
+                "Rprop finds its own step sizes: a schedule has no effect on it",
+                got=f"schedule={self.schedule!r}, warmup_steps={self.warmup_steps}",
+                expected="schedule='constant', warmup_steps=0",
+            )
+        options = check_optimizer(self.optimizer, self.optimizer_options)
+        object.__setattr__(self, "optimizer_options", options)
+
+    def to_json(self) -> dict[str, object]:
+        """All fields, as JSON has them."""
+        document = dataclasses.asdict(self)
+        document["optimizer_options"] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.optimizer_options.items()
+        }
+        return document
+
+    @classmethod
+    def from_json(
+        cls, document: Mapping[str, object], where: str = "the run's configuration"
+    ) -> "RunConfig":
+        """The configuration that `to_json` wrote.
+
+        Arguments:
+            document: the fields; those that have defaults may be absent.
+            where: what is read, for the error message.
+
+        Raises:
+            RunError: a field is missing, or there is one that this version does not know.
+            ConfigurationError: as for RunConfig itself.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(document.keys() - fields.keys())
+        missing = sorted({"task", "model"} - document.keys())
+        if unknown or missing:
+            raise RunError(
+                f"{where} is not that of a run",
+                got=", ".join([*unknown, *(f"no {name}" for name in missing)]),
+                expected=f"task, model, and any other of: {', '.join(sorted(fields))}",
+                fix="Use the version of throughtime that wrote it, or choose another folder.",
+            )
+        values: dict[str, Any] = dict(document)
+        options = values.get("optimizer_options")
+        if isinstance(options, Mapping):  # JSON has no tuples
+            values["optimizer_options"] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in options.items()
+            }
+        return cls(**values)
+
+    def identity(self) -> dict[str, object]:
+        """The fields that decide the results: all but where data lies and what else is logged."""
+        return {
+            name: value for name, value in self.to_json().items() if name not in _BEYOND_IDENTITY
+        }
+
+
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _wrong(name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} of the run", got=repr(value), expected=expected)

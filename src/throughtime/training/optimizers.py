@@ -1,0 +1,131 @@
+"""Any optimiser of torch, by name."""
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+
+OptionValue = float | int | bool | str | tuple[float, ...]
+"""A value of an optimiser's option; tuples are for pairs such as Adam's betas."""
+
+# `lr` is the run's learning_rate; `differentiable` and `capturable` change how a step is recorded,
+# not what it computes, and ask for loops of another kind.
+_NOT_OPTIONS = frozenset({"self", "params", "lr", "differentiable", "capturable"})
+_SPARSE_ONLY = frozenset({"SparseAdam"})
+
+
+def optimizer_names() -> list[str]:
+    """The names of torch.optim's optimisers that can train a run.
+
+    Example:
+        >>> {"Adam", "SGD", "RMSprop"} <= set(optimizer_names())
+        True
+        >>> "LBFGS" in optimizer_names()
+        False
+    """
+    return sorted(name for name in _all_optimizers() if _refusal(name) is None)
+
+
+def check_optimizer(name: str, options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """The options, with lists as tuples, once name and options are known to exist.
+
+    Arguments:
+        name: a class of torch.optim.
+        options: arguments of that class, other than the parameters and the learning rate.
+
+    Raises:
+        UnknownNameError: no such optimiser, or it has no such option.
+        ConfigurationError: the optimiser cannot be used here (the message says why), the learning
+            rate is among the options, or a value is no number, flag, text or list of numbers.
+    """
+    if name not in _all_optimizers():
+        raise UnknownNameError("optimizer", name, optimizer_names())
+    reason = _refusal(name)
+    if reason is not None:
+        raise ConfigurationError(
+            f"optimizer {name} cannot train a run: {reason}",
+            fix=f"Choose one of: {', '.join(optimizer_names())}.",
+        )
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(
+            "optimizer_options of the run", got=repr(options), expected="values by name"
+        )
+    known = inspect.signature(_all_optimizers()[name].__init__).parameters.keys() - _NOT_OPTIONS
+    checked: dict[str, OptionValue] = {}
+    for key, value in options.items():
+        if key == "lr":
+            raise ConfigurationError(
+                "lr among the optimizer's options", fix="Set the run's learning_rate instead."
+            )
+        if key not in known:
+            raise UnknownNameError(f"option of optimizer {name!r}", str(key), known)
+        checked[key] = _option_value(f"{key} of optimizer {name!r}", value)
+    return checked
+
+
+def build_optimizer(
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    learning_rate: float,
+    options: Mapping[str, OptionValue],
+) -> torch.optim.Optimizer:
+    """An optimiser over these parameters.
+
+    Arguments:
+        name: a class of torch.optim.
+        parameters: what it updates.
+        learning_rate: above 0.
+        options: further arguments of the class.
+
+    Raises:
+        UnknownNameError: as `check_optimizer`.
+        ConfigurationError: as `check_optimizer`, and where torch refuses the values or the
+            parameters: a negative momentum; Muon over a bias, since it takes matrices alone.
+    """
+    options = check_optimizer(name, options)
+    try:
+        arguments: dict[str, Any] = {"lr": learning_rate, **options}
+        return _all_optimizers()[name](parameters, **arguments)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"optimizer {name} with learning rate {learning_rate} and {options}, for this model",
+            got=str(error),
+            fix="Change the options, or choose another optimizer.",
+        ) from error
+
+
+def _all_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    return {
+        name: member
+        for name, member in vars(torch.optim).items()
+        if isinstance(member, type)
+        and issubclass(member, torch.optim.Optimizer)
+        and member is not torch.optim.Optimizer
+    }
+
+
+def _refusal(name: str) -> str | None:
+    """Why an optimiser cannot be used by a loop with one dense gradient a step, or None."""
+    if name in _SPARSE_ONLY:
+        return "it takes sparse gradients alone, and recurrent weights have dense ones"
+    closure = inspect.signature(_all_optimizers()[name].step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        return "its step needs a closure that evaluates the loss several times"
+    return None
+
+
+def _option_value(subject: str, value: object) -> OptionValue:
+    if isinstance(value, list | tuple):
+        numbers = tuple(v for v in value if isinstance(v, int | float) and math.isfinite(v))
+        if len(numbers) == len(value):
+            return numbers
+    elif isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    raise ConfigurationError(
+        subject, got=repr(value), expected="a finite number, true, false, text or a list of numbers"
+    )

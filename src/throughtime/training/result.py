@@ -1,0 +1,70 @@
+"""How a run ended."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from throughtime.core.errors import RunError
+from throughtime.training.environment import Environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first update whose loss or gradient was NaN or infinite; it was not applied.
+
+    Attributes:
+        step: the update, counted from 1: the weights are those after step - 1 updates. Where the
+            loss is that of held-out data, the update after which they were evaluated.
+        quantity: what was not finite.
+    """
+
+    step: int
+    quantity: Literal["loss", "gradient"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The result of one run, as result.json holds it.
+
+    Attributes:
+        status: "solved" where the last evaluation meets the task's criterion, "completed" after all
+            steps without, "diverged" where a loss or gradient was not finite.
+        step: updates done.
+        seconds: of training and validation, over all starts of the run.
+        parameters: of the model, those that are trained.
+        clip_rate: fraction of the updates whose gradient was clipped.
+        validation: "loss" and "accuracy" of the last evaluation that was finite, or None.
+        test: the same on the test split, after the last update; None if the run diverged.
+        diverged: where the run diverged, or None.
+        environment: what it ran on.
+    """
+
+    status: Literal["completed", "solved", "diverged"]
+    step: int
+    seconds: float
+    parameters: int
+    clip_rate: float
+    validation: dict[str, float] | None
+    test: dict[str, float] | None
+    diverged: Divergence | None
+    environment: Environment
+
+    def to_json(self) -> dict[str, object]:
+        """All fields, as JSON has them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, object], where: str = "the run's result") -> "Result":
+        """The result that `to_json` wrote. Raises RunError if the fields are not a result's."""
+        values = dict(document)
+        try:
+            if values["diverged"] is not None:
+                values["diverged"] = Divergence(**values["diverged"])  # pyright: ignore[reportCallIssue]
+            values["environment"] = Environment(**values["environment"])  # pyright: ignore[reportCallIssue]
+            return cls(**values)  # pyright: ignore[reportArgumentType]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{where} is not a result",
+                got=f"{type(error).__name__}: {error}",
+                fix="Delete the run's folder and run the same command again.",
+            ) from error

@@ -1,0 +1,310 @@
+"""A run in memory: its updates, evaluations and checkpoints."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from throughtime.core.errors import RunInterrupted, RunMismatchError
+from throughtime.engines import recording
+from throughtime.tasks.task import Batch, Split
+from throughtime.training.atomic import read_json, write_json
+from throughtime.training.building import build_model, build_task
+from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
+from throughtime.training.clipping import Clipping
+from throughtime.training.config import RunConfig
+from throughtime.training.environment import Environment
+from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, to_device
+from throughtime.training.interruption import Interruption, StopRequested, interruptible
+from throughtime.training.observer import Evaluated, Observer, Progress, Started
+from throughtime.training.optimizers import build_optimizer
+from throughtime.training.reproducibility import random_states, restore_random_states
+from throughtime.training.result import Divergence, Result
+from throughtime.training.run_folder import MetricsFile, RunFolder
+from throughtime.training.schedules import learning_rate
+from throughtime.training.tensorboard import TensorBoardLog
+
+PROGRESS_SECONDS = 0.1
+"""Between two events of progress."""
+
+
+def check_environment(files: RunFolder, environment: Environment, stored: Environment) -> None:
+    """Raise RunMismatchError if what was written in `stored` would go on to other bits here."""
+    differences = environment.differences(stored)
+    if differences:
+        raise RunMismatchError(
+            f"{files.path} was written in another environment",
+            got=", ".join(differences),
+            expected="the same, since results may differ",
+            fix="Choose another folder, or allow the mismatch.",
+        )
+
+
+@final
+class Run:
+    """A run whose folder is locked and whose configuration is the folder's.
+
+    Arguments:
+        files: its folder.
+        config: what to train, and how.
+        device: where to.
+        environment: this process's.
+        allow_mismatch: whether a checkpoint of another environment will do.
+        notify: the observer.
+    """
+
+    def __init__(
+        self,
+        files: RunFolder,
+        config: RunConfig,
+        device: torch.device,
+        environment: Environment,
+        allow_mismatch: bool,
+        notify: Observer,
+    ):
+        self.files, self.config, self.device = files, config, device
+        self.environment, self.allow_mismatch = environment, allow_mismatch
+        self.notify = notify
+        self.interruption = Interruption()
+        self.task = build_task(config)
+        self.model = build_model(config, self.task).to(device)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(
+            config.optimizer, self.parameters, config.learning_rate, config.optimizer_options
+        )
+        self.clipping = Clipping(config.clip_norm, config.clip_value)
+        self.state = RunState()
+        self.diverged: Divergence | None = None
+        self.started = self.notified = time.monotonic()
+        self.batch: Batch | None = None  # of the next update
+        self.engines_known = False
+
+    def finish(self) -> Result:
+        """Train from where the folder is to the end, and store the result."""
+        self._read_folder()
+        self.started = time.monotonic() - self.state.seconds
+        with contextlib.ExitStack() as stack:
+            self._open_logs(stack)
+            self.interruption = stack.enter_context(interruptible())
+            try:
+                self.notify(Started(self.files.path, self.config, self.state.step, self._size()))
+                test = self._train()
+            except StopRequested:
+                self._save()
+                raise RunInterrupted(
+                    f"{self.files.path} was interrupted",
+                    got=f"{self.state.step} of {self.config.steps} steps",
+                    fix="All is saved: the same call or command goes on from there.",
+                ) from None
+        result = self._result(test)
+        write_json(self.files.result, result.to_json())
+        return result
+
+    def _open_logs(self, stack: contextlib.ExitStack) -> None:
+        self.metrics = MetricsFile(self.files.metrics, self.state.metrics_bytes)
+        stack.callback(self.metrics.close)
+        self.logs: list[MetricsFile | TensorBoardLog] = [self.metrics]
+        if self.config.tensorboard:
+            log = TensorBoardLog(self.files.path / "tensorboard", self.state.step)
+            stack.callback(log.close)
+            self.logs.append(log)
+
+    def _read_folder(self) -> None:
+        self.files.remove_leavings()
+        if not self.files.config.exists() or read_json(self.files.config) != self.config.to_json():
+            write_json(self.files.config, self.config.to_json())
+        step = self.files.latest_step()
+        if step is None:
+            return
+        checkpoint = load_checkpoint(self.files.checkpoint(step))
+        stored = checkpoint.environment
+        if not self.allow_mismatch:
+            check_environment(self.files, self.environment, stored)
+        try:
+            self.model.load_state_dict(checkpoint.model)
+            self._load_optimizer(checkpoint.optimizer)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RunMismatchError(
+                f"{self.files.checkpoint(step)} does not fit model {self.config.model!r}",
+                got=str(error),
+                fix="Choose another folder.",
+            ) from error
+        restore_random_states(checkpoint.random, self.device)
+        self.state = checkpoint.state
+        self.environment = dataclasses.replace(self.environment, engines=stored.engines)
+
+    def _load_optimizer(self, stored: Mapping[str, Any]) -> None:
+        """Take over the state, not the options: those of the configuration hold."""
+        options = [{k: v for k, v in group.items() if k != "params"} for group in self._groups()]
+        self.optimizer.load_state_dict(dict(stored))
+        for group, values in zip(self._groups(), options, strict=True):
+            group.update(values)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+    def _train(self) -> dict[str, float] | None:
+        """Update until the end; the metrics on the test split, or None if the run diverged."""
+        while not self._ended():
+            self._save_if_due()
+            self.interruption.check()
+            self._update()
+        if self.state.interval_steps:
+            self._record_interval()
+        self._save()
+        return None if self.diverged else self._evaluate("test")
+
+    def _result(self, test: dict[str, float] | None) -> Result:
+        state = self.state
+        solved = state.validation is not None and self.task.solved(state.validation)
+        return Result(
+            status="diverged" if self.diverged else "solved" if solved else "completed",
+            step=state.step,
+            seconds=state.seconds,
+            parameters=self._size(),
+            clip_rate=state.clipped / max(state.step, 1),
+            validation=state.validation,
+            test=test,
+            diverged=self.diverged,
+            environment=self.environment,
+        )
+
+    def _ended(self) -> bool:
+        """Evaluate if it is time to, and say whether the run ends here."""
+        state, config = self.state, self.config
+        if self.diverged is not None:
+            return True
+        last = state.step >= config.steps
+        if state.step > state.evaluated_at and (last or state.step % config.evaluate_every == 0):
+            metrics = self._evaluate("validation")
+            if not math.isfinite(metrics["loss"]):
+                self.diverged = Divergence(state.step, "loss")
+                return True
+            state.evaluated_at, state.validation = state.step, metrics
+            self._record({"step": state.step, "kind": "validation", **metrics})
+        just_solved = (
+            state.evaluated_at == state.step
+            and state.validation
+            and self.task.solved(state.validation)
+        )
+        return last or bool(config.stop_when_solved and just_solved)
+
+    def _update(self) -> None:
+        """One update of the weights, or the finding that the run has diverged."""
+        state, config = self.state, self.config
+        rate = self._learning_rate(state.step)
+        batch = self.batch if self.batch is not None else self._draw(state.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self._forward(batch)
+        loss = self.task.loss(outputs, batch)
+        loss.backward()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        measured = torch.cat([loss.detach().double().reshape(1), self.clipping.measure(gradients)])
+        self.batch = self._draw(state.step + 1) if state.step + 1 < config.steps else None
+        loss_value, norm, largest = measured.tolist()
+        if not math.isfinite(loss_value) or not math.isfinite(norm):
+            self.diverged = Divergence(
+                state.step + 1, "gradient" if math.isfinite(loss_value) else "loss"
+            )
+            return
+        clipped = self.clipping.clip(gradients, norm, largest)
+        for group in self._groups():
+            group["lr"] = rate
+        self.optimizer.step()
+
+        state.step += 1
+        state.clipped += clipped
+        state.interval_steps += 1
+        state.interval_loss += loss_value
+        state.interval_norm += norm
+        state.interval_clipped += clipped
+        now = time.monotonic()
+        state.seconds = now - self.started
+        if state.step % config.log_every == 0:
+            self._record_interval()
+        if now - self.notified >= PROGRESS_SECONDS or state.step == config.steps:
+            self.notified = now
+            self.notify(Progress(state.step, config.steps, loss_value, norm, rate, state.seconds))
+
+    def _forward(self, batch: Batch) -> Tensor:
+        """The outputs. In the first step, check which engines ran, before the weights change."""
+        if self.engines_known:
+            return self.model(batch.inputs, batch.lengths)
+        with recording() as names:
+            outputs = self.model(batch.inputs, batch.lengths)
+        engines, before = sorted(set(names)), self.environment.engines
+        if self.state.step > 0 and engines != before and not self.allow_mismatch:
+            raise RunMismatchError(
+                f"{self.files.path} was trained by other engines",
+                got=", ".join(engines) or "none",
+                expected=", ".join(before) or "none",
+                fix="Choose another folder, or allow the mismatch.",
+            )
+        self.environment = dataclasses.replace(
+            self.environment, engines=sorted({*engines, *before})
+        )
+        self.engines_known = True
+        return outputs
+
+    def _draw(self, step: int) -> Batch:
+        batch = self.task.training_batch(step, self.config.batch_size, self.config.seed)
+        return to_device(batch, self.device)
+
+    def _evaluate(self, split: Split) -> dict[str, float]:
+        batches = self.task.evaluation_batches(split, EVALUATION_BATCH_SIZE)
+        metrics = evaluate(self.model, self.task, self.interruption.between(batches), self.device)
+        self.state.seconds = time.monotonic() - self.started
+        self.notify(Evaluated(self.state.step, split, metrics["loss"], metrics["accuracy"]))
+        return metrics
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        return learning_rate(
+            config.schedule, config.learning_rate, step, config.steps, config.warmup_steps
+        )
+
+    def _record_interval(self) -> None:
+        state = self.state
+        self._record(
+            {
+                "step": state.step,
+                "kind": "train",
+                "loss": state.interval_loss / state.interval_steps,
+                "gradient_norm": state.interval_norm / state.interval_steps,
+                "clip_rate": state.interval_clipped / state.interval_steps,
+                "learning_rate": self._learning_rate(state.step - 1),
+            }
+        )
+        state.interval_steps = state.interval_clipped = 0
+        state.interval_loss = state.interval_norm = 0.0
+
+    def _record(self, row: dict[str, object]) -> None:
+        for log in self.logs:
+            log.append(row)
+
+    def _save_if_due(self) -> None:
+        if self.state.step > 0 and self.state.step % self.config.checkpoint_every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless this step has one: it would be the same."""
+        if self.files.latest_step() == self.state.step:
+            return
+        self.state.metrics_bytes = self.metrics.sync()
+        checkpoint = Checkpoint(
+            state=self.state,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            random=random_states(self.device),
+            environment=self.environment,
+        )
+        with self.files.new_checkpoint(self.state.step) as folder:
+            save_checkpoint(checkpoint, folder)
+
+    def _size(self) -> int:
+        return sum(p.numel() for p in self.parameters)

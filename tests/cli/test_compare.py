@@ -1,0 +1,142 @@
+"""`throughtime compare`, from its words to what it prints."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from throughtime.cli.main import main
+from throughtime.reports import read_comparison
+from throughtime.studies import plan
+
+SOURCES = str(Path(__file__).parents[2] / "src")
+TINY = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,gru:hidden=3", "--seeds", "2"]
+TINY = ["compare", *TINY, "--steps", "5", "--jobs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns, and one thread a run."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(plan, "_share_cores", lambda request: (request.jobs, 1))
+
+
+def test_table_finding_and_report(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0] == "digits:pixels_per_step=8: 2 seeds, chance 10.3 %"
+    rows = [line.split()[0] for line in lines if "±" in line]
+    assert rows[:2] == ["rnn:hidden=3", "gru:hidden=3"]
+    assert any("digits:pixels_per_step=8" in line for line in lines[8:])
+    assert max(map(len, lines[:-1])) <= 80
+    assert captured.out.replace("\n", "").endswith(f"report: {tmp_path / 'report.html'}")
+    assert (tmp_path / "report.html").stat().st_size > 10**6
+
+
+def test_progress_in_plain_lines(tmp_path, capsys) -> None:
+    main([*TINY, "--out", str(tmp_path)])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "rnn:hidden=3, seed 0: started"
+    assert lines[1].startswith("rnn:hidden=3, seed 0: completed: test accuracy ")
+    assert lines[1].endswith(" (1 of 4 runs)")
+    assert lines[-1].startswith("gru:hidden=3, seed 1: completed: test accuracy ")
+    assert lines[-1].endswith(" (4 of 4 runs)")
+    assert len(lines) == 8
+
+
+def test_quiet(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "report:" in captured.out
+
+
+def test_json_is_all_there_is_on_stdout(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out, parse_constant=pytest.fail)
+    comparison = read_comparison(tmp_path)
+    assert found["schema_version"] == 1
+    assert found["report"] == str(tmp_path / "report.html")
+    assert found["task"]["dependency_length"] == 7
+    assert [model["label"] for model in found["models"]] == ["rnn:hidden=3", "gru:hidden=3"]
+    for model, read in zip(found["models"], comparison.models, strict=True):
+        accuracy = read.test("accuracy")
+        assert accuracy is not None
+        assert model["test_accuracy"]["mean"] == accuracy.mean
+        assert model["test_accuracy"]["n"] == 2
+        assert [run["test"] for run in model["runs"]] == [run.test for run in read.runs]
+        assert [run["seed"] for run in model["runs"]] == [0, 1]
+        assert model["parameters"] == read.runs[0].parameters
+
+
+def test_usual_folder(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*TINY, "--quiet"]) == 0
+    assert (tmp_path / "runs/compare-digits-pixels_per_step-8/report.html").exists()
+    assert "report: runs/compare-digits-pixels_per_step-8/report.html" in capsys.readouterr().out
+
+
+def test_run_again_from_another_folder(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    first = capsys.readouterr().out
+    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_other_steps_in_the_same_folder(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main([*TINY, "--out", str(tmp_path), "--steps", "6"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "belongs to another comparison: got steps=6, expected steps=5." in captured.err
+
+
+def test_ctrl_c_with_workers_stops_cleanly_and_goes_on(tmp_path) -> None:
+    """As a terminal sends it: to every process of the group. The runs are too long to end first."""
+    out = tmp_path / "out"
+    words = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,rnn:hidden=4", "--seeds", "1"]
+    words = [*words, "--steps", "100000000", "--jobs", "2", "--out", str(out)]
+
+    def interrupted_once(ready: Callable[[str], bool]) -> str:
+        """What it wrote to stderr, interrupted as soon as it is ready."""
+        with (
+            (tmp_path / "stderr").open("w") as stderr,
+            subprocess.Popen(
+                [sys.executable, "-m", "throughtime", "compare", *words],
+                env={**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            ) as process,
+        ):
+            end = time.monotonic() + 120
+            while not ready((tmp_path / "stderr").read_text()):
+                assert time.monotonic() < end
+                assert process.poll() is None
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)
+            printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert printed == ""
+        said = (tmp_path / "stderr").read_text()
+        assert said.splitlines()[-1] == (
+            f"stopped: {out} was interrupted with 0 of 2 runs done. "
+            "All is saved: the same call or command goes on from there."
+        )
+        assert "Traceback" not in said
+        assert len(list(out.glob("*/seed-0/latest"))) == 2
+        return said
+
+    interrupted_once(lambda _: len(list(out.glob("*/seed-0/metrics.jsonl"))) == 2)
+    interrupted_once(lambda said: said.count(": from step ") == 2)

@@ -1,0 +1,163 @@
+"""The command as a whole: help, messages, exit codes."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from throughtime.cli.main import COMMANDS, main
+
+SOURCES = str(Path(__file__).parents[2] / "src")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m throughtime` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "throughtime", *words],
+        env={**os.environ, "PYTHONPATH": SOURCES, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_python_m_throughtime() -> None:
+    helped = run("--help")
+    assert helped.returncode == 0
+    assert helped.stdout.startswith("usage: throughtime COMMAND")
+    assert helped.stderr == ""
+    assert run("comapre").returncode == 2
+
+
+def test_help_names_every_command_within_80_columns(capsys) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for name, what in COMMANDS.items():
+        assert f"  {name}" in text
+        assert what in text
+        assert callable(importlib.import_module(f"throughtime.cli.{name}").run)
+
+
+def test_no_command_is_a_usage_error(capsys) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: throughtime COMMAND")
+
+
+def test_help_without_heavy_imports() -> None:
+    """The top level's help needs none of what the commands need."""
+    script = (
+        "import sys; from throughtime.cli.main import main; main(['--help']);"
+        "print(sorted({'plotly', 'jinja2', 'tyro', 'rich', 'pooch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": SOURCES},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([name, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"usage: throughtime {name} ")
+    assert max(map(len, captured.out.splitlines())) <= 80
+    assert "default: None" not in " ".join(captured.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("comapre digits", "error: unknown command 'comapre'. Did you mean 'compare'? There are: "),
+        (
+            "xyz",
+            "error: unknown command 'xyz'. There are: compare, train, list, compiler, version.",
+        ),
+        ("compare digts", "unknown task: got 'digts', expected one of: "),
+        ("compare digts", "Did you mean 'digits'"),
+        ("compare digits --models lsmt", "unknown model: got 'lsmt'"),
+        ("compare digits --models lsmt", "Did you mean 'lstm'?"),
+        ("compare digits --models rnn:hiden=3", "unknown option of model 'rnn': got 'hiden'"),
+        ("compare digits --models rnn:hidden=many", "got 'many', expected a whole number"),
+        ("compare digits --models rnn:hidden", "expected hidden=VALUE"),
+        ("compare digits --models hidden=3", "got the option 'hidden=3' without a model"),
+        ("compare digits --length 5", "unknown option of task 'digits': got 'length'"),
+        ("compare digits --seeds 0", "seeds of the comparison: got 0, expected at least 1"),
+        ("compare digits --data-dir x", "reads no files"),
+        ("train digits lsmt", "Did you mean 'lstm'?"),
+        ("train digits lstm --optimizer Adm", "Did you mean 'Adam'"),
+        ("train digits lstm --steps 0", "steps of the run: got 0, expected a whole number"),
+        ("train digits lstm --optimizer-options momentum", "got 'momentum', expected NAME=VALUE"),
+        ("train digits lstm --optimizer-options x=1", "unknown option of optimizer 'Adam'"),
+    ],
+)
+def test_usage_errors(words: str, message: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        ("compare digits --modls rnn", ["Unrecognized options: --modls", "--models A,B,C"]),
+        ("compare digits --seeds three", ["--seeds", "three"]),
+        ("compare", ["TASK"]),
+        ("train digits", ["MODEL"]),
+        ("list tsks", ["tsks", "tasks"]),
+        ("version now", ["now"]),
+    ],
+)
+def test_options_that_do_not_parse(words: str, messages: list[str], capsys) -> None:
+    assert main(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for message in messages:
+        assert message in captured.err
+
+
+@pytest.mark.parametrize("command", ["compare digits --models rnn", "train digits rnn"])
+def test_failures(command: str, capsys, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    words = [*command.split(), "--steps", "1", "--out", str(tmp_path / "file" / "out")]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: cannot write ")
+
+
+def test_missing_device_is_a_failure(capsys) -> None:
+    assert main(["train", "digits", "rnn", "--device", "cuda:97"]) == 1
+    assert "error: device of the run: got 'cuda:97'" in capsys.readouterr().err
+
+
+def test_closed_pipe_is_no_traceback() -> None:
+    """`throughtime list | head -1`"""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "throughtime", "list", "--json"],
+        env={**os.environ, "PYTHONPATH": SOURCES},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+    assert said == ""
+    assert process.returncode == 1

@@ -1,0 +1,104 @@
+"""`throughtime train`."""
+
+import dataclasses
+import json
+
+import pytest
+
+from throughtime.cli import train
+from throughtime.cli.main import main
+from throughtime.training import RunConfig, read_json
+
+TINY = ["train", "digits:pixels_per_step=8", "rnn:hidden=3", "--steps", "4"]
+
+
+def test_options_are_the_fields_of_a_run() -> None:
+    """All of them, with the same values when left out."""
+    options = {field.name: field.default for field in dataclasses.fields(train.Arguments)}
+    for field in dataclasses.fields(RunConfig):
+        default = field.default
+        if field.name == "optimizer_options":
+            default = ()
+        assert options.pop(field.name) == default, field.name
+    assert list(options) == ["allow_mismatch", "out", "quiet", "json"]
+
+
+def test_result_and_folder(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path / "run")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(
+        "rnn:hidden=3 on digits:pixels_per_step=8, seed 0: completed, test accuracy "
+    )
+    assert "4 steps" in captured.out
+    assert "79 parameters" in " ".join(captured.out.split())
+    assert captured.err.startswith("rnn:hidden=3, seed 0: started\n")
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_usual_folder_and_quiet(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*TINY, "--seed", "3", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    name = "train-digits-pixels_per_step-8-rnn-hidden-3-seed-3"
+    assert captured.out.endswith(f"run: runs/{name}\n")
+    assert (tmp_path / "runs" / name / "result.json").exists()
+
+
+def test_every_option_arrives(tmp_path) -> None:
+    words = "--seed 5 --batch-size 3 --optimizer SGD --learning-rate 0.25 --schedule cosine "
+    words += "--warmup-steps 2 --clip-norm None --clip-value 0.5 --evaluate-every 2 "
+    words += "--checkpoint-every 3 --log-every 1 --no-stop-when-solved "
+    words += "--optimizer-options momentum=0.5 nesterov=true"
+    assert main([*TINY, "--out", str(tmp_path), "--quiet", *words.split()]) == 0
+    config = RunConfig.from_json(read_json(tmp_path / "config.json"))
+    assert config == RunConfig(
+        "digits:pixels_per_step=8",
+        "rnn:hidden=3",
+        steps=4,
+        seed=5,
+        batch_size=3,
+        optimizer="SGD",
+        learning_rate=0.25,
+        optimizer_options={"momentum": 0.5, "nesterov": True},
+        schedule="cosine",
+        warmup_steps=2,
+        clip_norm=None,
+        clip_value=0.5,
+        evaluate_every=2,
+        checkpoint_every=3,
+        log_every=1,
+        stop_when_solved=False,
+    )
+
+
+def test_optimizer_options_that_are_lists(tmp_path) -> None:
+    words = [*TINY, "--out", str(tmp_path), "--quiet", "--optimizer-options", "betas=[0.8,0.9]"]
+    assert main(words) == 0
+    config = RunConfig.from_json(read_json(tmp_path / "config.json"))
+    assert config.optimizer_options == {"betas": (0.8, 0.9)}
+
+
+def test_json(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out, parse_constant=pytest.fail)
+    assert found == {**read_json(tmp_path / "result.json"), **found}
+    assert found["folder"] == str(tmp_path)
+
+
+def test_divergence_is_a_result(tmp_path, capsys) -> None:
+    words = ["train", "digits:pixels_per_step=8", "irnn:scale=1e30", "--steps", "4"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "diverged (loss not finite at step 1)" in " ".join(captured.out.split())
+    assert "diverged after 0 steps" in captured.err
+
+
+def test_another_configuration_in_the_same_folder(tmp_path, capsys) -> None:
+    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    assert main([*TINY, "--out", str(tmp_path), "--seed", "1"]) == 1
+    assert "belongs to another configuration: got seed=1, expected seed=0" in (
+        capsys.readouterr().err
+    )

@@ -1,0 +1,40 @@
+"""Settings of every test: shapes are checked, examples repeat in CI, seeds are fixed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What tests compile is kept for the next run, beside the package rather than in the user's cache.
+os.environ.setdefault("THROUGHTIME_CACHE", str(Path(__file__).parents[1] / "build" / "tests"))
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+# Every annotation of the package is checked at every call. This comes before the first import of
+# throughtime; torch.compile cannot trace the checks: its tests run in a process of their own.
+jaxtyping.install_import_hook("throughtime", "checked.checked")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if "CI" in os.environ else "local")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same generator state, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the checks of annotations: for tests of what a user sees, who does not have them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

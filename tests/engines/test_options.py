@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.core.errors import ConfigurationError, EngineRefusalError
+from throughtime.engines.options import EngineOptions, current_options
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "time", "segment"),
+    [(None, 100, 0), (7, 100, 7), ("sqrt", 1, 1), ("sqrt", 16, 4), ("sqrt", 17, 5), (9, 3, 9)],
+)
+def test_segment(checkpoint, time, segment):
+    assert EngineOptions(checkpoint).segment(time) == segment
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("checkpoint", [0, -1, 2.5, True, "log"])
+def test_out_of_range(checkpoint):
+    with pytest.raises(ConfigurationError, match='expected None, "sqrt", or a number of steps'):
+        EngineOptions(checkpoint)
+
+
+def test_options_hold_within_the_block_only():
+    assert current_options() == EngineOptions()
+    with tt.engine_options(checkpoint=3), tt.engine_options(checkpoint="sqrt"):
+        assert current_options() == EngineOptions("sqrt")
+    assert current_options() == EngineOptions()
+
+
+def test_auto_that_finds_no_engine_says_why():
+    layer = tt.LSTM(3, 4, proj_size=2)
+    with (
+        tt.engine_options(checkpoint="sqrt"),
+        pytest.raises(EngineRefusalError, match="vendor: torch's kernels store every step"),
+    ):
+        layer(torch.ones(2, 1, 3))

@@ -1,0 +1,64 @@
+"""Which engine runs a layer, and what `explain` says of it."""
+
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.engines.native import engine as native_engine
+from throughtime.engines.native.compiler import find_compiler
+
+needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a compiler, on purpose, so that nothing is warned of."""
+    monkeypatch.setenv("THROUGHTIME_CXX", "none")
+    monkeypatch.setattr(native_engine, "find_compiler", lambda: "switched off")
+
+
+@needs_compiler
+def test_explain_says_which_engine_and_why():
+    assert str(tt.LSTM(3, 4).explain()) == "native (chosen by auto)"
+    assert str(tt.GRU(3, 4, engine="eager").explain()) == "eager (asked for by name)"
+    projected = str(tt.LSTM(3, 4, proj_size=2).explain())
+    assert projected.splitlines()[0] == "vendor (chosen by auto)"
+    assert "not native: ProjectedLSTMCell is no GatedCell" in projected
+    plain = str(tt.Recurrent(tt.cells.ChoGRUCell, 3, 4).explain())
+    assert plain.splitlines()[0] == "eager (chosen by auto)"
+    assert "not vendor: ChoGRUCell is none of torch's" in plain
+
+
+def test_explain_without_a_compiler(no_compiler):
+    choice = str(tt.LSTM(3, 4).explain())
+    assert choice == "vendor (chosen by auto)\n  not native: switched off"
+    skip = tt.RNN(3, 4, lags=(1, 2)).explain()
+    assert skip.engine == "eager"
+    assert "not vendor: ElmanCell is none of torch's" in str(skip)
+    assert "per-step reset" in str(tt.GRU(3, 4).explain(reset=torch.zeros(1, 1).bool()))
+    assert "last step only" in str(tt.GRU(3, 4).explain(return_states=True))
+
+
+def test_an_engine_asked_for_by_name_refuses_what_it_cannot_do():
+    layer = tt.LSTM(3, 4, engine="vendor")
+    with pytest.raises(tt.errors.EngineRefusalError, match=r"per-step reset\. Use engine='auto'"):
+        layer(torch.zeros(5, 2, 3), reset=torch.zeros(5, 2, dtype=torch.bool))
+    with pytest.raises(tt.errors.UnknownNameError, match="Did you mean 'vendor'"):
+        tt.LSTM(3, 4, engine="vender")
+
+
+def test_auto_runs_the_vendor_where_it_can_and_records_it(no_compiler):
+    layer = tt.GRU(3, 4, 2, bidirectional=True)
+    with tt.engines.recording() as names:
+        layer(torch.zeros(5, 2, 3))
+        layer(torch.zeros(5, 2, 3), reset=torch.zeros(5, 2, dtype=torch.bool))
+    assert names == ["vendor"] * 4 + ["eager"] * 4
+
+
+@needs_compiler
+def test_auto_runs_the_native_engine_where_it_can():
+    layer = tt.GRU(3, 4, 2, bidirectional=True)
+    with tt.engines.recording() as names:
+        layer(torch.zeros(5, 2, 3))
+        layer(torch.zeros(5, 2, 3), reset=torch.zeros(5, 2, dtype=torch.bool), return_states=True)
+    assert names == ["native"] * 8

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from throughtime import errors
+from throughtime.models import MODELS, SequenceModel
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("per_step", [False, True])
+def test_every_model_answers_and_learns(name, per_step):
+    model = MODELS.build(f"{name}:hidden=5", input_size=2, output_size=3, per_step=per_step)
+    outputs = model(torch.randn(7, 4, 2), torch.tensor([7, 1, 3, 2]))
+    assert outputs.shape == ((7, 4, 3) if per_step else (4, 3))
+    outputs.square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert MODELS.describe(name).endswith(".")
+
+
+@pytest.mark.parametrize("text", ["lstm:bidirectional=true,layers=2", "gru", "skip-rnn:lag=3"])
+def test_the_answer_is_read_at_the_last_valid_step(text):
+    model = MODELS.build(text, input_size=2, output_size=3, per_step=False)
+    x = torch.randn(7, 3, 2)
+    lengths = torch.tensor([7, 2, 5])
+    together = model(x, lengths)
+    for b, length in enumerate(lengths.tolist()):
+        alone = model(x[:length, b : b + 1])
+        torch.testing.assert_close(together[b : b + 1], alone)
+
+
+def test_both_directions_are_read_at_their_ends():
+    model = MODELS.build("lstm:bidirectional=true", input_size=2, output_size=3, per_step=False)
+    x = torch.randn(7, 4, 2)
+    outputs, _ = model.recurrent(x)
+    width = outputs.shape[-1] // 2
+    ends = torch.cat([outputs[-1, :, :width], outputs[0, :, width:]], -1)
+    torch.testing.assert_close(model(x), model.readout(ends))
+
+
+def test_unknown_models_are_named():
+    with pytest.raises(errors.UnknownNameError, match="Did you mean 'lstm'"):
+        MODELS.build("lsmt", input_size=1, output_size=1, per_step=False)
+
+
+def test_a_model_is_a_module_of_layer_and_readout():
+    model = MODELS.build("irnn:hidden=4", input_size=1, output_size=2, per_step=False)
+    assert isinstance(model, SequenceModel)
+    assert torch.equal(model.recurrent.weight_hh_l0, torch.eye(4))

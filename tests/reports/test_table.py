@@ -1,0 +1,58 @@
+"""The terminal's table at 80 columns."""
+
+import io
+
+from rich.console import Console
+
+from throughtime.reports import Comparison, read_comparison
+from throughtime.reports.table import comparison_table
+
+
+def printed(comparison: Comparison, width: int = 80) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width, highlight=False).print(comparison_table(comparison))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_table_as_it_is_printed(write_comparison) -> None:
+    lines = printed(read_comparison(write_comparison(statuses={("irnn", 1): "diverged"})))
+    assert [line.strip() for line in lines] == [
+        "digits: 3 seeds, chance 10.0 %",
+        "",
+        "gradient",
+        "model       test accuracy  steps  time  parameters     reach",
+        "────────────────────────────────────────────────────────────",
+        "rnn          48.0 ± 1.2 %  1,000  18 s       5,002    9 → 18",
+        "irnn         81.0 ± 1.7 %    778  18 s       5,002   17 → 63",
+        "1 of 3 diverged",
+        "lstm         93.7 ± 1.2 %  1,000  18 s      17,546   16 → 63",
+        "gru          95.1 ± 1.2 %  1,000  18 s      13,322   20 → 63",
+        "skip-rnn     88.0 ± 1.2 %  1,000  18 s       9,098   15 → 62",
+        "",
+        "mean ± standard deviation over seeds; steps, time a run: means; gradient reach:",
+        "largest lag at which the gradient's norm is 1 % of its largest, before training",
+        "and after it, of the 63 steps that the answer needs",
+    ]
+
+
+def test_values_have_a_loss(write_comparison) -> None:
+    lines = printed(read_comparison(write_comparison(task={"answer": "value"}, seeds=1)))
+    assert any("test loss" in line for line in lines)
+    gru = next(line for line in lines if line.strip().startswith("gru"))
+    assert gru.split()[:9] == ["gru", "93.9", "%", "0.23", "1,000", "17", "s", "13,322", "20"]
+
+
+def test_long_names_fold_within_80_columns(write_comparison, monkeypatch) -> None:
+    folder = write_comparison(labels=("gru",))
+    file = folder / "compare.json"
+    long = "skip-rnn:engine=eager,hidden=128,lag=21,layers=2"
+    file.write_text(file.read_text().replace('"label": "gru"', f'"label": "{long}"'))
+    lines = printed(read_comparison(folder))
+    assert max(map(len, lines)) <= 80
+    first_column = "".join(line[:26].strip() for line in lines[4:8])
+    assert long in first_column.replace(" ", "").lstrip("─")
+
+
+def test_markup_in_names_is_text(write_comparison) -> None:
+    folder = write_comparison(labels=("gru",), task={"spec": "[red]digits[/red]"})
+    assert printed(read_comparison(folder))[0].startswith("[red]digits[/red]: ")

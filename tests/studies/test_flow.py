@@ -1,0 +1,94 @@
+"""Gradient flow of trained runs, as it is kept in their folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from throughtime.core.errors import RunLockedError
+from throughtime.studies.flow import _last_answers, measure_gradient_flow
+from throughtime.training import RunConfig, RunFolder, load_model, train
+
+
+def trained(folder: Path, task: str, model: str) -> Path:
+    train(RunConfig(task, model, steps=3, batch_size=4), folder)
+    measure_gradient_flow(folder)
+    return folder
+
+
+def stored(folder: Path) -> dict:
+    return json.loads((folder / "gradient_flow.json").read_text())
+
+
+def test_equals_autograd_on_a_loop(tmp_path) -> None:
+    """A tanh network stepped by hand in float64: dL/dh_t of the first 64 validation digits."""
+    folder = trained(tmp_path / "run", "digits:pixels_per_step=8", "rnn:hidden=5")
+    _, task, model = load_model(folder)
+    w = {name: value.detach().double() for name, value in model.state_dict().items()}
+    batch = next(iter(task.evaluation_batches("validation", 64)))
+    h = torch.zeros(64, 5, dtype=torch.float64)
+    states = []
+    for x in batch.inputs.double():
+        h = torch.tanh(
+            x @ w["recurrent.weight_ih_l0"].T
+            + w["recurrent.bias_ih_l0"]
+            + h @ w["recurrent.weight_hh_l0"].T
+            + w["recurrent.bias_hh_l0"]
+        ).requires_grad_()
+        states.append(h)
+    loss = F.cross_entropy(h @ w["readout.weight"].T + w["readout.bias"], batch.targets)
+    norms = [g.norm().item() for g in torch.autograd.grad(loss, states)]
+    trained_flow = stored(folder)["trained"]
+    assert trained_flow["norm_by_lag"] == pytest.approx(norms[::-1], rel=1e-9)
+    assert stored(folder)["dependency_length"] == 7
+    largest = max(norms)
+    reach = max(lag for lag, norm in enumerate(norms[::-1]) if norm >= 0.01 * largest)
+    assert trained_flow["reach"] == reach
+    assert stored(folder)["start"]["norm_by_lag"] != trained_flow["norm_by_lag"]
+
+
+def test_the_start_is_the_network_before_the_first_update(tmp_path) -> None:
+    """Steps that change nothing: the flow after them is that of the start."""
+    config = RunConfig(
+        "digits:pixels_per_step=8",
+        "lstm:hidden=3",
+        steps=2,
+        batch_size=4,
+        optimizer="SGD",
+        learning_rate=1e-30,
+    )
+    train(config, tmp_path / "run")
+    measure_gradient_flow(tmp_path / "run")
+    flow = stored(tmp_path / "run")
+    assert flow["start"] == flow["trained"]
+
+
+def test_only_the_last_answer_counts() -> None:
+    targets = torch.tensor([[-1, 3, -1], [2, 4, -1], [5, -1, -1], [-1, -1, 0]])
+    expected = torch.tensor([[-1, -1, -1], [-1, 4, -1], [5, -1, -1], [-1, -1, 0]])
+    assert torch.equal(_last_answers(targets), expected)
+
+
+@pytest.mark.parametrize("task", ["copying:length=5", "adding:length=20", "parity:length=9"])
+def test_every_kind_of_answer(tmp_path, task: str) -> None:
+    flow = stored(trained(tmp_path / "run", task, "gru:hidden=3"))
+    for when in ("start", "trained"):
+        assert len(flow[when]["norm_by_lag"]) == len(flow[when]["contribution_by_lag"])
+        assert max(flow[when]["norm_by_lag"]) > 0
+    assert flow["schema_version"] == 1
+
+
+def test_measured_once(tmp_path) -> None:
+    folder = trained(tmp_path / "run", "digits:pixels_per_step=8", "rnn:hidden=2")
+    (folder / "gradient_flow.json").write_text("left alone")
+    measure_gradient_flow(folder)
+    assert (folder / "gradient_flow.json").read_text() == "left alone"
+
+
+def test_not_while_another_writes_the_run(tmp_path) -> None:
+    folder = trained(tmp_path / "run", "digits:pixels_per_step=8", "rnn:hidden=2")
+    (folder / "gradient_flow.json").unlink()
+    with RunFolder(folder).locked(), pytest.raises(RunLockedError):
+        measure_gradient_flow(folder)

@@ -1,0 +1,156 @@
+"""What a request comes to: specs, folders, settings, cores."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import pytest
+
+from throughtime.core.errors import ConfigurationError, DeviceError, UnknownNameError
+from throughtime.models import MODELS
+from throughtime.studies import CompareRequest, default_folder, plan, settings
+from throughtime.studies.plan import make_plan
+from throughtime.tasks import TASKS
+from throughtime.training import RunConfig
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+
+
+def test_usual_models_and_settings(four_cores) -> None:
+    made = make_plan(CompareRequest("digits"))
+    assert [m.label for m in made.models] == list(settings.DEFAULT_MODELS)
+    assert made.models[4].spec == "skip-rnn:lag=8"
+    assert made.models[4].folder == "skip-rnn-lag-8"
+    assert len(made.runs) == 15
+    # All models with a seed before the next seed, so that a first look needs no patience.
+    assert [(r.label, r.config.seed) for r in made.runs[:6]] == [
+        *((label, 0) for label in settings.DEFAULT_MODELS),
+        ("rnn", 1),
+    ]
+    assert made.runs[4].folder == Path("skip-rnn-lag-8/seed-0")
+    for run in made.runs:
+        usual = settings.settings("digits", run.label)
+        assert {name: getattr(run.config, name) for name in usual} == usual
+    assert (made.jobs, made.threads) == (4, 1)
+
+
+def test_what_is_asked_wins_over_the_usual(four_cores) -> None:
+    request = CompareRequest(
+        "adding",
+        ("lstm:hidden=8", "skip-rnn:lag=3,hidden=5"),
+        length=40,
+        seeds=2,
+        steps=700,
+        batch_size=5,
+        learning_rate=0.25,
+        jobs=2,
+    )
+    made = make_plan(request)
+    assert made.task_spec == "adding:length=40"
+    assert made.task.dependency_length == 43
+    assert [m.spec for m in made.models] == ["lstm:hidden=8", "skip-rnn:hidden=5,lag=3"]
+    assert (made.jobs, made.threads) == (2, 2)
+    for run in made.runs:
+        config = run.config
+        assert (config.steps, config.batch_size, config.learning_rate) == (700, 5, 0.25)
+        assert (config.task, config.threads) == ("adding:length=40", 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 25, 1499])
+def test_short_runs_keep_a_curve_and_end_their_warmup(steps: int) -> None:
+    (run,) = make_plan(CompareRequest("digits", ("rnn",), seeds=1, steps=steps)).runs
+    assert run.config.evaluate_every == min(100, max(1, steps // 10))
+    assert run.config.warmup_steps <= max(1, steps // 10)
+    assert run.config.warmup_steps < steps
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, 4), (2, 2), (3, 1), (9, 1)])
+def test_cores_are_shared(four_cores, jobs: int, threads: int) -> None:
+    made = make_plan(CompareRequest("digits", ("rnn",), jobs=jobs))
+    assert (made.jobs, made.threads) == (jobs, threads)
+    assert {run.config.threads for run in made.runs} == {threads}
+
+
+def test_same_options_in_another_order_are_the_same_run() -> None:
+    with pytest.raises(ConfigurationError, match="twice, expected each model once"):
+        make_plan(CompareRequest("digits", ("rnn:hidden=4,layers=2", "rnn:layers=2,hidden=4")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"task": "digts"}, UnknownNameError, "unknown task: got 'digts'.*Did you mean 'digits'"),
+        ({"models": ("lsmt",)}, UnknownNameError, "unknown model.*Did you mean 'lstm'"),
+        ({"models": ("rnn:hiden=4",)}, UnknownNameError, "option of model 'rnn'.*'hidden'"),
+        ({"models": ("rnn:engine=fast",)}, UnknownNameError, "unknown engine: got 'fast'"),
+        ({"length": 9}, UnknownNameError, "unknown option of task 'digits': got 'length'"),
+        ({"device": "abacus"}, ConfigurationError, "expected cpu, cuda or cuda:N"),
+        ({"device": "cuda:97"}, DeviceError, "device of the run: got 'cuda:97'"),
+        ({"data_dir": "x"}, ConfigurationError, "reads no files"),
+        ({"learning_rate": -1.0}, ConfigurationError, "learning_rate of the run: got -1.0"),
+        (
+            {"task": "adding:length=30", "length": 40},
+            ConfigurationError,
+            "got a length beside --length",
+        ),
+    ],
+)
+def test_what_cannot_be_met(changes: dict, error: type[Exception], message: str) -> None:
+    request = CompareRequest(**{"task": "digits", **changes})
+    with pytest.raises(error, match=message):
+        make_plan(request)
+
+
+@pytest.mark.parametrize("name", ["length", "seeds", "steps", "batch_size", "jobs"])
+def test_counts_are_at_least_one(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} of the comparison: got 0, expected at l"):
+        CompareRequest(**{"task": "adding", name: 0})
+
+
+def test_default_folder() -> None:
+    assert default_folder(CompareRequest("digits")) == Path("runs/compare-digits")
+    request = CompareRequest("adding:form=unit", length=50)
+    assert default_folder(request) == Path("runs/compare-adding-form-unit-length-50")
+
+
+def test_command_asks_for_the_same() -> None:
+    """Read back by the command line's own parser."""
+    from throughtime.cli import compare
+
+    request = CompareRequest(
+        "adding:form=unit",
+        ("rnn", "skip-rnn:lag=21,hidden=64"),
+        length=50,
+        seeds=2,
+        steps=10,
+        batch_size=3,
+        learning_rate=1e-4,
+        device="cuda:1",
+        jobs=7,
+        match_parameters=True,
+        data_dir="a folder; rm x",
+    )
+    assert all(
+        getattr(request, field.name) != field.default for field in dataclasses.fields(request)
+    )
+    words = shlex.split(request.command(Path("runs/it's")))
+    assert words[:2] == ["throughtime", "compare"]
+    assert compare.understand(words[2:])[:2] == (request, Path("runs/it's"))
+
+
+def test_settings_name_what_exists() -> None:
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    assert set(settings.COMMON) <= fields
+    for task, values in settings.BY_TASK.items():
+        assert task in TASKS
+        assert set(values) <= fields
+    for (task, model), values in settings.BY_TASK_AND_MODEL.items():
+        assert task in TASKS
+        assert model in MODELS
+        assert set(values) <= fields
+    for (task, model), options in settings.MODEL_OPTIONS.items():
+        assert task in TASKS
+        assert set(options) <= set(MODELS.options(model))

@@ -1,0 +1,67 @@
+"""The registry of tasks: what `throughtime list` shows, and what a wrong text is told."""
+
+import inspect
+
+import pytest
+
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.tasks import TASKS, Task
+
+NEEDS_FILES = {"mnist", "permuted-mnist"}
+
+
+def test_names():
+    assert list(TASKS) == [
+        "adding",
+        "copying",
+        "digits",
+        "latch",
+        "mnist",
+        "multiplication",
+        "parity",
+        "permuted-digits",
+        "permuted-mnist",
+        "temporal-order",
+        "two-sequence",
+    ]
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_task_has_one_line_and_plain_options(name):
+    line = TASKS.describe(name)
+    assert 20 < len(line) <= 100
+    assert line.endswith(".")
+    for default in TASKS.options(name).values():
+        assert default is None or isinstance(default, int | float | str)
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - NEEDS_FILES))
+def test_every_task_states_what_it_is(name):
+    task = TASKS.build(name)
+    assert isinstance(task, Task)
+    assert task.name == name
+    assert 0 < task.chance < 1
+    assert task.chance_loss > 0
+    assert task.length > task.dependency_length > 0
+    assert task.criterion
+    assert "Source:" in inspect.getdoc(type(task)) or "our choice" in task.criterion
+
+
+def test_texts():
+    assert TASKS.build("adding:length=50,form=unit").length == 50
+    assert TASKS.build("temporal-order:symbols=3").output_size == 8
+    assert TASKS.build("digits:pixels-per-step=8").length == 8
+    assert TASKS.options("mnist")["data_dir"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("addding", UnknownNameError, r"unknown task: got 'addding', .*Did you mean 'adding'"),
+        ("adding:lenght=5", UnknownNameError, r"option of task 'adding': got 'lenght'.*'length'"),
+        ("adding:length=five", ConfigurationError, r"got 'five', expected a whole number"),
+    ],
+)
+def test_wrong_texts(text, error, message):
+    with pytest.raises(error, match=message):
+        TASKS.build(text)

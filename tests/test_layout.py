@@ -1,0 +1,59 @@
+"""Habits that a reader relies on: short files, telling names, a light import."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import surface
+
+FILES = sorted(
+    path.relative_to(surface.ROOT)
+    for folder in ("src", "tests", "benchmarks")
+    for path in (surface.ROOT / folder).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_file_is_short(path: Path) -> None:
+    lines = len((surface.ROOT / path).read_text(encoding="utf-8").splitlines())
+    assert lines <= 400, f"{path} has {lines} lines: one file, one idea"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_file_name_says_what_is_in_it(path: Path) -> None:
+    assert not {*path.parts[:-1], path.stem} & {"utils", "helpers", "base", "misc", "common"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] == "src"], ids=str)
+def test_annotations_are_objects(path: Path) -> None:
+    """Shapes are checked in tests, which strings would prevent."""
+    text = (surface.ROOT / path).read_text(encoding="utf-8")
+    assert "from __future__ import annotations" not in text
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after a statement."""
+    script = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_import_is_light() -> None:
+    """`import throughtime` loads torch, numpy and jaxtyping, with what these load, and no more."""
+    own = imported_by("import torch, numpy.random, jaxtyping")
+    extra = imported_by("import throughtime") - own - {"throughtime"}
+    assert extra <= sys.stdlib_module_names, sorted(extra - sys.stdlib_module_names)
+
+
+def test_data_files_are_packaged() -> None:
+    """What is not Python is named in pyproject.toml: a wheel would lack it otherwise."""
+    project = tomllib.loads((surface.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["throughtime"]
+    packaged = {path for pattern in patterns for path in surface.PACKAGE.glob(pattern)}
+    files = {path for path in surface.PACKAGE.rglob("*") if path.is_file()}
+    missing = {p for p in files if p.suffix not in (".py", ".pyc")} - packaged
+    assert not missing

@@ -1,0 +1,103 @@
+"""A run that is killed at any moment goes on to the same bits."""
+
+import random
+from pathlib import Path
+
+import pytest
+from training.fork_server import ForkServer
+from training.tiny import TINY, latest, trained
+
+from throughtime.core.errors import RunLockedError
+from throughtime.training import RunConfig, RunFolder, read_json, train
+from throughtime.training.checkpoint import load_checkpoint
+
+SMALL = {**TINY, "steps": 3, "evaluate_every": 2, "checkpoint_every": 1}
+LONG = {**TINY, "steps": 400, "evaluate_every": 50, "checkpoint_every": 20, "log_every": 7}
+
+
+def run_state(folder: Path) -> dict[str, object]:
+    state = read_json(latest(folder) / "state.json")["run"]
+    return {name: value for name, value in state.items() if name != "seconds"}
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    result = read_json(folder / "result.json")
+    return {name: value for name, value in result.items() if name != "seconds"}
+
+
+def assert_whole(folder: Path) -> None:
+    """What has its name can be read, at whatever moment."""
+    for path in folder.glob("checkpoint-*"):
+        if path.suffix != ".tmp":
+            load_checkpoint(path)
+    for path in folder.glob("*.json"):
+        read_json(path)
+
+
+def test_killed_at_every_write(fork_server: ForkServer, tmp_path: Path) -> None:
+    """SIGKILL before each opening, renaming and removing of a file of the run, one run each."""
+    whole = tmp_path / "whole"
+    assert fork_server.run(SMALL, whole) == "done"
+    for write in range(1, 1000):
+        folder = tmp_path / f"killed-{write}"
+        ended = fork_server.run(SMALL, folder, kill_at_write=write)
+        if ended == "done":
+            break
+        assert ended == "killed"
+        assert_whole(folder)
+        assert fork_server.run(SMALL, folder) == "done"
+        assert trained(folder) == trained(whole), f"killed at write {write}"
+        assert run_state(folder) == run_state(whole)
+        assert outcome(folder) == outcome(whole)
+        assert {p.name for p in folder.iterdir()} == {p.name for p in whole.iterdir()}
+    assert write > 30
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"optimizer": "Adam"},
+        {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9, "nesterov": True}},
+        {"optimizer": "Adam", "schedule": "cosine", "warmup_steps": 30, "clip_value": 0.01},
+    ],
+    ids=["Adam", "SGD-momentum", "Adam-cosine"],
+)
+def test_killed_again_and_again(
+    fork_server: ForkServer, tmp_path: Path, optimizer: dict[str, object]
+) -> None:
+    """SIGKILL at random moments, again and again, in one run."""
+    config = {**LONG, **optimizer}
+    assert fork_server.run(config, tmp_path / "whole") == "done"
+    moments = random.Random(0)
+    for _ in range(6):
+        moment = {"kill_at_write": moments.randint(5, 30), "kill_delay": moments.uniform(0, 0.01)}
+        assert fork_server.run(config, tmp_path / "killed", **moment) == "killed"
+    assert fork_server.run(config, tmp_path / "killed") == "done"
+    assert trained(tmp_path / "killed") == trained(tmp_path / "whole")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_two_processes_never_write_one_run(fork_server: ForkServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = {**LONG, "steps": 10**6}
+    fork_server.start(config, folder, kill_when=str(tmp_path / "stop"))
+    while not (folder / "latest").exists():
+        pass
+    with pytest.raises(RunLockedError, match=r"run is being written by another process\. Wait"):
+        train(RunConfig.from_json(config), folder)
+    (tmp_path / "stop").touch()
+    assert fork_server.end() == "killed"
+    with RunFolder(folder).locked():
+        pass  # the lock died with it
+
+
+def test_a_file_that_cannot_grow(fork_server: ForkServer, tmp_path: Path) -> None:
+    """The system refuses a write half way; nothing half written is left, and the run goes on."""
+    folder = tmp_path / "run"
+    said = fork_server.run(SMALL, folder, file_size_limit=2000)
+    assert said.startswith(f"RunWriteError: cannot write {folder}/checkpoint-1.tmp/")
+    assert "got File too large. Raise the limit on file sizes" in said
+    assert {p.name for p in folder.iterdir()} == {"config.json", "metrics.jsonl", "lock"}
+    assert fork_server.run(SMALL, folder) == "done"
+    assert fork_server.run(SMALL, tmp_path / "whole") == "done"
+    assert trained(folder) == trained(tmp_path / "whole")
