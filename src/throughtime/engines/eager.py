@@ -16,8 +16,14 @@ from throughtime.engines.engine import Engine, Request, Result
 class Observer(Protocol):
     """Sees, and may replace, what one step of a run works with."""
 
-    def before_step(self, t: int, cell: Cell) -> Cell:
-        """The cell to be used for step t: the given one, or one bound to other tensors."""
+    def before_step(self, t: int, cell: Cell, projected: Tensor) -> Cell:
+        """The cell to be used for step t: the given one, or one bound to other tensors.
+
+        Arguments:
+            t: the step, from 0.
+            cell: of the run.
+            projected: (rows, projected) what the step takes of its input, as the graph holds it.
+        """
         ...
 
     def after_step(self, t: int, rows: Tensor | None, state: State) -> None:
@@ -92,7 +98,7 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
             rows = active
         if fresh is not None and resets is not None and any_reset is not None and any_reset[t]:
             state = _restart(resets[t], fresh, state)
-        stepping = cell if observer is None else observer.before_step(t, cell)
+        stepping = cell if observer is None else observer.before_step(t, cell, projected_t)
         output, state = advance(stepping, projected_t, state, streams[t] if streams else ())
         if observer is not None:
             observer.after_step(t, None if plan is None else plan.order[:active], state)

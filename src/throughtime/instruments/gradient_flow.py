@@ -1,8 +1,8 @@
 """Gradient flow: how much of the loss's gradient arrives at each step of the past."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -11,31 +11,42 @@ from torch import Tensor, nn
 
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.core.state import State
-from throughtime.engines import Engine, Request, Result, unroll
-from throughtime.layers import RecurrentLayer
-from throughtime.layers.adopt import adopt
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import State, map_state, state_tensors
+from throughtime.engines import Observer
+from throughtime.instruments.unchanged import unchanged
+from throughtime.instruments.watching import Link, Watched, watch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientFlow:
-    """Where in time the gradient of one loss is, for the forward cells of one layer.
+    """Where in time the gradient of one loss is, for one cell of one layer. All in float64.
 
     Attributes:
         layer: name of the recurrent layer within the model.
         level: which cell of its stack, from the bottom.
-        per_unit: |dL/dh_t| of each unit: root of the sum of squares over the batch. All in float64.
+        per_unit: |dL/dh_t| of each unit: root of the sum of squares over the batch.
+        per_gate: ||dL/da_t|| of each gate's preactivation a, by name, over batch and units; empty
+            for cells that are not gated.
         norm: ||dL/dh_t||, over batch and units.
         contribution: norm of step t's part of the gradient of the recurrent weights (without
             biases): the summands of dL/dW = sum over tau of (dL/da_tau) (da_tau/dW).
+        answer: ||dL/dh_t|| of each sequence by what reads h_t from outside the layer alone, without
+            the part that comes back through later states: where the loss looks.
+        calls: steps of each call of the layer.
+        links: how the state of each call came to it: with the graph of the call before
+            ("connected"), its values alone ("detached"), or not from it ("fresh").
     """
 
     layer: str
     level: int
     per_unit: Float[Tensor, "time hidden"]
+    per_gate: dict[str, Float[Tensor, " time"]]
     norm: Float[Tensor, " time"]
     contribution: Float[Tensor, " time"]
+    answer: Float[Tensor, "time batch"]
+    calls: tuple[int, ...]
+    links: tuple[Link, ...]
 
     @property
     def norm_by_lag(self) -> Float[Tensor, " time"]:
@@ -46,6 +57,16 @@ class GradientFlow:
     def contribution_by_lag(self) -> Float[Tensor, " time"]:
         """`contribution` by the number of steps before the last one, from 0."""
         return self.contribution.flip(0)
+
+    @property
+    def share_beyond(self) -> Float[Tensor, " time"]:
+        """For each lag k, what part of all contributions comes from k steps back and more.
+
+        Norms of summands are added, not summands, which may cancel. 1 at lag 0; NaN where there is
+        no gradient at all, or one that is not finite.
+        """
+        tail = self.contribution.cumsum(0).flip(0)
+        return tail / tail[0]
 
     def reach(self, fraction: float = 0.01) -> int:
         """The longest lag at which ||dL/dh|| is at least this fraction of its largest value.
@@ -63,9 +84,32 @@ class GradientFlow:
         reached = ~finite | ((norms >= fraction * largest) & (norms > 0))
         return int(reached.nonzero().max()) if bool(reached.any()) else 0
 
+    def half_life(self) -> float:
+        """Steps in which ||dL/dh|| halves on its way back: ln 2 over the slope of its logarithm.
+
+        The slope is that of the least-squares line through log ||dL/dh|| against the lag, over the
+        lags where it is finite and positive.
+
+        Returns:
+            Steps; infinite where the gradient does not shrink, NaN with fewer than two lags.
+        """
+        norms = self.norm_by_lag
+        seen = norms.isfinite() & (norms > 0)
+        if int(seen.sum()) < 2:
+            return math.nan
+        lags, logs = seen.nonzero()[:, 0].double(), norms[seen].log()
+        lags = lags - lags.mean()
+        slope = float((lags * (logs - logs.mean())).sum() / lags.square().sum())
+        return math.log(2) / -slope if slope < 0 else math.inf
+
 
 def gradient_flow(
-    model: nn.Module, loss: Callable[[], Tensor], *, layer: str | None = None, level: int = -1
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    *,
+    layer: str | None = None,
+    level: int = -1,
+    direction: int = 0,
 ) -> GradientFlow:
     """Measure ||dL/dh_t|| at every step, and each step's contribution to the weights' gradient.
 
@@ -73,14 +117,17 @@ def gradient_flow(
 
     The model runs once, with the recurrent layer's place taken by a replica that steps through
     time on the same parameters. Sequences shorter than the longest have no gradient beyond their
-    length. Afterwards the model is as it was: parameters, their gradients, buffers, modes, random
-    state.
+    length. Where the model calls the layer several times (chunks of a sequence, or a cell that it
+    steps itself), the calls follow each other in time. Afterwards the model is as it was:
+    parameters, their gradients, buffers, modes, random state.
 
     Arguments:
-        model: any module that holds a `torch.nn.RNN/LSTM/GRU` or a layer of throughtime.
+        model: any module that holds a `torch.nn.RNN/LSTM/GRU`, one of torch's cells, or a layer of
+            throughtime.
         loss: runs the model on a batch and returns a scalar, as `lambda: f(model(x), y)`.
         layer: the recurrent layer's name within the model, needed if there are several.
         level: which cell of a stack, from the bottom; the top one by default.
+        direction: 0 forward, 1 the reverse cell of a bidirectional layer, with time as it sees it.
 
     Returns:
         Norms by time step, on the CPU, in float64. Frozen weights count as if they were not.
@@ -88,7 +135,7 @@ def gradient_flow(
     Raises:
         ConfigurationError: no recurrent layer, or several and none named; its forward is not
             torch's or ours, so that no replica is known; the loss is no scalar, does not depend
-            on the layer, runs it more than once, or calls backward.
+            on the layer, runs it on unlike batches, or calls backward.
         UnknownNameError: no recurrent layer of that name.
 
     Example:
@@ -97,54 +144,26 @@ def gradient_flow(
         >>> flow.norm.shape, flow.per_unit.shape
         (torch.Size([20]), torch.Size([20, 8]))
     """
-    name, recurrent = find_recurrent(model, layer)
-    replica = adopt(recurrent)
-    directions = replica.num_directions
-    if not -replica.num_layers <= level < replica.num_layers:
-        raise ConfigurationError(
-            "level", got=level, expected=f"a layer of the {replica.num_layers} in {name!r}"
-        )
-    level %= replica.num_layers
-    probe = _Probe(level * directions, directions * replica.num_layers)
-    replica.engine = probe
-    with _unchanged(model), _in_place_of(recurrent, replica), torch.enable_grad():
-        value = loss()
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ConfigurationError("loss", got=shape, expected="a scalar tensor")
-        return probe.measure(value, name, level)
+    probe = _Probe()
+    with unchanged(model):
+        watched = watch(model, loss, layer=layer, level=level, direction=direction, observer=probe)
+        return probe.measure(watched)
 
 
 @final
-class _Probe(Engine):
-    """The eager engine, keeping the tensors h_t of one cell and the gradient through each step."""
+class _Probe(Observer):
+    """Keeps the tensors h_t and a_t of a cell, and the gradient through each of its steps."""
 
-    name = "probe"
-
-    def __init__(self, position: int, cells: int):
-        self.position, self.cells, self.runs = position, cells, 0
+    def __init__(self) -> None:
+        self.projected: list[Tensor] = []
         self.states: list[Tensor] = []
-        self.rows: list[Tensor | None] = []
         self.squares: list[Tensor] = []
         self.weights: dict[int, Tensor] = {}
 
-    def refusal(self, request: Request) -> None:
-        """It refuses nothing."""
-
-    def run(self, request: Request) -> Result:
-        """Run eagerly; observe if it is the turn of the cell that is measured."""
-        position, self.runs = self.runs % self.cells, self.runs + 1
-        if self.runs > self.cells:
-            raise ConfigurationError(
-                "loss", got="a loss that runs the recurrent layer twice", expected="one run"
-            )
-        if position != self.position:
-            return unroll(request)
-        return unroll(request, self)
-
-    def before_step(self, t: int, cell: Cell) -> Cell:
+    def before_step(self, t: int, cell: Cell, projected: Tensor) -> Cell:
         """The cell on views of its weights whose gradients are this step's alone."""
         del t
+        self.projected.append(projected)
         total = torch.zeros((), dtype=torch.float64)
         self.squares.append(total)
 
@@ -162,127 +181,107 @@ class _Probe(Engine):
 
     def after_step(self, t: int, rows: Tensor | None, state: State) -> None:
         """Keep h_t as the graph holds it."""
-        del t
+        del t, rows
         self.states.append(state.h)
-        self.rows.append(rows)
 
-    def measure(self, loss: Tensor, layer: str, level: int) -> GradientFlow:
+    def measure(self, watched: Watched) -> GradientFlow:
         """Differentiate the loss."""
-        if not self.states:
+        loss, calls = watched.loss, watched.calls
+        if len({call.request.inputs.shape[1] for call in calls}) > 1:
             raise ConfigurationError(
-                "loss", got="a loss that does not run the recurrent layer", expected="one that does"
+                "loss",
+                got="calls of the recurrent layer with other numbers of sequences",
+                expected="the same sequences in every call",
             )
         if not loss.requires_grad:
             raise ConfigurationError(
                 "loss", got="a loss without gradient", expected="one that depends on the layer"
             )
+        outside = [
+            tensor
+            for call in calls
+            for tensor in (
+                call.result.outputs,
+                *state_tensors(call.result.state),
+                *state_tensors(call.request.state),
+            )
+        ]
         # the weights are asked for so that the gradients of their views are computed at all
-        wanted = [*self.states, *self.weights.values()]
-        try:
-            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)[: len(self.states)]
-        except RuntimeError as error:
-            raise ConfigurationError(
-                "loss",
-                got=f"no way back: {str(error).splitlines()[0]}",
-                expected="a graph that is whole",
-                fix="The loss must not call backward itself.",
-            ) from error
-        if all(g is None for g in gradients):
+        wanted = [*self.states, *self.projected, *outside, *self.weights.values()]
+        gradients = iter(_gradients(loss, wanted))
+        states = [next(gradients) for _ in self.states]
+        if all(g is None for g in states):
             raise ConfigurationError(
                 "loss", got="a loss that the layer's states do not reach", expected="one they do"
             )
         # in float64: squares underflow long before the gradient itself does
         filled = [
             torch.zeros_like(h, dtype=torch.float64) if g is None else g.double()
-            for g, h in zip(gradients, self.states, strict=True)
+            for g, h in zip(states, self.states, strict=True)
         ]
-        per_unit = torch.stack([g.square().sum(0).sqrt() for g in filled]).cpu()
-        norm = torch.stack([g.norm() for g in filled]).cpu()
-        contribution = torch.stack(self.squares).sqrt()
-        return GradientFlow(layer, level, per_unit, norm, contribution)
-
-
-def find_recurrent(model: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
-    """The recurrent layer of a model: the one named, or the only one.
-
-    Arguments:
-        model: where to look.
-        name: of the layer within the model; needed if there are several.
-
-    Returns:
-        Its name and the layer.
-
-    Raises:
-        ConfigurationError: there is none, or there are several and none is named.
-        UnknownNameError: no recurrent layer of that name.
-    """
-    found = {
-        key: module
-        for key, module in model.named_modules()
-        if isinstance(module, nn.RNNBase | RecurrentLayer)
-    }
-    if name is not None:
-        if name not in found:
-            raise UnknownNameError("recurrent layer", name, found)
-        return name, found[name]
-    if len(found) != 1:
-        raise ConfigurationError(
-            type(model).__name__,
-            got=f"{len(found)} recurrent layers" + (f": {', '.join(found)}" if found else ""),
-            expected="one",
-            fix="Name it: layer=..." if found else "It needs nn.RNN/LSTM/GRU or one of ours.",
-        )
-    return next(iter(found.items()))
-
-
-@contextlib.contextmanager
-def _in_place_of(layer: nn.Module, replica: RecurrentLayer) -> Iterator[None]:
-    """Let calls of `layer` run `replica`: an attribute of the instance hides the class's method."""
-    known = (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward, RecurrentLayer.forward)
-    if "forward" in layer.__dict__ or type(layer).forward not in known:
-        raise ConfigurationError(
-            f"gradient_flow of {type(layer).__name__}",
-            got="a forward of its own",
-            expected="that of torch.nn or throughtime, whose replica is known",
+        projected = [_double(next(gradients), a) for a in self.projected]
+        names = calls[0].request.cell.gate_names if filled else ()
+        gated = names and projected[0].shape[-1] == len(names) * filled[0].shape[-1]
+        gates = [[g.norm() for g in a.chunk(len(names), -1)] for a in projected] if gated else []
+        return GradientFlow(
+            layer=watched.layer,
+            level=watched.level,
+            per_unit=torch.stack([g.square().sum(0).sqrt() for g in filled]).cpu(),
+            per_gate={
+                name: torch.stack([g[k] for g in gates]).cpu() for k, name in enumerate(names)
+            }
+            if gated
+            else {},
+            norm=torch.stack([g.norm() for g in filled]).cpu(),
+            contribution=torch.stack(self.squares).sqrt(),
+            answer=_answers(watched, gradients),
+            calls=tuple(call.steps for call in calls),
+            links=tuple(call.link for call in calls),
         )
 
-    def forward(*arguments: Any, **options: Any) -> Any:
-        # now, after hooks that recompute weights (pruning, weight and spectral norm) have run
-        replica.share_tensors(layer, with_gradient=True)
-        return replica.forward(*arguments, **options)
 
-    layer.__dict__["forward"] = forward
+def _gradients(loss: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of those that have one."""
+    kept = [tensor for tensor in wanted if tensor.requires_grad]
     try:
-        yield
-    finally:
-        del layer.__dict__["forward"]
+        found = iter(torch.autograd.grad(loss, kept, allow_unused=True))
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "loss",
+            got=f"no way back: {str(error).splitlines()[0]}",
+            expected="a graph that is whole",
+            fix="The loss must not call backward itself.",
+        ) from error
+    return [next(found) if tensor.requires_grad else None for tensor in wanted]
 
 
-@contextlib.contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put modes, buffers, gradients and random state back as they were, whatever the loss does."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    gradients = [
-        (parameter, parameter.grad, None if parameter.grad is None else parameter.grad.clone())
-        for parameter in model.parameters()
-    ]
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for module, training in modes:
-                    module.training = training
-                for module, name, buffer, value in buffers:
-                    module._buffers[name] = buffer.copy_(value)
-                for parameter, gradient, value in gradients:
-                    parameter.grad = gradient
-                    if gradient is not None and value is not None:
-                        gradient.copy_(value)
+def _answers(watched: Watched, gradients: Any) -> Float[Tensor, "time batch"]:
+    """||dL/dh_t|| of each sequence by what reads the layer's results, from gradients in order."""
+    parts: list[Tensor] = []
+    ends: list[tuple[int, Tensor]] = []  # of each call: its last row of `parts`, and its end's
+    for call in watched.calls:
+        outputs = call.result.outputs
+        parts.append(_double(next(gradients), outputs))
+        end = map_state(lambda s: _double(next(gradients), s), call.result.state)
+        start = map_state(lambda s: _double(next(gradients), s), call.request.state)
+        if ends and call.link == "connected":
+            # what comes back through this call is not a reading of the state from outside
+            ends[-1] = (ends[-1][0], ends[-1][1] - start.h)
+        ends.append((len(parts) - 1, end.h))
+    for (k, end), call in zip(ends, watched.calls, strict=True):
+        if end.shape[-1] != parts[k].shape[-1]:
+            continue
+        lengths = call.request.lengths
+        last = (
+            torch.full((end.shape[0],), call.steps - 1)
+            if lengths is None
+            else lengths.to(torch.int64) - 1
+        ).to(end.device)
+        parts[k] = parts[k].index_put(
+            (last, torch.arange(end.shape[0], device=end.device)), end, accumulate=True
+        )
+    return torch.cat(parts).norm(dim=-1).cpu()
+
+
+def _double(gradient: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like, dtype=torch.float64) if gradient is None else gradient.double()

@@ -1,0 +1,218 @@
+"""A recording: what one cell of a model was given and what it did, step by step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from throughtime.core.binding import bind
+from throughtime.core.cell import Cell, Streams
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import State, map_state
+from throughtime.engines import Request, unroll
+from throughtime.instruments.unchanged import unchanged
+from throughtime.instruments.watching import Link, watch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """One cell over one batch. All tensors are detached, in the cell's own order of time.
+
+    Attributes:
+        layer: name of the recurrent layer within the model.
+        level: which cell of its stack, from the bottom.
+        direction: 0 forward, 1 reverse.
+        cell: on detached tensors.
+        inputs: x_t.
+        initial: the state before the first step.
+        states: after every step, each field (time, batch, ...).
+        outputs: h_t, as the layer passes them on.
+        lengths: valid steps of each sequence, None where all fill the time axis.
+        resets: True where a step starts from the cell's initial state; None if none does.
+        streams: of the cell, for each step.
+        calls: steps of each call of the layer; one entry but where the model runs it in chunks or
+            step by step.
+        links: how the state of each call came to it.
+    """
+
+    layer: str
+    level: int
+    direction: int
+    cell: Cell
+    inputs: Float[Tensor, "time batch input"]
+    initial: State
+    states: State
+    outputs: Float[Tensor, "time batch output"]
+    lengths: Int[Tensor, " batch"] | None
+    resets: Bool[Tensor, "time batch"] | None
+    streams: Streams
+    calls: tuple[int, ...]
+    links: tuple[Link, ...]
+
+    @property
+    def time(self) -> int:
+        """Number of steps."""
+        return self.inputs.shape[0]
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return self.inputs.shape[1]
+
+    def valid_lengths(self) -> Int[Tensor, " batch"]:
+        """Steps of each sequence, on the CPU."""
+        full = torch.full((self.batch,), self.time, dtype=torch.int64, device="cpu")
+        return full if self.lengths is None else self.lengths.cpu()
+
+    def before(self, t: int) -> State:
+        """The state that step t starts from, resets apart: (batch, ...) a field."""
+        return self.initial if t == 0 else map_state(lambda s: s[t - 1], self.states)
+
+    def streams_at(self, t: int) -> Streams:
+        """What step t takes of each stream."""
+        return tuple(stream[t] for stream in self.streams)
+
+    def to(self, dtype: torch.dtype) -> "Recording":
+        """The same run in another precision: the cell steps through the inputs once more."""
+        cell = cast_cell(self.cell, dtype)
+
+        def cast(s: Tensor) -> Tensor:
+            return s.to(dtype) if s.is_floating_point() else s
+
+        streams = tuple(map(cast, self.streams))
+        inputs, initial = cast(self.inputs), map_state(cast, self.initial)
+        with torch.no_grad():
+            result = unroll(
+                Request(cell, inputs, initial, self.lengths, self.resets, streams, "states")
+            )
+        return dataclasses.replace(
+            self,
+            cell=cell,
+            inputs=inputs,
+            initial=initial,
+            streams=streams,
+            states=result.states,
+            outputs=result.outputs,
+        )
+
+
+def cast_cell(cell: Cell, dtype: torch.dtype) -> Cell:
+    """A cell of the same class on tensors of another precision, detached."""
+    named = (*cell.named_parameters(), *cell.named_buffers())
+    return bind(
+        cell,
+        {n: t.detach().to(dtype) if t.is_floating_point() else t.detach() for n, t in named},
+    )
+
+
+def record(
+    model: nn.Module,
+    loss: Callable[[], Any],
+    *,
+    layer: str | None = None,
+    level: int = -1,
+    direction: int = 0,
+) -> Recording:
+    """Run a model once and keep what one of its recurrent cells did.
+
+    Where the model calls the layer several times (chunks of a long sequence, or a cell that it
+    steps by itself), the calls follow each other in time; a call that starts from another state
+    than the one before ended with starts afresh, and `resets` says so.
+
+    Arguments:
+        model: any module that holds a recurrent layer or cell. It is left as it was.
+        loss: runs the model on a batch and returns a scalar.
+        layer: the recurrent layer's name within the model, needed if there are several.
+        level: which cell of a stack, from the bottom; the top one by default.
+        direction: 0 forward, 1 the reverse cell of a bidirectional layer.
+
+    Returns:
+        The recording.
+
+    Raises:
+        ConfigurationError: as `gradient_flow`, or the calls are of unlike batches, or start from a
+            state that is neither the last call's end nor the cell's initial one.
+        UnknownNameError: no recurrent layer of that name.
+
+    Example:
+        >>> model = nn.GRU(1, 8)
+        >>> recording = record(model, lambda: model(torch.ones(20, 2, 1))[0].sum())
+        >>> recording.inputs.shape, recording.states.h.shape
+        (torch.Size([20, 2, 1]), torch.Size([20, 2, 8]))
+    """
+    with unchanged(model):
+        watched = watch(model, loss, layer=layer, level=level, direction=direction, gradients=False)
+    requests = [call.request for call in watched.calls]
+    if len({request.inputs.shape[1] for request in requests}) > 1:
+        raise ConfigurationError(
+            "loss",
+            got="calls of the recurrent layer with other numbers of sequences",
+            expected="the same sequences in every call",
+        )
+    first = requests[0]
+    several = len(requests) > 1
+    if several and any(request.lengths is not None for request in requests):
+        raise ConfigurationError(
+            "loss", got="several calls of the layer, with lengths", expected="one call"
+        )
+    fresh = torch.tensor([call.link == "fresh" for call in watched.calls], device="cpu")
+    resets = _resets(requests, fresh.tolist())
+
+    def join(*parts: Tensor) -> Tensor:
+        return torch.cat(parts).detach()
+
+    return Recording(
+        layer=watched.layer,
+        level=watched.level,
+        direction=direction,
+        cell=bind(
+            first.cell,
+            {
+                n: t.detach()
+                for n, t in (*first.cell.named_parameters(), *first.cell.named_buffers())
+            },
+        ),
+        inputs=join(*(request.inputs for request in requests)),
+        initial=map_state(lambda s: s.detach(), first.state),
+        states=map_state(join, *(call.result.states for call in watched.calls)),
+        outputs=join(*(call.result.outputs for call in watched.calls)),
+        lengths=first.lengths,
+        resets=resets,
+        streams=tuple(join(*parts) for parts in zip(*(r.streams for r in requests), strict=True)),
+        calls=tuple(call.steps for call in watched.calls),
+        links=tuple(call.link for call in watched.calls),
+    )
+
+
+def _resets(requests: list[Request], fresh: list[bool]) -> Tensor | None:
+    """Resets of all calls, and a reset where a later call starts afresh."""
+    if not any(fresh[1:]) and all(request.resets is None for request in requests):
+        return None
+    parts: list[Tensor] = []
+    for k, request in enumerate(requests):
+        time, batch = request.inputs.shape[:2]
+        resets = (
+            torch.zeros(time, batch, dtype=torch.bool, device=request.inputs.device)
+            if request.resets is None
+            else request.resets.clone()
+        )
+        if k > 0 and fresh[k]:
+            initial = request.cell.initial_state(
+                batch, dtype=request.state.h.dtype, device=request.state.h.device
+            )
+            same: list[bool] = []
+            map_state(
+                lambda a, b, same=same: same.append(torch.equal(a, b)), initial, request.state
+            )
+            if not all(same):
+                raise ConfigurationError(
+                    "loss",
+                    got="a call of the layer from a state of its own making",
+                    expected="the end of the call before, or the cell's initial state",
+                )
+            resets[0] = True
+        parts.append(resets)
+    return torch.cat(parts)

@@ -1,0 +1,192 @@
+"""Watching one cell of a model while the model runs: every call, and how its state came to it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import State, map_state, state_tensors
+from throughtime.engines import Engine, Observer, Request, Result, unroll
+from throughtime.instruments.sites import find_recurrent, run_by
+
+Link = Literal["connected", "detached", "fresh"]
+"""Whether a call's state is the end of the call before, with its graph or its values alone."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One run of the watched cell.
+
+    Attributes:
+        request: what was asked; its state is a view of its own, so that the gradient through it can
+            be told from others'.
+        result: what it gave; tensors as the model's graph holds them.
+        link: to the call before; "fresh" for the first.
+    """
+
+    request: Request
+    result: Result
+    link: Link
+
+    @property
+    def steps(self) -> int:
+        """How many time steps it ran."""
+        return self.request.inputs.shape[0]
+
+
+@final
+class Watcher(Engine):
+    """The eager engine, keeping the calls of one cell.
+
+    Arguments:
+        position: of the cell among those that run in turn.
+        cells: how many do.
+        observer: of the watched cell's steps; t goes on over its calls.
+        change: what to make of the watched cell's requests before they run; they stay as they are
+            if None.
+    """
+
+    name = "watcher"
+
+    def __init__(
+        self,
+        position: int,
+        cells: int,
+        observer: Observer | None = None,
+        change: Callable[[Request, int], Request] | None = None,
+    ):
+        self.position, self.cells, self.observer, self.change = position, cells, observer, change
+        self.calls: list[Call] = []
+        self.turn = self.time = 0
+
+    def refusal(self, request: Request) -> None:
+        """It refuses nothing."""
+
+    def run(self, request: Request) -> Result:
+        """Run eagerly; watch if it is the turn of the cell that is watched."""
+        position, self.turn = self.turn, (self.turn + 1) % self.cells
+        if position != self.position:
+            return unroll(request)
+        link = self._link(request.state)
+        if self.change is not None:
+            request = self.change(request, self.time)
+        request = dataclasses.replace(
+            request, state=map_state(lambda s: s.view_as(s), request.state)
+        )
+        asked = dataclasses.replace(request, outputs="states")
+        observer = None if self.observer is None else _Shifted(self.observer, self.time)
+        result = unroll(asked, observer)
+        # a view of the end of its own, so that it tells which call's it is
+        result = result._replace(state=map_state(lambda s: s.view_as(s), result.state))
+        self.calls.append(Call(request, result, link))
+        self.time += request.inputs.shape[0]
+        return result if request.outputs == "states" else result._replace(states=None)
+
+    def _link(self, state: State) -> Link:
+        if not self.calls:
+            return "fresh"
+        end = self.calls[-1].result.state
+        pairs = list(zip(state_tensors(state), state_tensors(end), strict=True))
+        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs):
+            return "fresh"
+        grad = [(a, b) for a, b in pairs if b.requires_grad]
+        return "connected" if all(a.requires_grad for a, _ in grad) else "detached"
+
+
+@final
+class _Shifted(Observer):
+    """An observer whose first step is not the first."""
+
+    def __init__(self, observer: Observer, start: int):
+        self.observer, self.start = observer, start
+
+    def before_step(self, t, cell, projected):
+        return self.observer.before_step(self.start + t, cell, projected)
+
+    def after_step(self, t, rows, state):
+        self.observer.after_step(self.start + t, rows, state)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Watched:
+    """What a model did while one of its cells was watched.
+
+    Attributes:
+        layer: name of the recurrent layer within the model.
+        level: of the cell, from the bottom.
+        direction: 0 forward, 1 reverse.
+        loss: what the loss returned, with its graph.
+        calls: of the cell, in order, at least one.
+    """
+
+    layer: str
+    level: int
+    direction: int
+    loss: Tensor
+    calls: tuple[Call, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many time steps all calls took."""
+        return sum(call.steps for call in self.calls)
+
+
+def watch(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    *,
+    layer: str | None = None,
+    level: int = -1,
+    direction: int = 0,
+    observer: Observer | None = None,
+    change: Callable[[Request, int], Request] | None = None,
+    gradients: bool = True,
+) -> Watched:
+    """Run a loss while one cell of the model is run step by step under our eyes.
+
+    What the loss itself changes stays changed: see `unchanged`.
+
+    Arguments:
+        model: any module that holds a recurrent layer or cell.
+        loss: runs the model on a batch and returns a scalar.
+        layer: the recurrent layer's name within the model, needed if there are several.
+        level: which cell of a stack, from the bottom; the top one by default.
+        direction: 0 forward, 1 the reverse cell of a bidirectional layer.
+        observer: of the cell's steps.
+        change: of the cell's requests and the time at which each begins, before they are run.
+        gradients: whether autograd's graph is kept.
+
+    Returns:
+        The loss and the calls.
+
+    Raises:
+        ConfigurationError: no recurrent layer, or several and none named; no such level or
+            direction; no replica is known; the loss is no scalar or does not run the layer.
+        UnknownNameError: no recurrent layer of that name.
+    """
+    name, module = find_recurrent(model, layer)
+    with torch.set_grad_enabled(gradients):
+        watcher = Watcher(0, 1, observer, change)
+        with run_by(module, watcher) as site:
+            if not -site.levels <= level < site.levels:
+                raise ConfigurationError(
+                    "level", got=level, expected=f"a layer of the {site.levels} in {name!r}"
+                )
+            if not 0 <= direction < site.directions:
+                raise ConfigurationError(
+                    "direction", got=direction, expected=f"below {site.directions} in {name!r}"
+                )
+            watcher.cells = site.levels * site.directions
+            watcher.position = (level % site.levels) * site.directions + direction
+            value = loss()
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigurationError("loss", got=shape, expected="a scalar tensor")
+        if not watcher.calls:
+            raise ConfigurationError(
+                "loss", got="a loss that does not run the recurrent layer", expected="one that does"
+            )
+    return Watched(name, level % site.levels, direction, value, tuple(watcher.calls))
