@@ -29,29 +29,29 @@ THROUGHTIME_INLINE vec broadcast(real x) { return x - vec{}; }  // x + 0 would l
 THROUGHTIME_INLINE vec loadu(const real* p) { return *reinterpret_cast<const unaligned*>(p); }
 THROUGHTIME_INLINE void storeu(real* p, vec v) { *reinterpret_cast<unaligned*>(p) = v; }
 
-// Some lanes, in functions of their own: where the CPU has loads and stores under a mask, compilers
-// make one of each loop, if it is not optimised together with what is around it.
-__attribute__((noinline, unused)) vec load_some(const real* p, integer n) {
-    real lanes[LANES];
-    for (integer i = 0; i < LANES; i++) lanes[i] = i < n ? p[i] : real(0);
+// Some lanes, byte by byte. Of a loop over lanes compilers make loads and stores under a mask, and
+// there are virtual machines on which those fault for lanes outside the mask, where these reach into
+// a page that cannot be touched.
+__attribute__((noinline, unused)) vec load_some(const real* p, long n) {
+    real lanes[LANES] = {};
+    std::memcpy(lanes, p, n * sizeof(real));
     return loadu(lanes);
 }
-__attribute__((noinline, unused)) void store_some(real* p, vec v, integer n) {
+__attribute__((noinline, unused)) void store_some(real* p, vec v, long n) {
     real lanes[LANES];
     storeu(lanes, v);
-    for (integer i = 0; i < LANES; i++)
-        if (i < n) p[i] = lanes[i];
+    std::memcpy(p, lanes, n * sizeof(real));
 }
 
 // The first n lanes, 0 <= n <= LANES; those beyond are 0. No memory beyond them is touched.
 THROUGHTIME_INLINE vec load(const real* p, long n) {
-    return n == LANES ? loadu(p) : load_some(p, integer(n));
+    return n == LANES ? loadu(p) : load_some(p, n);
 }
 THROUGHTIME_INLINE void store(real* p, vec v, long n) {
     if (n == LANES)
         storeu(p, v);
     else
-        store_some(p, v, integer(n));
+        store_some(p, v, n);
 }
 
 // The bits of numbers.
