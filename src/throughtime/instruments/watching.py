@@ -89,11 +89,17 @@ class Watcher(Engine):
         if not self.calls:
             return "fresh"
         end = self.calls[-1].result.state
-        pairs = list(zip(state_tensors(state), state_tensors(end), strict=True))
+        pairs = [
+            (a, b)
+            for a, b in zip(state_tensors(state), state_tensors(end), strict=True)
+            if b.is_floating_point()
+        ]
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs):
             return "fresh"
-        grad = [(a, b) for a, b in pairs if b.requires_grad]
-        return "connected" if all(a.requires_grad for a, _ in grad) else "detached"
+        if not torch.is_grad_enabled():
+            return "connected"
+        # an end without a graph, of weights that have gradients, was made under no_grad
+        return "connected" if all(a.requires_grad for a, _ in pairs) else "detached"
 
 
 @final

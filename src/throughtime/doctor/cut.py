@@ -1,0 +1,174 @@
+"""Whether the gradient is cut on its way back, though the state goes on."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.doctor.intervals import exactly
+from throughtime.doctor.subject import Subject, map_tensors
+from throughtime.engines import Request
+from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
+from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.instruments.watching import Watcher, watch
+from throughtime.reports.diagnosis import Cause, Finding
+
+TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
+
+
+def flow_in_double(subject: Subject, layer: str, batch: Any, level: int = -1) -> GradientFlow:
+    """The gradient flow, in float64 where the model goes along: little is not taken for 0."""
+    model = subject.copy()
+    try:
+        return gradient_flow(
+            model.double(), lambda: subject.loss(model, to_double(batch)), layer=layer, level=level
+        )
+    except (RuntimeError, TypeError):  # a dtype that is written out somewhere in the model
+        model = subject.copy()
+        return gradient_flow(model, lambda: subject.loss(model, batch), layer=layer, level=level)
+
+
+def to_double(batch: Any) -> Any:
+    """A batch in float64."""
+    return map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
+
+
+def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None) -> Finding | None:
+    """Whether no gradient at all crosses some step, and whether the state does.
+
+    Arguments:
+        subject: the model and its data.
+        layer: which.
+        flow: of the first held-out batch.
+        lag: the dependency's length, None if it is not known: only shorter windows matter.
+    """
+    window = _window(flow)
+    if window is None or (lag is not None and window > lag):
+        return None
+    crosses = "detached" in flow.links or _state_crosses(subject, layer, len(flow.norm) - window)
+    where = f"layer {layer!r}, one batch of {flow.answer.shape[1]} sequences"
+    if crosses:
+        return Finding(
+            cause=Cause.GRADIENT_CUT,
+            severity="fault",
+            certainty="proved",
+            statement=f"No gradient goes further back than {window} steps, although the state "
+            "does: the graph is cut there.",
+            effect=exactly(float(window)),
+            effect_name="steps that the gradient goes back",
+            threshold=None if lag is None else float(lag),
+            measured_on=where,
+            remedy="Remove the detach() or no_grad() between steps, or cut less often: the window "
+            "of truncated backpropagation must be longer than the dependency.",
+        )
+    return Finding(
+        cause=Cause.FORGETTING,
+        severity="fault",
+        certainty="proved",
+        statement=f"What came more than {window} steps before the answer has no influence on it "
+        "at all: the state starts afresh there.",
+        effect=exactly(float(window)),
+        effect_name="steps that the state goes on for",
+        threshold=None if lag is None else float(lag),
+        measured_on=where,
+        remedy="Pass the state of one call of the layer on to the next: a call without a state "
+        "starts from zeros.",
+    )
+
+
+def check_training_step(
+    subject: Subject,
+    layer: str,
+    step: TrainingStep,
+    optimizer: torch.optim.Optimizer | None,
+    lag: int | None,
+) -> Finding | None:
+    """Run the user's own step on a copy and see which calls of the layer its gradients cross."""
+    model = subject.copy(training=True)
+    _, module = find_recurrent(model, layer)
+    watcher = Watcher(0, 1)
+    with run_by(module, watcher) as site, torch.enable_grad():
+        watcher.cells = site.levels * site.directions
+        watcher.position = watcher.cells - site.directions
+        step(model, optimizer_for(model, optimizer), subject.training[0])
+    calls = watcher.calls
+    if len(calls) < 2 or all(call.link != "detached" for call in calls):
+        return None
+    windows: list[int] = []
+    for call in calls:
+        if call.link == "detached" or not windows:
+            windows.append(0)
+        windows[-1] += call.steps
+    window = max(windows)
+    if lag is not None and window > lag:
+        return None
+    return Finding(
+        cause=Cause.GRADIENT_CUT,
+        severity="fault",
+        certainty="proved",
+        statement=f"The training step backpropagates through {window} steps at a time and passes "
+        "on the state without its graph"
+        + ("." if lag is None else f", but the answer depends on inputs {lag} steps back."),
+        effect=exactly(float(window)),
+        effect_name="steps that the gradient goes back",
+        threshold=None if lag is None else float(lag),
+        measured_on=f"layer {layer!r}, one call of training_step",
+        remedy="Make the window of truncated backpropagation longer than the dependency"
+        + ("." if lag is None else f": more than {lag} steps."),
+    )
+
+
+def optimizer_for(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> torch.optim.Optimizer:
+    """An optimiser of the same class and options as the user's for a copy; Adam if none is."""
+    if optimizer is None:
+        return torch.optim.Adam(model.parameters(), lr=1e-3)
+    options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    known = {k: v for k, v in optimizer.defaults.items() if k in options}
+    return type(optimizer)(model.parameters(), **{**known, **{k: options[k] for k in known}})
+
+
+def _window(flow: GradientFlow) -> int | None:
+    """The most steps that the gradient goes back from an answer; None where it reaches the first.
+
+    It ends where a call starts without the graph of the one before, and where it is zero.
+    """
+    starts = [0]
+    for steps in flow.calls[:-1]:
+        starts.append(starts[-1] + steps)
+    cuts = [s for s, link in zip(starts, flow.links, strict=True) if link != "connected"]
+    answered = (flow.answer > 0).any(1).nonzero()[:, 0].tolist()
+    window = max(t - max(cut for cut in cuts if cut <= t) + 1 for t in answered)
+    reached = int((flow.norm > 0).nonzero()[:, 0].min())
+    window = min(window, max(answered) - reached + 1)
+    return None if window > max(answered) else window
+
+
+def _state_crosses(subject: Subject, layer: str, start: int) -> bool:
+    """Whether the loss changes when all inputs before a step are those of other sequences."""
+    model = subject.copy()
+
+    def scramble(request: Request, time: int) -> Request:
+        x = request.inputs
+        early = max(0, min(start - time, x.shape[0]))
+        if early == 0 or x.shape[1] < 2:
+            return request
+        return dataclasses.replace(
+            request, inputs=torch.cat([x[:early].roll(1, 1) + 1.0, x[early:]])
+        )
+
+    def loss(change: Any) -> Tensor:
+        torch.manual_seed(0)
+        return watch(
+            model,
+            lambda: subject.loss(model, subject.held_out[0]),
+            layer=layer,
+            level=0,
+            change=change,
+            gradients=False,
+        ).loss
+
+    return not torch.equal(loss(None), loss(scramble))

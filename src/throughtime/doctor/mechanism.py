@@ -1,0 +1,208 @@
+"""What stands in the way of a memory: numbers of the layer as it is, at the lag that is needed."""
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.gated import GatedCell
+from throughtime.core.state import map_state
+from throughtime.doctor.cut import to_double
+from throughtime.doctor.intervals import estimate
+from throughtime.doctor.subject import Subject
+from throughtime.instruments.gradient_flow import gradient_flow
+from throughtime.instruments.recording import Recording, record
+from throughtime.instruments.sites import find_recurrent, site_of
+from throughtime.reports.diagnosis import Estimate
+
+_BATCHES = 4
+_FLAT = 0.95  # of the range of a tanh or sigmoid, beyond which it hardly changes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mechanism:
+    """Numbers of the layer on several batches; each estimate is over batches.
+
+    Attributes:
+        lag: at which they are taken.
+        arriving: log10 of the gradient that arrives at the lag, relative to that near the answer.
+        growth: log10 of the largest gradient at any lag, relative to that near the answer.
+        by_lag: the gradient's norm by lag, relative, mean of logarithms over batches.
+        retention: what the longest-remembering tenth of the units keep over the lag by their gates;
+            None for cells without a gate that keeps.
+        dead: share of units whose output never changes.
+        saturated: share of activations in the flat part of their nonlinearity.
+        units: of the layer.
+    """
+
+    lag: int
+    arriving: Estimate
+    growth: Estimate
+    by_lag: tuple[float, ...]
+    retention: Estimate | None
+    dead: Estimate
+    saturated: Estimate
+    units: int
+
+
+def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
+    """Measure the copy as it is.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        lag: that matters.
+    """
+    curves: list[Tensor] = []
+    dead: list[float] = []
+    saturated: list[float] = []
+    kept: list[float] = []
+    units = 0
+    for k, batch in enumerate(subject.held_out[:_BATCHES]):
+        curves.append(_state_flow(subject, layer, batch, seed=k))
+        model = subject.copy()
+        _, module = find_recurrent(model, layer)
+        levels = []
+        for level in range(site_of(module).levels):
+            levels.append(
+                record(model, lambda m=model, b=batch: subject.loss(m, b), layer=layer, level=level)
+            )
+        units = levels[0].states.h.shape[-1]
+        dead.append(max(_dead(recording) for recording in levels))
+        saturated.append(max(_saturated(recording) for recording in levels))
+        retentions = [
+            r for r in (_retention(recording, lag) for recording in levels) if r is not None
+        ]
+        if retentions:
+            kept.append(min(retentions))
+    shortest = min(len(curve) for curve in curves)
+    logs = torch.stack([curve[:shortest] for curve in curves])
+    at = min(lag, shortest - 1)
+    return Mechanism(
+        lag=lag,
+        arriving=estimate(logs[:, at].tolist()),
+        growth=estimate(logs.amax(1).tolist()),
+        by_lag=tuple((10.0 ** logs.mean(0)).tolist()),
+        retention=estimate(kept) if kept else None,
+        dead=estimate(dead),
+        saturated=estimate(saturated),
+        units=units,
+    )
+
+
+def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
+    """log10 ||d(v . h_T)/da_{T-k}|| by lag k for a random v, relative to the largest of k < 3.
+
+    a is what the gates take in: what would have to change for another input to be kept.
+    """
+    model = subject.copy()
+    try:
+        model.double()
+        flow = gradient_flow(
+            model,
+            lambda: _projected_end(subject, model, layer, to_double(batch), seed),
+            layer=layer,
+        )
+    except (RuntimeError, TypeError):  # a dtype that is written out somewhere in the model
+        model = subject.copy()
+        flow = gradient_flow(
+            model, lambda: _projected_end(subject, model, layer, batch, seed), layer=layer
+        )
+    norm = (
+        torch.stack(list(flow.per_gate.values())).square().sum(0).sqrt().flip(0)
+        if flow.per_gate
+        else flow.norm_by_lag
+    )
+    near = norm[:3].max().clamp_min(1e-300)
+    return (norm / near).clamp_min(1e-300).log10().clamp(-300, 300)
+
+
+def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, seed: int) -> Tensor:
+    """v . h at the last valid step of the forward top cell, summed over sequences."""
+    _, module = find_recurrent(model, layer)
+    ends: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
+        del module, arguments
+        if isinstance(output, Tensor):
+            ends.append(output)
+            return
+        h = output[1] if isinstance(output[0], Tensor) and output[0].dim() == 3 else output[0]
+        ends.append(h[0] if isinstance(h, tuple) else h)
+
+    handle = module.register_forward_hook(keep)
+    try:
+        subject.loss(model, batch)
+    finally:
+        handle.remove()
+    directions = site_of(module).directions
+    end = ends[-1] if ends[-1].dim() == 2 else ends[-1][-directions]
+    generator = torch.Generator().manual_seed(seed)
+    v = torch.randn(end.shape[-1], generator=generator, dtype=torch.float64)
+    return (end * v.to(end.device, end.dtype)).sum()
+
+
+def _valid(recording: Recording, values: Tensor) -> Tensor:
+    """The rows (valid steps, ...) of (time, batch, ...)."""
+    if recording.lengths is None:
+        return values.flatten(0, 1)
+    steps = torch.arange(recording.time)[:, None]
+    return values[(steps < recording.valid_lengths()).to(values.device)]
+
+
+def _dead(recording: Recording) -> float:
+    h = _valid(recording, recording.states.h).double()
+    spread = h.std(0)
+    return float((spread <= 1e-7 * h.abs().max().clamp_min(1e-12)).double().mean())
+
+
+def _saturated(recording: Recording) -> float:
+    flat = [(_valid(recording, recording.states.h).abs() > _FLAT)]
+    gates = _preactivations(recording)
+    if gates is not None:
+        names = recording.cell.gate_names
+        flat = []
+        for name, gate in zip(names, gates, strict=True):
+            value = _valid(recording, gate)
+            bounded = (
+                value.tanh().abs()
+                if name in ("cell", "new", "hidden")
+                else (2 * value.sigmoid() - 1).abs()
+            )
+            flat.append(bounded > _FLAT)
+    elif not _bounded(recording.cell):
+        return 0.0
+    return float(torch.stack([f.double().mean() for f in flat]).mean())
+
+
+def _bounded(cell: Cell) -> bool:
+    return getattr(cell, "nonlinearity", "tanh") == "tanh"
+
+
+def _preactivations(recording: Recording) -> list[Tensor] | None:
+    """x_k + u_k of a cell with named gates of the usual kind, (time, batch, hidden) each."""
+    cell = recording.cell
+    if not isinstance(cell, GatedCell) or not cell.remember_gates or not cell.lags == (1,):
+        return None
+    before = map_state(
+        lambda first, s: torch.cat([first[None], s[:-1]]).flatten(0, 1),
+        recording.initial,
+        recording.states,
+    )
+    with torch.no_grad():
+        x, u = cell._gates(cell.project(recording.inputs.flatten(0, 1)), before)
+    shape = (recording.time, recording.batch, -1)
+    return [(a + b).reshape(shape) for a, b in zip(x, u, strict=True)]
+
+
+def _retention(recording: Recording, lag: int) -> float | None:
+    gates = _preactivations(recording)
+    if gates is None:
+        return None
+    names = recording.cell.gate_names
+    keep = gates[names.index(recording.cell.remember_gates[0])]
+    logs = nn.functional.logsigmoid(_valid(recording, keep).double()).mean(0)
+    return math.exp(min(0.0, float(torch.quantile(logs, 0.9))) * lag)

@@ -1,0 +1,200 @@
+"""Which axis of a batch's tensors counts the samples."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
+
+from throughtime.doctor.subject import batch_tensors
+
+_CLEAR = 6.0  # standard deviations of the null distribution
+_PERMUTATIONS = 10
+_MOST_SHIFTS = 32
+_MOST_SAMPLES, _MOST_CLASSES = 512, 32
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleAxes:
+    """The sample axis of each tensor of a batch.
+
+    Attributes:
+        axes: for each tensor in order, None for one without (a scalar, a constant).
+        count: samples in the first batch.
+        how: how it is known.
+    """
+
+    axes: tuple[int | None, ...]
+    count: int
+    how: str
+
+
+def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
+    """Find the sample axis from sizes that agree; where two would do, from the data.
+
+    Vectors (targets, lengths) and packed sequences tell the number of samples. Where sizes leave
+    two readings, that one is taken under which the targets depend on the inputs.
+
+    Arguments:
+        batches: alike in structure.
+
+    Returns:
+        None where it cannot be told.
+    """
+    shapes = [[tuple(t.shape) for t in batch_tensors(batch)] for batch in batches]
+    if len({len(s) for s in shapes}) != 1 or not shapes[0]:
+        return None
+    counts = [_known_count(batch) for batch in batches]
+    choices = [
+        [None] if len(shape) == 0 else list(range(min(2, len(shape)))) for shape in shapes[0]
+    ]
+    readings = [axes for axes in itertools.product(*choices) if _agrees(axes, shapes, counts)]
+    if not readings:
+        return None
+    size = _size(readings[0], shapes[0])
+    if len(readings) == 1 and size is not None:
+        return SampleAxes(readings[0], size, "the only sizes that agree")
+    scored = [(_dependence(batches, axes), axes) for axes in readings]
+    best = max(scored, key=lambda pair: pair[0])
+    others = [score for score, axes in scored if axes != best[1]]
+    size = _size(best[1], shapes[0])
+    if size is not None and best[0] > _CLEAR and all(best[0] > 2 * other for other in others):
+        return SampleAxes(best[1], size, "targets depend on inputs that way alone")
+    return None
+
+
+def replace_sample(batch: Any, axes: SampleAxes, tensor: int, target: int, source: int) -> Any:
+    """A batch in which, in one of its tensors, one sample is another's copy."""
+    index = -1
+
+    def change(leaf: Tensor) -> Tensor:
+        nonlocal index
+        index += 1
+        axis = axes.axes[index]
+        if index != tensor or axis is None:
+            return leaf
+        changed = leaf.clone()
+        changed.select(axis, target).copy_(leaf.select(axis, source))
+        return changed
+
+    return _map_plain(change, batch)
+
+
+def _map_plain(function: Any, batch: Any) -> Any:
+    """Over the tensors that `batch_tensors` lists, packed sequences left out."""
+    leaves, structure = pytree.tree_flatten(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+    return pytree.tree_unflatten(
+        [function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
+    )
+
+
+def _known_count(batch: Any) -> int | None:
+    """From vectors and packed sequences, where all agree."""
+    leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+    counts = {int(leaf.batch_sizes[0]) for leaf in leaves if isinstance(leaf, PackedSequence)}
+    counts |= {leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() == 1}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _size(axes: Sequence[int | None], shapes: Sequence[tuple[int, ...]]) -> int | None:
+    sizes = {shape[axis] for axis, shape in zip(axes, shapes, strict=True) if axis is not None}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _agrees(
+    axes: Sequence[int | None],
+    shapes: Sequence[Sequence[tuple[int, ...]]],
+    counts: Sequence[int | None],
+) -> bool:
+    for of_batch, count in zip(shapes, counts, strict=True):
+        size = _size(axes, of_batch) if all(map(_has, axes, of_batch)) else None
+        if size is None or (count is not None and size != count):
+            return False
+    return True
+
+
+def _has(axis: int | None, shape: tuple[int, ...]) -> bool:
+    return axis is None or axis < len(shape)
+
+
+def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
+    """How clearly the last target tensor depends on the first input tensor, under a reading.
+
+    The largest correlation of any target feature with any input feature (and products of two) at
+    any distance in time, in standard deviations of the same with samples permuted.
+    """
+    pairs = []
+    for batch in batches:
+        tensors = batch_tensors(batch)
+        wide = [k for k, t in enumerate(tensors) if t.dim() >= 2]
+        if len(tensors) < 2 or not wide or wide[0] == len(tensors) - 1:
+            return 0.0
+        x, y = tensors[wide[0]], tensors[-1]
+        x_axis, y_axis = axes[wide[0]], axes[-1]
+        if x_axis is None or y_axis is None:
+            return 0.0
+        pairs.append((_features(x, x_axis), _targets(y, y_axis, x.shape[1 - x_axis])))
+    times = {(x.shape[1], y.shape[1]) for x, y in pairs}
+    if len(times) != 1 or len({(x.shape[2], y.shape[2]) for x, y in pairs}) != 1:
+        return 0.0
+    x, y = (torch.cat(parts)[:_MOST_SAMPLES] for parts in zip(*pairs, strict=True))
+    if x.shape[0] < 8:
+        return 0.0
+    # classes that do not occur say nothing
+    x, y = (v[..., v.flatten(0, 1).std(0) > 0] for v in (x, y))
+    if 0 in (x.shape[2], y.shape[2]):
+        return 0.0
+    generator = torch.Generator().manual_seed(0)
+    real = _strongest(x, y)
+    null = torch.tensor(
+        [
+            _strongest(x, y[torch.randperm(len(y), generator=generator)])
+            for _ in range(_PERMUTATIONS)
+        ]
+    )
+    return float((real - null.mean()) / null.std().clamp_min(1e-9))
+
+
+def _features(x: Tensor, axis: int) -> Tensor:
+    """(samples, time, features), standardised; products of two where there are few."""
+    x = x.transpose(0, axis)
+    if not x.is_floating_point():
+        x = F.one_hot(x.long().clamp(0, _MOST_CLASSES - 1), _MOST_CLASSES).flatten(2)
+    x = x.float().flatten(2) if x.dim() > 2 else x.float()[:, :, None]
+    if x.shape[2] <= 6:
+        x = torch.cat([x, *(x[:, :, [k]] * x[:, :, k:] for k in range(x.shape[2]))], 2)
+    return x
+
+
+def _targets(y: Tensor, axis: int, time: int) -> Tensor:
+    """(samples, time or 1, features)."""
+    y = y.transpose(0, axis) if axis else y
+    per_step = y.dim() >= 2 and y.shape[1] == time
+    if not y.is_floating_point():
+        y = F.one_hot(y.long().clamp(0, _MOST_CLASSES - 1), _MOST_CLASSES)
+    y = y.float()
+    return y.flatten(2) if per_step and y.dim() > 2 else y.reshape(y.shape[0], 1, -1)
+
+
+def _strongest(x: Tensor, y: Tensor) -> float:
+    """The largest squared correlation over samples, of any time with any, or at any shift."""
+
+    def standard(v: Tensor, axes: tuple[int, ...]) -> Tensor:
+        v = v - v.mean(axes, keepdim=True)
+        return v / v.square().mean(axes, keepdim=True).sqrt().clamp_min(1e-9)
+
+    if y.shape[1] == 1:
+        x, y = standard(x, (0,)), standard(y, (0,))
+        return float((torch.einsum("nte,nsf->tef", x, y) / len(x)).square().max())
+    x, y = standard(x, (0, 1)), standard(y, (0, 1))
+    best = 0.0
+    for shift in range(1, min(_MOST_SHIFTS, x.shape[1] - 1) + 1):
+        a, b = x[:, :-shift], y[:, shift:]
+        found = torch.einsum("nte,ntf->ef", a, b) / (len(a) * a.shape[1])
+        best = max(best, float(found.square().max()))
+    return best

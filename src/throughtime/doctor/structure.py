@@ -1,0 +1,280 @@
+"""Whether time, samples and batches are kept apart: by changing one and seeing what changes."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from throughtime.doctor.intervals import difference, exactly
+from throughtime.doctor.samples import SampleAxes, replace_sample
+from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.instruments.recording import Recording, record
+from throughtime.instruments.sites import site_of
+from throughtime.reports.diagnosis import Cause, Finding
+
+_SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _View:
+    """What the recurrent layer was given and what the model answered."""
+
+    recording: Recording
+    answer: Tensor | None
+
+
+def view(subject: Subject, layer: str, batch: Any) -> _View:
+    """Run a fresh copy on a batch, the same random numbers each time."""
+    model = subject.copy()
+    answers: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
+        del module, arguments
+        tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
+        answers.extend(t.detach() for t in tensors[:1] if t.is_floating_point())
+
+    handle = model.register_forward_hook(keep)
+    torch.manual_seed(0)
+    recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
+    handle.remove()
+    return _View(recording, answers[-1] if len(answers) == 1 else None)
+
+
+def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | None:
+    """Whether each sample is a row of its own for the layer, and for the answers.
+
+    One sample is replaced by a copy of another. If the layer then sees another input at one time
+    step of many rows, it takes the samples for time; if it, or the model's answers, change in other
+    samples' rows, samples are mixed.
+    """
+    batch = subject.held_out[0]
+    if axes.count < 2:
+        return None
+    first = view(subject, layer, batch)
+    for k, tensor in enumerate(batch_tensors(batch)):
+        if axes.axes[k] is None or tensor.dim() < 2:
+            continue
+        which = _unlike(tensor, axes.axes[k])
+        if which is None:
+            continue
+        target, source = which
+        second = view(subject, layer, replace_sample(batch, axes, k, target, source))
+        found = _compare(first, second, axes.count, target)
+        if found is not None:
+            return _finding(*found, first.recording, axes)
+    return None
+
+
+def check_state(subject: Subject, layer: str) -> Finding | None:
+    """Whether the state of one batch is the start of the next, where that does not help."""
+    batches = subject.held_out if len(subject.held_out) > 1 else subject.training
+    carried: list[float] = []
+    fresh: list[float] = []
+    model = subject.copy()
+    with torch.no_grad():
+        torch.manual_seed(0)
+        once = float(subject.loss(model, batches[0]))
+        torch.manual_seed(0)
+        twice = float(subject.loss(model, batches[0]))
+        if abs(once - twice) <= _SAME * max(abs(once), 1e-12):
+            return None
+        model = subject.copy()
+        for k, batch in enumerate(batches):
+            torch.manual_seed(k)
+            carried.append(float(subject.loss(model, batch)))
+            torch.manual_seed(k)
+            fresh.append(float(subject.loss(subject.copy(), batch)))
+    gain = difference(carried[1:], fresh[1:]) if len(batches) > 2 else exactly(0.0)
+    if gain.high < 0:
+        return None  # the batches follow each other, and the state is worth having
+    return Finding(
+        cause=Cause.STATE_LEAK,
+        severity="fault",
+        certainty="proved",
+        statement=f"The same batch gives another loss the second time ({once:.4g}, then "
+        f"{twice:.4g}), with the same random numbers: the model keeps a state between calls, and "
+        "starting from it does not lower the loss of the batches that follow.",
+        effect=exactly(abs(once - twice)),
+        effect_name="change of the loss on a second call",
+        threshold=0.0,
+        measured_on=f"layer {layer!r}, {len(batches)} batches",
+        remedy="Start each batch from a fresh state: drop the stored state at the start of "
+        "forward, or pass it in and out explicitly where batches do follow each other.",
+    )
+
+
+def check_future(
+    subject: Subject, layer: str, axes: SampleAxes, answered: Tensor
+) -> Finding | None:
+    """Whether answers at early steps change with later inputs, where the layer runs forwards."""
+    batch = subject.held_out[0]
+    model = subject.copy()
+    if site_of(dict(model.named_modules())[layer]).directions > 1 or int(answered.sum()) < 2:
+        return None
+    time = len(answered)
+    middle = int(answered.nonzero()[:, 0].double().median().round())
+    if not 0 < middle < time:
+        return None
+    first = view(subject, layer, batch)
+    if first.answer is None:
+        return None
+    for k, tensor in enumerate(batch_tensors(batch)):
+        axis = axes.axes[k]
+        # the first tensor with an axis of time is the input
+        if axis is None or tensor.dim() < 2 or tensor.shape[1 - axis] != time:
+            continue
+        second = view(subject, layer, _late_replaced(batch, k, axis, middle))
+        if second.answer is None or second.answer.shape != first.answer.shape:
+            return None
+        early = _time_first(first.answer, second.answer, time, axes.count)
+        if early is None or float(early[middle:].max()) == 0:
+            return None
+        changed = early[:middle].amax(dim=tuple(range(1, early.dim())))
+        if float(changed.max()) <= _SAME * float(early[middle:].max()):
+            return None
+        return Finding(
+            cause=Cause.STATE_LEAK,
+            severity="fault",
+            certainty="proved",
+            statement=f"Answers before step {middle} change when inputs from step {middle} on are "
+            "changed, although the recurrent layer runs forwards only: the model sees the future.",
+            effect=exactly(float(changed.max() / early[middle:].max())),
+            effect_name="change of early answers by late inputs, relative to that of late answers",
+            threshold=_SAME,
+            measured_on=f"layer {layer!r}, one batch",
+            remedy="Look for what mixes time steps around the recurrent layer: a normalisation, a "
+            "convolution or an average over time, a flip, or targets that are shifted.",
+        )
+    return None
+
+
+def _unlike(tensor: Tensor, axis: int | None) -> tuple[int, int] | None:
+    """Two samples that differ."""
+    assert axis is not None
+    parts = tensor.unbind(axis)
+    for other in range(1, len(parts)):
+        if not torch.equal(parts[0], parts[other]):
+            return 0, other
+    return None
+
+
+def _changed(before: Tensor, after: Tensor) -> Tensor:
+    """The largest change at each (first axis, second axis), relative to the largest value."""
+    change = (after.double() - before.double()).abs()
+    change = change.flatten(2).amax(2) if change.dim() > 2 else change
+    return change / before.double().abs().max().clamp_min(1e-12)
+
+
+def _compare(first: _View, second: _View, count: int, target: int) -> tuple[str, float] | None:
+    a, b = first.recording.inputs, second.recording.inputs
+    if a.shape == b.shape:
+        changed = _changed(a, b) > _SAME  # (time, batch) of the layer
+        rows, times = int(changed.any(0).sum()), int(changed.any(1).sum())
+        if rows > 1 and times == 1:
+            return "swapped", float(rows)
+        if rows > 1:
+            return "mixed before", float(rows)
+    answer, other = first.answer, second.answer
+    if answer is None or other is None or answer.shape != other.shape:
+        return None
+    spread = (other.double() - answer.double()).abs()
+    scale = float(spread.max())
+    if scale <= _SAME * float(answer.double().abs().max().clamp_min(1e-12)):
+        return None
+    worst: list[float] = []
+    for rows in _by_sample(spread, count):
+        elsewhere = torch.cat([rows[:target], rows[target + 1 :]])
+        worst.append(float(elsewhere.max()) / scale)
+    if worst and min(worst) > 1e-3:
+        return "mixed after", min(worst)
+    return None
+
+
+def _by_sample(values: Tensor, count: int) -> list[Tensor]:
+    """Every reading of a tensor as (samples, rest)."""
+    readings = [
+        values.transpose(0, axis).reshape(count, -1)
+        for axis in range(min(2, values.dim()))
+        if values.shape[axis] == count
+    ]
+    if not readings and values.dim() and values.shape[0] % count == 0:
+        flat = values.reshape(values.shape[0], -1)
+        readings = [
+            flat.reshape(count, -1),
+            flat.reshape(-1, count, flat.shape[1]).transpose(0, 1).reshape(count, -1),
+        ]
+    return readings
+
+
+def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> Finding:
+    where = f"layer {recording.layer!r}, one batch of {axes.count} samples"
+    shape = f"{recording.time} steps of {recording.batch} sequences"
+    if kind == "swapped":
+        return Finding(
+            cause=Cause.TIME_BATCH_SWAPPED,
+            severity="fault",
+            certainty="proved",
+            statement=f"Replacing one sample changes one time step of {size:.0f} sequences: the "
+            f"layer takes the batch for time. It sees {shape}.",
+            effect=exactly(size),
+            effect_name="sequences that one sample is part of",
+            threshold=1.0,
+            measured_on=where,
+            remedy="Make batch_first fit the data: batch_first=True for (batch, time, features), "
+            "False for (time, batch, features); then read the last step along the time axis.",
+        )
+    before = kind == "mixed before"
+    return Finding(
+        cause=Cause.STATE_LEAK,
+        severity="fault",
+        certainty="proved",
+        statement=(
+            f"Replacing one sample changes {size:.0f} of the layer's sequences at several steps"
+            if before
+            else "Replacing one sample changes the answers of others, by "
+            f"{100 * size:.2g} % of its own change or more"
+        )
+        + ": samples of a batch influence each other.",
+        effect=exactly(size),
+        effect_name="sequences that one sample is part of"
+        if before
+        else "change of other samples' answers, relative to its own",
+        threshold=1.0 if before else 1e-3,
+        measured_on=where,
+        remedy="Look for an operation over the batch axis "
+        + ("before the recurrent layer" if before else "after or around the recurrent layer")
+        + ": a reshape or view that crosses axes, a softmax or normalisation over the wrong one.",
+    )
+
+
+def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:
+    """A batch whose inputs from a step on are the next sample's."""
+    index = -1
+
+    def change(leaf: Any) -> Any:
+        nonlocal index
+        if not isinstance(leaf, Tensor):
+            return leaf
+        index += 1
+        if index != tensor:
+            return leaf
+        grid = leaf.transpose(0, axis) if axis else leaf  # (samples, time, ...)
+        changed = grid.clone()
+        changed[:, start:] = grid.roll(1, 0)[:, start:]
+        return (changed.transpose(0, axis) if axis else changed).contiguous()
+
+    return pytree.tree_map(change, batch)
+
+
+def _time_first(first: Tensor, second: Tensor, time: int, count: int) -> Tensor | None:
+    """|second - first| as (time, ...), where one reading of the answer has such an axis."""
+    spread = (second.double() - first.double()).abs()
+    if spread.dim() < 2:
+        return None
+    if spread.shape[0] == time and spread.shape[1] == count:
+        return spread
+    if spread.shape[0] == count and spread.shape[1] == time:
+        return spread.transpose(0, 1)
+    return None

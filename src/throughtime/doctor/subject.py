@@ -1,0 +1,228 @@
+"""What is examined: copies of the user's model, batches and loss. The originals are never run."""
+
+import contextlib
+import copy
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
+
+from throughtime.core.errors import ConfigurationError, DataError
+
+MOST_BATCHES = 64
+HELD_OUT = 0.25
+
+LossFunction = Callable[[nn.Module, Any], Tensor]
+
+
+@final
+class Clock:
+    """How much of a budget of seconds is left.
+
+    Arguments:
+        budget: in seconds.
+    """
+
+    def __init__(self, budget: float):
+        self.budget, self.started = budget, time.monotonic()
+
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def left(self) -> float:
+        """Seconds of the budget that are left, at least 0."""
+        return max(0.0, self.budget - self.spent())
+
+
+@final
+class Subject:
+    """A model with data and a loss, to be copied, run and trained.
+
+    Arguments:
+        model: the user's; it is copied at once and never run.
+        batches: the user's; at most 64 are taken, in their order; the last quarter is held out.
+        loss_fn: as `diagnose` says.
+        clock: of the diagnosis; drawing batches takes at most a tenth of it.
+
+    Attributes:
+        training: batches that copies are trained on.
+        held_out: batches that they are measured on; the same where there is only one.
+        device: of the first parameter.
+
+    Raises:
+        ConfigurationError: no batches; weights or data that are not finite; a model that cannot be
+            copied.
+    """
+
+    def __init__(self, model: nn.Module, batches: Iterable[Any], loss_fn: Any, clock: Clock):
+        self.loss_fn = as_loss_function(loss_fn)
+        self._model = copy_model(model)
+        taken = take_batches(batches, clock.budget / 10)
+        held = max(1, round(HELD_OUT * len(taken)))
+        self.training = taken[: len(taken) - held] or taken
+        self.held_out = taken[len(taken) - held :]
+        parameter = next(iter(model.parameters()), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+        for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise ConfigurationError(
+                    f"weights of {type(model).__name__}",
+                    got=f"numbers that are not finite in {name}",
+                    expected="finite weights",
+                    fix="The training has diverged. Pass the model as it was before, with the same "
+                    "batches; or a fresh one with history=, in which the divergence shows.",
+                )
+        for k, batch in enumerate(taken):
+            for tensor in floating_tensors(batch):
+                if not bool(tensor.isfinite().all()):
+                    raise DataError(
+                        f"batch {k}: got numbers that are not finite, expected finite data"
+                    )
+
+    def copy(self, *, training: bool = False) -> nn.Module:
+        """A copy of the model as it was given, in evaluation mode unless it is to be trained."""
+        return copy_model(self._model).train(training)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss of a copy on a batch, checked to be a scalar tensor."""
+        value = self.loss_fn(model, batch)
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigurationError("loss_fn(model, batch)", got=shape, expected="a scalar tensor")
+        return value
+
+    def held_out_losses(self, model: nn.Module) -> list[float]:
+        """The loss of each held-out batch, in evaluation mode, without gradients."""
+        was = model.training
+        model.eval()
+        with torch.no_grad():
+            values = [float(self.loss(model, batch)) for batch in self.held_out]
+        model.train(was)
+        return values
+
+
+def as_loss_function(loss_fn: Any) -> Any:
+    """loss_fn(model, batch); a loss of torch is applied to the model's output and the target.
+
+    Arguments:
+        loss_fn: a callable of (model, batch); or a loss module of torch.nn or a function of
+            torch.nn.functional, for batches (*inputs, target): of a model that returns a tuple, the
+            first entry is the output.
+    """
+    of_torch = isinstance(loss_fn, nn.Module) or getattr(loss_fn, "__module__", "") == F.__name__
+    if not of_torch:
+        if not callable(loss_fn):
+            raise ConfigurationError(
+                "loss_fn", got=type(loss_fn).__name__, expected="a function of (model, batch)"
+            )
+        return loss_fn
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        if not isinstance(batch, tuple | list) or len(batch) < 2:
+            raise ConfigurationError(
+                "batch",
+                got=type(batch).__name__,
+                expected="(*inputs, target), since loss_fn is one of torch's losses",
+                fix="Or pass loss_fn as a function of (model, batch).",
+            )
+        *inputs, target = batch
+        output = model(*inputs)
+        return loss_fn(output[0] if isinstance(output, tuple) else output, target)
+
+    return loss
+
+
+def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
+    """The first batches of any iterable, detached and copied, as many as the time allows.
+
+    Arguments:
+        batches: a list, a DataLoader, a generator that never ends; a tuple of tensors is one batch.
+        seconds: after which no more are drawn.
+    """
+    if isinstance(batches, tuple) and batches and all(isinstance(b, Tensor) for b in batches):
+        batches = [batches]
+    if isinstance(batches, Tensor | dict):
+        batches = [batches]
+    end, taken = time.monotonic() + seconds, []
+    for batch in batches:
+        taken.append(map_tensors(lambda tensor: tensor.detach().clone(), batch))
+        if len(taken) >= MOST_BATCHES or time.monotonic() > end:
+            break
+    if not taken:
+        raise ConfigurationError(
+            "batches",
+            got="none: the iterable is empty",
+            expected="at least one batch",
+            fix="An iterator that was used up gives none the second time.",
+        )
+    return taken
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """A batch of the same structure with a function applied to its tensors; others stay."""
+
+    def apply(leaf: Any) -> Any:
+        if isinstance(leaf, PackedSequence):
+            return leaf._replace(data=function(leaf.data))
+        return function(leaf) if isinstance(leaf, Tensor) else leaf
+
+    return pytree.tree_map(apply, batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+
+
+def batch_tensors(batch: Any) -> list[Tensor]:
+    """The tensors of a batch, in order, without those of packed sequences."""
+    leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def floating_tensors(batch: Any) -> list[Tensor]:
+    """The tensors of a batch, packed ones too, that hold real numbers."""
+    leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+    tensors = [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves]
+    return [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """A deep copy, tensors with a graph that the model keeps (a state of its own) without it.
+
+    Raises:
+        ConfigurationError: something in the model cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for tensor in pytree.tree_leaves(list(vars(module).values())):
+            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+                memo[id(tensor)] = tensor.detach().clone()
+    try:
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+        raise ConfigurationError(
+            f"copy of {type(model).__name__}",
+            got=f"{type(error).__name__}: {error}",
+            expected="a model that copy.deepcopy copies, since the doctor works on copies alone",
+        ) from error
+
+
+@contextlib.contextmanager
+def random_states_kept(seed: int) -> Iterator[None]:
+    """Seed torch, numpy and Python for the block, and put their random states back after it."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  # of the user's own code
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
