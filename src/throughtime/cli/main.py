@@ -15,6 +15,7 @@ from throughtime.core.errors import ConfigurationError, RunInterrupted, Throught
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = {
+    "diagnose": "find out why a model does not remember, and what helps",
     "compare": "train several models on a task and write a report",
     "train": "train one model on a task",
     "list": "show the tasks and models there are, with their options",
@@ -31,6 +32,7 @@ commands:
 {commands}
 
 examples:
+  throughtime diagnose my_project.py:make
   throughtime compare digits
   throughtime compare adding --length 200 --models rnn,lstm,gru --seeds 5
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100

@@ -49,6 +49,8 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
         return None
     crosses = "detached" in flow.links or _state_crosses(subject, layer, len(flow.norm) - window)
     where = f"layer {layer!r}, one batch of {flow.answer.shape[1]} sequences"
+    if not crosses and "fresh" not in flow.links[1:]:
+        return None  # nothing passes at all: the units are dead, or the loss reads nothing old
     if crosses:
         return Finding(
             cause=Cause.GRADIENT_CUT,

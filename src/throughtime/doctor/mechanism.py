@@ -185,7 +185,7 @@ def _bounded(cell: Cell) -> bool:
 def _preactivations(recording: Recording) -> list[Tensor] | None:
     """x_k + u_k of a cell with named gates of the usual kind, (time, batch, hidden) each."""
     cell = recording.cell
-    if not isinstance(cell, GatedCell) or not cell.remember_gates or not cell.lags == (1,):
+    if not isinstance(cell, GatedCell) or not cell.remember_gates or cell.lags != (1,):
         return None
     before = map_state(
         lambda first, s: torch.cat([first[None], s[:-1]]).flatten(0, 1),

@@ -98,8 +98,11 @@ class Watcher(Engine):
             return "fresh"
         if not torch.is_grad_enabled():
             return "connected"
-        # an end without a graph, of weights that have gradients, was made under no_grad
-        return "connected" if all(a.requires_grad for a, _ in pairs) else "detached"
+        # an end without any graph, of weights that have gradients, was made under no_grad; a part
+        # of it that never has one may be kept beside, as the input of the step before
+        graphs = [a for a, b in pairs if b.requires_grad]
+        linked = bool(graphs) and all(a.requires_grad for a in graphs)
+        return "connected" if linked else "detached"
 
 
 @final

@@ -1,0 +1,111 @@
+"""The doctor: from a model, batches and a loss to a verdict with its evidence."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.cut import TrainingStep
+from throughtime.doctor.examination import Examination
+from throughtime.doctor.subject import Clock, Subject, random_states_kept
+from throughtime.instruments.sites import find_recurrent, recurrent_layers
+from throughtime.reports.diagnosis import Diagnosis
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What the user's own training recorded.
+
+    Attributes:
+        losses: of successive updates.
+        gradient_norms: likewise, before any clipping.
+    """
+
+    losses: Sequence[float] = ()
+    gradient_norms: Sequence[float] = ()
+
+
+def diagnose(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: Any,
+    *,
+    budget: str | float = "60s",
+    layer: str | None = None,
+    lag: int | None = None,
+    training_step: TrainingStep | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    history: History | None = None,
+    remedies: bool = True,
+    seed: int = 0,
+) -> Diagnosis:
+    """Find out why a recurrent network does not remember, and what helps.
+
+    Everything is done on copies; the model, the optimiser and all random states are as before when
+    it returns, raises or is interrupted. Exact experiments come first (one sample or one step is
+    changed, to see what else changes; the graph is followed back); then reference predictors tell
+    whether the data need old inputs, and how old; then the model's own use of old inputs is
+    measured; then copies are trained briefly, as they are and with remedies.
+
+    Arguments:
+        model: any module that holds a recurrent layer or cell of torch or of throughtime.
+        batches: a list, a DataLoader or an endless iterator; up to 64 are taken, and the last
+            quarter is held out. More sequences make a better diagnosis; a thousand are good.
+        loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
+            torch.nn.functional, for batches (*inputs, target).
+        budget: time, "60s", "2min" or seconds; checks that are begun are finished.
+        layer: name of the recurrent layer to look at; needed if there are several.
+        lag: how many steps back the answer depends on its inputs, where that is known.
+        training_step: the user's own, of (model, optimizer, batch): shows truncation, and the step.
+        optimizer: the user's, for training_step.
+        history: of the user's training.
+        remedies: whether to train copies with changes.
+        seed: of the doctor's own random numbers.
+
+    Returns:
+        The diagnosis: verdict, findings, remedies, pictures.
+
+    Raises:
+        ConfigurationError: no recurrent layer, or several and none named; no batches; a loss that
+            is no scalar; weights that are not finite; a model that cannot be copied or run.
+        UnknownNameError: no recurrent layer of that name.
+        DataError: batches that are not finite.
+
+    Example:
+        >>> model = nn.RNN(1, 4, batch_first=True)
+        >>> data = [(torch.randn(8, 12, 1), torch.randn(8, 12, 4)) for _ in range(4)]
+        >>> diagnosis = diagnose(model, data, nn.MSELoss(), budget="1s", remedies=False)
+        >>> diagnosis.budget
+        1.0
+    """
+    clock = Clock(as_seconds(budget))
+    if lag is not None and (not isinstance(lag, int) or lag < 1):
+        raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
+    name, _ = find_recurrent(model, layer)
+    with random_states_kept(seed):
+        subject = Subject(model, batches, loss_fn, clock)
+        examination = Examination(subject, name, clock, lag=lag, seed=seed)
+        return examination.run(
+            training_step=training_step,
+            optimizer=optimizer,
+            history=history,
+            remedies=remedies,
+            others=[other for other in recurrent_layers(model) if other != name],
+        )
+
+
+def as_seconds(budget: str | float) -> float:
+    """A time in seconds from "60s", "2min", "1.5 min" or a number.
+
+    Raises:
+        ConfigurationError: no time, or none above 0.
+    """
+    units = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(budget).lower())
+    if match is None or match[2] not in units or float(match[1]) <= 0:
+        raise ConfigurationError("budget", got=repr(budget), expected='a time such as "60s"')
+    return float(match[1]) * units[match[2]]

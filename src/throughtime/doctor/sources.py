@@ -1,0 +1,105 @@
+"""Where the command line's patients come from: a function of the user's, or the folder of a run."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.diagnose import History
+from throughtime.training import RunFolder, load_model
+from throughtime.training.run_folder import read_metrics
+
+_BATCHES = 64
+_FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
+
+
+class Patient(NamedTuple):
+    """What `diagnose` is called with.
+
+    Attributes:
+        model, batches, loss_fn: as there.
+        options: further arguments.
+    """
+
+    model: nn.Module
+    batches: Any
+    loss_fn: Any
+    options: Mapping[str, Any]
+
+
+def from_text(source: str) -> Patient:
+    """From "my_project.py:make" or the folder of a run.
+
+    Arguments:
+        source: a Python file and the name of a function in it that returns (model, batches, loss),
+            or (model, batches, loss, options) with options a dict of further arguments; it is run.
+            Or a folder that `throughtime train` or `compare` wrote.
+
+    Raises:
+        ConfigurationError: neither; or the function returns something else.
+        RunError: the folder holds no trained run.
+    """
+    file, colon, name = source.rpartition(":")
+    if colon and file.endswith(".py"):
+        return from_function(Path(file), name)
+    folder = Path(source)
+    if folder.is_dir():
+        return from_run(folder)
+    raise ConfigurationError(
+        "what to diagnose",
+        got=repr(source),
+        expected="my_project.py:make, or the folder of a run",
+        fix="make() returns (model, batches, loss).",
+    )
+
+
+def from_function(file: Path, name: str) -> Patient:
+    """Run the user's function. The file's folder is importable while it runs, as for `python`."""
+    if not file.is_file():
+        raise ConfigurationError("Python file", got=str(file), expected="a file that is there")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # as an import would: classes are copied by their module
+    sys.path.insert(0, str(file.resolve().parent))
+    spec.loader.exec_module(module)
+    make: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(make):
+        raise ConfigurationError(f"{file}", got=f"no function {name!r}", expected="one")
+    made = make()
+    if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], nn.Module):
+        kinds = (
+            ", ".join(type(part).__name__ for part in made)
+            if isinstance(made, tuple)
+            else type(made).__name__
+        )
+        raise ConfigurationError(
+            f"{file}:{name}",
+            got=f"({kinds})",
+            expected="(model, batches, loss) or (model, batches, loss, options)",
+        )
+    model, batches, loss_fn, *rest = made
+    return Patient(model, batches, loss_fn, rest[0] if rest else {})
+
+
+def from_run(folder: Path) -> Patient:
+    """A run's model as it is now, with fresh batches of its task and the record of its training."""
+    config, task, model = load_model(folder)
+    batches = [
+        task.training_batch(_FRESH + k, config.batch_size, config.seed) for k in range(_BATCHES)
+    ]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return task.loss(model(batch.inputs, batch.lengths), batch)
+
+    rows: list[Any] = [row for row in read_metrics(RunFolder(folder).metrics) if row["kind"] == "train"]
+    history = History(
+        losses=[float(row["loss"]) for row in rows],
+        gradient_norms=[float(row["gradient_norm"]) for row in rows],
+    )
+    return Patient(model, batches, loss, {"lag": task.dependency_length, "history": history})

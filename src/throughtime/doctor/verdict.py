@@ -1,0 +1,260 @@
+"""From measurements to findings and a verdict: no running, no training, thresholds in one place."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from throughtime.doctor.control import Control
+from throughtime.doctor.intervals import difference
+from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.need import Need
+from throughtime.doctor.trial import Trial
+from throughtime.reports.diagnosis import Cause, Estimate, Finding
+
+# Set on the development family of benchmarks/doctor; the published matrix is of another family.
+REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them
+EXPLODES = 1.0  # log10 of the gradient's growth on its way back
+VANISHES = -3.0  # log10 of what arrives at the lag that is needed
+FORGETS = 0.05  # kept over the lag by the units that keep longest
+DEAD = 0.5  # of the units
+SATURATED = 0.4  # of the activations
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What the model has made of old inputs.
+
+    Attributes:
+        gained: of what old inputs are worth, the part that the model has: 1 as much as the
+            reference; None if what they are worth is not known.
+        harm: what exchanging inputs older than the window costs; None where it was not measured.
+        known: "yes", "no", or "unknown".
+    """
+
+    gained: Estimate | None
+    harm: Estimate | None
+    known: str
+
+
+def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | None) -> Memory:
+    """Whether a model with these losses remembers.
+
+    Arguments:
+        need: of the data.
+        losses: held-out, of the model.
+        exchanged: held-out, of the model with inputs older than the window exchanged.
+    """
+    harm = None if exchanged is None else difference(exchanged, losses)
+    uses = harm is not None and harm.low > 0
+    better = difference(need.constant, losses)
+    if need.long:
+        worth = _mean(need.short) - min(_mean(need.full), _mean(losses))
+        gain = difference(need.short, losses)
+        gained = Estimate(gain.value / worth, gain.low / worth, gain.high / worth, gain.n)
+        if gained.value >= REMEMBERS and gained.low > 0 and (uses or harm is None):
+            return Memory(gained, harm, "yes")
+        return Memory(gained, harm, "no")
+    if uses and difference(need.short, losses).low > 0:
+        return Memory(None, harm, "yes")
+    if need.long is None and uses and better.low > 0 and better.value > 0.1 * _mean(need.constant):
+        return Memory(None, harm, "yes")
+    return Memory(None, harm, "unknown" if need.long is None else "no")
+
+
+def does_as_well_as_short(need: Need, losses: Sequence[float]) -> bool:
+    """Whether a model does what can be done with recent inputs alone."""
+    worth = _mean(need.constant) - _mean(need.short)
+    return _mean(losses) <= _mean(need.short) + 0.3 * worth
+
+
+def learned(need: Need, trial: Trial) -> bool:
+    """Whether brief training has brought the model to remember."""
+    gain = difference(trial.before, trial.after)
+    if gain.low <= 0:
+        return False
+    if need.long:
+        worth = _mean(need.short) - min(_mean(need.full), _mean(trial.after))
+        return difference(need.short, trial.after).value >= REMEMBERS * worth
+    if need.long is False:
+        return does_as_well_as_short(need, trial.after)
+    return difference(need.constant, trial.after).value > 0.1 * _mean(need.constant)
+
+
+def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:
+    """What of the layer stands in the way, the most specific first."""
+    m = mechanism
+    found: list[Finding] = []
+    if m.growth.low > EXPLODES:
+        found.append(
+            _finding(
+                Cause.EXPLODING,
+                f"The gradient grows {_power(m.growth.value)} times on its way back.",
+                m.growth,
+                "log10 of the gradient's largest growth over lags",
+                EXPLODES,
+                where,
+                "Clip the gradient's norm, and start from recurrent weights that are orthogonal.",
+            )
+        )
+    if m.dead.low > DEAD:
+        found.append(
+            _finding(
+                Cause.DEAD_UNITS,
+                f"{100 * m.dead.value:.0f} % of the {m.units} units give the same output whatever "
+                "the input.",
+                m.dead,
+                "share of units whose output never changes",
+                DEAD,
+                where,
+                "Draw the weights afresh with zero biases; use a smaller step, or tanh.",
+            )
+        )
+    if m.saturated.low > SATURATED:
+        found.append(
+            _finding(
+                Cause.SATURATED,
+                f"{100 * m.saturated.value:.0f} % of the activations lie in the flat part of their "
+                "nonlinearity, where hardly any gradient passes.",
+                m.saturated,
+                "share of saturated activations",
+                SATURATED,
+                where,
+                "Scale the inputs to unit variance, draw the weights afresh, use a smaller step.",
+            )
+        )
+    confirmed = control is None or not control.learned
+    words = "" if control is None else _control_words(control, m.lag)
+    if m.retention is not None and m.retention.high < FORGETS:
+        found.append(
+            _finding(
+                Cause.FORGETTING,
+                f"Even the units that keep longest keep {100 * m.retention.value:.2g} % of their "
+                f"memory over {m.lag} steps: the gates let it go.{words}",
+                m.retention,
+                f"part of the memory kept over {m.lag} steps",
+                FORGETS,
+                where,
+                "Start from gate biases that keep: chrono initialisation for this lag.",
+                confirmed=confirmed,
+            )
+        )
+    if m.arriving.high < VANISHES:
+        found.append(
+            _finding(
+                Cause.VANISHING,
+                f"Of the gradient near the answer, 1 part in {_power(-m.arriving.value)} arrives "
+                f"{m.lag} steps back.{words}",
+                m.arriving,
+                f"log10 of the gradient at lag {m.lag}, relative to that near the answer",
+                VANISHES,
+                where,
+                "Start from orthogonal recurrent weights, add a skip connection over the lag, or "
+                "use a gated cell.",
+                confirmed=confirmed,
+            )
+        )
+    return found
+
+
+def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
+    """That the model remembers."""
+    lag = f" from {need.lag} steps back and more" if need.lag else ""
+    effect = memory.gained if memory.gained is not None else memory.harm
+    part = (
+        f"It has {100 * memory.gained.value:.0f} % of what old inputs are worth to a reference "
+        "predictor that sees them all at once"
+        if memory.gained is not None
+        else "Its loss rises when old inputs are exchanged"
+    )
+    return Finding(
+        cause=Cause.HEALTHY,
+        severity="note",
+        certainty="measured",
+        statement=f"The model uses inputs{lag}. {part}.",
+        effect=effect,
+        effect_name="part of what old inputs are worth"
+        if memory.gained is not None
+        else "rise of the loss when old inputs are exchanged",
+        threshold=REMEMBERS if memory.gained is not None else 0.0,
+        measured_on=where,
+        remedy="",
+    )
+
+
+def no_need_finding(need: Need, where: str) -> Finding:
+    """That the data do not need a long memory."""
+    return Finding(
+        cause=Cause.NO_LONG_DEPENDENCY,
+        severity="note",
+        certainty="measured",
+        statement=f"A predictor that sees only the last {need.window} inputs does as well "
+        f"(loss {_mean(need.short):.3g}) as one that sees all ({_mean(need.full):.3g}); without "
+        f"any input the loss is {_mean(need.constant):.3g}.",
+        effect=difference(need.short, need.full),
+        effect_name="what inputs beyond the window lower the loss by",
+        threshold=0.2 * (_mean(need.constant) - min(_mean(need.short), _mean(need.full))),
+        measured_on=where,
+        remedy="Nothing needs to be done about memory. If the task was meant to need it, look at "
+        "the data.",
+    )
+
+
+def undertrained_finding(trial: Trial, where: str) -> Finding:
+    """That it learns if it is trained on."""
+    return Finding(
+        cause=Cause.UNDERTRAINED,
+        severity="fault",
+        certainty="measured",
+        statement=f"A copy that is trained on as it is learns: its held-out loss falls from "
+        f"{_mean(trial.before):.3g} to {_mean(trial.after):.3g} in {trial.updates} updates.",
+        effect=difference(trial.after, trial.before),
+        effect_name="change of the held-out loss",
+        threshold=0.0,
+        measured_on=where,
+        remedy="Train on: Adam with learning rate 3e-3 and the gradient clipped to norm 1 did it "
+        "here.",
+    )
+
+
+def _finding(
+    cause: Cause,
+    statement: str,
+    effect: Estimate,
+    effect_name: str,
+    threshold: float,
+    where: str,
+    remedy: str,
+    *,
+    confirmed: bool = True,
+) -> Finding:
+    return Finding(
+        cause=cause,
+        severity="fault" if confirmed else "warning",
+        certainty="measured" if confirmed else "suspected",
+        statement=statement,
+        effect=effect,
+        effect_name=effect_name,
+        threshold=threshold,
+        measured_on=where,
+        remedy=remedy,
+    )
+
+
+def _control_words(control: Control, lag: int) -> str:
+    if control.learned:
+        return (
+            f" But the same layer learns the latch task at lag {lag} (loss "
+            f"{control.loss.value:.2g}), so it can."
+        )
+    return (
+        f" The same layer does not learn the latch task at this lag either (loss "
+        f"{control.loss.value:.2g}; guessing has {math.log(2):.2g})."
+    )
+
+
+def _power(logarithm: float) -> str:
+    return f"{10**logarithm:.2g}" if abs(logarithm) < 4 else f"10^{logarithm:.0f}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
