@@ -67,7 +67,7 @@ def measure_need(
         return _mean(losses) < 0.05 * _mean(constant)  # of losses with a floor at 0
 
     constant = [-math.inf]
-    constant = train(0, 0.1, 80)[1].after
+    constant = train(0, 0.1, 160)[1].after
     reference, trial = train(time, 0.5, 500)
     full = trial.after
     short = train(window, 0.4, 500)[1].after

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.state import State, map_state
 from throughtime.doctor.subject import Subject
-from throughtime.doctor.trial import Trial, train_briefly
+from throughtime.doctor.trial import LEARNING_RATE, Trial, train_briefly
 from throughtime.engines import Engine, Request, Result
 from throughtime.instruments.sites import find_recurrent, run_by
 
@@ -216,7 +216,7 @@ class ReferenceModel:
         seed: int,
         enough: Callable[[list[float]], bool] | None = None,
     ) -> Trial:
-        """Train it, and leave it as it was at its best."""
+        """Train it, and leave it as it was at its best; a quarter of the updates at least."""
         best: list[Any] = [math.inf, None]
 
         def evaluate() -> list[float]:
@@ -235,6 +235,8 @@ class ReferenceModel:
             seed=seed,
             enough=enough,
             patience=4,
+            least_updates=most_updates // 4,
+            learning_rate=LEARNING_RATE if self.engine.window else 3 * LEARNING_RATE,
         )
         if best[1] is not None:
             self.model, self.engine.predictor = best[1]

@@ -250,6 +250,7 @@ def train_arm(
         most_updates=updates,
         seed=seed,
         enough=enough,
+        least_updates=updates // 4,
         learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
     )
 

@@ -14,6 +14,7 @@ from throughtime.instruments.recording import Recording, record
 from throughtime.instruments.sites import site_of
 from throughtime.reports.diagnosis import Cause, Finding
 
+_MOST_BATCHES = 16
 _SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
 
@@ -69,7 +70,8 @@ def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | N
 
 def check_state(subject: Subject, layer: str) -> Finding | None:
     """Whether the state of one batch is the start of the next, where that does not help."""
-    batches = subject.held_out if len(subject.held_out) > 1 else subject.training
+    held_out = [] if subject.held_out[0] is subject.training[0] else subject.held_out
+    batches = [*subject.training, *held_out][-_MOST_BATCHES:]  # in the user's order
     carried: list[float] = []
     fresh: list[float] = []
     model = subject.copy()

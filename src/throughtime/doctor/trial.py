@@ -46,6 +46,7 @@ def train_briefly(
     clip_norm: float | None = CLIP_NORM,
     enough: Callable[[list[float]], bool] | None = None,
     patience: int | None = None,
+    least_updates: int = 0,
 ) -> Trial:
     """Train with Adam for a while, looking at held-out losses now and then.
 
@@ -60,6 +61,7 @@ def train_briefly(
         learning_rate: of Adam.
         clip_norm: bound on the gradient's norm; None for none.
         enough: whether held-out losses are good enough to end here.
+        least_updates: made even if they take longer than `seconds`.
         patience: evaluations without an improvement after which it ends; None for no such end.
     """
     end = time.monotonic() + seconds
@@ -85,7 +87,7 @@ def train_briefly(
             break
         norms.append(norm)
         optimizer.step()
-        late = time.monotonic() > end
+        late = time.monotonic() > end and update >= least_updates
         if update % every == 0 or late or update == most_updates:
             losses = evaluate()
             idle += 1

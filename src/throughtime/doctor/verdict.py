@@ -77,7 +77,9 @@ def learned(need: Need, trial: Trial) -> bool:
         return difference(need.short, trial.after).value >= REMEMBERS * worth
     if need.long is False:
         return does_as_well_as_short(need, trial.after)
-    return difference(need.constant, trial.after).value > 0.1 * _mean(need.constant)
+    best = min((need.constant, need.short, need.full), key=_mean)
+    gain = difference(best, trial.after)
+    return gain.low > 0 and gain.value > 0.1 * _mean(need.constant)
 
 
 def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:

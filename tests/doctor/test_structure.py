@@ -1,0 +1,220 @@
+"""Time, samples and batches kept apart, or not: exact experiments on untrained models."""
+
+import pytest
+import torch
+from doctor.patients import (
+    BATCH,
+    TIME,
+    WIDTH,
+    Chunked,
+    Classifier,
+    Keeping,
+    cross_entropy,
+    echoes,
+    first_steps,
+)
+from torch import Tensor, nn
+
+from throughtime.doctor.cut import check_cut, check_training_step, flow_in_double
+from throughtime.doctor.samples import sample_axes
+from throughtime.doctor.structure import check_future, check_samples, check_state
+from throughtime.doctor.subject import Clock, Subject
+from throughtime.reports.diagnosis import Cause
+
+
+def subject(model: nn.Module, batches: list, loss=cross_entropy) -> Subject:
+    return Subject(model, batches, loss, Clock(60))
+
+
+def axes_of(found: Subject):
+    axes = sample_axes([*found.training, *found.held_out])
+    assert axes is not None
+    return axes
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_a_right_model_passes_every_check(kind) -> None:
+    s = subject(Classifier(kind(WIDTH, 5, batch_first=True)), first_steps())
+    assert check_samples(s, "layer", axes_of(s)) is None
+    assert check_state(s, "layer") is None
+    flow = flow_in_double(s, "layer", s.held_out[0])
+    assert check_cut(s, "layer", flow, None) is None
+    assert check_future(s, "layer", axes_of(s), (flow.answer > 0).any(1)) is None
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("batch", [BATCH, TIME])
+def test_time_and_batch_swapped(kind, batch: int) -> None:
+    """Also where there are as many samples as steps, and only the data tell which is which."""
+    s = subject(Classifier(kind(WIDTH, 5)), first_steps(24, batch))
+    found = check_samples(s, "layer", axes_of(s))
+    assert found is not None
+    assert found.cause is Cause.TIME_BATCH_SWAPPED
+    assert found.effect is not None
+    assert found.effect.value == TIME
+
+
+def test_answers_at_every_step_tell_time_by_their_dependence() -> None:
+    right = Classifier(nn.GRU(WIDTH, 5, batch_first=True), read="steps")
+    wrong = Classifier(nn.GRU(WIDTH, 5), read="steps")
+    s = subject(right, echoes())
+    assert axes_of(s).axes == (0, 0)
+    assert check_samples(s, "layer", axes_of(s)) is None
+    found = check_samples(subject(wrong, echoes()), "layer", axes_of(s))
+    assert found is not None
+    assert found.cause is Cause.TIME_BATCH_SWAPPED
+
+
+def test_sizes_and_data_that_tell_nothing_are_not_guessed() -> None:
+    noise = [(torch.randn(6, 6, 2), torch.randn(6, 6, 1)) for _ in range(4)]
+    assert sample_axes(noise) is None
+
+
+class Mixing(nn.Module):
+    """A read-out that is normalised over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(WIDTH, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1]).softmax(0)
+
+
+class Reshaping(nn.Module):
+    """A view that crosses the axes of time and batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(WIDTH, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x.reshape(TIME, -1, WIDTH))[0][-1])
+
+
+@pytest.mark.parametrize("model", [Mixing(), Reshaping()], ids=["after", "before"])
+def test_samples_that_are_mixed(model) -> None:
+    s = subject(model, first_steps())
+    found = check_samples(s, "layer", axes_of(s))
+    assert found is not None
+    assert found.cause is Cause.STATE_LEAK
+
+
+def test_a_state_that_is_kept_between_batches() -> None:
+    found = check_state(subject(Keeping(), first_steps()), "layer")
+    assert found is not None
+    assert found.cause is Cause.STATE_LEAK
+
+
+class Carrying(nn.Module):
+    """Keeps what came last, which is what the next batch asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.RNN(1, 1, batch_first=True, bias=False)
+        nn.init.constant_(self.layer.weight_ih_l0, 1.0)
+        nn.init.constant_(self.layer.weight_hh_l0, 0.0)
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.zeros(x.shape[0]) if self.last is None else self.last
+        outputs, _ = self.layer(x)
+        self.last = outputs[:, -1, 0].detach()
+        return before + 0 * outputs[:, 0, 0]
+
+
+def test_a_state_that_is_kept_because_batches_follow_each_other_is_no_leak() -> None:
+    """The answer of a batch is how the batch before ended."""
+    stream = torch.randn(13, BATCH, 1)
+    batches = [(stream[k + 1, :, None], stream[k].tanh()[:, 0]) for k in range(12)]
+
+    def loss(model: nn.Module, batch) -> Tensor:
+        return (model(batch[0]) - batch[1]).square().mean()
+
+    assert check_state(subject(Carrying(), batches, loss), "layer") is None
+
+
+class Averaging(nn.Module):
+    """Subtracts the mean over all steps: early answers see late inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(WIDTH, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x - x.mean(1, keepdim=True))[0])
+
+
+def test_the_future_is_seen() -> None:
+    s = subject(Averaging(), echoes())
+    found = check_future(s, "layer", axes_of(s), torch.ones(TIME, dtype=torch.bool))
+    assert found is not None
+    assert found.cause is Cause.STATE_LEAK
+    assert "future" in found.statement
+
+
+@pytest.mark.parametrize(
+    ("between", "cause"),
+    [
+        ("carry", None),
+        ("detach", Cause.GRADIENT_CUT),
+        ("no_grad", Cause.GRADIENT_CUT),
+        ("drop", Cause.FORGETTING),
+    ],
+)
+def test_cuts_between_chunks(between: str, cause: Cause | None) -> None:
+    s = subject(Chunked(between), first_steps())
+    flow = flow_in_double(s, "layer", s.held_out[0])
+    found = check_cut(s, "layer", flow, None)
+    assert (None if found is None else found.cause) is cause
+    if found is not None:
+        assert found.effect is not None
+        assert found.effect.value == (8 if between == "no_grad" else 4)
+        assert check_cut(s, "layer", flow, 2) is None  # a dependency of two steps is inside
+
+
+def test_dead_units_are_no_cut() -> None:
+    layer = nn.RNN(WIDTH, 5, nonlinearity="relu", batch_first=True)
+    nn.init.constant_(layer.bias_ih_l0, -50.0)
+    s = subject(Classifier(layer), first_steps())
+    with pytest.raises(Exception, match="do not reach"):
+        flow_in_double(subject(Silent(), first_steps()), "layer", s.held_out[0])
+    assert check_cut(s, "layer", flow_in_double(s, "layer", s.held_out[0]), None) is None
+
+
+class Silent(nn.Module):
+    """Runs its layer for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(WIDTH, 5, batch_first=True)
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer(x)
+        return self.head(x[:, -1])
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_truncation_in_the_training_step(cut: bool) -> None:
+    s = subject(Classifier(nn.GRU(WIDTH, 5, batch_first=True)), first_steps())
+
+    def step(model, optimizer, batch) -> None:
+        x, y = batch
+        state = None
+        for chunk in x.split(4, 1):
+            outputs, state = model.layer(chunk, state)
+            state = state.detach() if cut else state
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model.head(outputs[:, -1]), y).backward()
+        optimizer.step()
+
+    found = check_training_step(s, "layer", step, None, 11)
+    assert (found is not None) == cut
+    if found is not None:
+        assert found.cause is Cause.GRADIENT_CUT
+        assert found.effect is not None
+        assert found.effect.value == 4
