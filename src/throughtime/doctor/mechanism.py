@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
+from throughtime.core.errors import ThroughtimeError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import map_state
 from throughtime.doctor.cut import to_double
@@ -106,7 +107,9 @@ def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
             lambda: _projected_end(subject, model, layer, to_double(batch), seed),
             layer=layer,
         )
-    except (RuntimeError, TypeError):  # a dtype that is written out somewhere in the model
+    except ThroughtimeError:
+        raise
+    except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
         model = subject.copy()
         flow = gradient_flow(
             model, lambda: _projected_end(subject, model, layer, batch, seed), layer=layer

@@ -1,6 +1,5 @@
 """Where a model is recurrent: its layers and cells, and how an engine of ours runs them."""
 
-import abc
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -14,28 +13,11 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State
 from throughtime.engines import Engine, Request
+from throughtime.instruments.adapted import AdaptedSite
+from throughtime.instruments.adapters import adapter_of, how_to_register, looks_recurrent
+from throughtime.instruments.site import Site, with_rows, without_rows
 from throughtime.layers import RecurrentLayer
 from throughtime.layers.adopt import adopt
-
-
-class Site(abc.ABC):
-    """A module of a model in which time passes, as an engine of ours can run it.
-
-    Attributes:
-        levels: cells on top of each other.
-        directions: 1, or 2 of a bidirectional layer.
-    """
-
-    levels: int = 1
-    directions: int = 1
-
-    @abc.abstractmethod
-    def call(self, engine: Engine, *arguments: Any, **options: Any) -> Any:
-        """What the module's forward would return, run by this engine; every cell is a request.
-
-        A layer makes a request of all steps for each level and direction, levels in order; a cell
-        that the model itself steps through time makes a request of one step.
-        """
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -68,19 +50,26 @@ def find_recurrent(model: nn.Module, name: str | None = None) -> tuple[str, nn.M
     """
     found = recurrent_layers(model)
     if name is not None:
-        if name not in found:
+        if name in found:
+            return name, found[name]
+        unknown = dict(model.named_modules()).get(name)
+        if unknown is None or not looks_recurrent(unknown):
             raise UnknownNameError("recurrent layer", name, found)
-        return name, found[name]
-    if len(found) != 1:
-        raise ConfigurationError(
-            type(model).__name__,
-            got=f"{len(found)} recurrent layers" + (f": {', '.join(found)}" if found else ""),
-            expected="one",
-            fix="Name it: layer=..."
-            if found
-            else "It needs nn.RNN/LSTM/GRU, their cells, or a layer of throughtime.",
-        )
-    return next(iter(found.items()))
+        raise _not_known(unknown)
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        got, fix = f"{len(found)} recurrent layers: {', '.join(found)}", "Name it: layer=..."
+    else:
+        seen = {n: m for n, m in model.named_modules() if looks_recurrent(m)}
+        if len(seen) > 1:
+            seen.pop("", None)  # a model is often named after what it holds
+        got, fix = "0 recurrent layers", f"It needs {_KNOWN}."
+        if seen:
+            named = [f"{type(m).__name__} ({n or 'the model'})" for n, m in seen.items()]
+            got += f" that are known, and what looks like some: {', '.join(named[:5])}"
+            fix = how_to_register(type(next(iter(seen.values()))))
+    raise ConfigurationError(type(model).__name__, got=got, expected="one", fix=fix)
 
 
 def site_of(module: nn.Module) -> Site:
@@ -94,11 +83,7 @@ def site_of(module: nn.Module) -> Site:
     """
     maker = _maker(module)
     if maker is None:
-        raise ConfigurationError(
-            "recurrent layer",
-            got=type(module).__name__,
-            expected="nn.RNN/LSTM/GRU, their cells, or a layer of throughtime",
-        )
+        raise _not_known(module)
     return maker(module)
 
 
@@ -138,6 +123,7 @@ class LayerSite(Site):
                 f"{type(layer).__name__}",
                 got="a forward of its own",
                 expected="that of torch.nn or throughtime, whose replica is known",
+                fix=how_to_register(type(layer)),
             )
         self.layer, self.replica = layer, adopt(layer)
         self.levels, self.directions = self.replica.num_layers, self.replica.num_directions
@@ -185,13 +171,27 @@ class CellSite(Site):
         rows = x if batched else x[None]
         cell = bind(self.cell, tensors).train(self.module.training)
         fresh = cell.initial_state(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        before = fresh if state is None else self.initial(_rowed(state, batched), fresh)
+        before = fresh if state is None else self.initial(with_rows(state, batched), fresh)
         after = engine.run(Request(cell, rows[None], before)).state
-        result = self.final(after)
-        return result if batched else _unrowed(result)
+        return without_rows(self.final(after), batched)
+
+
+_KNOWN = "nn.RNN/LSTM/GRU, their cells, a layer of throughtime, or a registered class"
+
+
+def _not_known(module: nn.Module) -> ConfigurationError:
+    return ConfigurationError(
+        "recurrent layer",
+        got=type(module).__name__,
+        expected=_KNOWN,
+        fix=how_to_register(type(module)),
+    )
 
 
 def _maker(module: nn.Module) -> Callable[[nn.Module], Site] | None:
+    adapter = adapter_of(module)
+    if adapter is not None:
+        return lambda module: AdaptedSite(module, adapter)
     if isinstance(module, nn.RNNBase | RecurrentLayer):
         return LayerSite
     if isinstance(module, nn.RNNCellBase):
@@ -202,23 +202,25 @@ def _maker(module: nn.Module) -> Callable[[nn.Module], Site] | None:
 def _torch_cell(module: nn.Module) -> Site:
     sizes: Any = (module.input_size, module.hidden_size)
     options: Any = {"bias": module.bias}
-    if type(module) is nn.LSTMCell:
+    own = type(module).forward  # a parametrised cell is of a class made for it
+    if own is nn.LSTMCell.forward:
         return CellSite(
             module,
             LSTMCell(*sizes, **options),
             lambda given, fresh: type(fresh)(*given),
             lambda state: (state.h, state.c),
         )
-    if type(module) is nn.GRUCell:
+    if own is nn.GRUCell.forward:
         cell: Cell = GRUCell(*sizes, **options)
-    elif type(module) is nn.RNNCell:
+    elif own is nn.RNNCell.forward:
         nonlinearity: Any = module.nonlinearity
         cell = ElmanCell(*sizes, nonlinearity=nonlinearity, **options)
     else:
         raise ConfigurationError(
             f"{type(module).__name__}",
-            got="a subclass of a torch cell",
-            expected="nn.RNNCell, nn.LSTMCell or nn.GRUCell itself",
+            got="a forward of its own",
+            expected="that of nn.RNNCell, nn.LSTMCell or nn.GRUCell",
+            fix=how_to_register(type(module)),
         )
     return CellSite(
         module, cell, lambda given, fresh: fresh._replace(h=given), lambda state: state.h
@@ -227,13 +229,3 @@ def _torch_cell(module: nn.Module) -> Site:
 
 def _input_and_state(input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
     return input, hx
-
-
-def _rowed(state: Any, batched: bool) -> Any:
-    if batched:
-        return state
-    return tuple(s[None] for s in state) if isinstance(state, tuple) else state[None]
-
-
-def _unrowed(state: Any) -> Any:
-    return tuple(s[0] for s in state) if isinstance(state, tuple) else state[0]

@@ -1,0 +1,143 @@
+"""Recurrent modules that are not ours: how each steps is said here, class by class."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from throughtime.core.errors import ConfigurationError
+from throughtime.layers import RecurrentLayer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """How one recurrent module steps through time.
+
+    Attributes:
+        step: (x, state) -> what one step gives, for x of (batch, input). A state is one tensor
+            (batch, ...) or a flat tuple of such, and its first is h. A step is pure: it keeps
+            nothing in the module and changes nothing in place.
+        initial: batch size -> the state from which the module starts when it is given none.
+        returns: "state": a step gives the new state, whose h is the output too; "output and state":
+            it gives the pair of both.
+        forward: "step": the module's forward(x, state=None) is one step and gives what `step`
+            gives. "time first", "batch first": it runs over x of (time, batch, input) or (batch,
+            time, input) and gives (outputs, state).
+        stacked: whether the states of such a layer have torch's leading axis, of one layer.
+        memories: names of the state's further tensors; s1, s2 ... by default.
+    """
+
+    step: Callable[[Tensor, Any], Any]
+    initial: Callable[[int], Any]
+    returns: Literal["state", "output and state"] = "state"
+    forward: Literal["step", "time first", "batch first"] = "step"
+    stacked: bool = False
+    memories: tuple[str, ...] = ()
+
+
+Adapter: TypeAlias = Callable[[Any], Steps]
+"""Says how a module steps. It is asked again for copies of the module that hold other tensors."""
+
+_KNOWN = (
+    *(nn.Module, nn.RNNBase, nn.LSTM, nn.GRU, nn.RNN),
+    *(nn.RNNCellBase, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
+    RecurrentLayer,
+)
+_REGISTERED: dict[type[nn.Module], Adapter] = {}
+
+
+def register(module_class: type[nn.Module], adapter: Adapter) -> None:
+    """Let instruments run a class of recurrent modules that they do not know.
+
+    The first call of such a module under an instrument is compared with its own forward, over its
+    first steps; modules that draw at random cannot be, and are taken on trust.
+
+    Arguments:
+        module_class: the class; its subclasses are run likewise.
+        adapter: from a module of the class, how it steps. It must read the module that it is given
+            and no other: it is asked for copies too, which hold other tensors and no hooks.
+
+    Raises:
+        ConfigurationError: no class of modules, or one that is known already.
+
+    Example:
+        >>> import torch
+        >>> class Decay(nn.Module):
+        ...     def __init__(self, size):
+        ...         super().__init__()
+        ...         self.rate = nn.Parameter(torch.full((size,), 0.5))
+        ...     def forward(self, x, h=None):
+        ...         return x if h is None else x + self.rate * h
+        >>> register(Decay, lambda decay: Steps(decay.forward, lambda n: torch.zeros(n, 4)))
+        >>> from throughtime.instruments import gradient_flow
+        >>> decay = Decay(4)
+        >>> def loss():
+        ...     h = None
+        ...     for x in torch.ones(3, 2, 4):
+        ...         h = decay(x, h)
+        ...     return h.sum()
+        >>> flow = gradient_flow(decay, loss)
+        >>> (flow.norm / flow.norm[-1]).tolist()
+        [0.25, 0.5, 1.0]
+    """
+    if not (isinstance(module_class, type) and issubclass(module_class, nn.Module)):
+        raise ConfigurationError("register", got=repr(module_class), expected="a class of modules")
+    if module_class in _KNOWN:
+        raise ConfigurationError(
+            "register", got=module_class.__name__, expected="a class that is not known already"
+        )
+    _REGISTERED[module_class] = adapter
+
+
+def adapter_of(module: nn.Module) -> Adapter | None:
+    """The adapter of a module's class or of the nearest class above it, if there is one."""
+    for kind in type(module).__mro__:
+        if kind in _REGISTERED:
+            return _REGISTERED[kind]
+        if kind in _KNOWN:
+            return None
+        if kind.__module__.partition(".")[0] == "torchrecurrent" and kind.__name__ in _FORMS:
+            return _torchrecurrent
+    return None
+
+
+def looks_recurrent(module: nn.Module) -> bool:
+    """Whether a module's class is named as recurrent ones are, or has their weights."""
+    named = re.search(r"RNN|LSTM|GRU|Cell", type(module).__name__) is not None
+    return named or any(name.startswith("weight_hh") for name in module._parameters)
+
+
+def how_to_register(kind: type) -> str:
+    """One sentence on what to do about a class that is not known."""
+    return f"Say how it steps: throughtime.instruments.register({kind.__name__}, ...)."
+
+
+_FORMS = {
+    "SingleStateCellBase": (1, "state"),
+    "DoubleStateCellBase": (2, "state"),
+    "DecoupledSingleStateCellBase": (1, "output and state"),
+    "DecoupledDoubleStateCellBase": (2, "output and state"),
+}
+
+
+def _torchrecurrent(module: Any) -> Steps:
+    """A cell of the package torchrecurrent: forward(inp, state=None), from zeros by default."""
+    kinds = [kind.__name__ for kind in type(module).__mro__]
+    count, returns = next(_FORMS[kind] for kind in kinds if kind in _FORMS)
+    widths = [module.hidden_size] * count
+    if "TGRUCell" in kinds or "TLSTMCell" in kinds:  # their second state is the input before
+        widths[1] = module.input_size
+
+    def initial(batch: int) -> Any:
+        like = next(module.parameters())
+        zeros = tuple(like.new_zeros(batch, width) for width in widths)
+        return zeros if count == 2 else zeros[0]
+
+    return Steps(
+        module.forward,
+        initial,
+        "state" if returns == "state" else "output and state",
+        memories=("c",)[: count - 1],
+    )

@@ -1,0 +1,180 @@
+"""The whole course: verdicts that exact checks give at once, what goes in wrong, what is left."""
+
+import copy
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from doctor.patients import (
+    WIDTH,
+    Classifier,
+    Keeping,
+    cross_entropy,
+    first_steps,
+)
+from torch import nn
+
+import throughtime as tt
+from throughtime import errors
+from throughtime.doctor import Cause, diagnose
+from throughtime.doctor.diagnose import as_seconds
+from throughtime.doctor.subject import as_loss_function, take_batches
+
+
+def quick(model, batches, loss=cross_entropy, **options):
+    return diagnose(model, batches, loss, budget="1s", remedies=False, **options)
+
+
+def swapped() -> Classifier:
+    return Classifier(nn.LSTM(WIDTH, 5))
+
+
+def test_top_of_the_package() -> None:
+    assert tt.diagnose is diagnose
+    diagnosis = tt.diagnose(swapped(), first_steps(), cross_entropy, budget="1s", remedies=False)
+    assert diagnosis.verdict is tt.doctor.Cause.TIME_BATCH_SWAPPED
+    assert "takes the batch for time" in diagnosis.sentence
+    text = str(diagnosis)
+    assert max(map(len, text.splitlines())) <= 80
+    document = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
+    assert document["verdict"] == "TIME_BATCH_SWAPPED"
+
+
+def test_nothing_of_the_users_is_changed() -> None:
+    model = swapped().train()
+    model.register_buffer("count", torch.ones(2))
+    model.head.bias.requires_grad_(False)
+    batches = first_steps()
+    cross_entropy(model, batches[0]).backward()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+    optimizer.step()
+    before = copy.deepcopy(model.state_dict())
+    gradients = {n: copy.deepcopy(p.grad) for n, p in model.named_parameters()}
+    adam = copy.deepcopy(optimizer.state_dict())
+    data = [(x.clone(), y.clone()) for x, y in batches]
+    states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])
+
+    def step(model, optimizer, batch) -> None:
+        optimizer.zero_grad()
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+
+    quick(model, batches, training_step=step, optimizer=optimizer)
+    assert model.training
+    assert not model.head.bias.requires_grad
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    for name, parameter in model.named_parameters():
+        if gradients[name] is None:
+            assert parameter.grad is None
+        else:
+            assert torch.equal(parameter.grad, gradients[name])
+    assert str(optimizer.state_dict()) == str(adam)
+    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(batches, data))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_nothing_is_changed_by_an_error_or_ctrl_c(error) -> None:
+    model, calls = Keeping(), 0
+
+    def loss(model, batch):
+        nonlocal calls
+        calls += 1
+        torch.rand(3)
+        if calls == 5:
+            raise error
+        return cross_entropy(model, batch)
+
+    batches, before = first_steps(), copy.deepcopy(model.state_dict())
+    states = torch.get_rng_state()
+    with pytest.raises(error):
+        quick(model, batches, loss)
+    assert model.state is None
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), states)
+    assert "forward" not in model.layer.__dict__
+
+
+def test_a_model_that_keeps_a_state_with_its_graph_is_copied() -> None:
+    model = Keeping()
+    cross_entropy(model, first_steps(1)[0])
+    assert model.state is not None
+    assert model.state.grad_fn is not None
+    assert quick(model, first_steps()).verdict is Cause.STATE_LEAK
+    assert model.state.grad_fn is not None
+
+
+def test_losses_of_torch() -> None:
+    assert quick(swapped(), first_steps(), nn.CrossEntropyLoss()).verdict is (
+        Cause.TIME_BATCH_SWAPPED
+    )
+    loss = as_loss_function(nn.functional.mse_loss)
+    layer = nn.RNN(WIDTH, 2)  # returns a tuple
+    x = torch.randn(4, 3, WIDTH)
+    assert loss(layer, (x, layer(x)[0])) == 0
+    with pytest.raises(errors.ConfigurationError, match=r"expected \(\*inputs, target\)"):
+        loss(layer, {"x": x})
+
+
+def with_weight(value: float) -> Classifier:
+    model = swapped()
+    with torch.no_grad():
+        model.head.bias.fill_(value)
+    return model
+
+
+def test_bad_input() -> None:
+    good = first_steps(4)
+    cases = [
+        (nn.Linear(2, 2), good, cross_entropy, {}, "0 recurrent layers"),
+        (nn.ModuleDict({"a": nn.GRU(2, 2), "b": nn.GRU(2, 2)}), good, cross_entropy, {}, "a, b"),
+        (swapped(), [], cross_entropy, {}, "the iterable is empty"),
+        (swapped(), iter(()), cross_entropy, {}, "the iterable is empty"),
+        (swapped(), good, lambda m, b: m(b[0]), {}, "expected a scalar tensor"),
+        (swapped(), good, lambda m, b: 1.0, {}, "got float"),
+        (swapped(), good, 3, {}, r"function of \(model, batch\)"),
+        (with_weight(float("nan")), good, cross_entropy, {}, "not finite in head.bias"),
+        (swapped(), good, cross_entropy, {"lag": 0}, "at least 1"),
+        (swapped(), good, cross_entropy, {"layer": "nope"}, "unknown recurrent layer"),
+    ]
+    for model, batches, loss, options, words in cases:
+        with pytest.raises(errors.ConfigurationError, match=words):
+            quick(model, batches, loss, **options)
+    nans = [(x * float("nan"), y) for x, y in good]
+    with pytest.raises(errors.DataError, match="batch 0"):
+        quick(swapped(), nans)
+
+
+def test_a_loss_of_another_model_is_told() -> None:
+    other = swapped()
+    with pytest.raises(errors.ConfigurationError, match="does not run the recurrent layer"):
+        quick(swapped(), first_steps(), lambda m, b: cross_entropy(other, b))
+
+
+def test_batches_of_any_kind() -> None:
+    pair = first_steps(1)[0]
+    assert len(take_batches(pair, 1.0)) == 1
+    assert len(take_batches(pair[0], 1.0)) == 1
+    assert len(take_batches({"x": pair[0]}, 1.0)) == 1
+
+    def forever():
+        while True:
+            yield pair
+
+    assert len(take_batches(forever(), 60.0)) == 64
+    taken = take_batches([pair], 1.0)
+    assert taken[0][0] is not pair[0]  # a loader that fills the same tensor again
+
+
+def test_budgets() -> None:
+    assert as_seconds("60s") == 60
+    assert as_seconds("1.5 min") == 90
+    assert as_seconds(2) == 2
+    for bad in ("", "s", "-1s", "0", "1 day"):
+        with pytest.raises(errors.ConfigurationError, match="budget"):
+            as_seconds(bad)
