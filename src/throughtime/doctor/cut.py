@@ -144,7 +144,7 @@ def _window(flow: GradientFlow) -> int | None:
     starts = [0]
     for steps in flow.calls[:-1]:
         starts.append(starts[-1] + steps)
-    cuts = [s for s, link in zip(starts, flow.links, strict=True) if link != "connected"]
+    cuts = [s for s, link in zip(starts, flow.links, strict=True) if link in ("detached", "fresh")]
     answered = (flow.answer > 0).any(1).nonzero()[:, 0].tolist()
     window = max(t - max(cut for cut in cuts if cut <= t) + 1 for t in answered)
     reached = int((flow.norm > 0).nonzero()[:, 0].min())

@@ -15,7 +15,7 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Observer
 from throughtime.instruments.unchanged import unchanged
-from throughtime.instruments.watching import Link, Watched, watch
+from throughtime.instruments.watching import Call, Link, Watched, watch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,8 +34,9 @@ class GradientFlow:
         answer: ||dL/dh_t|| of each sequence by what reads h_t from outside the layer alone, without
             the part that comes back through later states: where the loss looks.
         calls: steps of each call of the layer.
-        links: how the state of each call came to it: with the graph of the call before
-            ("connected"), its values alone ("detached"), or not from it ("fresh").
+        links: how the state of each call came to it: from the end of the call before, with its
+            graph ("connected"), made from it ("changed"), or without its graph ("detached"); or not
+            from it ("fresh").
     """
 
     layer: str
@@ -208,7 +209,8 @@ class _Probe(Observer):
         ]
         # the weights are asked for so that the gradients of their views are computed at all
         wanted = [*self.states, *self.projected, *outside, *self.weights.values()]
-        gradients = iter(_gradients(loss, wanted))
+        changed = any(call.link == "changed" for call in calls)
+        gradients = iter(_gradients(loss, wanted, changed))
         states = [next(gradients) for _ in self.states]
         if all(g is None for g in states):
             raise ConfigurationError(
@@ -240,11 +242,11 @@ class _Probe(Observer):
         )
 
 
-def _gradients(loss: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
-    """Gradients of those that have one."""
+def _gradients(loss: Tensor, wanted: list[Tensor], retain: bool) -> list[Tensor | None]:
+    """Gradients of those that have one; the graph is retained on request."""
     kept = [tensor for tensor in wanted if tensor.requires_grad]
     try:
-        found = iter(torch.autograd.grad(loss, kept, allow_unused=True))
+        found = iter(torch.autograd.grad(loss, kept, allow_unused=True, retain_graph=retain))
     except RuntimeError as error:
         raise ConfigurationError(
             "loss",
@@ -258,17 +260,16 @@ def _gradients(loss: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
 def _answers(watched: Watched, gradients: Any) -> Float[Tensor, "time batch"]:
     """||dL/dh_t|| of each sequence by what reads the layer's results, from gradients in order."""
     parts: list[Tensor] = []
-    ends: list[tuple[int, Tensor]] = []  # of each call: its last row of `parts`, and its end's
-    for call in watched.calls:
-        outputs = call.result.outputs
-        parts.append(_double(next(gradients), outputs))
+    ends: list[Tensor] = []
+    for k, call in enumerate(watched.calls):
+        parts.append(_double(next(gradients), call.result.outputs))
         end = map_state(lambda s: _double(next(gradients), s), call.result.state)
-        start = map_state(lambda s: _double(next(gradients), s), call.request.state)
-        if ends and call.link == "connected":
+        starts = [next(gradients) for _ in state_tensors(call.request.state)]
+        if k > 0 and call.link in ("connected", "changed"):
             # what comes back through this call is not a reading of the state from outside
-            ends[-1] = (ends[-1][0], ends[-1][1] - start.h)
-        ends.append((len(parts) - 1, end.h))
-    for (k, end), call in zip(ends, watched.calls, strict=True):
+            ends[-1] = ends[-1] - _returned(watched.calls[k - 1], call, starts)
+        ends.append(end.h)
+    for k, (end, call) in enumerate(zip(ends, watched.calls, strict=True)):
         if end.shape[-1] != parts[k].shape[-1]:
             continue
         lengths = call.request.lengths
@@ -281,6 +282,26 @@ def _answers(watched: Watched, gradients: Any) -> Float[Tensor, "time batch"]:
             (last, torch.arange(end.shape[0], device=end.device)), end, accumulate=True
         )
     return torch.cat(parts).norm(dim=-1).cpu()
+
+
+def _returned(before: Call, call: Call, starts: list[Tensor | None]) -> Tensor:
+    """The gradient that a call hands back to the output that the call before ended with."""
+    end = before.result.state.h
+    if call.link == "connected":
+        return _double(starts[0], end)
+    roots = [
+        (tensor, gradient)
+        for tensor, gradient in zip(state_tensors(call.request.state), starts, strict=True)
+        if gradient is not None
+    ]
+    (found,) = torch.autograd.grad(
+        [tensor for tensor, _ in roots],
+        [end],
+        [gradient for _, gradient in roots],
+        retain_graph=True,
+        allow_unused=True,
+    )
+    return _double(found, end)
 
 
 def _double(gradient: Tensor | None, like: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A recording: what one cell of a model was given and what it did, step by step."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ class Recording:
         calls: steps of each call of the layer; one entry but where the model runs it in chunks or
             step by step.
         links: how the state of each call came to it.
+        starts: states that calls start from which are made from the end of the call before but are
+            not it, by the time of their first step.
     """
 
     layer: str
@@ -51,6 +54,7 @@ class Recording:
     streams: Streams
     calls: tuple[int, ...]
     links: tuple[Link, ...]
+    starts: dict[int, State]
 
     @property
     def time(self) -> int:
@@ -69,6 +73,8 @@ class Recording:
 
     def before(self, t: int) -> State:
         """The state that step t starts from, resets apart: (batch, ...) a field."""
+        if t in self.starts:
+            return self.starts[t]
         return self.initial if t == 0 else map_state(lambda s: s[t - 1], self.states)
 
     def streams_at(self, t: int) -> Streams:
@@ -76,7 +82,21 @@ class Recording:
         return tuple(stream[t] for stream in self.streams)
 
     def to(self, dtype: torch.dtype) -> "Recording":
-        """The same run in another precision: the cell steps through the inputs once more."""
+        """The same run in another precision: the cell steps through the inputs once more.
+
+        Arguments:
+            dtype: float32 or float64.
+
+        Raises:
+            ConfigurationError: the model changes the state between calls of the layer.
+        """
+        if self.starts:
+            raise ConfigurationError(
+                "Recording.to",
+                got="a state that the model changes between calls of the layer",
+                expected="calls that start from where the one before ended",
+                fix="Record the model in this precision: model.double().",
+            )
         cell = cast_cell(self.cell, dtype)
 
         def cast(s: Tensor) -> Tensor:
@@ -119,8 +139,9 @@ def record(
     """Run a model once and keep what one of its recurrent cells did.
 
     Where the model calls the layer several times (chunks of a long sequence, or a cell that it
-    steps by itself), the calls follow each other in time; a call that starts from another state
-    than the one before ended with starts afresh, and `resets` says so.
+    steps by itself), the calls follow each other in time; where one starts from the cell's initial
+    state, `resets` says so, and where the model makes its state from the end of the one before (a
+    mask, dropout), `starts` has it.
 
     Arguments:
         model: any module that holds a recurrent layer or cell. It is left as it was.
@@ -133,8 +154,7 @@ def record(
         The recording.
 
     Raises:
-        ConfigurationError: as `gradient_flow`, or the calls are of unlike batches, or start from a
-            state that is neither the last call's end nor the cell's initial one.
+        ConfigurationError: as `gradient_flow`, or the calls are of unlike batches.
         UnknownNameError: no recurrent layer of that name.
 
     Example:
@@ -160,6 +180,12 @@ def record(
         )
     fresh = torch.tensor([call.link == "fresh" for call in watched.calls], device="cpu")
     resets = _resets(requests, fresh.tolist())
+    times = itertools.accumulate((call.steps for call in watched.calls), initial=0)
+    starts = {
+        t: map_state(lambda s: s.detach(), call.request.state)
+        for t, call in zip(times, watched.calls, strict=False)
+        if call.link == "changed"
+    }
 
     def join(*parts: Tensor) -> Tensor:
         return torch.cat(parts).detach()
@@ -184,6 +210,7 @@ def record(
         streams=tuple(join(*parts) for parts in zip(*(r.streams for r in requests), strict=True)),
         calls=tuple(call.steps for call in watched.calls),
         links=tuple(call.link for call in watched.calls),
+        starts=starts,
     )
 
 
@@ -200,19 +227,6 @@ def _resets(requests: list[Request], fresh: list[bool]) -> Tensor | None:
             else request.resets.clone()
         )
         if k > 0 and fresh[k]:
-            initial = request.cell.initial_state(
-                batch, dtype=request.state.h.dtype, device=request.state.h.device
-            )
-            same: list[bool] = []
-            map_state(
-                lambda a, b, same=same: same.append(torch.equal(a, b)), initial, request.state
-            )
-            if not all(same):
-                raise ConfigurationError(
-                    "loss",
-                    got="a call of the layer from a state of its own making",
-                    expected="the end of the call before, or the cell's initial state",
-                )
             resets[0] = True
         parts.append(resets)
     return torch.cat(parts)

@@ -12,8 +12,9 @@ from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Engine, Observer, Request, Result, unroll
 from throughtime.instruments.sites import find_recurrent, run_by
 
-Link = Literal["connected", "detached", "fresh"]
-"""Whether a call's state is the end of the call before, with its graph or its values alone."""
+Link = Literal["connected", "changed", "detached", "fresh"]
+"""How a call's state comes from the end of the call before: as it is, with its graph; made from it
+(a mask, dropout), with its graph; without its graph; or not at all: it is the initial state."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Watcher(Engine):
         position, self.turn = self.turn, (self.turn + 1) % self.cells
         if position != self.position:
             return unroll(request)
-        link = self._link(request.state)
+        link = self._link(request)
         if self.change is not None:
             request = self.change(request, self.time)
         request = dataclasses.replace(
@@ -85,24 +86,46 @@ class Watcher(Engine):
         self.time += request.inputs.shape[0]
         return result if request.outputs == "states" else result._replace(states=None)
 
-    def _link(self, state: State) -> Link:
+    def _link(self, request: Request) -> Link:
         if not self.calls:
             return "fresh"
-        end = self.calls[-1].result.state
-        pairs = [
-            (a, b)
-            for a, b in zip(state_tensors(state), state_tensors(end), strict=True)
-            if b.is_floating_point()
-        ]
-        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs):
+        ends = _floating(self.calls[-1].result.state)
+        starts = _floating(request.state)
+        graph = torch.is_grad_enabled()
+        if len(starts) == len(ends) and all(map(_equal, starts, ends)):
+            # an end without any graph, of weights that have gradients, was made under no_grad; a
+            # part of it that never has one may be kept beside, as the input of the step before
+            made = [a for a, b in zip(starts, ends, strict=True) if b.requires_grad]
+            linked = bool(made) and all(a.requires_grad for a in made)
+            return "connected" if linked or not graph else "detached"
+        like = request.state.h
+        initial = request.cell.initial_state(like.shape[0], dtype=like.dtype, device=like.device)
+        if all(map(_equal, starts, _floating(initial))):
             return "fresh"
-        if not torch.is_grad_enabled():
-            return "connected"
-        # an end without any graph, of weights that have gradients, was made under no_grad; a part
-        # of it that never has one may be kept beside, as the input of the step before
-        graphs = [a for a, b in pairs if b.requires_grad]
-        linked = bool(graphs) and all(a.requires_grad for a in graphs)
-        return "connected" if linked else "detached"
+        return "changed" if not graph or _depends(starts, ends) else "detached"
+
+
+def _floating(state: State) -> list[Tensor]:
+    return [tensor for tensor in state_tensors(state) if tensor.is_floating_point()]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def _depends(starts: list[Tensor], ends: list[Tensor]) -> bool:
+    """Whether the graph leads from one state back to another."""
+    roots = [start for start in starts if start.requires_grad]
+    leaves = [end for end in ends if end.requires_grad]
+    if not roots or not leaves:
+        return False
+    found = torch.autograd.grad(
+        sum((root.sum() for root in roots), torch.zeros((), device=roots[0].device)),
+        leaves,
+        retain_graph=True,
+        allow_unused=True,
+    )
+    return any(gradient is not None for gradient in found)
 
 
 @final
