@@ -54,7 +54,7 @@ def test_nothing_of_the_users_is_changed() -> None:
     gradients = {n: copy.deepcopy(p.grad) for n, p in model.named_parameters()}
     adam = copy.deepcopy(optimizer.state_dict())
     data = [(x.clone(), y.clone()) for x, y in batches]
-    states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])
+    states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])  # noqa: NPY002
 
     def step(model, optimizer, batch) -> None:
         optimizer.zero_grad()
@@ -72,10 +72,11 @@ def test_nothing_of_the_users_is_changed() -> None:
         else:
             assert torch.equal(parameter.grad, gradients[name])
     assert str(optimizer.state_dict()) == str(adam)
-    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(batches, data))
+    pairs = zip(batches, data, strict=True)
+    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert (np.random.get_state()[1] == states[2]).all()
+    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
