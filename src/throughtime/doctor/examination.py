@@ -168,10 +168,13 @@ class Examination:
         )
         suspects = verdict.mechanism_findings(mechanism, None, self.where)
         first = suspects[0].cause if suspects else None
-        if diverging or self.trial.diverged or first is Cause.EXPLODING:
+        learns = verdict.learned(need, self.trial)
+        explodes = first is Cause.EXPLODING and not learns
+        blasts = mechanism.growth.low > verdict.BLASTS
+        if diverging or self.trial.diverged or explodes or blasts:
             self.findings.extend(suspects)
             return Cause.EXPLODING
-        if verdict.learned(need, self.trial):
+        if learns:
             self.findings.append(verdict.undertrained_finding(self.trial, self.where))
             self.findings.extend(_as_notes(suspects))
             return Cause.UNDERTRAINED
