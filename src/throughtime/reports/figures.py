@@ -6,14 +6,13 @@ Each trace carries `meta = {"series": i, "role": ...}`; the page colours series 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
 
 import plotly.graph_objects as go
 
 from throughtime.reports.comparison import Comparison, ModelRuns, Run, When
+from throughtime.reports.lines import DASHES, band, guide, ladder, line, short
 from throughtime.reports.numbers import count
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REACH = 0.01
 _SMALLEST = 1e-12
 
@@ -22,17 +21,17 @@ def accuracy_figure(comparison: Comparison) -> go.Figure:
     """Validation accuracy by training step: mean over seeds, band from lowest to highest."""
     figure = _curves(comparison, lambda run: run.curve.accuracy, _mean)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    _guide(figure, "chance", y=comparison.task.chance)
+    guide(figure, "chance", y=comparison.task.chance)
     return figure
 
 
 def loss_figure(comparison: Comparison) -> go.Figure:
     """Validation loss by training step, log axis: geometric mean, band from lowest to highest."""
     figure = _curves(comparison, lambda run: run.curve.loss, _geometric_mean)
-    values, texts = _ladder([v for run in comparison.runs for v in run.curve.loss if v > 0])
+    values, texts = ladder([v for run in comparison.runs for v in run.curve.loss if v > 0])
     figure.update_yaxes(type="log", tickvals=values, ticktext=texts)
     if comparison.task.chance_loss > 0:
-        _guide(figure, "chance", y=comparison.task.chance_loss, logarithmic=True)
+        guide(figure, "chance", y=comparison.task.chance_loss, logarithmic=True)
     return figure
 
 
@@ -62,10 +61,10 @@ def gradient_figure(comparison: Comparison, when: When) -> go.Figure:
         type="log", range=[floor - 0.15, 0.4], exponentformat="power", dtick=max(1, -floor // 5)
     )
     figure.update_xaxes(title_text="lag: steps before the last one", rangemode="tozero")
-    _guide(figure, f"{100 * REACH:g} %", y=REACH, logarithmic=True)
+    guide(figure, f"{100 * REACH:g} %", y=REACH, logarithmic=True)
     due = comparison.task.dependency_length
     text = f"dependency length, {count(due)}"
-    _guide(figure, text, x=due, anchor="right" if 2 * due > longest else "left")
+    guide(figure, text, x=due, anchor="right" if 2 * due > longest else "left")
     return figure
 
 
@@ -105,26 +104,9 @@ def _series(
     kept = [(at, column) for at, column in zip(x, columns, strict=True) if column]
     at = [k for k, _ in kept]
     if any(len(column) > 1 for _, column in kept):
-        figure.add_trace(
-            go.Scatter(
-                x=at + at[::-1],
-                y=[_short(max(c)) for _, c in kept] + [_short(min(c)) for _, c in reversed(kept)],
-                fill="toself",
-                mode="none",
-                hoverinfo="skip",
-                meta={"series": index, "role": "band"},
-            )
-        )
-    figure.add_trace(
-        go.Scatter(
-            x=at,
-            y=[_short(average(c)) for _, c in kept],
-            mode="lines" if len(at) > 1 else "markers",
-            name=model.label,
-            line={"dash": DASHES[index % len(DASHES)], "width": 2.5},
-            meta={"series": index, "role": "line"},
-        )
-    )
+        lows, highs = ([short(edge(c)) for _, c in kept] for edge in (min, max))
+        band(figure, index, at, lows, highs)
+    line(figure, index, model.label, at, [short(average(c)) for _, c in kept])
 
 
 def _cross(
@@ -135,7 +117,7 @@ def _cross(
         figure.add_trace(
             go.Scatter(
                 x=list(run.curve.steps),
-                y=[_short(value) for value in values],
+                y=[short(value) for value in values],
                 mode="lines+markers",
                 name=f"{model.label}, seed {run.seed}, diverged",
                 line={"width": 1, "dash": DASHES[index % len(DASHES)]},
@@ -143,47 +125,6 @@ def _cross(
                 meta={"series": index, "role": "diverged"},
             )
         )
-
-
-def _guide(
-    figure: go.Figure,
-    text: str,
-    *,
-    x: float | None = None,
-    y: float | None = None,
-    anchor: Literal["left", "right"] = "right",
-    logarithmic: bool = False,
-) -> None:
-    """A thin line across the figure, its label outside: above it, or to its right.
-
-    Arguments:
-        anchor: the end of a label above, at which the line is.
-        logarithmic: whether the y axis is.
-    """
-    ends: dict[str, Any] = (
-        {"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"}
-        if x is not None
-        else {"x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y}
-    )
-    figure.add_shape(type="line", line={"width": 1, "dash": "dot"}, layer="below", **ends)
-    place: dict[str, Any] = (
-        {"x": x, "xanchor": anchor, "y": 1, "yref": "paper", "yanchor": "bottom"}
-        if x is not None
-        else {"x": 1, "xref": "paper", "xanchor": "left", "yanchor": "middle"}
-    )
-    if y is not None:
-        place["y"] = math.log10(y) if logarithmic else y
-    figure.add_annotation(text=text, showarrow=False, font={"size": 12}, **place)
-
-
-def _ladder(shown: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Ticks of a log axis at 1, 2 and 5 times powers of ten; over many decades at these alone."""
-    low, high = (
-        math.floor(math.log10(edge)) for edge in (min(shown, default=1), max(shown, default=1))
-    )
-    factors = (1, 2, 5) if high - low < 3 else (1,)
-    values = [factor * 10.0**power for power in range(low, high + 2) for factor in factors]
-    return values, [f"{value:.3g}" for value in values]
 
 
 def _smallest(comparison: Comparison) -> float:
@@ -206,8 +147,3 @@ def _geometric_mean(values: Sequence[float]) -> float:
     if any(value <= 0 for value in values):
         return 0.0
     return math.exp(_mean([math.log(value) for value in values]))
-
-
-def _short(value: float) -> float:
-    """Five significant digits: what a figure can show, and a small file."""
-    return float(f"{value:.5g}")

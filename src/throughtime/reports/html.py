@@ -1,17 +1,13 @@
 """The report of a comparison: one HTML file that opens anywhere, without a network."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import plotly.graph_objects as go
-import plotly.offline
-from markupsafe import Markup
 
 from throughtime.reports import figures, numbers
 from throughtime.reports.comparison import Comparison, Run
 from throughtime.reports.finding import finding
+from throughtime.reports.lines import DASHES
+from throughtime.reports.page import figure_data, plotly_bundle, templates
 from throughtime.training.atomic import write_whole
 
 
@@ -30,40 +26,30 @@ def write_report(comparison: Comparison) -> Path:
 
 def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("throughtime.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            comparison=comparison,
+            task=comparison.task,
+            models=comparison.models,
+            finding=finding(comparison),
+            title=f"{comparison.task.spec}: {numbers.listed([m.label for m in comparison.models])}",
+            best=_best(comparison),
+            numbers=numbers,
+            dashes=DASHES,
+            reach_level=f"{100 * figures.REACH:g} %",
+            figures={
+                "accuracy": figure_data(figures.accuracy_figure(comparison)),
+                "loss": figure_data(figures.loss_figure(comparison)),
+                "gradient_start": figure_data(figures.gradient_figure(comparison, "start")),
+                "gradient": figure_data(figures.gradient_figure(comparison, "trained")),
+            },
+            shared=_shared([{**run.config, **_environment(run)} for run in comparison.runs]),
+            environment_of=_environment,
+            plotly=plotly_bundle(),
+        )
     )
-    environment.filters["sentence"] = _sentence
-    return environment.get_template("comparison.html").render(
-        comparison=comparison,
-        task=comparison.task,
-        models=comparison.models,
-        finding=finding(comparison),
-        title=f"{comparison.task.spec}: {numbers.listed([m.label for m in comparison.models])}",
-        best=_best(comparison),
-        numbers=numbers,
-        dashes=figures.DASHES,
-        reach_level=f"{100 * figures.REACH:g} %",
-        figures={
-            "accuracy": _json(figures.accuracy_figure(comparison)),
-            "loss": _json(figures.loss_figure(comparison)),
-            "gradient_start": _json(figures.gradient_figure(comparison, "start")),
-            "gradient": _json(figures.gradient_figure(comparison, "trained")),
-        },
-        shared=_shared([{**run.config, **_environment(run)} for run in comparison.runs]),
-        environment_of=_environment,
-        plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704 -- plotly's own bundle
-    )
-
-
-def _sentence(text: str) -> str:
-    """A docstring's first line as a sentence of a page."""
-    text = text.replace("`", "").strip()
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _best(comparison: Comparison) -> str | None:
@@ -87,8 +73,3 @@ def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for key, value in first.items()
         if all(key in row and row[key] == value for row in others)
     }
-
-
-def _json(figure: go.Figure) -> dict[str, Any]:
-    figure.update_layout(template="none")
-    return json.loads(figure.to_json() or "{}")

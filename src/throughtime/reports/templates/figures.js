@@ -1,19 +1,23 @@
 "use strict";
-const formats = { accuracy: "%{y:.1%}", loss: "%{y:.3g}", gradient: "%{y:.2g}", gradient_start: "%{y:.2g}" };
-const names = Object.keys(formats);
-const hidden = new Set();
+const plots = [...document.querySelectorAll(".plot")];
+const hidden = new Set(); // "plot series", or " series" in all plots
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 760px)");
+const nameOf = (plot) => plot.id.replace("plot-", "");
 const read = (name) => JSON.parse(document.getElementById("data-" + name).textContent);
-const figures = Object.fromEntries(names.map((name) => [name, read(name)]));
+const figures = new Map(plots.map((plot) => [plot, read(nameOf(plot))]));
 
 function translucent(colour, alpha) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
   return `rgba(${r},${g},${b},${alpha})`;
 }
 
-function themed(name) {
-  const figure = figures[name];
+function stepped(count, paint) {
+  return Array.from({ length: count }, (_, k) => [[k / count, paint(k)], [(k + 1) / count, paint(k)]]).flat();
+}
+
+function themed(plot) {
+  const figure = figures.get(plot);
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue("--" + name).trim();
   const axis = (own, title) => ({
@@ -24,54 +28,67 @@ function themed(name) {
   });
   const data = figure.data.map((trace) => {
     const { series, role } = trace.meta;
-    const paint = colour("series-" + (series % 8));
+    const paint = colour({ reference: "muted", mark: "text" }[role] || "series-" + (series % 8));
+    if (trace.type === "heatmap") {
+      const regions = trace.meta.regions; // their colours are those of series
+      return {
+        ...trace, colorbar: { ...trace.colorbar, outlinewidth: 0, tickfont: { size: 12, color: colour("muted") } },
+        ...(regions ? { colorscale: stepped(regions, (k) => translucent(colour("series-" + (k % 8)), 0.45)) } : {}),
+      };
+    }
     return {
-      ...trace, showlegend: false, visible: !hidden.has(series),
+      ...trace, showlegend: false, visible: !hidden.has(" " + series) && !hidden.has(nameOf(plot) + " " + series),
       line: { ...trace.line, color: paint },
       marker: { ...trace.marker, color: paint },
       ...(role === "band" ? { fillcolor: translucent(paint, 0.16) } : {}),
-      ...(role === "band" ? {} : { hovertemplate: `${formats[name]} %{fullData.name}<extra></extra>` }),
+      ...(role === "band" || trace.hovertemplate || trace.hoverinfo ? {} : { hovertemplate: `${plot.dataset.format} %{fullData.name}<extra></extra>` }),
     };
   });
   const own = figure.layout;
   const layout = {
     ...own, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 8, r: 52, t: 22, b: 8 }, hovermode: "x unified", dragmode: narrow.matches ? false : "zoom",
+    margin: { l: 8, r: 52, t: 22, b: 8, ...own.margin }, hovermode: own.hovermode || "x unified", dragmode: narrow.matches ? false : "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, color: colour("text"), size: 13 },
     hoverlabel: { font: { size: 12, color: colour("text") }, bgcolor: colour("card"), bordercolor: colour("line") },
     xaxis: axis(own.xaxis), yaxis: axis(own.yaxis),
     shapes: (own.shapes || []).map((s) => ({ ...s, line: { ...s.line, color: colour("muted") } })),
     annotations: (own.annotations || []).map((a) => (
-      { ...a, font: { ...a.font, color: colour("muted") } })),
+      { ...a, font: { ...a.font, color: colour("muted") }, ...(a.bgcolor ? { bgcolor: translucent(colour("card"), 0.8) } : {}) })),
   };
   return { data, layout };
 }
 
 function draw() {
-  for (const name of names) {
-    const { data, layout } = themed(name);
-    Plotly.react("plot-" + name, data, layout, { responsive: true, displayModeBar: false, displaylogo: false });
+  for (const plot of plots) {
+    if (plot.offsetParent === null) continue; // folded: drawn when it is opened
+    const { data, layout } = themed(plot);
+    Plotly.react(plot, data, layout, { responsive: true, displayModeBar: false, displaylogo: false });
   }
 }
 
 draw();
 dark.addEventListener("change", draw);
 narrow.addEventListener("change", draw);
+for (const details of document.querySelectorAll("details"))
+  details.addEventListener("toggle", () => { if (details.querySelector(".plot")) draw(); });
 for (const button of document.querySelectorAll(".legend button")) {
+  const { plot, series } = button.dataset;
   button.addEventListener("click", () => {
-    const series = Number(button.dataset.series);
-    if (!hidden.delete(series)) hidden.add(series);
-    for (const same of document.querySelectorAll(`.legend button[data-series="${series}"]`))
-      same.setAttribute("aria-pressed", String(!hidden.has(series)));
+    const key = plot + " " + series;
+    if (!hidden.delete(key)) hidden.add(key);
+    for (const same of document.querySelectorAll(`.legend button[data-plot="${plot}"][data-series="${series}"]`))
+      same.setAttribute("aria-pressed", String(!hidden.has(key)));
     draw();
   });
 }
-document.getElementById("copy").addEventListener("click", async (event) => {
-  const code = document.getElementById("command");
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    event.target.textContent = "copied";
-  } catch {
-    getSelection().selectAllChildren(code);
-  }
-});
+for (const button of document.querySelectorAll("button.copy")) {
+  const code = button.parentElement.querySelector("code");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+    }
+  });
+}

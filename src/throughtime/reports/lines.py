@@ -1,0 +1,183 @@
+"""Curves, bands and guides of a figure, without colours of their own: a page brings its theme.
+
+Each trace carries `meta = {"series": i, "role": ...}`; the page colours series i, draws a role
+"band" translucent, and can switch a series off.
+"""
+
+import html
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+"""Of the series of a figure, in order."""
+
+COLOURS = (
+    *("#0072b2", "#d55e00", "#008563", "#b5588c"),
+    *("#8a6400", "#2f9bd6", "#5b5f66", "#6a51a3"),
+)
+"""Of the series of a figure that stands alone; a page brings its own."""
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "colorway": COLOURS,
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "title": {"font": {"size": 16}},
+        "hovermode": "x unified",
+        "plot_bgcolor": "white",
+        "xaxis": {"gridcolor": "#e9ebee", "zeroline": False, "automargin": True},
+        "yaxis": {"gridcolor": "#e9ebee", "zeroline": False, "automargin": True},
+    }
+)
+"""Of a figure that stands alone."""
+
+
+def line(
+    figure: go.Figure,
+    index: int,
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float | None],
+) -> None:
+    """Add a curve.
+
+    Arguments:
+        figure: to add it to.
+        index: of the series: its colour and its dashes.
+        name: of the series.
+        x, y: points; None is a gap.
+    """
+    figure.add_trace(
+        go.Scatter(
+            x=list(x),
+            y=list(y),
+            mode="lines" if len(x) > 1 else "markers",
+            name=name,
+            line={"dash": DASHES[index % len(DASHES)], "width": 2.5, "color": colour(index)},
+            marker={"color": colour(index)},
+            meta={"series": index, "role": "line"},
+        )
+    )
+
+
+def band(
+    figure: go.Figure, index: int, x: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> None:
+    """Add a band between two curves.
+
+    Arguments:
+        figure: to add it to.
+        index: of the series: its colour.
+        x: points, in order.
+        low, high: the curves, finite.
+    """
+    at = list(x)
+    figure.add_trace(
+        go.Scatter(
+            x=at + at[::-1],
+            y=[*high, *reversed(low)],
+            fill="toself",
+            fillcolor=translucent(colour(index)),
+            mode="none",
+            hoverinfo="skip",
+            showlegend=False,
+            meta={"series": index, "role": "band"},
+        )
+    )
+
+
+def guide(
+    figure: go.Figure,
+    text: str,
+    *,
+    x: float | None = None,
+    y: float | None = None,
+    anchor: Literal["left", "right"] = "right",
+    logarithmic: bool = False,
+    inside: bool = False,
+) -> None:
+    """A thin line across the figure, its label outside: above it, or to its right.
+
+    Arguments:
+        figure: to add it to.
+        text: of the label.
+        x, y: one of the two: where the line is.
+        anchor: the end of a label above, at which the line is.
+        logarithmic: whether the y axis is.
+        inside: whether the label of a level lies on the line, within the figure.
+    """
+    ends: dict[str, Any] = (
+        {"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"}
+        if x is not None
+        else {"x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y}
+    )
+    figure.add_shape(type="line", line={"width": 1, "dash": "dot"}, layer="below", **ends)
+    place: dict[str, Any] = (
+        {"x": x, "xanchor": anchor, "y": 1, "yref": "paper", "yanchor": "bottom"}
+        if x is not None
+        else {
+            "x": 1,
+            "xref": "paper",
+            "xanchor": "right",
+            "yanchor": "bottom",
+            "align": "right",
+            "bgcolor": "rgba(255,255,255,0.8)",
+            "borderpad": 1,
+        }
+        if inside
+        else {"x": 1, "xref": "paper", "xanchor": "left", "yanchor": "middle"}
+    )
+    if y is not None:
+        place["y"] = math.log10(y) if logarithmic else y
+    figure.add_annotation(text=text, showarrow=False, font={"size": 12}, **place)
+
+
+def ladder(shown: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Ticks of a log axis at 1, 2 and 5 times powers of ten; over many decades at these alone.
+
+    Arguments:
+        shown: the values that the axis shows, all positive.
+    """
+    low, high = (
+        math.floor(math.log10(edge)) for edge in (min(shown, default=1), max(shown, default=1))
+    )
+    factors = (1, 2, 5) if high - low < 3 else (1,)
+    values = [factor * 10.0**power for power in range(low, high + 2) for factor in factors]
+    return values, [f"{value:.3g}" for value in values]
+
+
+def short(value: float) -> float:
+    """Five significant digits: what a figure can show, and a small file."""
+    return float(f"{value:.5g}")
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    """A text as plotly writes it: without markup, in few lines.
+
+    Arguments:
+        text: any.
+        width: characters of a line, about.
+        lines: at most; what is left over becomes an ellipsis.
+
+    Example:
+        >>> wrapped("a label that is <b>too</b> long for a line, and for two", 20)
+        'a label that is<br>&lt;b&gt;too&lt;/b&gt; long for…'
+    """
+    parts = textwrap.wrap(text, width)
+    if len(parts) > lines:
+        parts = [*parts[: lines - 1], parts[lines - 1][: width - 1] + "…"]
+    return "<br>".join(html.escape(part, quote=False) for part in parts)
+
+
+def colour(index: int) -> str:
+    """Of a series, where a figure stands alone."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def translucent(opaque: str) -> str:
+    """A colour for bands."""
+    red, green, blue = (int(opaque[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.16)"
