@@ -5,6 +5,7 @@ Nothing is imported, so that neither decorators nor the Python version change wh
 
 import ast
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ def resolve(module: str, name: str) -> Definition | str | None:
     """Where a name is defined; a module's name as text; None if it comes from elsewhere."""
     if f"{module}.{name}" in modules():
         return f"{module}.{name}"
-    for statement in parse(module).body:
+    body = parse(module).body
+    lazily = [s.body for s in body if isinstance(s, ast.If)]  # imports for type checkers
+    for statement in itertools.chain(body, *lazily):
         match statement:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef() if (
                 statement.name == name

@@ -81,7 +81,8 @@ def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> N
         ("comapre digits", "error: unknown command 'comapre'. Did you mean 'compare'? There are: "),
         (
             "xyz",
-            "error: unknown command 'xyz'. There are: compare, train, list, compiler, version.",
+            "error: unknown command 'xyz'. There are: diagnose, compare, train, list, compiler, "
+            "version.",
         ),
         ("compare digts", "unknown task: got 'digts', expected one of: "),
         ("compare digts", "Did you mean 'digits'"),

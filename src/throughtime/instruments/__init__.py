@@ -1,7 +1,93 @@
 """Instruments: what a recurrent network can and cannot remember, measured."""
 
+from throughtime.instruments.adapters import Steps, register
+from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane
+from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
+from throughtime.instruments.decoding import MemoryDecoding, memory_decoding
 from throughtime.instruments.dynamics import Dynamics
+from throughtime.instruments.fixed_points import FixedPoints, fixed_points, recorded_fixed_points
+from throughtime.instruments.forward_memory import PerturbationSurvival, perturbation_survival
+from throughtime.instruments.gates import GateActivity, GateStatistics, gate_activity
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
+from throughtime.instruments.gradient_noise import GradientNorms, gradient_norms
+from throughtime.instruments.input_influence import InputInfluence, input_influence
+from throughtime.instruments.jacobians import Jacobians, jacobians
+from throughtime.instruments.latching import LatchSurvival, latch_survival
+from throughtime.instruments.length_extrapolation import LengthExtrapolation, length_extrapolation
+from throughtime.instruments.lyapunov import (
+    LyapunovSpectrum,
+    lyapunov_exponents,
+    lyapunov_spectrum,
+)
+from throughtime.instruments.one_unit import (
+    one_unit_bifurcation,
+    one_unit_fixed_points,
+    one_unit_map,
+    robust_latching_bound,
+)
 from throughtime.instruments.recording import Recording, record
+from throughtime.instruments.scalar_maps import (
+    Bifurcation,
+    Cycles,
+    PhaseLine,
+    ScalarFixedPoints,
+    bifurcation,
+    cobweb,
+    phase_line,
+    scalar_cycles,
+    scalar_fixed_points,
+)
 
-__all__ = ["Dynamics", "GradientFlow", "Recording", "gradient_flow", "record"]
+__all__ = [
+    "Basins",
+    "Bifurcation",
+    "Cycles",
+    "Dynamics",
+    "FixedPoints",
+    "GateActivity",
+    "GateStatistics",
+    "GradientFlow",
+    "GradientNorms",
+    "InputInfluence",
+    "Jacobians",
+    "LatchSurvival",
+    "LengthExtrapolation",
+    "LossCurve",
+    "LyapunovSpectrum",
+    "MemoryDecoding",
+    "PerturbationSurvival",
+    "PhaseLine",
+    "Plane",
+    "Recording",
+    "ScalarFixedPoints",
+    "Steps",
+    "Wall",
+    "axes_plane",
+    "basins",
+    "bifurcation",
+    "cobweb",
+    "fixed_points",
+    "gate_activity",
+    "gradient_flow",
+    "gradient_norms",
+    "input_influence",
+    "jacobians",
+    "latch_survival",
+    "length_extrapolation",
+    "loss_along",
+    "lyapunov_exponents",
+    "lyapunov_spectrum",
+    "memory_decoding",
+    "one_unit_bifurcation",
+    "one_unit_fixed_points",
+    "one_unit_map",
+    "perturbation_survival",
+    "phase_line",
+    "principal_plane",
+    "record",
+    "recorded_fixed_points",
+    "register",
+    "robust_latching_bound",
+    "scalar_cycles",
+    "scalar_fixed_points",
+]

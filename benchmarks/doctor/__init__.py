@@ -1,0 +1,1 @@
+"""Planted faults for `throughtime.diagnose`: `python -m benchmarks.doctor build|run|matrix`."""

@@ -1,0 +1,383 @@
+"""Gate activity: what the gates of a cell do, how long they make it remember, and idle units."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.cells import (
+    ChoGRUCell,
+    CoupledLSTMCell,
+    ElmanCell,
+    GRUCell,
+    LSTM1997Cell,
+    LSTMCell,
+    ProjectedLSTMCell,
+)
+from throughtime.core.cell import Cell
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.gated import GatedCell
+from throughtime.core.state import State, map_state
+from throughtime.instruments.dynamics import Dynamics
+from throughtime.instruments.recording import Recording, cast_cell
+
+Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]
+"""What a gate makes of its preactivation a; "tanh" is also 2 tanh(a / 2) = 4 sigmoid(a) - 2."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GateStatistics:
+    """One gate over all valid steps and sequences, by unit.
+
+    Attributes:
+        activation: of the gate; low, high and slope depend on it.
+        mean: of the gate's value.
+        low: share of the steps at which it is saturated below: a sigmoid under 0.05, a tanh under
+            -0.95, a ReLU at 0.
+        high: share of those at which it is saturated above: a sigmoid over 0.95, a tanh over 0.95.
+        slope: mean derivative by the preactivation, relative to the largest that there can be.
+    """
+
+    activation: Activation
+    mean: Float[Tensor, " units"]
+    low: Float[Tensor, " units"]
+    high: Float[Tensor, " units"]
+    slope: Float[Tensor, " units"]
+
+    @property
+    def saturated(self) -> Float[Tensor, " units"]:
+        """Share of the steps at which the gate is saturated on either side."""
+        return self.low + self.high
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GateActivity:
+    """What the gates of a cell did on a batch. None is what is not known of this class of cell.
+
+    Attributes:
+        layer: name of the recurrent layer within the model.
+        level: of the cell, from the bottom.
+        direction: 0 forward, 1 reverse.
+        steps: valid steps of all sequences together.
+        gates: by the cell's names of them.
+        memory: of tanh(c), or what the cell has in its place; None without a memory.
+        remembered: geometric mean over the steps of the factor by which a unit keeps its memory:
+            the forget gate of an LSTM, 1 without one, the update gate of a GRU; None of others.
+        time_constants: -1 / log(remembered), in steps: in so many, a memory decays to 1/e.
+        dead: outputs that are zero at every valid step, or whose variance is 1e-12 of the mean
+            square of all outputs or less.
+        saturated: units whose tanh (gate "hidden", "cell" or "new") has a mean slope below the
+            threshold: little gradient passes it. None where that gate is no tanh.
+        carry: dF_i/ds_i, each component's own carry from one step to the next, by field of the
+            state: mean over some steps without a reset; NaN where there are none.
+    """
+
+    layer: str
+    level: int
+    direction: int
+    steps: int
+    gates: dict[str, GateStatistics] | None
+    memory: GateStatistics | None
+    remembered: Float[Tensor, " units"] | None
+    time_constants: Float[Tensor, " units"] | None
+    dead: Bool[Tensor, " outputs"]
+    saturated: Bool[Tensor, " units"] | None
+    carry: dict[str, Float[Tensor, " _"]]
+
+    def share_longer(self, lags: Float[Tensor, " lags"]) -> Float[Tensor, " lags"] | None:
+        """The share of units whose time constant is above each of these lags.
+
+        Arguments:
+            lags: steps.
+
+        Returns:
+            From 0 to 1; None where time constants are not known.
+        """
+        if self.time_constants is None:
+            return None
+        return (self.time_constants > lags.cpu()[:, None]).double().mean(1)
+
+
+def gate_activity(
+    recording: Recording,
+    *,
+    sequences: Sequence[int] | None = None,
+    margin: float = 0.05,
+    least_slope: float = 0.05,
+    samples: int = 32,
+    seed: int = 0,
+) -> GateActivity:
+    """Recompute the gates of a recorded run and say what they do, over its valid steps alone.
+
+        time constant of a unit = -1 / mean over steps of log f,   f: its remember gate
+
+    Gates are known of `LSTMCell`, `CoupledLSTMCell`, `LSTM1997Cell`, `ProjectedLSTMCell`,
+    `GRUCell`, `ChoGRUCell` and `ElmanCell`; of any other cell, `dead` and `carry`.
+
+    Arguments:
+        recording: of any cell.
+        sequences: which of the batch; all if None.
+        margin: how near to its limits a gate is saturated, in (0, 0.5), for a sigmoid and |tanh|.
+        least_slope: mean slope below which a unit is saturated, in (0, 1].
+        samples: steps, of any sequence, at which the carry is measured, at least 1.
+        seed: of these.
+
+    Returns:
+        Statistics by unit, on the CPU, in float64.
+
+    Raises:
+        ConfigurationError: no such sequence, a number out of range, or states or inputs that are
+            not finite.
+
+    Example:
+        >>> from throughtime.instruments.recording import record
+        >>> model = torch.nn.LSTM(1, 8)
+        >>> activity = gate_activity(record(model, lambda: model(torch.ones(20, 2, 1))[0].sum()))
+        >>> list(activity.gates), activity.time_constants.shape
+        (['input', 'forget', 'cell', 'output'], torch.Size([8]))
+
+    Source: for time constants, C. Tallec and Y. Ollivier, "Can recurrent neural networks warp
+    time?" (2018).
+
+    Differs from the paper in: they have 1 / (1 - f), the first terms of ours for f near 1.
+    """
+    if not (0 < margin < 0.5 and 0 < least_slope <= 1 and samples >= 1):
+        raise ConfigurationError(
+            "gate_activity",
+            got=f"margin={margin}, least_slope={least_slope}, samples={samples}",
+            expected="(0, 0.5), (0, 1] and at least 1",
+        )
+    chosen = list(range(recording.batch)) if sequences is None else sorted(set(sequences))
+    if not chosen or not 0 <= chosen[0] <= chosen[-1] < recording.batch:
+        raise ConfigurationError(
+            "sequences", got=sequences, expected=f"from 0 to {recording.batch - 1}"
+        )
+    lengths = recording.valid_lengths()[chosen]
+    valid = torch.arange(recording.time)[:, None] < lengths
+    t, place = valid.nonzero().unbind(1)
+    b = torch.tensor(chosen)[place]
+    device = recording.inputs.device
+    at = (t.to(device), b.to(device))
+    outputs = recording.outputs[at].double()
+    known = next((g for kind, g in _KNOWN.items() if isinstance(recording.cell, kind)), None)
+    cell = cast_cell(recording.cell, torch.float64)
+    gates = memory = log_f = saturated = None
+    if known is not None:
+        gates, memory, log_f = _totals(recording, cell, known, at, margin)
+        candidate = next(gates[name] for name in _CANDIDATES if name in gates)
+        if candidate.activation == "tanh":
+            saturated = candidate.slope < least_slope
+    variance = (outputs - outputs.mean(0)).square().mean(0)
+    return GateActivity(
+        layer=recording.layer,
+        level=recording.level,
+        direction=recording.direction,
+        steps=len(t),
+        gates=gates,
+        memory=memory,
+        remembered=None if log_f is None else log_f.exp(),
+        time_constants=None if log_f is None else 1 / log_f.abs(),
+        dead=((outputs == 0).all(0) | (variance <= 1e-12 * outputs.square().mean())).cpu(),
+        saturated=saturated,
+        carry=_carry(recording, cell, at, samples, torch.Generator().manual_seed(seed)),
+    )
+
+
+class _Gate(NamedTuple):
+    """A gate at some rows: factor * activation(a)."""
+
+    activation: Activation
+    a: Float[Tensor, "rows units"]
+    factor: float = 1.0
+
+    def sums(self, margin: float) -> Float[Tensor, "4 units"]:
+        """Value, low, high and relative slope, summed over the rows."""
+        a, edge = self.a, 1 - margin
+        if self.activation == "sigmoid":
+            v = a.sigmoid()
+            parts = (v, v < margin, v > edge, 4 * v * (1 - v))
+        elif self.activation == "tanh":
+            v = a.tanh()
+            parts = (v, v < -edge, v > edge, 1 - v * v)
+        elif self.activation == "relu":
+            parts = (a.relu(), a <= 0, torch.zeros_like(a), a > 0)
+        else:
+            parts = (a, torch.zeros_like(a), torch.zeros_like(a), torch.ones_like(a))
+        value, *rest = (part.double().sum(0) for part in parts)
+        return torch.stack([self.factor * value, *rest])
+
+
+class _Step(NamedTuple):
+    """What a cell's gates are at some rows, where c is its new memory and f what it keeps of it."""
+
+    gates: tuple[_Gate, ...]
+    memory: _Gate | None = None
+    log_f: Tensor | None = None
+
+
+def _elman(cell: Any, projected: Tensor, state: State) -> _Step:
+    (a,) = _added(cell, projected, state)
+    return _Step((_Gate(cell.nonlinearity, a),))
+
+
+def _lstm(cell: Any, projected: Tensor, state: State) -> _Step:
+    i, f, g, o = _added(cell, projected, state)
+    peepholes = isinstance(cell, LSTMCell) and cell.peepholes
+    if peepholes:
+        i, f = i + cell.peephole_input * state.c, f + cell.peephole_forget * state.c
+    c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+    if peepholes:
+        o = o + cell.peephole_output * c
+    gates = (_Gate("sigmoid", i), _Gate("sigmoid", f), _Gate("tanh", g), _Gate("sigmoid", o))
+    return _Step(gates, _Gate("tanh", c), F.logsigmoid(f))
+
+
+def _coupled_lstm(cell: Any, projected: Tensor, state: State) -> _Step:
+    f, g, o = _added(cell, projected, state)
+    if cell.peepholes:
+        f = f + cell.peephole_forget * state.c
+    c = f.sigmoid() * state.c + (1 - f.sigmoid()) * g.tanh()
+    if cell.peepholes:
+        o = o + cell.peephole_output * c
+    gates = (_Gate("sigmoid", f), _Gate("tanh", g), _Gate("sigmoid", o))
+    return _Step(gates, _Gate("tanh", c), F.logsigmoid(f))
+
+
+def _lstm_1997(cell: Any, projected: Tensor, state: State) -> _Step:
+    i, g, o = _added(cell, projected, state)
+    # 4 sigmoid(g) - 2 = 2 tanh(g / 2), and 2 sigmoid(c) - 1 = tanh(c / 2)
+    c = state.c + i.sigmoid() * 2 * (g / 2).tanh()
+    gates = (_Gate("sigmoid", i), _Gate("tanh", g / 2, 2.0), _Gate("sigmoid", o))
+    return _Step(gates, _Gate("tanh", c / 2), torch.zeros_like(c))
+
+
+def _gru(cell: Any, projected: Tensor, state: State) -> _Step:
+    x, u = cell._gates(projected, state)
+    r, z = x[0] + u[0], x[1] + u[1]
+    n = x[2] + r.sigmoid() * u[2]
+    gates = (_Gate("sigmoid", r), _Gate("sigmoid", z), _Gate("tanh", n))
+    return _Step(gates, None, F.logsigmoid(z))
+
+
+def _cho_gru(cell: Any, projected: Tensor, state: State) -> _Step:
+    width = cell.hidden_size
+    bias = torch.zeros_like(projected[0]) if cell.bias_hh is None else cell.bias_hh
+    x, new_x = projected.split((2 * width, width), -1)
+    gates, new = cell.weight_hh.split((2 * width, width))
+    r, z = (x + F.linear(state.h, gates, bias[: 2 * width])).chunk(2, -1)
+    n = new_x + F.linear(r.sigmoid() * state.h, new, bias[2 * width :])
+    return _Step(
+        (_Gate("sigmoid", r), _Gate("sigmoid", z), _Gate("tanh", n)), None, F.logsigmoid(z)
+    )
+
+
+def _added(cell: Any, projected: Tensor, state: State) -> list[Tensor]:
+    """x_k + u_k of each gate."""
+    if isinstance(cell, ProjectedLSTMCell):
+        return list((projected + F.linear(state.h, cell.weight_hh, cell.bias_hh)).chunk(4, -1))
+    assert isinstance(cell, GatedCell)
+    x, u = cell._gates(projected, state)
+    return [a + b for a, b in zip(x, u, strict=True)] if u else list(x)
+
+
+_KNOWN: dict[type[Cell], Callable[[Any, Tensor, State], _Step]] = {
+    ElmanCell: _elman,
+    LSTMCell: _lstm,
+    ProjectedLSTMCell: _lstm,
+    CoupledLSTMCell: _coupled_lstm,
+    LSTM1997Cell: _lstm_1997,
+    GRUCell: _gru,
+    ChoGRUCell: _cho_gru,
+}
+
+_CANDIDATES = ("hidden", "cell", "new")  # the gates that are what is written into the memory
+
+
+class _Totals(NamedTuple):
+    gates: dict[str, GateStatistics]
+    memory: GateStatistics | None
+    log_f: Tensor | None
+
+
+def _totals(
+    recording: Recording,
+    cell: Cell,
+    known: Callable[..., _Step],
+    at: tuple[Tensor, Tensor],
+    margin: float,
+) -> _Totals:
+    """Means over the rows, some at a time: gates take more memory than states."""
+    rows = max(1, 2**20 // (8 * cell.hidden_size))
+    sums: list[Tensor] = []
+    log_f: Tensor | None = None
+    kinds: list[Activation] = []
+    for part in zip(*(i.split(rows) for i in at), strict=True):
+        projected = cell.project(recording.inputs[part].double())
+        step = known(cell, projected, _before(recording, cell, part))
+        every = [*step.gates, *(() if step.memory is None else (step.memory,))]
+        kinds = [gate.activation for gate in every]
+        added = torch.stack([gate.sums(margin) for gate in every])
+        sums = [added] if not sums else [sums[0] + added]
+        if step.log_f is not None:
+            log_f = step.log_f.sum(0) + (0 if log_f is None else log_f)
+    means = (sums[0] / len(at[0])).cpu()
+    if not bool(means.isfinite().all()):
+        raise ConfigurationError(
+            "recording", got="gates that are not finite", expected="finite states and inputs"
+        )
+    found = [GateStatistics(kind, *mean) for kind, mean in zip(kinds, means, strict=True)]
+    return _Totals(
+        dict(zip(cell.gate_names, found, strict=False)),
+        found[-1] if len(found) > len(cell.gate_names) else None,
+        None if log_f is None else (log_f / len(at[0])).cpu(),
+    )
+
+
+def _before(recording: Recording, cell: Cell, at: tuple[Tensor, Tensor]) -> State:
+    """The states that some steps start from, in float64."""
+    t, b = at
+    fresh = cell.initial_state(len(t), dtype=torch.float64, device=t.device)
+    reset = None if recording.resets is None else recording.resets[at]
+
+    def choose(initial: Tensor, states: Tensor, fresh: Tensor) -> Tensor:
+        wide = (-1, *(1,) * (states.dim() - 2))
+        s = torch.where((t == 0).reshape(wide), initial[b], states[(t - 1).clamp(min=0), b])
+        s = s if reset is None else torch.where(reset.reshape(wide), fresh.to(s.dtype), s)
+        return s.to(fresh.dtype)
+
+    return map_state(choose, recording.initial, recording.states, fresh)
+
+
+def _carry(
+    recording: Recording,
+    cell: Cell,
+    at: tuple[Tensor, Tensor],
+    samples: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The mean diagonal of dF/ds over some steps that do not start afresh."""
+    dynamics = Dynamics(cell)
+    kept = torch.ones_like(at[0], dtype=torch.bool)
+    if recording.resets is not None:
+        kept = ~recording.resets[at]
+    rows = kept.nonzero()[:, 0]
+    rows = rows[torch.randperm(len(rows), generator=generator)[:samples].to(rows.device)]
+    if len(rows) == 0:
+        return {
+            name: torch.full((s.stop - s.start,), torch.nan) for name, s in dynamics.fields.items()
+        }
+    at = (at[0][rows], at[1][rows])
+    before, x = dynamics.flatten(_before(recording, cell, at)), recording.inputs[at].double()
+    streams = tuple(s[at].double() if s.is_floating_point() else s[at] for s in recording.streams)
+    diagonal: list[Tensor] = []
+    eye = torch.eye(dynamics.size, dtype=torch.float64, device=x.device)
+    for basis in eye.split(max(1, 2**22 // (len(rows) * dynamics.size))):
+        cotangents = basis[:, None].expand(-1, len(rows), -1)
+        back = dynamics.pullback(before, x, cotangents, streams)[1]
+        diagonal.append((back.mean(1) * basis).sum(1))
+    whole = torch.cat(diagonal).cpu()
+    return {name: whole[part] for name, part in dynamics.fields.items()}

@@ -1,0 +1,208 @@
+"""Long products of matrices whose singular values keep their digits, however small they are."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from throughtime.instruments.linearised import LinearisedRun
+
+_NOTHING = -1e9  # stands for log 0 where differences of logarithms are taken
+_NEAR = 10.0  # logarithm of a condition number that costs an ordinary decomposition few digits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graded:
+    """A matrix B' diag(exp(g)) M that may be of any size: B has orthonormal rows.
+
+    The rows of M stay of order one and far from dependent, so that each singular value of the whole
+    keeps its digits however small it is beside the largest (Loh et al. 1989, who needed the same of
+    products of transfer matrices).
+
+    Attributes:
+        basis: B.
+        scale: g, natural logarithms, -inf for zero.
+        mixing: M.
+    """
+
+    basis: Float[Tensor, "k size"]
+    scale: Float[Tensor, " k"]
+    mixing: Float[Tensor, "k k"]
+
+
+def graded(basis: Float[Tensor, "k size"]) -> Graded:
+    """The matrix with these orthonormal rows, transposed."""
+    count = basis.shape[0]
+    eye = torch.eye(count, dtype=basis.dtype, device=basis.device)
+    return Graded(basis, torch.zeros_like(eye[0]), eye)
+
+
+def multiplied(matrix: Graded, image: Float[Tensor, "k size"]) -> Graded:
+    """J B' diag(exp(g)) M in the same form again.
+
+    Arguments:
+        matrix: B' diag(exp(g)) M.
+        image: J applied to each row of B.
+    """
+    order = (matrix.scale + image.norm(dim=1).log()).argsort(descending=True)
+    basis, triangle = torch.linalg.qr(image[order].T)
+    terms = triangle.abs().log() + matrix.scale[order]
+    scale = terms.amax(1)
+    weights = triangle.sign() * (terms - scale[:, None]).exp()
+    eye = torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
+    weights = torch.where(scale[:, None].isinf(), eye, weights)
+    return Graded(basis.T.contiguous(), scale, weights @ matrix.mixing[order])
+
+
+def orthonormal(rows: Float[Tensor, "k size"]) -> Float[Tensor, "k size"]:
+    """An orthonormal basis of what the rows span."""
+    return torch.linalg.qr(rows.T)[0].T.contiguous()
+
+
+def leading_log_singular_values(
+    run: LinearisedRun,
+    first: int,
+    stop: int,
+    left: Float[Tensor, "k size"],
+    *,
+    tolerance: float = 1e-6,
+    budget: int = 512,
+) -> tuple[Float[Tensor, " k"], float, Float[Tensor, "k size"]]:
+    """Of J_{stop-1} ... J_first, by subspace iteration (Halko et al. 2011), without the matrices.
+
+    The values are those of the product as seen from the subspace, which never exceed the true ones.
+    An iteration goes back through all steps and forward again.
+
+    Arguments:
+        run: the Jacobians.
+        first, stop: which.
+        left: orthonormal rows to start from; more of them than values are wanted.
+        tolerance: on the change of the logarithms from one look to the next; of all but the last
+            third of the rows, which are there for the others' sake.
+        budget: steps to go back at most, but for four iterations.
+
+    Returns:
+        Their logarithms, decreasing; the last change of them; and a basis of the left subspace.
+    """
+    count, size = left.shape
+    judged = max(1, count - count // 3)
+    limit = 1 if count >= size else max(4, budget // (stop - first))
+    values, done, check = torch.full((count,), torch.inf, dtype=left.dtype, device="cpu"), 0, 1
+    while True:
+        done += 1
+        looking = done in (check, limit)
+        right = graded(left)
+        for t in reversed(range(first, stop)):
+            image = run.pullback(slice(t, t + 1), right.basis[:, None])[:, 0]
+            right = multiplied(right, image) if looking else graded(orthonormal(image))
+        if looking:
+            # ever further apart, so that slow progress is not taken for none
+            check += max(1, check // 2)
+            previous = values
+            values = log_singular_values(right.scale[None], right.mixing[None])[0].cpu()
+            if count >= size:
+                return values, 0.0, left
+            moved = torch.where(values == previous, 0.0, (values - previous).abs())
+            change = float(moved[:judged].max())
+            if change <= tolerance or done == limit:
+                return values, change, left
+        left = right.basis
+        for t in range(first, stop):
+            left = orthonormal(run.pushforward(slice(t, t + 1), left[:, None])[:, 0])
+
+
+def log_singular_values(
+    scale: Float[Tensor, "batch k"], mixing: Float[Tensor, "batch k k"]
+) -> Float[Tensor, "batch k"]:
+    """Logarithms of the singular values of diag(exp(g)) M, decreasing, each to its own digits.
+
+    A few QR steps bring the matrices near to diagonal; one-sided Jacobi rotations, with the norms
+    of the columns kept apart as logarithms, do the rest (Demmel and Veselic 1992).
+
+    Arguments:
+        scale: g.
+        mixing: M.
+    """
+    count = scale.shape[-1]
+    parts = max(1, 2**15 // count**2)
+    found: list[Tensor] = []
+    for part in zip(scale.split(parts), mixing.split(parts), strict=True):
+        g, rows = _swept(*part)
+        largest = g.amax(-1, keepdim=True)
+        near = (largest - g).amax(-1) < _NEAR
+        values = torch.empty_like(g)
+        if bool(near.any()):
+            whole = (g - largest)[near].exp()[..., None] * rows[near]
+            values[near] = torch.linalg.svdvals(whole).log() + largest[near]
+        if not bool(near.all()):
+            values[~near] = _rotated(g[~near], rows[~near])
+        found.append(torch.where(values < _NOTHING / 2, -torch.inf, values))
+    return torch.cat(found)
+
+
+def _swept(scale: Tensor, rows: Tensor, sweeps: int = 6) -> tuple[Tensor, Tensor]:
+    """Nearly orthogonal rows with the same singular values."""
+    scale, rows = _normalised(scale.clamp(min=_NOTHING), rows)
+    for _ in range(sweeps):
+        order = scale.argsort(-1, descending=True)
+        scale = scale.gather(-1, order)
+        rows = rows.gather(1, order[..., None].expand_as(rows))
+        triangle = torch.linalg.qr(rows.mT)[1]
+        # diag(exp(g)) L with L = R': the transposed is as good, and its rows are the columns
+        terms = triangle.abs().log() + scale[:, None, :]
+        scale = terms.amax(-1).clamp(min=_NOTHING)
+        small = (terms - scale[..., None]).exp()
+        # denormal numbers would do no harm, but slow the processor down a hundred times
+        rows = triangle.sign() * torch.where(small < 1e-150, 0.0, small)
+        scale, rows = _normalised(scale, rows)
+    return scale, rows
+
+
+def _rotated(scale: Tensor, rows: Tensor) -> Tensor:
+    count = scale.shape[-1]
+    eye = torch.eye(count, dtype=torch.bool, device=rows.device)
+    rounds = [torch.tensor(pairs, device=rows.device) for pairs in _rounds(count)]
+    for _ in range(40):
+        cosines = (rows @ rows.mT).masked_fill(eye, 0.0).abs()
+        gaps = -torch.expm1(-2 * (scale[..., None] - scale[..., None, :]).abs())
+        # what a pair that is not orthogonal changes in the logarithms: second order, but near ties
+        if float((cosines.square() / torch.maximum(gaps, cosines).clamp(min=1e-300)).max()) < 1e-13:
+            break
+        for pairs in rounds:
+            first, second = pairs.unbind(-1)
+            x, y, a, b = rows[:, first], rows[:, second], scale[:, first], scale[:, second]
+            cosine = (x * y).sum(-1)
+            ratio = (-(a - b).abs()).exp()
+            square = ratio.square()
+            # tangent of the angle over the ratio, which does not underflow where the ratio does
+            below = (1 - square) + ((1 - square).square() + 4 * square * cosine.square()).sqrt()
+            tangent = torch.where(cosine == 0, 0.0, -2 * cosine / below)
+            shrink = (1 + (tangent * ratio).square()).rsqrt()
+            of_larger, of_smaller = -tangent * square, tangent
+            to_x = torch.where(a >= b, of_larger, of_smaller)
+            to_y = torch.where(a >= b, of_smaller, of_larger)
+            both = torch.stack([x + to_x[..., None] * y, y + to_y[..., None] * x])
+            grown, both = _normalised(torch.stack([a, b]) + shrink.log(), both)
+            rows[:, first], rows[:, second] = both[0], both[1]
+            scale[:, first], scale[:, second] = grown[0], grown[1]
+    return scale.sort(-1, descending=True).values
+
+
+def _normalised(scale: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of norm one, their norms put into the scale; a row of zeros stays."""
+    norms = rows.norm(dim=-1)
+    scale = torch.where(norms > 0, scale + norms.log(), _NOTHING)
+    return scale, rows / torch.where(norms > 0, norms, 1.0)[..., None]
+
+
+def _rounds(count: int) -> list[list[tuple[int, int]]]:
+    """Every pair of numbers below `count` once, in rounds in which each number is in one pair."""
+    players = list(range(count + count % 2))
+    rounds: list[list[tuple[int, int]]] = []
+    for _ in range(len(players) - 1):
+        half = len(players) // 2
+        pairs = zip(players[:half], reversed(players[half:]), strict=True)
+        rounds.append([pair for pair in pairs if max(pair) < count])
+        players = [players[0], players[-1], *players[1:-1]]
+    return [pairs for pairs in rounds if pairs]
