@@ -124,3 +124,11 @@ def test_cells_with_answers_at_many_steps_are_not_guessed() -> None:
     subject = Subject(Loop(), echoes(4), cross_entropy, Clock(60))
     answered = torch.ones(12, 10, dtype=torch.bool)
     assert context_losses(subject, subject.copy(), "cell", answered, 3) is None
+
+
+def test_two_directions_have_no_old_inputs() -> None:
+    """What is old for one is new for the other."""
+    model = Classifier(nn.GRU(3, 5, batch_first=True, bidirectional=True))
+    subject = Subject(model, first_steps(4), cross_entropy, Clock(60))
+    answered = at_the_end(12)[:, None].expand(12, 10)
+    assert context_losses(subject, subject.copy(), "layer", answered, 3) is None

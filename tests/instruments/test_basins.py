@@ -25,7 +25,7 @@ def elman(weight, nonlinearity="tanh"):
 def test_quadrants_of_two_units_that_do_not_meet():
     """Signs are kept, so that each quadrant is one basin and the axes are none."""
     cell = elman([[2.0, 0.0], [0.0, 1.5]])
-    points = fixed_points(cell, starts=200)
+    points = fixed_points(cell, starts=100)
     found = basins(cell, points, axes_plane(), resolution=(21, 11))
     assert found.attractor.shape == (11, 21)
     for row, q in enumerate(found.up.tolist()):
@@ -72,7 +72,7 @@ def test_a_transient_that_leaves_is_not_an_end():
 
 def test_cycles_and_rings_end_nowhere():
     flip = elman([[-2.0, 0.0], [0.0, 0.5]])  # h -> tanh(-2 h) has a cycle of two
-    points = fixed_points(flip, starts=50)
+    points = fixed_points(flip, starts=20)
     assert points.attractors == []
     found = basins(flip, points, resolution=(10, 10), steps=100)
     assert found.unsettled == found.cycling == 100
@@ -80,13 +80,11 @@ def test_cycles_and_rings_end_nowhere():
     assert found.shares() == {-1: 1.0}
     c, s = math.cos(1.0), math.sin(1.0)  # an irrational turn
     ring = elman([[1.5 * c, -1.5 * s], [1.5 * s, 1.5 * c]])
-    found = basins(
-        ring, fixed_points(ring, starts=20), resolution=(4, 4), steps=200, tolerance=1e-6
-    )
+    found = basins(ring, fixed_points(ring, starts=8), resolution=(4, 4), steps=200, tolerance=1e-6)
     assert found.unsettled == 16
     assert found.cycling == 0
     growing = elman([[3.0, 0.0], [0.0, 3.0]], "relu")
-    found = basins(growing, fixed_points(growing, starts=20), resolution=(4, 4))
+    found = basins(growing, fixed_points(growing, starts=8), resolution=(4, 4))
     assert found.attractor[-1, -1] == -1
     assert found.period[-1, -1] == 0
 
@@ -97,10 +95,10 @@ def test_on_the_principal_plane_of_a_recording(kind):
     with torch.no_grad():
         model.weight_hh_l0.mul_(3)
     recording = record(model, lambda: model(torch.randn(20, 6, 2))[0].sum())
-    points = recorded_fixed_points(recording, noise=0.5)
+    points = recorded_fixed_points(recording, starts=40, noise=0.5)
     visited = visited_states(recording)
     plane = principal_plane(visited)
-    found = basins(recording.cell, points, plane, resolution=(7, 5), steps=300)
+    found = basins(recording.cell, points, plane, resolution=(7, 5), steps=150)
     # some starts again, one by one
     cell = {"RNN": ElmanCell, "GRU": GRUCell, "LSTM": LSTMCell}[kind](2, 4, dtype=torch.float64)
     cell.load_state_dict({n.removesuffix("_l0"): p for n, p in model.state_dict().items()})
@@ -108,7 +106,7 @@ def test_on_the_principal_plane_of_a_recording(kind):
     for row, column in ((0, 0), (2, 3), (4, 6), (1, 5)):
         s = plane.origin + found.across[column] * plane.across + found.up[row] * plane.up
         with torch.no_grad():
-            for _ in range(300):
+            for _ in range(150):
                 s = F(s[None], points.inputs[None])[0]
         k = int(found.attractor[row, column])
         near = (points.states - s).norm(dim=-1) < 0.01

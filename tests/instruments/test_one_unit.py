@@ -79,7 +79,7 @@ def test_latching_bound(w, expected):
     assert round(bound, 4) == expected
     # by brute force: bisect the constant input that a simulation survives
     low, high = 0.0, w
-    for _ in range(30):
+    for _ in range(26):
         middle = (low + high) / 2
         a = w
         for _ in range(40_000):
@@ -110,9 +110,9 @@ def test_bounded_noise_survives_below_the_bound_and_not_above(w):
     bound = robust_latching_bound(w)
     for noise in ("uniform", "constant"):
         for start in (w, -w):
-            below = latch_survival(w, noise, 0.999 * bound, 2000, start=start, runs=500)
+            below = latch_survival(w, noise, 0.999 * bound, 600, start=start, runs=300)
             assert below.held[-1] == 1
-    above = latch_survival(w, "constant", 1.01 * bound, 2000)
+    above = latch_survival(w, "constant", 1.01 * bound, 600)
     assert above.held[0] == 1
     assert above.kept[-1] == 0
     assert latch_survival(0.9, "constant", 0.0, 50).held[-1] == 1  # it fades, without a flip
@@ -196,7 +196,7 @@ def test_the_unit_agrees_with_the_cell():
     with torch.no_grad():
         cell.weight_hh.fill_(2.0)
         cell.weight_ih.fill_(1.0)
-    points = fixed_points(cell, inputs=torch.tensor([0.3]).double(), starts=40)
+    points = fixed_points(cell, inputs=torch.tensor([0.3]).double(), starts=20)
     exact = one_unit_fixed_points(2.0, 0.3)
     h, order = points.states[:, 0].sort()
     torch.testing.assert_close(h, exact.points.tanh())

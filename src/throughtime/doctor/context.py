@@ -31,9 +31,13 @@ def context_losses(
         seed: of the exchange.
 
     Returns:
-        By held-out batch; None where answers at many steps come from a layer that is called
-        several times, runs backwards too, or is no layer but a cell.
+        By held-out batch; None where the layer runs backwards too, so that an old input of one
+        direction is a new one of the other; and where answers at many steps come from a layer that
+        is called several times, or from a cell.
     """
+    _, module = find_recurrent(model, layer)
+    if site_of(module).directions > 1:
+        return None
     model.eval()
     generator = torch.Generator().manual_seed(seed)
     single = int(answered.sum(0).max()) <= 1
@@ -90,7 +94,7 @@ def _windowed(
 ) -> float | None:
     _, module = find_recurrent(model, layer)
     site = site_of(module)
-    if not isinstance(site, LayerSite) or site.directions > 1:
+    if not isinstance(site, LayerSite):
         return None
     site.replica.share_tensors(module)
     site.replica.engine = "auto"

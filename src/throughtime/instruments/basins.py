@@ -202,8 +202,7 @@ def basins(
         if not value > 0:
             raise ConfigurationError(name, got=value, expected="more than 0")
     left, right, bottom, top = plane.extent
-    across = torch.linspace(left, right, columns, dtype=torch.float64, device="cpu")
-    up = torch.linspace(bottom, top, rows, dtype=torch.float64, device="cpu")
+    across, up = _spaced(left, right, columns), _spaced(bottom, top, rows)
     grid = plane.origin + across[None, :, None] * plane.across + up[:, None, None] * plane.up
     starts = grid.reshape(-1, dynamics.size).to(dynamics.device, dynamics.dtype)
     with torch.no_grad():
@@ -220,6 +219,15 @@ def basins(
         time=time.reshape(shape).cpu(),
         period=period.reshape(shape).cpu(),
     )
+
+
+def _spaced(low: float, high: float, count: int) -> Float[Tensor, " count"]:
+    """From low to high in equal steps, with an exact zero in the middle of a symmetric range.
+
+    `torch.linspace` misses it by a rounding error, which a saddle there would blow up.
+    """
+    part = torch.arange(count, dtype=torch.float64, device="cpu") / (count - 1)
+    return low * (1 - part) + high * part
 
 
 def _default_plane(points: FixedPoints) -> Plane:

@@ -70,6 +70,9 @@ class GradientNorms:
             alpha; None where it is not well defined: fewer than 10 norms in the tail, or a tail
             without spread.
 
+        Raises:
+            ConfigurationError: a fraction outside (0, 1).
+
         Source:
             Hill, 1975.
         """
@@ -99,6 +102,9 @@ class GradientNorms:
         Returns:
             One of the norms; infinite if more than this part is not finite; 0 if all may be
             changed.
+
+        Raises:
+            ConfigurationError: a rate outside [0, 1].
         """
         if not 0 <= rate <= 1:
             raise ConfigurationError("rate", got=rate, expected="in [0, 1]")

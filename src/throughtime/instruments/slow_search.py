@@ -11,7 +11,8 @@ from torch import Tensor
 from throughtime.instruments.dynamics import Dynamics
 
 PATIENCE = 10
-"""Iterations in which the speed (of a minimum's search: the gradient) does not halve before it ends."""
+"""Iterations in which the speed, or the gradient of a search for a minimum, does not halve before a
+search is given up."""
 
 FREE_STEPS = 10
 """Newton steps that every second search begins with."""
