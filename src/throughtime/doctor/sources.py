@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.diagnose import History
-from throughtime.training import RunFolder, load_model
+from throughtime.training import load_model
 from throughtime.training.run_folder import read_metrics
 
 _BATCHES = 64
@@ -98,7 +98,7 @@ def from_run(folder: Path) -> Patient:
         return task.loss(model(batch.inputs, batch.lengths), batch)
 
     rows: list[Any] = [
-        row for row in read_metrics(RunFolder(folder).metrics) if row["kind"] == "train"
+        row for row in read_metrics(folder) if row["kind"] == "train"
     ]
     history = History(
         losses=[float(row["loss"]) for row in rows],
