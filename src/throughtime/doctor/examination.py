@@ -256,7 +256,8 @@ class Examination:
             known = "given" if self.lag is not None else "at least; measured"
             self.facts.append(Fact("lag that the answer needs", f"{need.lag} ({known})"))
         points: dict[int, float] = {}
-        for older in ladder(1, len(self.answered))[::2]:
+        needed = {need.lag} if need.lag is not None and need.lag < len(self.answered) else set()
+        for older in sorted({*ladder(1, len(self.answered))[::2], *needed}):
             exchanged = context_losses(
                 self.subject, model, self.layer, self.answered, older, self.seed
             )

@@ -47,8 +47,8 @@ class Basins:
         up: q of each row.
         attractor: which of the given points the trajectory ends in, by its row in
             `FixedPoints.states`; -1 for none within the steps.
-        time: the first step after which the trajectory is within the tolerance of its attractor
-            and stays there; -1 for none.
+        time: steps until the trajectory is within the tolerance of its attractor, to stay; -1 for
+            none.
         period: of those that end in no attractor, the least number of steps after which the state
             returns within the tolerance: 1 at rest at a point that is not given or is marginal, 2
             or more on a cycle; 0 where the trajectory has an attractor, or does not return

@@ -220,9 +220,11 @@ def recorded_fixed_points(
         raise ConfigurationError("starts", got=starts, expected="at least 1")
     visited = visited_states(recording)
     generator = torch.Generator("cpu").manual_seed(seed)
-    chosen = visited[torch.randperm(visited.shape[0], generator=generator)[:starts]]
+    chosen = visited[torch.randperm(visited.shape[0], generator=generator, device="cpu")[:starts]]
     spread = noise * visited.std(0, correction=0)
-    chosen = chosen + spread * torch.randn(chosen.shape, generator=generator, dtype=chosen.dtype)
+    chosen = chosen + spread * torch.randn(
+        chosen.shape, generator=generator, dtype=chosen.dtype, device="cpu"
+    )
     if isinstance(inputs, Tensor):
         x = inputs
     elif inputs == "mean":
@@ -268,8 +270,8 @@ def autonomous(cell: Cell) -> Dynamics:
     Raises:
         ConfigurationError: a cell with streams or a count of steps.
     """
-    exact = cast_cell(cell, torch.float64)
-    state = exact.initial_state(1, dtype=torch.float64, device=torch.device("cpu"))
+    dynamics = Dynamics(cast_cell(cell, torch.float64))
+    state = dynamics.cell.initial_state(1, dtype=dynamics.dtype, device=dynamics.device)
     counted = any(not s.is_floating_point() for s in state_tensors(state))
     if cell.streams or counted:
         names = ", ".join(cell.streams) or "a count of steps"
@@ -279,7 +281,7 @@ def autonomous(cell: Cell) -> Dynamics:
             expected="a cell without streams and counts",
             fix="Fixed points are those of one map: give a cell without masks or a schedule.",
         )
-    return Dynamics(exact)
+    return dynamics
 
 
 def constant_input(
@@ -316,17 +318,21 @@ def _check_positive(**options: float) -> None:
 
 
 def _valid(recording: Recording) -> Bool[Tensor, "time batch"]:
-    return torch.arange(recording.time)[:, None] < recording.valid_lengths()
+    return torch.arange(recording.time, device="cpu")[:, None] < recording.valid_lengths()
 
 
 def _random_starts(
     dynamics: Dynamics, x: Tensor, count: int, seed: int
 ) -> Float[Tensor, "starts size"]:
     generator = torch.Generator("cpu").manual_seed(seed)
-    states = 2 * torch.rand(count, dynamics.size, generator=generator, dtype=torch.float64) - 1
-    moves = torch.randint(1, 21, (count,), generator=generator)
+    states = (
+        2
+        * torch.rand((count, dynamics.size), generator=generator, dtype=torch.float64, device="cpu")
+        - 1
+    )
+    moves = torch.randint(1, 21, (count,), generator=generator, device="cpu")
     # the search treats odd and even rows unlike: both get moved states
-    moves[torch.arange(count) % 4 < 2] = 0
+    moves[torch.arange(count, device="cpu") % 4 < 2] = 0
     states, moves = states.to(dynamics.device), moves.to(dynamics.device)
     with torch.no_grad():
         for k in range(20):
@@ -355,22 +361,23 @@ def _collect(search: SlowSearch, ends: Ends, *, marginal: float, radius: float) 
         parts.append((states[kept], found, fixed))
     states = torch.cat([s for s, _, _ in parts])
     found = torch.cat([f for _, f, _ in parts]).cpu()
-    fixed = torch.cat([torch.full((s.shape[0],), f) for s, _, f in parts])
+    fixed = torch.cat([torch.full((s.shape[0],), f, device="cpu") for s, _, f in parts])
     speeds = search.residual(states).norm(dim=-1).cpu()
     size = states.shape[-1]
     if states.shape[0]:
         jacobians = search.slope(states) + torch.eye(size, dtype=states.dtype, device=states.device)
         eigenvalues = torch.linalg.eigvals(jacobians.cpu())
     else:
-        eigenvalues = torch.zeros(0, size, dtype=torch.complex128)
-    modulus, order = eigenvalues.abs().sort(descending=True, stable=True)
-    eigenvalues = eigenvalues.gather(1, order)
+        eigenvalues = torch.zeros(0, size, dtype=torch.complex128, device="cpu")
+    modulus, falling = eigenvalues.abs().sort(descending=True, stable=True)
+    eigenvalues = eigenvalues.gather(1, falling)
     unstable = (modulus > 1 + marginal).sum(1)
     states = states.cpu()
     # the last key breaks ties between points that are mirror images of each other
     sorts = (~fixed).tolist(), unstable.tolist(), (-found).tolist(), states.tolist()
     keys = enumerate(zip(*sorts, strict=True))
-    rows = torch.tensor([k for k, _ in sorted(keys, key=lambda e: e[1])]).long()
+    order = [k for k, _ in sorted(keys, key=lambda e: e[1])]
+    rows = torch.tensor(order, dtype=torch.int64, device="cpu")
     return FixedPoints(
         states=states[rows],
         speeds=speeds[rows],

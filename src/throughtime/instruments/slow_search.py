@@ -140,10 +140,11 @@ class SlowSearch:
         """Second derivatives of w'F for fixed w, row by row."""
         x = self._inputs(states)
 
-        def pulled(s: Tensor) -> Tensor:
+        # without annotations: tests would compile a check of them at every call
+        def pulled(s):
             return torch.func.vjp(lambda z: self.dynamics(z, x), s)[1](weights)[0]
 
-        def along(v: Tensor) -> Tensor:
+        def along(v):
             return torch.func.jvp(pulled, (states,), (v.expand_as(states),))[1]
 
         eye = torch.eye(self.dynamics.size, dtype=states.dtype, device=states.device)
