@@ -179,3 +179,13 @@ def test_budgets() -> None:
     for bad in ("", "s", "-1s", "0", "1 day"):
         with pytest.raises(errors.ConfigurationError, match="budget"):
             as_seconds(bad)
+
+
+def test_a_state_that_overflows_has_exploded() -> None:
+    layer = nn.RNN(WIDTH, 5, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        layer.weight_hh_l0.copy_(1e8 * torch.eye(5))
+        layer.bias_ih_l0.fill_(1.0)
+    diagnosis = quick(Classifier(layer), first_steps())
+    assert diagnosis.verdict is Cause.EXPLODING
+    assert diagnosis.findings[0].certainty == "proved"

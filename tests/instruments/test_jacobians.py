@@ -1,62 +1,18 @@
 import dataclasses
-import importlib.util
 import itertools
 import math
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from instruments.jacobian_runs import CELLS, linear, recorded
 
 import throughtime as tt
 from throughtime import errors
-from throughtime.cells import ChoGRUCell, ElmanCell, LSTMCell, ProjectedLSTMCell
 from throughtime.instruments import Dynamics, products, record
 from throughtime.instruments.jacobians import _lags, jacobians
 from throughtime.instruments.linearised import jacobian, linearise
 from throughtime.instruments.products import log_singular_values
-
-path = Path(__file__).parents[1] / "cells" / "samples.py"
-spec = importlib.util.spec_from_file_location("samples", path)
-samples = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(samples)
-
-
-class Rolling(tt.GatedCell):
-    """Breaks the rule that units do not see each other."""
-
-    gates = 1
-
-    def pointwise(self, x, u, state):
-        return (x[0] + u[0]).tanh() + 0.5 * state.h.roll(1, -1).sin()
-
-
-CELLS = {
-    "RNN": lambda: tt.RNN(3, 5, dtype=torch.float64),
-    "LSTM": lambda: tt.LSTM(3, 5, dtype=torch.float64),
-    "GRU": lambda: tt.GRU(3, 5, dtype=torch.float64),
-    "ReLU without bias": lambda: tt.RNN(3, 5, bias=False, nonlinearity="relu", dtype=torch.float64),
-    "lags": lambda: tt.Recurrent(ElmanCell, 3, 5, lags=(1, 3), dtype=torch.float64),
-    "peepholes": lambda: tt.Recurrent(LSTMCell, 3, 5, peepholes=True, dtype=torch.float64),
-    "projection": lambda: tt.Recurrent(ProjectedLSTMCell, 3, 5, proj_size=2, dtype=torch.float64),
-    "Cho": lambda: tt.Recurrent(ChoGRUCell, 3, 5, dtype=torch.float64),
-    "streams": lambda: tt.Recurrent(samples.StreamedCell, 3, 5, dtype=torch.float64),
-    "no past": lambda: tt.Recurrent(samples.MinimalGRU, 3, 5, dtype=torch.float64),
-    "products": lambda: tt.Recurrent(samples.MultiplicativeIntegration, 3, 5, dtype=torch.float64),
-    "past": lambda: tt.Recurrent(samples.LookingBack, 3, 5, dtype=torch.float64),
-    "rolling": lambda: tt.Recurrent(Rolling, 3, 5, dtype=torch.float64),
-}
-
-
-def recorded(name, time=7, scale=2.0, batch=2):
-    model = CELLS[name]()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(scale)
-    x = torch.randn(time, batch, 3, dtype=torch.float64)
-    return record(model, lambda: model(x)[0].sum())
 
 
 def moves(recording, sequence):
@@ -142,16 +98,6 @@ def exact_log_singular_values(matrix):
         log = math.log(largest.numerator) - math.log(largest.denominator)
         sums.append(log + float(torch.linalg.matrix_norm(scaled, 2).log()))
     return torch.tensor([b - a for a, b in itertools.pairwise(sums)], dtype=torch.float64)
-
-
-def linear(weight, time, nonlinearity="identity"):
-    size = len(weight)
-    model = tt.RNN(1, size, nonlinearity=nonlinearity, bias=False, dtype=torch.float64)
-    with torch.no_grad():
-        model.weight_hh_l0.copy_(torch.as_tensor(weight, dtype=torch.float64))
-        model.weight_ih_l0.fill_(1e-3)
-    x = torch.zeros(time, 1, 1, dtype=torch.float64)
-    return record(model, lambda: model(x)[0].sum())
 
 
 def test_small_singular_values_of_long_products_are_exact():
@@ -296,53 +242,6 @@ def test_slow_convergence_is_said():
     logs, change, _ = search(run, 0, 1, start, tolerance=1e-9, budget=8)
     assert 1e-9 < change < 1e-3
     assert bool((logs < math.log(0.901)).all())
-
-
-@settings(max_examples=20)
-@given(
-    kind=st.sampled_from(["tanh", "relu", "identity"]),
-    size=st.integers(1, 9),
-    scale=st.floats(0.1, 3.0),
-    seed=st.integers(0, 10**6),
-)
-def test_no_bound_lies_below_what_is_measured(kind, size, scale, seed):
-    generator = torch.Generator().manual_seed(seed)
-    model = tt.RNN(2, size, nonlinearity=kind, dtype=torch.float64)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, scale / size**0.5, generator=generator)
-    x = torch.randn(12, 1, 2, dtype=torch.float64, generator=generator)
-    result = jacobians(record(model, lambda: model(x)[0].sum()))
-    slack = 1e-9 * (1 + result.log_norm.clamp(min=-1e3).abs())
-    bounds = (result.log_norm_bound, result.log_power_bound, result.log_hochreiter_bound)
-    for bound in bounds:
-        assert bool((result.log_norm <= bound + slack).all())
-    assert bool((result.log_norm_bound <= result.log_power_bound + slack).all())
-    if kind == "identity" and size == 1:  # then nothing is lost on the way
-        for bound in bounds:
-            torch.testing.assert_close(result.log_norm, bound)
-
-
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "lags", "projection"])
-def test_of_other_cells_only_the_norms_are_known_to_bound(name):
-    result = jacobians(recorded(name))
-    assert result.log_power_bound is None
-    assert result.log_hochreiter_bound is None
-    assert bool((result.log_norm <= result.log_norm_bound + 1e-9).all())
-    assert bool((result.log_norm[1:] < result.log_norm_bound[1:]).all())
-
-
-def test_bounds_by_hand():
-    result = jacobians(linear([[0.0, 2.0], [0.5, 0.0]], 4))
-    assert result.log_power_bound is not None
-    torch.testing.assert_close(
-        result.log_power_bound, torch.arange(1, 5).double() * math.log(2), rtol=1e-12, atol=0
-    )
-    torch.testing.assert_close(
-        result.log_hochreiter_bound, math.log(2) + torch.arange(1, 5).double() * math.log(2)
-    )
-    # the square is the identity, though no bound sees it: they are of norms
-    torch.testing.assert_close(result.log_norm[1::2], torch.zeros(2).double(), atol=1e-12, rtol=0)
 
 
 def test_a_step_that_starts_afresh_cuts_the_products():

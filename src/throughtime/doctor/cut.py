@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.errors import ThroughtimeError
+from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject, map_tensors
 from throughtime.engines import Request
@@ -26,7 +26,7 @@ def flow_in_double(subject: Subject, layer: str, batch: Any, level: int = -1) ->
         return gradient_flow(
             model.double(), lambda: subject.loss(model, to_double(batch)), layer=layer, level=level
         )
-    except ThroughtimeError:
+    except ConfigurationError:
         raise
     except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
         model = subject.copy()

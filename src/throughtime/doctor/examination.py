@@ -82,6 +82,10 @@ class Examination:
         batch = subject.held_out[0]
         if len(subject.held_out) == 1:
             self.asks.append("more batches: with one held-out batch no interval can be given")
+        self.losses = subject.held_out_losses(subject.copy())
+        if not all(map(math.isfinite, self.losses)):
+            self.findings.append(verdict.overflow_finding(self.losses, self.where))
+            return Cause.EXPLODING
         flow = flow_in_double(subject, layer, batch)
         self.answered = flow.answer > 0
         structural = self._structure(flow)
@@ -89,7 +93,6 @@ class Examination:
             return structural
         steps = self.answered.any(1)
         model = subject.copy()
-        self.losses = subject.held_out_losses(model)
         self.need = measure_need(
             subject, layer, steps, self.lag, self.clock, 0.35 * self.clock.budget
         )
@@ -239,7 +242,7 @@ class Examination:
         need = getattr(self, "need", None)
         if need is not None and need.lag is not None:
             return need.lag
-        return max(1, len(self.answered) // 2)
+        return max(1, len(self.answered) // 2) if hasattr(self, "answered") else 1
 
     def _describe(self, flow: Any, model: Any) -> None:
         need = self.need

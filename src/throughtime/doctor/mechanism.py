@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ThroughtimeError
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import map_state
 from throughtime.doctor.cut import to_double
@@ -107,7 +107,7 @@ def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
             lambda: _projected_end(subject, model, layer, to_double(batch), seed),
             layer=layer,
         )
-    except ThroughtimeError:
+    except ConfigurationError:
         raise
     except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
         model = subject.copy()

@@ -40,7 +40,13 @@ class Need:
 
 
 def measure_need(
-    subject: Subject, layer: str, answered: Tensor, lag: int | None, clock: Clock, seconds: float
+    subject: Subject,
+    layer: str,
+    answered: Tensor,
+    lag: int | None,
+    clock: Clock,
+    seconds: float,
+    updates: int = 500,
 ) -> Need:
     """Train the predictors.
 
@@ -51,6 +57,7 @@ def measure_need(
         lag: the dependency's length, where the user knows it.
         clock: of the diagnosis.
         seconds: that it may take.
+        updates: of each predictor, at most.
     """
     time = len(answered)
     window = max(1, (lag if lag is not None else time // 4) // 2)
@@ -67,10 +74,10 @@ def measure_need(
         return _mean(losses) < 0.05 * _mean(constant)  # of losses with a floor at 0
 
     constant = [-math.inf]
-    constant = train(0, 0.1, 160)[1].after
-    reference, trial = train(time, 0.5, 500)
+    constant = train(0, 0.1, min(updates, 160))[1].after
+    reference, trial = train(time, 0.5, updates)
     full = trial.after
-    short = train(window, 0.4, 500)[1].after
+    short = train(window, 0.4, updates)[1].after
     gain = _mean(constant) - min(_mean(full), _mean(short))
     learned = max(
         difference(constant, full).low, difference(constant, short).low

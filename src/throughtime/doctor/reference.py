@@ -13,7 +13,7 @@ from throughtime.core.state import State, map_state
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.trial import LEARNING_RATE, Trial, train_briefly
 from throughtime.engines import Engine, Request, Result
-from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.instruments.sites import find_recurrent, run_by, site_of
 
 _HEADS, _WIDTH = 4, 32
 
@@ -162,6 +162,7 @@ class ReferenceModel:
         self.subject, self.layer = subject, layer
         self.model = subject.copy(training=True)
         _, self.module = find_recurrent(self.model, layer)
+        self.site = site_of(self.module)
         self.engine = _PredictorEngine(1, 1, answered, window)
 
     def loss(self, batch: Any, scramble: tuple[Tensor, int] | None = None) -> Tensor:
@@ -172,7 +173,7 @@ class ReferenceModel:
             scramble: a permutation of the sequences, and from how many steps back on inputs are
                 taken from those; None for none.
         """
-        with run_by(self.module, self.engine) as site:
+        with run_by(self.module, self.engine, self.site) as site:
             self.engine.cells = site.levels * site.directions
             self.engine.directions = site.directions
             self.engine.begin()
@@ -241,4 +242,5 @@ class ReferenceModel:
         if best[1] is not None:
             self.model, self.engine.predictor = best[1]
             _, self.module = find_recurrent(self.model, self.layer)
+            self.site = site_of(self.module)
         return trial

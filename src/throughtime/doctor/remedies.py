@@ -12,7 +12,7 @@ from throughtime.doctor.carrying import HeldToTheEnd, Reattached
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.trial import LEARNING_RATE, Trial, train_briefly
-from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.instruments.sites import find_recurrent, run_by, site_of
 from throughtime.reports.diagnosis import Cause, Remedy
 
 
@@ -211,12 +211,13 @@ def make_arm(
         engine = change.engine() if change.engine is not None else None
     if lengths_of is not None:
         engine = HeldToTheEnd(lengths_of)
+    site = None if engine is None else site_of(module)
 
     def loss(batch: Any) -> Tensor:
         if engine is None:
             return subject.loss(model, batch)
-        with run_by(module, engine) as site:
-            engine.begin(site.levels * site.directions)
+        with run_by(module, engine, site) as running:
+            engine.begin(running.levels * running.directions)
             return subject.loss(model, batch)
 
     return Arm(model, loss)

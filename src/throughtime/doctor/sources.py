@@ -97,9 +97,7 @@ def from_run(folder: Path) -> Patient:
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return task.loss(model(batch.inputs, batch.lengths), batch)
 
-    rows: list[Any] = [
-        row for row in read_metrics(folder) if row["kind"] == "train"
-    ]
+    rows: list[Any] = [row for row in read_metrics(folder) if row["kind"] == "train"]
     history = History(
         losses=[float(row["loss"]) for row in rows],
         gradient_norms=[float(row["gradient_norm"]) for row in rows],

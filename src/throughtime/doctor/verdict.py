@@ -184,6 +184,24 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
     )
 
 
+def overflow_finding(losses: Sequence[float], where: str) -> Finding:
+    """That the loss is not finite, although weights and data are."""
+    count = sum(not math.isfinite(loss) for loss in losses)
+    return Finding(
+        cause=Cause.EXPLODING,
+        severity="fault",
+        certainty="proved",
+        statement=f"The loss of {count} of {len(losses)} held-out batches is not finite, although "
+        "all weights and data are: the state has grown beyond what the numbers can hold.",
+        effect=None,
+        effect_name="",
+        threshold=None,
+        measured_on=where,
+        remedy="Start again from recurrent weights whose largest singular value is 1 (orthogonal), "
+        "with a smaller step and the gradient's norm clipped.",
+    )
+
+
 def no_need_finding(need: Need, where: str) -> Finding:
     """That the data do not need a long memory."""
     return Finding(

@@ -56,16 +56,17 @@ class Dynamics:
 
     def unflatten(self, flat: Float[Tensor, "batch size"]) -> State:
         """The state whose tensors lie in s; its count of steps is zero."""
-        start = 0
-
-        def take(like: Tensor) -> Tensor:
-            nonlocal start
-            if not like.is_floating_point():
-                return torch.zeros(flat.shape[0], dtype=like.dtype, device=like.device)
-            start += like.shape[-1]
-            return flat[:, start - like.shape[-1] : start]
-
-        return map_state(take, self._like)
+        floating = [s for s in state_tensors(self._like) if s.is_floating_point()]
+        parts = iter(flat.split([s.shape[-1] for s in floating], -1))
+        # no nested function: tests would compile a check of it at every step
+        return map_state(
+            lambda like: (
+                next(parts)
+                if like.is_floating_point()
+                else torch.zeros(flat.shape[0], dtype=like.dtype, device=like.device)
+            ),
+            self._like,
+        )
 
     def __call__(
         self,

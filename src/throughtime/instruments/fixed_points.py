@@ -103,8 +103,8 @@ def fixed_points(
         slow       a local minimum of q(s) = |F(s, x) - s|^2 / 2 that is small but not zero
         stability  eigenvalues of J = dF/ds
 
-    Searches run from many states at once, in float64, with exact Jacobians. Nothing guarantees that
-    all points are found: `unseen` estimates what is left.
+    Searches run in float64, with exact Jacobians. That all points are found is not guaranteed:
+    `unseen` estimates what is left.
 
     Arguments:
         cell: any cell whose map is the same at every step. It is left as it was.
@@ -191,12 +191,7 @@ def recorded_fixed_points(
         starts: how many visited states to search from, drawn without replacement; all if fewer.
         noise: standard deviation of Gaussian noise on the starts, relative to that of each
             component over the visited states: unstable points are not visited.
-        tolerance: as in `fixed_points`.
-        slow: as in `fixed_points`.
-        marginal: as in `fixed_points`.
-        apart: as in `fixed_points`.
-        reach: as in `fixed_points`.
-        steps: as in `fixed_points`.
+        tolerance, slow, marginal, apart, reach, steps: as in `fixed_points`.
         seed: of the draws and the noise.
 
     Returns:
