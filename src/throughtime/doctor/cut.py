@@ -131,9 +131,9 @@ def optimizer_for(
     """An optimiser of the same class and options as the user's for a copy; Adam if none is."""
     if optimizer is None:
         return torch.optim.Adam(model.parameters(), lr=1e-3)
-    options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    known = {k: v for k, v in optimizer.defaults.items() if k in options}
-    return type(optimizer)(model.parameters(), **{**known, **{k: options[k] for k in known}})
+    group = optimizer.param_groups[0]
+    options = {name: group[name] for name in optimizer.defaults if name in group}
+    return type(optimizer)(model.parameters(), **options)
 
 
 def _window(flow: GradientFlow) -> int | None:

@@ -5,16 +5,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, final
 
-import torch
-
 from throughtime.doctor import verdict
 from throughtime.doctor.context import context_losses
 from throughtime.doctor.control import Control, latch_control
 from throughtime.doctor.cut import check_cut, check_training_step, flow_in_double
-from throughtime.doctor.intervals import estimate
+from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.need import ladder, measure_need
 from throughtime.doctor.padding import check_padding
+from throughtime.doctor.padding import lengths_of as padded_lengths
 from throughtime.doctor.remedies import CHANGES, Change, as_remedy, make_arm, train_arm
 from throughtime.doctor.samples import sample_axes
 from throughtime.doctor.structure import check_future, check_samples, check_state
@@ -206,9 +205,9 @@ class Examination:
         _, module = find_recurrent(subject.copy(), self.layer)
         lag = self._lag()
         changes = [c for c in CHANGES if cause in c.causes and c.fits(module)]
-        lengths_of = None
+        ends = None
         if cause is Cause.PADDING_READ:
-            changes, lengths_of = [_AT_THE_ENDS], _true_lengths
+            changes, ends = [_AT_THE_ENDS], padded_lengths
         if not changes or self.clock.left() <= 0:
             return
         arms = len(changes) + (self.trial is None)
@@ -227,7 +226,7 @@ class Examination:
                 continue
             trial = train_arm(
                 subject,
-                make_arm(subject, self.layer, change, lag, lengths_of),
+                make_arm(subject, self.layer, change, lag, ends),
                 seconds=seconds,
                 updates=max(self.trial.updates, 1),
                 seed=self.seed,
@@ -350,13 +349,6 @@ _AT_THE_ENDS = Change(
 )
 
 
-def _true_lengths(inputs: torch.Tensor) -> torch.Tensor:
-    """Of the layer's inputs, (time, batch, input)."""
-    last = inputs[-1, int((inputs == inputs[-1]).all(-1).long().sum(0).argmax())]
-    trailing = (inputs == last).all(-1).flip(0).long().cumprod(0).sum(0).cpu()
-    return (inputs.shape[0] - trailing).clamp_min(1)
-
-
 def _trained_on(change: Change, trial: Trial, lag: int) -> Remedy:
     return Remedy(
         name=change.name,
@@ -366,7 +358,7 @@ def _trained_on(change: Change, trial: Trial, lag: int) -> Remedy:
         before=estimate(trial.before),
         after=estimate(trial.after),
         updates=trial.updates,
-        helped=True,
+        helped=difference(trial.after, trial.before).high < 0,
     )
 
 

@@ -30,12 +30,9 @@ def true_lengths(recording: Recording) -> tuple[Tensor, str] | None:
             if bool((lengths < recording.time).any())
             else None
         )
-    x = recording.inputs
-    pad = x[-1, _shortest(x)]
-    like = (x == pad).all(-1)  # (time, batch)
-    trailing = like.flip(0).long().cumprod(0).sum(0).cpu()
-    lengths = recording.time - trailing
-    padded = trailing > 0
+    like = _like_padding(recording.inputs)
+    lengths = _before_padding(like)
+    padded = lengths < recording.time
     if float(padded.double().mean()) < _PADDED_SHARE or len(lengths.unique()) < 3:
         return None
     if bool((lengths == 0).any()):
@@ -81,7 +78,16 @@ def check_padding(recording: Recording, flow: GradientFlow) -> Finding | None:
     )
 
 
-def _shortest(x: Tensor) -> int:
-    """The sequence that ends in the longest run of one vector."""
-    same = (x == x[-1]).all(-1).flip(0).long().cumprod(0).sum(0)
-    return int(same.argmax())
+def lengths_of(x: Tensor) -> Tensor:
+    """Steps before the padding of each sequence of inputs (time, batch, input); at least 1."""
+    return _before_padding(_like_padding(x)).clamp_min(1)
+
+
+def _like_padding(x: Tensor) -> Tensor:
+    """(time, batch) which inputs are the vector that the longest run at a sequence's end has."""
+    runs = (x == x[-1]).all(-1).flip(0).long().cumprod(0).sum(0)
+    return (x == x[-1, int(runs.argmax())]).all(-1)
+
+
+def _before_padding(like: Tensor) -> Tensor:
+    return like.shape[0] - like.flip(0).long().cumprod(0).sum(0).cpu()
