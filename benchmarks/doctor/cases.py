@@ -14,7 +14,7 @@ from benchmarks.doctor.recipes import Recipe, batches, loss_of, step_of
 from benchmarks.doctor.tasks import TASKS
 from throughtime.doctor import History
 
-BATCHES = 32
+BATCHES = 64
 SEEDS = 4
 SCARCE = ("TIME_BATCH_SWAPPED", "PADDING_READ", "VANISHING", "EXPLODING", "DEAD_UNITS")
 """Causes that fit few networks: they get twice the seeds."""

@@ -144,6 +144,11 @@ def check(case: Case) -> Check:
     return result
 
 
+def longer(recipe: Recipe) -> Recipe:
+    """The same training, three times as long: an obstacle is one that time alone does not clear."""
+    return dataclasses.replace(recipe, updates=3 * recipe.updates)
+
+
 def _check(case: Case) -> Check:
     own = measured(case.recipe, case.seed)
     twin = own if case.fault is None else measured(case.healthy, case.seed)
@@ -166,6 +171,8 @@ def _check(case: Case) -> Check:
             figures = {n: _finite(x) for n, x in mechanism(case.recipe, model).items()}
             if not still_there(case.cause, figures):
                 problems.append("its mechanism is gone after training")
+            elif _share(measured(longer(case.recipe), case.seed)["loss"]) <= NOT_LEARNT:
+                problems.append("it learns if it is trained longer")
     return Check(
         right=not problems,
         problem="; ".join(problems),
