@@ -122,6 +122,10 @@ def test_losses_of_torch() -> None:
         loss(layer, {"x": x})
 
 
+def elsewhere(model, batch):
+    raise RuntimeError("Expected all tensors to be on the same device")
+
+
 def with_weight(value: float) -> Classifier:
     model = swapped()
     with torch.no_grad():
@@ -133,7 +137,16 @@ def test_bad_input() -> None:
     good = first_steps(4)
     cases = [
         (nn.Linear(2, 2), good, cross_entropy, {}, "0 recurrent layers"),
-        (nn.ModuleDict({"a": nn.GRU(2, 2), "b": nn.GRU(2, 2)}), good, cross_entropy, {}, "a, b"),
+        (nn.ModuleDict({"a": nn.GRU(2, 2)}), good, cross_entropy, {}, "got NotImplementedError"),
+        (swapped().to("meta"), good, elsewhere, {}, "on the device meta"),
+        (
+            swapped(),
+            [torch.ones(2, device="meta").long()],
+            elsewhere,
+            {},
+            "cpu, the batches on meta",
+        ),
+        (Classifier(nn.GRU(WIDTH, 5, batch_first=True)), good, cross_entropy, {"lag": 12}, "of 12"),
         (swapped(), [], cross_entropy, {}, "the iterable is empty"),
         (swapped(), iter(()), cross_entropy, {}, "the iterable is empty"),
         (swapped(), good, lambda m, b: m(b[0]), {}, "expected a scalar tensor"),
@@ -189,3 +202,45 @@ def test_a_state_that_overflows_has_exploded() -> None:
     diagnosis = quick(Classifier(layer), first_steps())
     assert diagnosis.verdict is Cause.EXPLODING
     assert diagnosis.findings[0].certainty == "proved"
+
+
+class TwoLayers(nn.Module):
+    """An encoder that is swapped, and a decoder that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.GRU(WIDTH, 4)
+        self.decoder = nn.GRU(4, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        """Classes."""
+        return self.head(self.decoder(self.encoder(x)[0])[0][:, -1])
+
+
+def test_all_layers_are_examined_unless_one_is_named() -> None:
+    model, batches = TwoLayers(), first_steps()
+    diagnosis = quick(model, batches)
+    assert diagnosis.verdict is Cause.TIME_BATCH_SWAPPED
+    assert diagnosis.sentence.startswith("encoder: ")
+    verdicts = {f.name: f.value for f in diagnosis.facts if f.name.startswith("verdict on")}
+    assert set(verdicts) == {"verdict on encoder", "verdict on decoder"}
+    assert any("decoder" in finding.measured_on for finding in diagnosis.findings)
+    assert diagnosis.budget == 1.0
+    alone = quick(model, batches, layer="decoder")
+    assert not any(fact.name.startswith("verdict on") for fact in alone.facts)
+
+
+def test_history_is_told() -> None:
+    norms = [1.0] * 40
+    norms[30] = 1e4
+    history = tt.doctor.History(losses=[1 / (k + 1) for k in range(200)], gradient_norms=norms)
+    diagnosis = quick(swapped(), first_steps(), history=history)
+    assert diagnosis.verdict is Cause.TIME_BATCH_SWAPPED
+    said = [finding.statement for finding in diagnosis.findings]
+    assert any("1e+04 times its median, at update 31" in text for text in said)
+    assert any("still falling" in text for text in said)
+    assert not any("history=" in ask for ask in diagnosis.asks)
+    wrong = tt.doctor.History(losses=[1.0, float("nan"), 1.0])
+    said = [f.statement for f in quick(swapped(), first_steps(), history=wrong).findings]
+    assert any("the loss of update 2 of 3 was not finite" in text for text in said)

@@ -17,7 +17,7 @@ def seeded():
 
 def need_of(batches, answered, model=None, **options):
     model = model or Classifier(nn.GRU(3, 5, batch_first=True), read=options.pop("read", "last"))
-    subject = Subject(model, batches, cross_entropy, Clock(6000))
+    subject = Subject(model, batches, cross_entropy, 6.0)
     # bounded by updates, not by time, so that a busy machine finds the same
     return measure_need(subject, "layer", answered, options.get("lag"), Clock(6000), 2000.0, 160)
 
@@ -83,7 +83,7 @@ def test_a_delay_line_uses_what_it_holds_and_no_more(batch_first: bool) -> None:
         return (model(batch[0])[..., 2] - batch[1]).square().mean()
 
     model = Memory(batch_first)
-    subject = Subject(model, batches, loss, Clock(60))
+    subject = Subject(model, batches, loss, 6.0)
     answered = torch.ones(9, 5, dtype=torch.bool)
     for older, exact in ((1, False), (2, False), (3, True), (5, True)):
         losses = context_losses(subject, subject.copy(), "layer", answered, older)
@@ -101,7 +101,7 @@ def test_one_answer_at_the_end(older: int) -> None:
     def loss(model, batch):
         return (model(batch[0])[:, -1, 2] - batch[1]).square().mean()
 
-    subject = Subject(Memory(True), batches, loss, Clock(60))
+    subject = Subject(Memory(True), batches, loss, 6.0)
     answered = at_the_end(9)[:, None].expand(9, 5)
     losses = context_losses(subject, subject.copy(), "layer", answered, older)
     assert losses is not None
@@ -122,7 +122,7 @@ def test_cells_with_answers_at_many_steps_are_not_guessed() -> None:
                 outputs.append(h)
             return self.head(torch.stack(outputs, 1))
 
-    subject = Subject(Loop(), echoes(4), cross_entropy, Clock(60))
+    subject = Subject(Loop(), echoes(4), cross_entropy, 6.0)
     answered = torch.ones(12, 10, dtype=torch.bool)
     assert context_losses(subject, subject.copy(), "cell", answered, 3) is None
 
@@ -130,6 +130,6 @@ def test_cells_with_answers_at_many_steps_are_not_guessed() -> None:
 def test_two_directions_have_no_old_inputs() -> None:
     """What is old for one is new for the other."""
     model = Classifier(nn.GRU(3, 5, batch_first=True, bidirectional=True))
-    subject = Subject(model, first_steps(4), cross_entropy, Clock(60))
+    subject = Subject(model, first_steps(4), cross_entropy, 6.0)
     answered = at_the_end(12)[:, None].expand(12, 10)
     assert context_losses(subject, subject.copy(), "layer", answered, 3) is None

@@ -6,10 +6,11 @@ from doctor.patients import WIDTH, Classifier, cross_entropy
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from throughtime.doctor.changes import CHANGES
 from throughtime.doctor.cut import flow_in_double
 from throughtime.doctor.padding import check_padding, lengths_of, true_lengths
-from throughtime.doctor.remedies import CHANGES, make_arm
-from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.remedies import make_arm
+from throughtime.doctor.subject import Subject
 from throughtime.instruments import record
 from throughtime.reports.diagnosis import Cause
 
@@ -36,7 +37,7 @@ class Packed(nn.Module):
 
 
 def checked(model: nn.Module, batch: tuple[Tensor, Tensor]):
-    s = Subject(model, [batch], cross_entropy, Clock(60))
+    s = Subject(model, [batch], cross_entropy, 6.0)
     copy = s.copy()
     recording = record(copy, lambda: s.loss(copy, batch), level=0)
     return check_padding(recording, flow_in_double(s, "layer", batch)), recording
@@ -73,7 +74,8 @@ def test_a_read_out_that_is_held_to_the_end_is_that_of_packed_sequences() -> Non
     batch = padded()
     model, packed = Classifier(nn.GRU(WIDTH, 5, batch_first=True)), Packed()
     packed.load_state_dict(model.state_dict())
-    s = Subject(model, [batch], cross_entropy, Clock(60))
-    arm = make_arm(s, "layer", CHANGES[0], 5, lengths_of)
+    s = Subject(model, [batch], cross_entropy, 6.0)
+    (change,) = [c for c in CHANGES if c.causes == (Cause.PADDING_READ,)]
+    arm = make_arm(s, "layer", change, 5)
     arm.model.load_state_dict(model.state_dict())
     torch.testing.assert_close(arm.loss(batch), cross_entropy(packed, batch))

@@ -5,13 +5,18 @@ import torch
 from doctor.patients import WIDTH, Chunked, Classifier, Keeping, cross_entropy, first_steps
 from torch import nn
 
-from throughtime.doctor.remedies import CHANGES, make_arm, train_arm
+import throughtime as tt
+from throughtime import errors
+from throughtime.doctor import Cause
+from throughtime.doctor.changes import CHANGES
+from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
+from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.instruments.sites import find_recurrent
+from throughtime.instruments.sites import find_recurrent, run_by
 
 
 def subject(model: nn.Module, count: int = 4) -> Subject:
-    return Subject(model, first_steps(count), cross_entropy, Clock(60))
+    return Subject(model, first_steps(count), cross_entropy, 6.0)
 
 
 def change(name: str):
@@ -72,9 +77,137 @@ def test_orthogonal_blocks(kind) -> None:
 def test_arms_are_trained_alike() -> None:
     s = subject(Classifier(nn.GRU(WIDTH, 6, batch_first=True)), 8)
     trials = [
-        train_arm(s, make_arm(s, "layer", None, 5), seconds=60, updates=12, seed=3)
-        for _ in range(2)
+        Trainer(s, 3).train(make_arm(s, "layer", None, 5), seconds=60, updates=12) for _ in range(2)
     ]
     assert trials[0] == trials[1]
     assert trials[0].updates == 12
     assert not trials[0].diverged
+
+
+def test_a_skip_is_a_further_lag_of_the_cell() -> None:
+    """The library's own cells have lags: the same outputs and gradients, exactly."""
+    s = subject(Classifier(nn.RNN(WIDTH, 6, batch_first=True)))
+    skip = SkipOver(5)
+    s = s.altered(lambda model: model.double() and None)
+    model = s.copy(training=True)
+    x, y = s.training[0]
+    batch = (x.double(), y)
+    lagged = Classifier(nn.RNN(WIDTH, 6, batch_first=True)).double()
+    cell = tt.cells.ElmanCell(WIDTH, 6, lags=(1, 5), dtype=torch.float64)
+    lagged.head = model.head
+    with torch.no_grad():
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(cell, name).copy_(getattr(model.layer, f"{name}_l0"))
+    with run_by(model.layer, skip):
+        skip.begin(1)
+        s.loss(model, batch)  # makes the weights
+        with torch.no_grad():
+            skip.weights[0].copy_(torch.randn(6, 6, dtype=torch.float64))
+            cell.weight_hh_lag5.copy_(skip.weights[0])
+        skip.begin(1)
+        loss = s.loss(model, batch)
+    lagged.layer = tt.Recurrent(cell, batch_first=True)  # copies the cell
+    expected = cross_entropy(lagged, batch)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    mine = torch.autograd.grad(loss, [skip.weights[0], model.layer.weight_hh_l0])
+    theirs = torch.autograd.grad(
+        expected, [lagged.layer.weight_hh_lag5_l0, lagged.layer.weight_hh_l0]
+    )
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_skip_starts_as_the_model_is_and_refuses_packed_sequences() -> None:
+    s = subject(Chunked("carry"))
+    arm = make_arm(s, "layer", change("a skip connection"), 3)
+    batch = s.training[0]
+    torch.testing.assert_close(arm.loss(batch), s.loss(s.copy(), batch))
+    assert arm.parameters()[-1].shape == (20, 5)
+    layer = nn.GRU(WIDTH, 6, batch_first=True)
+    with run_by(layer, SkipOver(2)), pytest.raises(errors.EngineRefusalError, match="are packed"):
+        layer(nn.utils.rnn.pack_padded_sequence(batch[0], torch.tensor([12] * 9 + [3]), True))
+
+
+def test_another_cell_goes_on_from_its_own_state() -> None:
+    """In chunks it is what it is in one piece; where the model starts afresh, so does it."""
+    s = subject(Chunked("carry"))
+    other = OtherCell(lambda cell: tt.cells.GRUCell(cell.input_size, cell.output_size))
+    model = s.copy()
+    batch = s.training[0]
+    with run_by(model.layer, other):
+        other.begin(1)
+        first = model(batch[0])
+        other.begin(1)
+        assert torch.equal(model(batch[0]), first)
+        other.begin(1)
+        whole, _ = model.layer(batch[0])
+    torch.testing.assert_close(model.head(whole[:, -1]), first)
+    assert len(other.parameters()) == 4
+
+
+def test_swapped_axes_are_put_right() -> None:
+    s = subject(Classifier(nn.LSTM(WIDTH, 5)))
+    arm = make_arm(s, "layer", change("the other order"), 5)
+    right = Classifier(nn.LSTM(WIDTH, 5, batch_first=True))
+    right.load_state_dict(s.copy().state_dict())
+    batch = s.training[0]
+    torch.testing.assert_close(arm.loss(batch), cross_entropy(right, batch))
+
+
+def windowed(model, optimizer, batch) -> None:
+    """A user's step that cuts at step 6."""
+    x, y = batch
+    optimizer.zero_grad()
+    _, state = model.layer(x[:, :6])
+    outputs, _ = model.layer(x[:, 6:], state.detach())
+    nn.functional.cross_entropy(model.head(outputs[:, -1]), y).backward()
+    optimizer.step()
+
+
+def test_a_cut_in_the_step_is_mended_by_the_whole_sequence() -> None:
+    s = subject(Classifier(nn.GRU(WIDTH, 6, batch_first=True)), 8)
+    made: list[torch.optim.Optimizer] = []
+
+    class Counted(torch.optim.SGD):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    own = Counted(s.copy().parameters(), lr=0.25)
+    trainer = Trainer(s, 0, windowed, own)
+    _, module = find_recurrent(s.copy())
+    changes = changes_for(Cause.GRADIENT_CUT, module, in_step=True)
+    assert [c.name for c in changes] == ["one backward pass through the whole sequence"]
+    remedies, untried = try_changes(trainer, "layer", changes, 11, Clock(60), 8, {})
+    assert not untried
+    assert remedies[0].how == "trained"
+    assert remedies[0].updates == 8
+    assert remedies[0].before != remedies[0].after
+    assert len(made) == 3  # the user's, and one for each copy
+    assert all(group["lr"] == 0.25 for one in made for group in one.param_groups)
+
+
+def test_without_time_changes_are_measured_and_said_to_be() -> None:
+    """Orthogonal weights carry the gradient of a contracting network further."""
+    layer = nn.RNN(WIDTH, 6, batch_first=True)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(0.1)
+    s = subject(Classifier(layer), 16)
+    changes = changes_for(Cause.VANISHING, layer, in_step=False)
+    remedies, _ = try_changes(Trainer(s, 0), "layer", changes, 8, Clock(1e-6), 8, {})
+    assert {r.how for r in remedies} == {"instruments"}
+    assert {r.updates for r in remedies} == {0}
+    (orthogonal,) = [r for r in remedies if r.name.startswith("orthogonal")]
+    assert orthogonal.helped
+    assert orthogonal.after.value > orthogonal.before.value
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_every_change_runs(kind) -> None:
+    s = subject(Classifier(kind(WIDTH, 6, batch_first=True)))
+    _, module = find_recurrent(s.copy())
+    for one in CHANGES:
+        if one.fits(module) and one.training.own == "nothing":
+            arm = make_arm(s, "layer", one, 5)
+            trial = Trainer(s, 0).train(arm, seconds=60, updates=1, training=one.training)
+            assert trial.updates == 1

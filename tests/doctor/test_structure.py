@@ -19,12 +19,12 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.samples import sample_axes
 from throughtime.doctor.structure import check_future, check_samples, check_state
-from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.subject import Subject
 from throughtime.reports.diagnosis import Cause
 
 
 def subject(model: nn.Module, batches: list, loss=cross_entropy) -> Subject:
-    return Subject(model, batches, loss, Clock(60))
+    return Subject(model, batches, loss, 6.0)
 
 
 def axes_of(found: Subject):
@@ -175,6 +175,26 @@ def test_cuts_between_chunks(between: str, cause: Cause | None) -> None:
         assert found.effect is not None
         assert found.effect.value == (8 if between == "no_grad" else 4)
         assert check_cut(s, "layer", flow, 2) is None  # a dependency of two steps is inside
+
+
+def test_answers_before_the_first_cut() -> None:
+    """Short sequences are read in the part that runs without a graph."""
+    model = Chunked("no_grad")
+    lengths = torch.tensor([3] * 5 + [12] * 5)
+
+    def loss(model, batch):
+        x, y = batch
+        with torch.no_grad():
+            first, state = model.layer(x[:, :4])
+        outputs = torch.cat([first, model.layer(x[:, 4:], state)[0]], 1)
+        ends = outputs[torch.arange(10), lengths - 1]
+        return nn.functional.cross_entropy(model.head(ends), y)
+
+    s = subject(model, first_steps(), loss)
+    finding = check_cut(s, "layer", flow_in_double(s, "layer", s.held_out[0]), 11)
+    assert finding is not None
+    assert finding.cause is Cause.GRADIENT_CUT
+    assert "further back than 8 steps" in finding.statement
 
 
 def test_dead_units_are_no_cut() -> None:

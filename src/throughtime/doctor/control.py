@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
-from throughtime.doctor.trial import Trial, train_briefly
+from throughtime.doctor.trial import USUAL, Trial, Update, by_gradient, train_briefly
 from throughtime.engines import Request, run
 from throughtime.instruments.sites import find_recurrent, run_by
 from throughtime.instruments.watching import Watcher
@@ -82,9 +82,13 @@ def latch_control(
         with torch.no_grad():
             return [float(loss(batch(-1 - k))) for k in range(8)]
 
+    def make_update() -> Update:
+        parameters = [*cell.parameters(), *head.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=USUAL.learning_rate)
+        return by_gradient(loss, optimizer, USUAL.clip_norm)
+
     trial: Trial = train_briefly(
-        lambda: [*cell.parameters(), *head.parameters()],
-        loss,
+        make_update,
         evaluate,
         [batch(k) for k in range(64)],
         seconds=seconds,

@@ -146,7 +146,7 @@ def _window(flow: GradientFlow) -> int | None:
         starts.append(starts[-1] + steps)
     cuts = [s for s, link in zip(starts, flow.links, strict=True) if link in ("detached", "fresh")]
     answered = (flow.answer > 0).any(1).nonzero()[:, 0].tolist()
-    window = max(t - max(cut for cut in cuts if cut <= t) + 1 for t in answered)
+    window = max(t - max((cut for cut in cuts if cut <= t), default=0) + 1 for t in answered)
     reached = int((flow.norm > 0).nonzero()[:, 0].min())
     window = min(window, max(answered) - reached + 1)
     return None if window > max(answered) else window

@@ -1,8 +1,7 @@
 """The doctor: from a model, batches and a loss to a verdict with its evidence."""
 
-import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,23 +9,12 @@ from torch import nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.cut import TrainingStep
-from throughtime.doctor.examination import Examination
+from throughtime.doctor.examination import Examination, Told
+from throughtime.doctor.history import History
+from throughtime.doctor.layers import together
 from throughtime.doctor.subject import Clock, Subject, random_states_kept
 from throughtime.instruments.sites import find_recurrent, recurrent_layers
 from throughtime.reports.diagnosis import Diagnosis
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What the user's own training recorded.
-
-    Attributes:
-        losses: of successive updates.
-        gradient_norms: likewise, before any clipping.
-    """
-
-    losses: Sequence[float] = ()
-    gradient_norms: Sequence[float] = ()
 
 
 def diagnose(
@@ -58,7 +46,8 @@ def diagnose(
         loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
             torch.nn.functional, for batches (*inputs, target).
         budget: time, "60s", "2min" or seconds; checks that are begun are finished.
-        layer: name of the recurrent layer to look at; needed if there are several.
+        layer: name of the recurrent layer to look at; if None, all are examined, and share the
+            budget.
         lag: how many steps back the answer depends on its inputs, where that is known.
         training_step: the user's own, of (model, optimizer, batch): shows truncation, and the step.
         optimizer: the user's, for training_step.
@@ -70,8 +59,9 @@ def diagnose(
         The diagnosis: verdict, findings, remedies, pictures.
 
     Raises:
-        ConfigurationError: no recurrent layer, or several and none named; no batches; a loss that
-            is no scalar; weights that are not finite; a model that cannot be copied or run.
+        ConfigurationError: no recurrent layer; no batches; a loss that is no scalar; weights that
+            are not finite; a model that cannot be copied, or raises; a lag that is longer than the
+            sequences.
         UnknownNameError: no recurrent layer of that name.
         DataError: batches that are not finite.
 
@@ -82,20 +72,19 @@ def diagnose(
         >>> diagnosis.budget
         1.0
     """
-    clock = Clock(as_seconds(budget))
+    seconds = as_seconds(budget)
     if lag is not None and (not isinstance(lag, int) or lag < 1):
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
-    name, _ = find_recurrent(model, layer)
+    found = recurrent_layers(model)
+    names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
+    told = Told(lag, training_step, optimizer, history, remedies, seed)
     with random_states_kept(seed):
-        subject = Subject(model, batches, loss_fn, clock)
-        examination = Examination(subject, name, clock, lag=lag, seed=seed)
-        return examination.run(
-            training_step=training_step,
-            optimizer=optimizer,
-            history=history,
-            remedies=remedies,
-            others=[other for other in recurrent_layers(model) if other != name],
-        )
+        subject = Subject(model, batches, loss_fn, seconds / 10)
+        diagnoses = {
+            name: Examination(subject, name, Clock(seconds / len(names)), told).run()
+            for name in names
+        }
+    return diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
 
 
 def as_seconds(budget: str | float) -> float:

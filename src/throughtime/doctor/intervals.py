@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from throughtime.reports.diagnosis import Estimate
 
 
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean."""
+    return math.fsum(values) / len(values)
+
+
 def student_quantile(p: float, degrees: int) -> float:
     """The p-quantile of Student's t distribution.
 

@@ -1,26 +1,23 @@
 """What stands in the way of a memory: numbers of the layer as it is, at the lag that is needed."""
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.gated import GatedCell
-from throughtime.core.state import map_state
 from throughtime.doctor.cut import to_double
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
+from throughtime.instruments.gates import GateActivity, gate_activity
 from throughtime.instruments.gradient_flow import gradient_flow
-from throughtime.instruments.recording import Recording, record
+from throughtime.instruments.recording import record
 from throughtime.instruments.sites import find_recurrent, site_of
 from throughtime.reports.diagnosis import Estimate
 
 _BATCHES = 4
-_FLAT = 0.95  # of the range of a tanh or sigmoid, beyond which it hardly changes
+_MARGIN = 0.025  # of a sigmoid and a tanh to their bounds, within which they hardly change
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +29,8 @@ class Mechanism:
         arriving: log10 of the gradient that arrives at the lag, relative to that near the answer.
         growth: log10 of the largest gradient at any lag, relative to that near the answer.
         by_lag: the gradient's norm by lag, relative, mean of logarithms over batches.
-        retention: what the longest-remembering tenth of the units keep over the lag by their gates;
-            None for cells without a gate that keeps.
+        retention: what a unit at the 90th percentile keeps over the lag by its gate; None for cells
+            without a gate that keeps.
         dead: share of units whose output never changes.
         saturated: share of activations in the flat part of their nonlinearity.
         units: of the layer.
@@ -66,17 +63,20 @@ def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
         curves.append(_state_flow(subject, layer, batch, seed=k))
         model = subject.copy()
         _, module = find_recurrent(model, layer)
-        levels = []
-        for level in range(site_of(module).levels):
-            levels.append(
-                record(model, lambda m=model, b=batch: subject.loss(m, b), layer=layer, level=level)
+        activities = [
+            gate_activity(
+                record(
+                    model, lambda m=model, b=batch: subject.loss(m, b), layer=layer, level=level
+                ),
+                margin=_MARGIN,
+                samples=1,
             )
-        units = levels[0].states.h.shape[-1]
-        dead.append(max(_dead(recording) for recording in levels))
-        saturated.append(max(_saturated(recording) for recording in levels))
-        retentions = [
-            r for r in (_retention(recording, lag) for recording in levels) if r is not None
+            for level in range(site_of(module).levels)
         ]
+        units = len(activities[-1].dead)
+        dead.append(max(float(activity.dead.double().mean()) for activity in activities))
+        saturated.append(max(map(_saturated, activities)))
+        retentions = [r for r in (_retention(a, lag) for a in activities) if r is not None]
         if retentions:
             kept.append(min(retentions))
     shortest = min(len(curve) for curve in curves)
@@ -148,64 +148,16 @@ def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, s
     return (end * v.to(end.device, end.dtype)).sum()
 
 
-def _valid(recording: Recording, values: Tensor) -> Tensor:
-    """The rows (valid steps, ...) of (time, batch, ...)."""
-    if recording.lengths is None:
-        return values.flatten(0, 1)
-    steps = torch.arange(recording.time)[:, None]
-    return values[(steps < recording.valid_lengths()).to(values.device)]
-
-
-def _dead(recording: Recording) -> float:
-    h = _valid(recording, recording.states.h).double()
-    spread = h.std(0)
-    return float((spread <= 1e-7 * h.abs().max().clamp_min(1e-12)).double().mean())
-
-
-def _saturated(recording: Recording) -> float:
-    flat = [(_valid(recording, recording.states.h).abs() > _FLAT)]
-    gates = _preactivations(recording)
-    if gates is not None:
-        names = recording.cell.gate_names
-        flat = []
-        for name, gate in zip(names, gates, strict=True):
-            value = _valid(recording, gate)
-            bounded = (
-                value.tanh().abs()
-                if name in ("cell", "new", "hidden")
-                else (2 * value.sigmoid() - 1).abs()
-            )
-            flat.append(bounded > _FLAT)
-    elif not _bounded(recording.cell):
+def _saturated(activity: GateActivity) -> float:
+    """Share of the values of gates with a bounded range that lie in its flat parts."""
+    bounded = [g for g in (activity.gates or {}).values() if g.activation in ("sigmoid", "tanh")]
+    if not bounded:
         return 0.0
-    return float(torch.stack([f.double().mean() for f in flat]).mean())
+    return float(torch.stack([gate.saturated.mean() for gate in bounded]).mean())
 
 
-def _bounded(cell: Cell) -> bool:
-    return getattr(cell, "nonlinearity", "tanh") == "tanh"
-
-
-def _preactivations(recording: Recording) -> list[Tensor] | None:
-    """x_k + u_k of a cell with named gates of the usual kind, (time, batch, hidden) each."""
-    cell = recording.cell
-    if not isinstance(cell, GatedCell) or not cell.remember_gates or cell.lags != (1,):
+def _retention(activity: GateActivity, lag: int) -> float | None:
+    """What a unit at the 90th percentile keeps over the lag."""
+    if activity.remembered is None:
         return None
-    before = map_state(
-        lambda first, s: torch.cat([first[None], s[:-1]]).flatten(0, 1),
-        recording.initial,
-        recording.states,
-    )
-    with torch.no_grad():
-        x, u = cell._gates(cell.project(recording.inputs.flatten(0, 1)), before)
-    shape = (recording.time, recording.batch, -1)
-    return [(a + b).reshape(shape) for a, b in zip(x, u, strict=True)]
-
-
-def _retention(recording: Recording, lag: int) -> float | None:
-    gates = _preactivations(recording)
-    if gates is None:
-        return None
-    names = recording.cell.gate_names
-    keep = gates[names.index(recording.cell.remember_gates[0])]
-    logs = nn.functional.logsigmoid(_valid(recording, keep).double()).mean(0)
-    return math.exp(min(0.0, float(torch.quantile(logs, 0.9))) * lag)
+    return float(torch.quantile(activity.remembered, 0.9)) ** lag

@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from throughtime.doctor.intervals import difference
+from throughtime.doctor.intervals import difference, mean
 from throughtime.doctor.reference import ReferenceModel
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import Trial
@@ -71,17 +70,17 @@ def measure_need(
         return model, trial
 
     def enough(losses: list[float]) -> bool:
-        return _mean(losses) < 0.05 * _mean(constant)  # of losses with a floor at 0
+        return mean(losses) < 0.05 * mean(constant)  # of losses with a floor at 0
 
     constant = [-math.inf]
     constant = train(0, 0.1, min(updates, 160))[1].after
     reference, trial = train(time, 0.5, updates)
     full = trial.after
     short = train(window, 0.4, updates)[1].after
-    gain = _mean(constant) - min(_mean(full), _mean(short))
+    gain = mean(constant) - min(mean(full), mean(short))
     learned = max(
         difference(constant, full).low, difference(constant, short).low
-    ) > 0 and gain > 0.03 * abs(_mean(constant))
+    ) > 0 and gain > 0.03 * abs(mean(constant))
     needs = difference(short, full)
     long: bool | None = None
     if learned:
@@ -94,7 +93,7 @@ def measure_need(
     if long and lag is None:
         for older in ladder(window, time):
             scrambled = reference.scrambled_losses(older, seed=older)
-            curve[older] = _mean(scrambled)
+            curve[older] = mean(scrambled)
             harm = difference(scrambled, full)
             if harm.low > 0 and harm.value > SHARE * gain:
                 found = older
@@ -110,7 +109,3 @@ def ladder(start: int, end: int) -> list[int]:
             steps.append(round(value))
         value = max(value + 1, 1.3 * value)
     return steps
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.state import State, map_state
 from throughtime.doctor.subject import Subject
-from throughtime.doctor.trial import LEARNING_RATE, Trial, train_briefly
+from throughtime.doctor.trial import USUAL, Trial, by_gradient, train_briefly
 from throughtime.engines import Engine, Request, Result
 from throughtime.instruments.sites import find_recurrent, run_by, site_of
 
@@ -226,9 +226,11 @@ class ReferenceModel:
                 best[:] = math.fsum(losses), copy.deepcopy((self.model, self.engine.predictor))
             return losses
 
+        rate = USUAL.learning_rate * (1 if self.engine.window else 3)
         trial = train_briefly(
-            self.parameters,
-            self.loss,
+            lambda: by_gradient(
+                self.loss, torch.optim.Adam(self.parameters(), lr=rate), USUAL.clip_norm
+            ),
             evaluate,
             self.subject.training,
             seconds=seconds,
@@ -237,7 +239,6 @@ class ReferenceModel:
             enough=enough,
             patience=4,
             least_updates=most_updates // 4,
-            learning_rate=LEARNING_RATE if self.engine.window else 3 * LEARNING_RATE,
         )
         if best[1] is not None:
             self.model, self.engine.predictor = best[1]

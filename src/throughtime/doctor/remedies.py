@@ -1,216 +1,60 @@
-"""What can be changed in a copy of the model, and whether it helps when it is trained."""
+"""Whether a change helps: copies with and without it, trained alike and compared."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.doctor.carrying import HeldToTheEnd, Reattached
+from throughtime.core.errors import ConfigurationError, EngineRefusalError
+from throughtime.doctor.changes import CHANGES, Change
+from throughtime.doctor.cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
-from throughtime.doctor.subject import Subject
-from throughtime.doctor.trial import LEARNING_RATE, Trial, train_briefly
+from throughtime.doctor.mechanism import Mechanism, measure_mechanism
+from throughtime.doctor.replacing import OtherCell, SkipOver
+from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.trial import USUAL, Training, Trial, Update, by_gradient, train_briefly
 from throughtime.instruments.sites import find_recurrent, run_by, site_of
-from throughtime.reports.diagnosis import Cause, Remedy
+from throughtime.reports.diagnosis import Cause, Estimate, Remedy
+
+LEAST_SECONDS = 0.3  # of training, below which a change is only measured
+_MOST = 4  # changes that are trained, the likeliest first
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
-    """One thing to try.
-
-    Attributes:
-        name: in a few words.
-        code: for a reader to paste; LAYER stands for the layer's name.
-        causes: that it is for.
-        apply: changes a copy's recurrent module in place; the lag is given.
-        engine: that runs the layer in the copy; None for the model's own.
-        learning_rate: of the training; None for the usual one.
-        fits: whether it can be made in this module.
-    """
-
-    name: str
-    code: str
-    causes: tuple[Cause, ...]
-    apply: Callable[[nn.Module, int], None] = lambda module, lag: None
-    engine: Callable[[], Any] | None = None
-    learning_rate: float | None = None
-    fits: Callable[[nn.Module], bool] = lambda module: True
-
-
-def _named(module: nn.Module, part: str) -> Iterator[nn.Parameter]:
-    return (p for name, p in module.named_parameters() if part in name)
-
-
-def _is(module: nn.Module, kind: str) -> bool:
-    return kind in type(module).__name__.upper()
-
-
-def _plain(module: nn.Module) -> bool:
-    return not _is(module, "LSTM") and not _is(module, "GRU")
-
-
-def _gate_biases(module: nn.Module) -> Iterator[Tensor]:
-    """The forget (LSTM) or update (GRU) block of each input bias, the other bias set to 0."""
-    blocks = 4 if _is(module, "LSTM") else 3
-    for name, bias in module.named_parameters():
-        if "bias_ih" in name:
-            yield bias.detach().chunk(blocks)[1]
-        elif "bias_hh" in name:
-            bias.detach().chunk(blocks)[1].zero_()
-
-
-def _set_gates(module: nn.Module, value: float) -> None:
-    for block in _gate_biases(module):
-        block.fill_(value)
-
-
-def _chrono(module: nn.Module, lag: int) -> None:
-    for block in _gate_biases(module):
-        block.copy_(torch.empty_like(block).uniform_(1, max(2, 2 * lag)).log())
-    blocks = 4 if _is(module, "LSTM") else 3
-    if blocks == 4:
-        for name, bias in module.named_parameters():
-            if "bias_ih" in name:
-                parts = bias.detach().chunk(4)
-                parts[0].copy_(-parts[1])
-            elif "bias_hh" in name:
-                bias.detach().chunk(4)[0].zero_()
-
-
-def _orthogonal(module: nn.Module, lag: int) -> None:
-    del lag
-    for weight in _named(module, "weight_hh"):
-        for block in weight.detach().split(weight.shape[1]):
-            if block.shape[0] == block.shape[1]:
-                nn.init.orthogonal_(block)
-    if _plain(module):
-        for bias in _named(module, "bias"):
-            bias.detach().zero_()
-
-
-def _identity(module: nn.Module, lag: int) -> None:
-    del lag
-    for weight in _named(module, "weight_hh"):
-        nn.init.eye_(weight.detach())
-    for bias in _named(module, "bias"):
-        bias.detach().zero_()
-
-
-def _afresh(module: nn.Module, lag: int) -> None:
-    for name, weight in module.named_parameters():
-        if "weight_ih" in name:
-            nn.init.uniform_(
-                weight.detach(), -1 / math.sqrt(weight.shape[1]), 1 / math.sqrt(weight.shape[1])
-            )
-        elif "bias" in name:
-            weight.detach().zero_()
-    _orthogonal(module, lag)
-    if not _plain(module):
-        _chrono(module, lag)
-
-
-CHANGES: tuple[Change, ...] = (
-    Change(
-        "gate biases by chrono initialisation",
-        "tt.initializers.chrono({lag})  # or: LSTM forget biases log U(1, {lag}), input -forget",
-        (Cause.FORGETTING, Cause.VANISHING),
-        _chrono,
-        fits=lambda module: not _plain(module),
-    ),
-    Change(
-        "gate biases that keep: 3",
-        "layer.bias_ih_l0.data[H:2*H] = 3.0  # forget gate of an LSTM, update gate of a GRU",
-        (Cause.FORGETTING, Cause.VANISHING),
-        lambda module, lag: _set_gates(module, 3.0),
-        fits=lambda module: not _plain(module),
-    ),
-    Change(
-        "orthogonal recurrent weights",
-        "nn.init.orthogonal_(layer.weight_hh_l0)",
-        (Cause.VANISHING, Cause.EXPLODING),
-        _orthogonal,
-    ),
-    Change(
-        "identity recurrent weights",
-        "nn.init.eye_(layer.weight_hh_l0)",
-        (Cause.VANISHING, Cause.DEAD_UNITS),
-        _identity,
-        fits=_plain,
-    ),
-    Change(
-        "weights drawn afresh",
-        "layer.reset_parameters(); nn.init.orthogonal_(layer.weight_hh_l0)",
-        (Cause.SATURATED, Cause.DEAD_UNITS, Cause.EXPLODING, Cause.FORGETTING),
-        _afresh,
-    ),
-    Change(
-        "more updates of the same kind",
-        "# Adam, learning rate 3e-3, gradient clipped to norm 1",
-        (Cause.UNDERTRAINED,),
-    ),
-    Change(
-        "a larger step",
-        "# Adam, learning rate 1e-2, gradient clipped to norm 1",
-        (Cause.UNDERTRAINED, Cause.INCONCLUSIVE),
-        learning_rate=1e-2,
-    ),
-    Change(
-        "the graph kept between the calls of the layer",
-        "# remove .detach() and no_grad() between the steps of one sequence",
-        (Cause.GRADIENT_CUT,),
-        engine=lambda: Reattached(dropped=False, kept=True),
-    ),
-    Change(
-        "the state passed on between the calls of the layer",
-        "output, state = layer(chunk, state)",
-        (Cause.FORGETTING, Cause.GRADIENT_CUT),
-        engine=lambda: Reattached(dropped=True, kept=True),
-    ),
-    Change(
-        "a fresh state for every batch",
-        "output, state = layer(x)  # no stored state",
-        (Cause.STATE_LEAK,),
-        engine=lambda: Reattached(dropped=False, kept=False),
-    ),
-)
-
-
-@dataclasses.dataclass
 class Arm:
     """A copy of the model with a change, to be trained.
 
     Attributes:
         model: the copy.
         loss: of a batch.
+        parameters: what is trained; known after a first loss.
     """
 
     model: nn.Module
     loss: Callable[[Any], Tensor]
+    parameters: Callable[[], list[nn.Parameter]]
 
 
-def make_arm(
-    subject: Subject, layer: str, change: Change | None, lag: int, lengths_of: Any = None
-) -> Arm:
-    """A copy of the model, changed; its training is as any other's.
+def make_arm(subject: Subject, layer: str, change: Change | None, lag: int) -> Arm:
+    """A copy of the model, changed.
 
     Arguments:
         subject: of which a copy is made.
         layer: name of the recurrent layer.
         change: None for the model as it is.
         lag: that is needed.
-        lengths_of: true lengths from the layer's inputs, for a read-out at the true ends.
     """
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
     engine: Any = None
     if change is not None:
-        with torch.no_grad():
-            change.apply(module, lag)
-        engine = change.engine() if change.engine is not None else None
-    if lengths_of is not None:
-        engine = HeldToTheEnd(lengths_of)
+        if change.apply is not None:
+            with torch.no_grad():
+                change.apply(module, lag)
+        engine = None if change.engine is None else change.engine(lag)
     site = None if engine is None else site_of(module)
 
     def loss(batch: Any) -> Tensor:
@@ -220,52 +64,203 @@ def make_arm(
             engine.begin(running.levels * running.directions)
             return subject.loss(model, batch)
 
-    return Arm(model, loss)
+    def parameters() -> list[nn.Parameter]:
+        more = engine.parameters() if isinstance(engine, SkipOver | OtherCell) else []
+        return [*(p for p in model.parameters() if p.requires_grad), *more]
+
+    return Arm(model, loss, parameters)
 
 
-def train_arm(
-    subject: Subject,
-    arm: Arm,
-    *,
-    seconds: float,
+@final
+class Trainer:
+    """Trains arms alike.
+
+    Arguments:
+        subject: model, data and loss.
+        seed: of the order of the batches.
+        step: the user's training step, if it is known.
+        optimizer: the user's.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        seed: int,
+        step: TrainingStep | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ):
+        self.subject, self.seed, self.step, self.optimizer = subject, seed, step, optimizer
+
+    def train(
+        self,
+        arm: Arm,
+        *,
+        seconds: float,
+        updates: int,
+        training: Training = USUAL,
+        enough: Callable[[list[float]], bool] | None = None,
+    ) -> Trial:
+        """Train an arm briefly: a quarter of the updates at least."""
+
+        def evaluate() -> list[float]:
+            arm.model.eval()
+            with torch.no_grad():
+                losses = [float(arm.loss(batch)) for batch in self.subject.held_out]
+            arm.model.train()
+            return losses
+
+        return train_briefly(
+            lambda: self._update(arm, training),
+            evaluate,
+            self.subject.training,
+            seconds=seconds,
+            most_updates=updates,
+            seed=self.seed,
+            enough=enough,
+            least_updates=updates // 4,
+        )
+
+    def _update(self, arm: Arm, training: Training) -> Update:
+        if training.own == "nothing":
+            optimizer = torch.optim.Adam(arm.parameters(), lr=training.learning_rate)
+            return by_gradient(arm.loss, optimizer, training.clip_norm)
+        optimizer = optimizer_for(arm.model, self.optimizer)
+        if training.own == "optimizer":
+            return by_gradient(arm.loss, optimizer, training.clip_norm)
+        step = self.step
+        assert step is not None
+
+        def update(batch: Any) -> float:
+            value = step(arm.model, optimizer, batch)
+            return float(value) if isinstance(value, Tensor | float) else 0.0
+
+        return update
+
+
+def changes_for(cause: Cause, module: nn.Module, *, in_step: bool) -> list[Change]:
+    """What may help against a cause, the likeliest first.
+
+    Arguments:
+        cause: the verdict.
+        module: the recurrent layer.
+        in_step: whether a cut lies in the training step rather than in the model.
+    """
+    place = "step" if in_step else "model"
+    return [
+        change
+        for change in CHANGES
+        if cause in change.causes and change.where in ("anywhere", place) and change.fits(module)
+    ]
+
+
+def try_changes(
+    trainer: Trainer,
+    layer: str,
+    changes: list[Change],
+    lag: int,
+    clock: Clock,
     updates: int,
-    seed: int,
-    learning_rate: float | None = None,
-    enough: Callable[[list[float]], bool] | None = None,
-) -> Trial:
-    """Train an arm briefly."""
+    done: dict[Training, Trial],
+) -> tuple[list[Remedy], list[str]]:
+    """Train copies with changes, and those that they are compared with, in the time that is left.
 
-    def evaluate() -> list[float]:
-        arm.model.eval()
-        with torch.no_grad():
-            losses = [float(arm.loss(batch)) for batch in subject.held_out]
-        arm.model.train()
-        return losses
+    Arguments:
+        trainer: of the arms.
+        layer: name of the recurrent layer.
+        changes: to be tried.
+        lag: that is needed.
+        clock: of the diagnosis.
+        updates: of each arm.
+        done: trials of the model as it is, by its training; those that are missing are made.
 
-    return train_briefly(
-        lambda: [p for p in arm.model.parameters() if p.requires_grad],
-        arm.loss,
-        evaluate,
-        subject.training,
-        seconds=seconds,
-        most_updates=updates,
-        seed=seed,
-        enough=enough,
-        least_updates=updates // 4,
-        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
-    )
+    Returns:
+        remedies, the most helpful first, and what could not be tried, with the reason.
+    """
+    tried, untried = changes[:_MOST], changes[_MOST:]
+    missing = {c.beside for c in tried if c.beside is not None} - set(done)
+    seconds = clock.left() / max(1, len(tried) + len(missing))
+    if seconds < LEAST_SECONDS:
+        return _measured(trainer.subject, layer, changes, lag), []
+    remedies: list[Remedy] = []
+    refused: list[str] = [f"{_named(change, lag)}: the time went to others" for change in untried]
+    for change in tried:
+        if change.beside is not None and change.beside not in done:
+            arm = make_arm(trainer.subject, layer, None, lag)
+            done[change.beside] = trainer.train(
+                arm, seconds=seconds, updates=updates, training=change.beside
+            )
+        plain = change.apply is None and change.engine is None
+        if plain and change.training in done:
+            trial = done[change.training]
+        else:
+            try:
+                trial = trainer.train(
+                    make_arm(trainer.subject, layer, change, lag),
+                    seconds=seconds,
+                    updates=updates,
+                    training=change.training,
+                )
+            except (ConfigurationError, EngineRefusalError) as error:
+                refused.append(f"{_named(change, lag)}: {error}")
+                continue
+            if plain:
+                done[change.training] = trial
+        before = trial.before if change.beside is None else done[change.beside].after
+        remedies.append(_trained(change, before, trial, lag))
+    remedies.sort(key=lambda remedy: (not remedy.helped, remedy.after.value))
+    return remedies, refused
 
 
-def as_remedy(change: Change, before: Trial, after: Trial, lag: int) -> Remedy:
-    """What the change came to beside the same training without it."""
-    gain = difference(after.after, before.after)
+def _named(change: Change, lag: int) -> str:
+    return change.name.replace("{lag}", str(lag))
+
+
+def _trained(change: Change, before: list[float], trial: Trial, lag: int) -> Remedy:
     return Remedy(
-        name=change.name,
+        name=_named(change, lag),
         code=change.code.replace("{lag}", str(lag)),
         how="trained",
         quantity="held-out loss",
-        before=estimate(before.after),
-        after=estimate(after.after),
-        updates=after.updates,
-        helped=gain.high < 0,
+        before=estimate(before),
+        after=estimate(trial.after),
+        updates=trial.updates,
+        helped=difference(trial.after, before).high < 0,
     )
+
+
+def _measured(subject: Subject, layer: str, changes: list[Change], lag: int) -> list[Remedy]:
+    """Changes of initial weights alone, by what they do to the gradient at the lag."""
+    before: Mechanism | None = None
+    remedies: list[Remedy] = []
+    for change in changes:
+        apply = change.apply
+        if apply is None or change.causes == (Cause.TIME_BATCH_SWAPPED,):
+            continue
+        if before is None:
+            before = measure_mechanism(subject, layer, lag)
+
+        def alter(model: nn.Module, apply: Callable[[nn.Module, int], None] = apply) -> None:
+            with torch.no_grad():
+                apply(find_recurrent(model, layer)[1], lag)
+
+        after = measure_mechanism(subject.altered(alter), layer, lag)
+        remedies.append(
+            Remedy(
+                name=_named(change, lag),
+                code=change.code.replace("{lag}", str(lag)),
+                how="instruments",
+                quantity=f"log10 of the gradient at lag {lag}, relative to that near the answer",
+                before=before.arriving,
+                after=after.arriving,
+                updates=0,
+                helped=_nearer_to_zero(before.arriving, after.arriving),
+            )
+        )
+    return remedies
+
+
+def _nearer_to_zero(before: Estimate, after: Estimate) -> bool:
+    """Whether a logarithm is clearly nearer to 0, where the gradient arrives as it set out."""
+    if not all(map(math.isfinite, (before.low, before.high, after.low, after.high))):
+        return False
+    return max(abs(after.low), abs(after.high)) < min(abs(before.low), abs(before.high))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from throughtime.core.errors import ConfigurationError, DataError
+from throughtime.core.errors import ConfigurationError, DataError, ThroughtimeError
 
 MOST_BATCHES = 64
 HELD_OUT = 0.25
@@ -51,7 +51,7 @@ class Subject:
         model: the user's; it is copied at once and never run.
         batches: the user's; at most 64 are taken, in their order; the last quarter is held out.
         loss_fn: as `diagnose` says.
-        clock: of the diagnosis; drawing batches takes at most a tenth of it.
+        seconds: that drawing batches may take.
 
     Attributes:
         training: batches that copies are trained on.
@@ -63,15 +63,22 @@ class Subject:
             copied.
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any], loss_fn: Any, clock: Clock):
+    def __init__(self, model: nn.Module, batches: Iterable[Any], loss_fn: Any, seconds: float):
         self.loss_fn = as_loss_function(loss_fn)
         self._model = copy_model(model)
-        taken = take_batches(batches, clock.budget / 10)
+        taken = take_batches(batches, seconds)
         held = max(1, round(HELD_OUT * len(taken)))
         self.training = taken[: len(taken) - held] or taken
         self.held_out = taken[len(taken) - held :]
         parameter = next(iter(model.parameters()), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
+        if self.device.type == "meta":
+            raise ConfigurationError(
+                f"weights of {type(model).__name__}",
+                got="none: they are on the device meta",
+                expected="weights with values",
+                fix="Load them, or model.to_empty(device=...) and initialise them.",
+            )
         for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise ConfigurationError(
@@ -92,6 +99,13 @@ class Subject:
         """A copy of the model as it was given, in evaluation mode unless it is to be trained."""
         return copy_model(self._model).train(training)
 
+    def altered(self, change: Callable[[nn.Module], None]) -> "Subject":
+        """The same data and loss with a changed copy of the model."""
+        other = copy.copy(self)
+        other._model = self.copy()
+        change(other._model)
+        return other
+
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The loss of a copy on a batch, checked to be a scalar tensor."""
         value = self.loss_fn(model, batch)
@@ -101,13 +115,37 @@ class Subject:
         return value
 
     def held_out_losses(self, model: nn.Module) -> list[float]:
-        """The loss of each held-out batch, in evaluation mode, without gradients."""
+        """The loss of each held-out batch, in evaluation mode, without gradients.
+
+        Raises:
+            ConfigurationError: the model or the loss raises.
+        """
         was = model.training
         model.eval()
         with torch.no_grad():
-            values = [float(self.loss(model, batch)) for batch in self.held_out]
+            try:
+                values = [float(self.loss(model, batch)) for batch in self.held_out]
+            except ThroughtimeError:
+                raise
+            except Exception as error:
+                raise self._does_not_run(error) from error
         model.train(was)
         return values
+
+    def _does_not_run(self, error: Exception) -> ConfigurationError:
+        given = {str(tensor.device) for tensor in batch_tensors(self.held_out[0])}
+        fix = "loss_fn(model, batch) raises so outside the doctor too: mend that first."
+        if given - {str(self.device)}:
+            fix = (
+                f"The model is on {self.device}, the batches on {', '.join(sorted(given))}: move "
+                "them to one device in loss_fn, or before."
+            )
+        return ConfigurationError(
+            "loss_fn(model, batch)",
+            got=f"{type(error).__name__}: {error}",
+            expected="the loss of the model on its batches",
+            fix=fix,
+        )
 
 
 def as_loss_function(loss_fn: Any) -> Any:

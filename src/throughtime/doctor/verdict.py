@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from throughtime.doctor.control import Control
-from throughtime.doctor.intervals import difference
+from throughtime.doctor.intervals import difference, mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.trial import Trial
@@ -49,7 +49,7 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
     uses = harm is not None and harm.low > 0
     better = difference(need.constant, losses)
     if need.long:
-        worth = _mean(need.short) - min(_mean(need.full), _mean(losses))
+        worth = mean(need.short) - min(mean(need.full), mean(losses))
         gain = difference(need.short, losses)
         gained = Estimate(gain.value / worth, gain.low / worth, gain.high / worth, gain.n)
         if gained.value >= REMEMBERS and gained.low > 0 and (uses or harm is None):
@@ -57,15 +57,15 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
         return Memory(gained, harm, "no")
     if uses and difference(need.short, losses).low > 0:
         return Memory(None, harm, "yes")
-    if need.long is None and uses and better.low > 0 and better.value > 0.1 * _mean(need.constant):
+    if need.long is None and uses and better.low > 0 and better.value > 0.1 * mean(need.constant):
         return Memory(None, harm, "yes")
     return Memory(None, harm, "unknown" if need.long is None else "no")
 
 
 def does_as_well_as_short(need: Need, losses: Sequence[float]) -> bool:
     """Whether a model does what can be done with recent inputs alone."""
-    worth = _mean(need.constant) - _mean(need.short)
-    return _mean(losses) <= _mean(need.short) + 0.3 * worth
+    worth = mean(need.constant) - mean(need.short)
+    return mean(losses) <= mean(need.short) + 0.3 * worth
 
 
 def learned(need: Need, trial: Trial) -> bool:
@@ -74,13 +74,13 @@ def learned(need: Need, trial: Trial) -> bool:
     if gain.low <= 0:
         return False
     if need.long:
-        worth = _mean(need.short) - min(_mean(need.full), _mean(trial.after))
+        worth = mean(need.short) - min(mean(need.full), mean(trial.after))
         return difference(need.short, trial.after).value >= REMEMBERS * worth
     if need.long is False:
         return does_as_well_as_short(need, trial.after)
-    best = min((need.constant, need.short, need.full), key=_mean)
+    best = min((need.constant, need.short, need.full), key=mean)
     gain = difference(best, trial.after)
-    return gain.low > 0 and gain.value > 0.1 * _mean(need.constant)
+    return gain.low > 0 and gain.value > 0.1 * mean(need.constant)
 
 
 def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:
@@ -209,11 +209,11 @@ def no_need_finding(need: Need, where: str) -> Finding:
         severity="note",
         certainty="measured",
         statement=f"A predictor that sees only the last {need.window} inputs does as well "
-        f"(loss {_mean(need.short):.3g}) as one that sees all ({_mean(need.full):.3g}); without "
-        f"any input the loss is {_mean(need.constant):.3g}.",
+        f"(loss {mean(need.short):.3g}) as one that sees all ({mean(need.full):.3g}); without "
+        f"any input the loss is {mean(need.constant):.3g}.",
         effect=difference(need.short, need.full),
         effect_name="what inputs beyond the window lower the loss by",
-        threshold=0.2 * (_mean(need.constant) - min(_mean(need.short), _mean(need.full))),
+        threshold=0.2 * (mean(need.constant) - min(mean(need.short), mean(need.full))),
         measured_on=where,
         remedy="Nothing needs to be done about memory. If the task was meant to need it, look at "
         "the data.",
@@ -227,7 +227,7 @@ def undertrained_finding(trial: Trial, where: str) -> Finding:
         severity="fault",
         certainty="measured",
         statement=f"A copy that is trained on as it is learns: its held-out loss falls from "
-        f"{_mean(trial.before):.3g} to {_mean(trial.after):.3g} in {trial.updates} updates.",
+        f"{mean(trial.before):.3g} to {mean(trial.after):.3g} in {trial.updates} updates.",
         effect=difference(trial.after, trial.before),
         effect_name="change of the held-out loss",
         threshold=0.0,
@@ -275,7 +275,3 @@ def _control_words(control: Control, lag: int) -> str:
 
 def _power(logarithm: float) -> str:
     return f"{10**logarithm:.2g}" if abs(logarithm) < 4 else f"10^{logarithm:.0f}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

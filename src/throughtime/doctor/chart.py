@@ -1,0 +1,124 @@
+"""The chart of an examination: what was found, tried and drawn, as it is put together."""
+
+import dataclasses
+from typing import final
+
+from throughtime.doctor import verdict
+from throughtime.doctor.intervals import mean
+from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.need import Need
+from throughtime.doctor.subject import Clock
+from throughtime.reports.diagnosis import (
+    Cause,
+    Diagnosis,
+    Fact,
+    Finding,
+    Picture,
+    Remedy,
+    Series,
+)
+
+
+@final
+@dataclasses.dataclass
+class Chart:
+    """Filled in as an examination goes on.
+
+    Attributes:
+        model: the class of the model and the layer that is examined.
+        findings, remedies, pictures, facts, asks: of the diagnosis.
+    """
+
+    model: str
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    remedies: list[Remedy] = dataclasses.field(default_factory=list)
+    pictures: list[Picture] = dataclasses.field(default_factory=list)
+    facts: list[Fact] = dataclasses.field(default_factory=list)
+    asks: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, name: str, value: str) -> None:
+        """Add a line to the details."""
+        self.facts.append(Fact(name, value))
+
+    def add_need(self, need: Need, losses: list[float], given_lag: bool) -> None:
+        """What the data ask for, beside what the model has."""
+        self.note("held-out loss of the model", f"{mean(losses):.4g}")
+        self.note("of an answer without inputs", f"{mean(need.constant):.4g}")
+        self.note(
+            f"of a predictor that sees the last {need.window} inputs", f"{mean(need.short):.4g}"
+        )
+        self.note("of a predictor that sees all inputs", f"{mean(need.full):.4g}")
+        if need.lag is not None:
+            known = "given" if given_lag else "at least; measured"
+            self.note("lag that the answer needs", f"{need.lag} ({known})")
+
+    def add_mechanism(self, mechanism: Mechanism) -> None:
+        """What the layer does with its state and its gradient."""
+        lag = mechanism.lag
+        self.note(f"gradient at lag {lag}, relative", f"10^{mechanism.arriving.value:.1f}")
+        self.note("largest growth of the gradient", f"10^{mechanism.growth.value:.1f}")
+        self.note("dead units", f"{100 * mechanism.dead.value:.0f} %")
+        self.note("saturated activations", f"{100 * mechanism.saturated.value:.0f} %")
+        if mechanism.retention is not None:
+            kept = f"{100 * mechanism.retention.value:.2g} %"
+            self.note(f"kept by the gates over {lag} steps", kept)
+        self.pictures.append(gradient_picture(mechanism))
+
+    def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
+        """All of it under a verdict, whose findings come first."""
+        findings = sorted(self.findings, key=lambda finding: finding.cause is not cause)
+        if findings and findings[0].cause is cause:
+            sentence = findings[0].statement
+        elif cause is Cause.EXPLODING:
+            sentence = "Training diverges: losses or gradients are no longer finite."
+        else:
+            sentence = (
+                "The model does not use old inputs, and none of the known causes is clear of its "
+                "threshold."
+            )
+        return Diagnosis(
+            verdict=cause,
+            sentence=sentence,
+            findings=tuple(findings),
+            remedies=tuple(self.remedies),
+            pictures=tuple(self.pictures),
+            facts=tuple(self.facts),
+            asks=tuple(self.asks),
+            seconds=clock.spent(),
+            budget=clock.budget,
+            model=self.model,
+        )
+
+
+def context_picture(points: dict[int, float], need: Need, losses: list[float]) -> Picture:
+    """The loss by the age from which on inputs are another sequence's."""
+    series = [Series("this model", tuple(map(float, points)), tuple(points.values()))]
+    if need.curve:
+        curve = tuple(map(float, need.curve))
+        series.append(Series("reference predictor", curve, tuple(need.curve.values())))
+    return Picture(
+        title="How old the inputs are that the model uses",
+        caption="The loss when inputs this many steps before the answer, and older, are those of "
+        "another sequence. A curve that is flat from some lag on makes no use of what is older.",
+        x_label="steps before the answer",
+        y_label="held-out loss",
+        series=tuple(series),
+        mark=None if need.lag is None else (float(need.lag), f"needed: {need.lag}"),
+        level=(mean(losses), "the model's loss"),
+    )
+
+
+def gradient_picture(mechanism: Mechanism) -> Picture:
+    """The gradient by lag."""
+    lags = tuple(float(k) for k in range(len(mechanism.by_lag)))
+    return Picture(
+        title="How much of the gradient arrives",
+        caption="The norm of the gradient at each step before the answer, relative to the largest "
+        "of the last three.",
+        x_label="steps before the answer",
+        y_label="relative gradient",
+        series=(Series("gradient", lags, mechanism.by_lag),),
+        logarithmic=True,
+        mark=(float(mechanism.lag), f"needed: {mechanism.lag}"),
+        level=(10.0**verdict.VANISHES, "threshold"),
+    )
