@@ -9,6 +9,7 @@ import pytest
 import torch
 from doctor.patients import (
     WIDTH,
+    Chunked,
     Classifier,
     Keeping,
     cross_entropy,
@@ -244,3 +245,17 @@ def test_history_is_told() -> None:
     wrong = tt.doctor.History(losses=[1.0, float("nan"), 1.0])
     said = [f.statement for f in quick(swapped(), first_steps(), history=wrong).findings]
     assert any("the loss of update 2 of 3 was not finite" in text for text in said)
+
+
+@pytest.mark.parametrize("between", ["carry", "detach"])
+def test_a_dead_read_out(between: str) -> None:
+    """A cut in the code comes first: weights are drawn afresh when it is mended."""
+    model = Chunked(between)
+    model.head = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model.head[0].bias.fill_(-100.0)
+    diagnosis = quick(model, first_steps())
+    cut = between == "detach"
+    assert diagnosis.verdict is (Cause.GRADIENT_CUT if cut else Cause.DEAD_UNITS)
+    assert diagnosis.findings[-1].cause is Cause.DEAD_UNITS
+    assert diagnosis.findings[-1].statement.startswith("The gradient of the loss is exactly 0")

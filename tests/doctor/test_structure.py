@@ -197,6 +197,20 @@ def test_answers_before_the_first_cut() -> None:
     assert "further back than 8 steps" in finding.statement
 
 
+def test_a_state_that_is_dropped_under_answers_at_every_step_is_no_cut() -> None:
+    """Earlier answers do change with earlier inputs."""
+
+    def loss(model, batch):
+        x, y = batch
+        outputs = torch.cat([model.layer(chunk)[0] for chunk in x.split(5, 1)], 1)
+        return nn.functional.cross_entropy(model.head(outputs).flatten(0, 1), y.flatten())
+
+    s = subject(Chunked("drop"), echoes(), loss)
+    finding = check_cut(s, "layer", flow_in_double(s, "layer", s.held_out[0]), 11)
+    assert finding is not None
+    assert finding.cause is Cause.FORGETTING
+
+
 def test_dead_units_are_no_cut() -> None:
     layer = nn.RNN(WIDTH, 5, nonlinearity="relu", batch_first=True)
     nn.init.constant_(layer.bias_ih_l0, -50.0)

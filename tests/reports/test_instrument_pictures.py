@@ -1,5 +1,6 @@
 """Pictures of instruments: their values are the measured ones, and each can be drawn and shown."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -11,7 +12,15 @@ from reports.diagnoses import HEALTHY, HOSTILE
 from torch import nn
 
 from throughtime.cells import ElmanCell
-from throughtime.instruments import gradient_flow, record
+from throughtime.instruments import (
+    basins,
+    gradient_flow,
+    latch_survival,
+    one_unit_bifurcation,
+    one_unit_map,
+    phase_line,
+    record,
+)
 from throughtime.instruments.cliffs import loss_along
 from throughtime.instruments.decoding import MemoryDecoding
 from throughtime.instruments.fixed_points import fixed_points
@@ -149,6 +158,9 @@ MADE: dict[str, Callable[[], Picture]] = {
     "change_survival": lambda: pictures.change_survival({"rnn": SURVIVAL}, 3),
     "decoded_inputs": lambda: pictures.decoded_inputs({"rnn": DECODING}, 3),
     "influence_of_old_inputs": lambda: pictures.influence_of_old_inputs(INFLUENCE),
+    "latch_over_time": lambda: pictures.latch_over_time(
+        latch_survival(1.25, "gaussian", 0.5, 40, runs=200)
+    ),
     "loss_by_length": lambda: pictures.loss_by_length(LENGTHS),
     "jacobian_products": lambda: pictures.jacobian_products(JACOBIANS, 3),
     "singular_values_of_products": lambda: pictures.singular_values_of_products(JACOBIANS),
@@ -185,6 +197,9 @@ def test_every_instrument_has_its_picture() -> None:
         "map_of_colours",
         "regions",
         "cobweb",
+        "basins_of_attraction",
+        "scalar_map",
+        "bifurcation_diagram",
     }
     assert {name.split()[0] for name in MADE} | drawings == set(pictures.__all__)
 
@@ -293,6 +308,59 @@ def test_fixed_points_of_two_units_that_do_not_meet() -> None:
     )
     slope = 1.5 * (1 - 0.8586**2)
     assert first.x == pytest.approx([slope, slope], rel=1e-3)
+
+
+def test_basins_of_two_units_that_do_not_meet() -> None:
+    """tanh(2 h) has sinks at +-0.9575, and 0 parts their basins: two units have four quadrants."""
+    cell = ElmanCell(1, 2, bias=False)
+    with torch.no_grad():
+        cell.weight_hh.copy_(2 * torch.eye(2))
+    found = fixed_points(cell, starts=100)
+    drawing = pictures.basins_of_attraction(basins(cell, found, resolution=(20, 20)), found)
+    assert drawing.title == "Starts on this plane end in 4 attractors; 0 % in none of them."
+    z = np.asarray(drawing.figure.data[0].z)
+    assert len(np.unique(z)) == 4
+    for half in (z[:10, :10], z[10:, :10], z[:10, 10:], z[10:, 10:]):
+        assert len(np.unique(half)) == 1
+    marks = [trace for trace in drawing.figure.data if trace.meta["role"] == "mark"]
+    assert len(marks) == 4
+    assert all(math.hypot(m.x[0], m.y[0]) == pytest.approx(0.9575 * 2**0.5, 1e-3) for m in marks)
+
+
+def test_the_map_of_one_unit() -> None:
+    """a -> 2 tanh(a): sinks at +-1.915, a source at 0; states move towards the sinks."""
+    f = one_unit_map(2.0)
+    drawing = pictures.scalar_map(f, phase_line(f, -3.0, 3.0), start=0.1)
+    assert drawing.title == "3 fixed points, 2 of them attracting."
+    assert drawing.labels == ("F(x)", "iteration", "sink", "source")
+    arrows = drawing.figure.layout.annotations
+    assert [arrow.x > arrow.ax for arrow in arrows] == [True, False, True, False]
+    path = next(trace for trace in drawing.figure.data if trace.name == "iteration")
+    assert path.y[-1] == pytest.approx(1.915008, abs=1e-5)
+
+
+def test_where_one_unit_starts_to_latch() -> None:
+    found = one_unit_bifurcation(torch.linspace(0.5, 1.5, 11).double(), input=0.0)
+    drawing = pictures.bifurcation_diagram(found, "weight")
+    assert drawing.title == "Up to 3 fixed points, by weight."
+    sinks = next(trace for trace in drawing.figure.data if trace.name == "sink")
+    assert sum(x > 1.01 for x in sinks.x) == 10
+
+
+def test_a_last_step_that_starts_afresh_has_an_empty_picture() -> None:
+    none = dataclasses.replace(
+        JACOBIANS,
+        lags=JACOBIANS.lags[:0],
+        log_norm_bound=JACOBIANS.log_norm_bound[:0],
+        uncertainty=JACOBIANS.uncertainty[:0],
+        log_hochreiter_bound=None,
+        log_products=JACOBIANS.log_products[:0],
+        cut=0,
+    )
+    for make in (pictures.jacobian_products, pictures.singular_values_of_products):
+        picture = make(none)
+        assert picture.title.startswith("The last step starts afresh")
+        draw(picture)
 
 
 def test_drawings_have_a_place_on_the_page() -> None:

@@ -216,7 +216,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     Change(
         "a skip connection over {lag} steps",
-        "tt.Recurrent(cell)  # with lags=(1, {lag}): h also from {lag} steps before",
+        "tt.RNN(input_size, hidden_size, lags=(1, {lag}))  # or any gated cell with lags",
         (Cause.VANISHING, Cause.FORGETTING),
         engine=SkipOver,
     ),

@@ -17,6 +17,7 @@ from throughtime.reports.diagnosis import (
     Remedy,
     Series,
 )
+from throughtime.reports.gate_pictures import gate_saturation, time_constants
 
 
 @final
@@ -63,6 +64,10 @@ class Chart:
             kept = f"{100 * mechanism.retention.value:.2g} %"
             self.note(f"kept by the gates over {lag} steps", kept)
         self.pictures.append(gradient_picture(mechanism))
+        if mechanism.activity.time_constants is not None:
+            self.pictures.append(time_constants(mechanism.activity, lag))
+        if mechanism.activity.gates is not None:
+            self.pictures.append(gate_saturation(mechanism.activity))
 
     def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
         """All of it under a verdict, whose findings come first."""

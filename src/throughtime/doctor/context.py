@@ -1,6 +1,5 @@
 """What a model makes of old inputs: its loss when those beyond k steps are another sequence's."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from throughtime.core.state import map_state
 from throughtime.doctor.subject import Subject
-from throughtime.engines import Request
+from throughtime.instruments.input_influence import exchange_older
 from throughtime.instruments.sites import LayerSite, find_recurrent, site_of
 from throughtime.instruments.watching import watch
 
@@ -58,29 +57,16 @@ def context_losses(
 def _scrambled(
     subject: Subject, model: nn.Module, layer: str, batch: Any, older: int, shift: int
 ) -> float:
-    plain = watch(model, lambda: subject.loss(model, batch), layer=layer, level=0, gradients=False)
-    time = plain.steps
+    def loss() -> Tensor:
+        return subject.loss(model, batch)
 
-    def scramble(request: Request, start: int) -> Request:
-        x = request.inputs
-        rows = x.shape[1]
-        if rows < 2:
-            return request
-        other = x.roll(1 + shift % (rows - 1), 1)
-        ends = torch.full((rows,), time) if request.lengths is None else request.lengths.cpu()
-        steps = torch.arange(start, start + x.shape[0])[:, None]
-        old = (steps <= ends - 1 - older).to(x.device)
-        return dataclasses.replace(request, inputs=torch.where(old[..., None], other, x))
-
-    changed = watch(
-        model,
-        lambda: subject.loss(model, batch),
-        layer=layer,
-        level=0,
-        change=scramble,
-        gradients=False,
-    )
-    return float(changed.loss)
+    plain = watch(model, loss, layer=layer, level=0, gradients=False)
+    rows = len(plain.lengths)
+    if rows < 2:
+        return float(plain.loss)
+    other = torch.arange(rows).roll(1 + shift % (rows - 1))
+    change = exchange_older(other, plain.lengths, older - 1)
+    return float(watch(model, loss, layer=layer, level=0, change=change, gradients=False).loss)
 
 
 def _windowed(

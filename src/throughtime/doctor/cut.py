@@ -1,19 +1,18 @@
 """Whether the gradient is cut on its way back, though the state goes on."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject, map_tensors
-from throughtime.engines import Request
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
+from throughtime.instruments.input_influence import exchange_older
 from throughtime.instruments.sites import find_recurrent, run_by
-from throughtime.instruments.watching import Watcher, watch
+from throughtime.instruments.watching import Watched, Watcher, watch
 from throughtime.reports.diagnosis import Cause, Finding
 
 TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
@@ -50,9 +49,10 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
     window = _window(flow)
     if window is None or (lag is not None and window > lag):
         return None
-    crosses = "detached" in flow.links or _state_crosses(subject, layer, len(flow.norm) - window)
+    dropped = "fresh" in flow.links[1:]
+    crosses = "detached" in flow.links or (not dropped and _state_crosses(subject, layer, window))
     where = f"layer {layer!r}, one batch of {flow.answer.shape[1]} sequences"
-    if not crosses and "fresh" not in flow.links[1:]:
+    if not crosses and not dropped:
         return None  # nothing passes at all: the units are dead, or the loss reads nothing old
     if crosses:
         return Finding(
@@ -139,33 +139,26 @@ def optimizer_for(
 def _window(flow: GradientFlow) -> int | None:
     """The most steps that the gradient goes back from an answer; None where it reaches the first.
 
-    It ends where a call starts without the graph of the one before, and where it is zero.
+    It ends where a call starts without the graph of the one before, and where it is zero. Where no
+    gradient enters the layer at all, the last step is taken as the answer.
     """
     starts = [0]
     for steps in flow.calls[:-1]:
         starts.append(starts[-1] + steps)
     cuts = [s for s, link in zip(starts, flow.links, strict=True) if link in ("detached", "fresh")]
-    answered = (flow.answer > 0).any(1).nonzero()[:, 0].tolist()
+    answered = (flow.answer > 0).any(1).nonzero()[:, 0].tolist() or [len(flow.norm) - 1]
     window = max(t - max((cut for cut in cuts if cut <= t), default=0) + 1 for t in answered)
-    reached = int((flow.norm > 0).nonzero()[:, 0].min())
-    window = min(window, max(answered) - reached + 1)
+    reached = (flow.norm > 0).nonzero()[:, 0].tolist()
+    if reached:
+        window = min(window, max(answered) - min(reached) + 1)
     return None if window > max(answered) else window
 
 
-def _state_crosses(subject: Subject, layer: str, start: int) -> bool:
-    """Whether the loss changes when all inputs before a step are those of other sequences."""
+def _state_crosses(subject: Subject, layer: str, window: int) -> bool:
+    """Whether the last state changes when inputs older than a window are other sequences'."""
     model = subject.copy()
 
-    def scramble(request: Request, time: int) -> Request:
-        x = request.inputs
-        early = max(0, min(start - time, x.shape[0]))
-        if early == 0 or x.shape[1] < 2:
-            return request
-        return dataclasses.replace(
-            request, inputs=torch.cat([x[:early].roll(1, 1) + 1.0, x[early:]])
-        )
-
-    def loss(change: Any) -> Tensor:
+    def run(change: Any) -> Watched:
         torch.manual_seed(0)
         return watch(
             model,
@@ -174,6 +167,12 @@ def _state_crosses(subject: Subject, layer: str, start: int) -> bool:
             level=0,
             change=change,
             gradients=False,
-        ).loss
+        )
 
-    return not torch.equal(loss(None), loss(scramble))
+    plain = run(None)
+    if len(plain.lengths) < 2:
+        return False
+    others = torch.arange(len(plain.lengths)).roll(1)
+    changed = run(exchange_older(others, plain.lengths, window - 1))
+    ends = (one.calls[-1].result.state.h for one in (plain, changed))
+    return not torch.equal(*ends)

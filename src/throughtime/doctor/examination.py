@@ -74,18 +74,44 @@ class Examination:
         """Examine, try remedies, and put the diagnosis together."""
         cause = self._cause()
         if self.told.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
-            _, module = find_recurrent(self.subject.copy(), self.layer)
-            changes = changes_for(cause, module, in_step=self.cut_in_step)
-            trial = self.trials.get(USUAL)
-            updates = UPDATES if trial is None else max(trial.updates, 1)
-            remedies, untried = try_changes(
-                self.trainer, self.layer, changes, self.lag, self.clock, updates, self.trials
-            )
-            self.chart.remedies += remedies
-            for what in untried:
-                self.chart.note("not tried", what)
+            suspected = [
+                f
+                for f in self.chart.findings
+                if f.severity == "warning" and f.cause in (Cause.FORGETTING, Cause.VANISHING)
+            ]
+            open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
+            self._try_remedies(suspected[0].cause if open_ else cause)
+            if open_:
+                cause = self._confirmed(suspected[0])
         self._ask()
         return self.chart.diagnosis(cause, self.clock)
+
+    def _try_remedies(self, cause: Cause) -> None:
+        _, module = find_recurrent(self.subject.copy(), self.layer)
+        changes = changes_for(cause, module, in_step=self.cut_in_step)
+        trial = self.trials.get(USUAL)
+        updates = UPDATES if trial is None else max(trial.updates, 1)
+        remedies, untried = try_changes(
+            self.trainer, self.layer, changes, self.lag, self.clock, updates, self.trials
+        )
+        self.chart.remedies += remedies
+        for what in untried:
+            self.chart.note("not tried", what)
+
+    def _confirmed(self, suspected: Finding) -> Cause:
+        """The suspected cause, if what mends that alone makes a copy learn, else INCONCLUSIVE."""
+        cures = [r for r in self.chart.remedies if verdict.cures(self.need, r)]
+        if not cures:
+            return Cause.INCONCLUSIVE
+        findings = self.chart.findings
+        findings[findings.index(suspected)] = dataclasses.replace(
+            suspected,
+            severity="fault",
+            certainty="measured",
+            statement=f"{suspected.statement} A copy with {cures[0].name} does learn, where one as "
+            "it is, trained alike, does not.",
+        )
+        return suspected.cause
 
     def _cause(self) -> Cause:
         subject, layer, told, found = self.subject, self.layer, self.told, self.chart.findings
@@ -110,6 +136,10 @@ class Examination:
         if structural:
             found.extend(structural)
             return structural[0].cause
+        if not bool(answered.any()):
+            cut = check_cut(subject, layer, flow, told.lag)  # in the code: before dead weights
+            found.extend([*([] if cut is None else [cut]), verdict.unread_finding(self.where)])
+            return found[-1].cause if cut is None else cut.cause
         model = subject.copy()
         self.need = need = measure_need(
             subject, layer, answered.any(1), told.lag, self.clock, 0.35 * self.clock.budget

@@ -34,6 +34,7 @@ class Mechanism:
         dead: share of units whose output never changes.
         saturated: share of activations in the flat part of their nonlinearity.
         units: of the layer.
+        activity: of the top level's gates on the last of the batches.
     """
 
     lag: int
@@ -44,6 +45,7 @@ class Mechanism:
     dead: Estimate
     saturated: Estimate
     units: int
+    activity: GateActivity
 
 
 def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
@@ -58,7 +60,7 @@ def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
     dead: list[float] = []
     saturated: list[float] = []
     kept: list[float] = []
-    units = 0
+    activities: list[GateActivity] = []
     for k, batch in enumerate(subject.held_out[:_BATCHES]):
         curves.append(_state_flow(subject, layer, batch, seed=k))
         model = subject.copy()
@@ -73,7 +75,6 @@ def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
             )
             for level in range(site_of(module).levels)
         ]
-        units = len(activities[-1].dead)
         dead.append(max(float(activity.dead.double().mean()) for activity in activities))
         saturated.append(max(map(_saturated, activities)))
         retentions = [r for r in (_retention(a, lag) for a in activities) if r is not None]
@@ -90,7 +91,8 @@ def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
         retention=estimate(kept) if kept else None,
         dead=estimate(dead),
         saturated=estimate(saturated),
-        units=units,
+        units=len(activities[-1].dead),
+        activity=activities[-1],
     )
 
 

@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 
 from throughtime.doctor.control import Control
-from throughtime.doctor.intervals import difference, mean
+from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.trial import Trial
-from throughtime.reports.diagnosis import Cause, Estimate, Finding
+from throughtime.reports.diagnosis import Cause, Estimate, Finding, Remedy
 
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
 REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them
@@ -81,6 +81,15 @@ def learned(need: Need, trial: Trial) -> bool:
     best = min((need.constant, need.short, need.full), key=mean)
     gain = difference(best, trial.after)
     return gain.low > 0 and gain.value > 0.1 * mean(need.constant)
+
+
+def cures(need: Need, remedy: Remedy) -> bool:
+    """Whether a copy with a change remembers where one without it, trained alike, does not."""
+    if not remedy.helped or remedy.how != "trained" or not need.long:
+        return False
+    best = min(mean(need.full), remedy.after.value)
+    enough = mean(need.short) - REMEMBERS * (mean(need.short) - best)
+    return remedy.after.value <= enough < remedy.before.value
 
 
 def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:
@@ -199,6 +208,23 @@ def overflow_finding(losses: Sequence[float], where: str) -> Finding:
         measured_on=where,
         remedy="Start again from recurrent weights whose largest singular value is 1 (orthogonal), "
         "with a smaller step and the gradient's norm clipped.",
+    )
+
+
+def unread_finding(where: str) -> Finding:
+    """That the loss does not react to the layer."""
+    return Finding(
+        cause=Cause.DEAD_UNITS,
+        severity="fault",
+        certainty="proved",
+        statement="The gradient of the loss is exactly 0 at every output of the layer: what reads "
+        "it gives the same answer whatever the layer says.",
+        effect=exactly(0.0),
+        effect_name="gradient that enters the layer",
+        threshold=0.0,
+        measured_on=where,
+        remedy="Look at the read-out: rectified units that are all off, or a saturated output. "
+        "Draw its weights afresh and train with a smaller step.",
     )
 
 

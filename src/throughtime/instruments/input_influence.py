@@ -162,7 +162,7 @@ def input_influence(
     changes = torch.zeros_like(losses)
     for i, permutation in enumerate(permutations):
         for j, lag in enumerate(at):
-            changed, end = run(_scramble(permutation, lengths, lag))
+            changed, end = run(exchange_older(permutation, lengths, lag))
             losses[i, j] = float(changed.loss)
             old = lengths - 1 > lag
             changes[i, j] = (end - h)[old].norm() / h[old].norm()
@@ -187,7 +187,6 @@ def _lengths(watched: Watched) -> Tensor:
     """Valid steps of each sequence over all calls."""
     requests = [call.request for call in watched.calls]
     batch = requests[0].inputs.shape[1]
-    given = requests[0].lengths
     if len(requests) > 1 and any(request.lengths is not None for request in requests):
         raise ConfigurationError(
             "loss", got="several calls of the layer, with lengths", expected="one call"
@@ -198,7 +197,7 @@ def _lengths(watched: Watched) -> Tensor:
             got="a batch of one sequence" if batch < 2 else "calls with other numbers of sequences",
             expected="the same two sequences or more in every call",
         )
-    return torch.full((batch,), watched.steps) if given is None else given.cpu()
+    return watched.lengths
 
 
 def _last_output(module: nn.Module, result: Any, direction: int) -> Tensor:
@@ -236,9 +235,17 @@ def _derangements(batch: int, count: int, generator: torch.Generator) -> list[Te
     return list(found.values())
 
 
-def _scramble(
+def exchange_older(
     permutation: Int[Tensor, " batch"], lengths: Int[Tensor, " batch"], lag: int
 ) -> Callable[[Request, int], Request]:
+    """A change for `watch`: inputs more than so many steps before the last are other sequences'.
+
+    Arguments:
+        permutation: whose inputs each sequence gets.
+        lengths: valid steps of each, over all calls.
+        lag: at least 0.
+    """
+
     def change(request: Request, start: int) -> Request:
         x = request.inputs
         steps = torch.arange(start, start + x.shape[0])[:, None]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, final
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
@@ -164,6 +165,14 @@ class Watched:
     def steps(self) -> int:
         """How many time steps all calls took."""
         return sum(call.steps for call in self.calls)
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Valid steps of each sequence; all steps where the model calls the layer several times."""
+        first = self.calls[0].request
+        if len(self.calls) == 1 and first.lengths is not None:
+            return first.lengths.cpu()
+        return torch.full((first.inputs.shape[1],), self.steps)
 
 
 def watch(

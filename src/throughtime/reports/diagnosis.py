@@ -5,7 +5,7 @@ Plain values, which the doctor fills in and which tables and pages are made from
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -185,11 +185,12 @@ class Diagnosis:
         """Everything as plain JSON values; numbers that are not finite are texts."""
         return {"schema_version": 1, **_plain(dataclasses.asdict(self))}
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, drawings: Sequence[Any] = ()) -> Path:
         """Write the page: one HTML file that opens anywhere, without a network.
 
         Arguments:
             path: of the file, in a folder that exists; a file that is there is replaced.
+            drawings: more figures for the details, as `reports.instrument_pictures` makes them.
 
         Returns:
             the path.
@@ -199,7 +200,7 @@ class Diagnosis:
         """
         from throughtime.reports.diagnosis_page import write_page
 
-        return write_page(self, path)
+        return write_page(self, path, drawings)
 
     def __str__(self) -> str:
         """The whole diagnosis as text of 80 columns."""

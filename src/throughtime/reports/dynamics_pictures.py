@@ -14,6 +14,7 @@ from throughtime.reports.numbers import count
 
 CURVES = 8
 """Of one kind in a picture, at most: there are no more colours."""
+_AFRESH = "The last step starts afresh: nothing of the state before it is kept."
 
 
 def jacobian_products(jacobians: Jacobians, needed: int | None = None) -> Picture:
@@ -28,12 +29,14 @@ def jacobian_products(jacobians: Jacobians, needed: int | None = None) -> Pictur
         "bound: (αβ)^n": jacobians.log_power_bound,
         "bound: Hochreiter's": jacobians.log_hochreiter_bound,
     }
-    last = int(jacobians.lags[-1])
-    rate = math.exp(float(jacobians.log_norm[-1]) / last)
+    title = _AFRESH
+    if len(jacobians.lags):
+        last = int(jacobians.lags[-1])
+        rate = number(math.exp(float(jacobians.log_norm[-1]) / last))
+        title = f"Over {steps(last)} what is kept best of a change is multiplied by {rate} a step."
     cut = f" Step {count(jacobians.cut)} back starts afresh." if jacobians.cut is not None else ""
     return Picture(
-        title=f"Over {steps(last)} what is kept best of a change is multiplied by {number(rate)} "
-        "a step.",
+        title=title,
         caption="The largest singular value of the product of the last n Jacobians of the state, "
         f"and what it cannot exceed.{cut}",
         x_label="lag: steps before the last one",
@@ -51,12 +54,17 @@ def jacobian_products(jacobians: Jacobians, needed: int | None = None) -> Pictur
 def singular_values_of_products(jacobians: Jacobians) -> Picture:
     """How many directions of the state survive: singular values of the products, for some lags."""
     chosen = thinned(len(jacobians.lags), 5)
-    alive = int((jacobians.log_products[-1] > math.log(0.01)).sum())
-    known = jacobians.log_products.shape[1]
-    least = "at least " if alive == known < jacobians.size else ""
+    title = _AFRESH
+    if len(jacobians.lags):
+        alive = int((jacobians.log_products[-1] > math.log(0.01)).sum())
+        known = jacobians.log_products.shape[1]
+        least = "at least " if alive == known < jacobians.size else ""
+        title = (
+            f"Of {count(jacobians.size)} directions of the state, {least}{count(alive)} are at "
+            f"1 % or more after {steps(int(jacobians.lags[-1]))}."
+        )
     return Picture(
-        title=f"Of {count(jacobians.size)} directions of the state, {least}{count(alive)} are at "
-        f"1 % or more after {steps(int(jacobians.lags[-1]))}.",
+        title=title,
         caption="Singular values of the product of the last n Jacobians, the largest first: how "
         "much is left of a change in each direction of the state.",
         x_label="direction, best kept first",

@@ -16,6 +16,12 @@ from throughtime.reports.gradient_pictures import (
     where_the_loss_looks,
 )
 from throughtime.reports.instrument_drawings import gradient_by_unit, map_of_colours
+from throughtime.reports.map_drawings import (
+    basins_of_attraction,
+    bifurcation_diagram,
+    latch_over_time,
+    scalar_map,
+)
 from throughtime.reports.memory_pictures import (
     change_survival,
     decoded_inputs,
@@ -26,6 +32,8 @@ from throughtime.reports.planes import cobweb, regions
 from throughtime.reports.training_pictures import loss_curve, norms_over_batches, steepness
 
 __all__ = [
+    "basins_of_attraction",
+    "bifurcation_diagram",
     "change_survival",
     "cobweb",
     "decoded_inputs",
@@ -40,6 +48,7 @@ __all__ = [
     "influence_of_old_inputs",
     "jacobian_products",
     "jacobian_steps",
+    "latch_over_time",
     "loss_by_length",
     "loss_curve",
     "lyapunov_convergence",
@@ -47,6 +56,7 @@ __all__ = [
     "map_of_colours",
     "norms_over_batches",
     "regions",
+    "scalar_map",
     "singular_values_of_products",
     "steepness",
     "time_constants",
