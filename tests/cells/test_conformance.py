@@ -1,6 +1,12 @@
 import pytest
 import torch
-from cells import references
+from cells import (
+    references,
+    test_gated_cells,
+    test_graph_cell,
+    test_plain_cells,
+    test_wired_cells,
+)
 from cells.samples import MinimalGRU, StreamedCell
 
 import throughtime as tt
@@ -187,8 +193,10 @@ class TestUserCellWithoutRecurrentMatrix(CellConformance):
 
 
 def test_every_public_cell_has_a_suite():
-    suites = [s for s in globals().values() if isinstance(s, type) and s is not CellConformance]
-    suites = [s for s in suites if issubclass(s, CellConformance)]
+    others = (test_gated_cells, test_graph_cell, test_plain_cells, test_wired_cells)
+    modules = (globals(), *map(vars, others))
+    found = [value for module in modules for value in module.values() if isinstance(value, type)]
+    suites = [s for s in found if issubclass(s, CellConformance) and s is not CellConformance]
     covered = {type(suite().make_cell(2, 3)) for suite in suites}
     public = [
         cell

@@ -26,8 +26,8 @@ class SwappedLags(GatedCell):
     def pointwise(self, x, u, state):
         return (x[0] + u[0]).tanh()
 
-    def _recurrent(self, lag):
-        return super()._recurrent({1: 3, 3: 1}[lag])
+    def recurrent_matrix(self, lag):
+        return super().recurrent_matrix({1: 3, 3: 1}[lag])
 
 
 class DetachedMemory(GatedCell):

@@ -81,13 +81,14 @@ def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> N
         ("comapre digits", "error: unknown command 'comapre'. Did you mean 'compare'? There are: "),
         (
             "xyz",
-            "error: unknown command 'xyz'. There are: diagnose, compare, train, list, compiler, "
+            "error: unknown command 'xyz'. There are: diagnose, compare, reproduce, train, list, "
+            "complexity, compiler, "
             "version.",
         ),
         ("compare digts", "unknown task: got 'digts', expected one of: "),
         ("compare digts", "Did you mean 'digits'"),
         ("compare digits --models lsmt", "unknown model: got 'lsmt'"),
-        ("compare digits --models lsmt", "Did you mean 'lstm'?"),
+        ("compare digits --models lsmt", "Did you mean 'lstm' or 'minlstm'?"),
         ("compare digits --models rnn:hiden=3", "unknown option of model 'rnn': got 'hiden'"),
         ("compare digits --models rnn:hidden=many", "got 'many', expected a whole number"),
         ("compare digits --models rnn:hidden", "expected hidden=VALUE"),
@@ -95,7 +96,7 @@ def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> N
         ("compare digits --length 5", "unknown option of task 'digits': got 'length'"),
         ("compare digits --seeds 0", "seeds of the comparison: got 0, expected at least 1"),
         ("compare digits --data-dir x", "reads no files"),
-        ("train digits lsmt", "Did you mean 'lstm'?"),
+        ("train digits lsmt", "Did you mean 'lstm' or 'minlstm'?"),
         ("train digits lstm --optimizer Adm", "Did you mean 'Adam'"),
         ("train digits lstm --steps 0", "steps of the run: got 0, expected a whole number"),
         ("train digits lstm --optimizer-options momentum", "got 'momentum', expected NAME=VALUE"),

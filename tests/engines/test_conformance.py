@@ -12,6 +12,8 @@ from throughtime.cells import (
     GRUCell,
     LSTM1997Cell,
     LSTMCell,
+    MinGRUCell,
+    MinLSTMCell,
     ProjectedLSTMCell,
 )
 from throughtime.core.state import map_state
@@ -20,6 +22,7 @@ from throughtime.engines import (
     EagerEngine,
     Engine,
     NativeEngine,
+    ScanEngine,
     VendorEngine,
     unroll,
 )
@@ -83,6 +86,17 @@ class TestNative(EngineConformance):
             MinimalGRU(input_size, hidden_size),
             MultiplicativeIntegration(input_size, hidden_size),
             LookingBack(input_size, hidden_size),
+        ]
+
+
+class TestScan(EngineConformance):
+    def engine(self):
+        return ScanEngine()
+
+    def cells(self, input_size, hidden_size):
+        return [
+            MinGRUCell(input_size, hidden_size),
+            MinLSTMCell(input_size, hidden_size, candidate="positive"),
         ]
 
 

@@ -114,9 +114,9 @@ def test_findings_have_size_and_threshold(pages) -> None:
     assert (
         "fault vanishing gradient measured: the interval is clear of the threshold The gradient "
         "that reaches lag 100 is 1.2e-12 of its largest value; the reference LSTM's is 0.22. reach "
-        "of the gradient in steps: 17.2 (15.8 to 18.6, n = 8); threshold 100. Measured on layer "
-        "rnn, 8 batches of 32 sequences. What to do: Use a gated cell, or start the recurrent "
-        "matrix as the identity."
+        "of the gradient in steps: 17.2 (15.8 to 18.6, n = 8); below the threshold 100. "
+        "Measured on layer rnn, 8 batches of 32 sequences. What to do: Use a gated cell, or start "
+        "the recurrent matrix as the identity."
     ) in text
     assert "note healthy proved: by an exact experiment No step" in text
 
@@ -224,8 +224,8 @@ def test_terminal_says_everything_at_80_columns() -> None:
         "",
         "1. NOTE healthy (measured)",
         "   The gradient at lag 100 is 0.31 of its largest value.",
-        "   relative gradient at lag 100: 0.310 (0.280 to 0.340, n = 8); threshold 0.01.",
-        "   Measured on layer lstm, 8 batches.",
+        "   relative gradient at lag 100: 0.310 (0.280 to 0.340, n = 8); above the",
+        "   threshold 0.01. Measured on layer lstm, 8 batches.",
         "",
         "This took 4.2 s of 1 min 00 s allowed. Its page, with pictures:",
         "diagnosis.save(path)",

@@ -17,8 +17,10 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "diagnose": "find out why a model does not remember, and what helps",
     "compare": "train several models on a task and write a report",
+    "reproduce": "run a study of the literature, its numbers beside ours",
     "train": "train one model on a task",
     "list": "show the tasks and models there are, with their options",
+    "complexity": "measure and draw the graph of an architecture",
     "compiler": "show the C++ compiler that the native engine uses, and its cache",
     "version": "show the versions of what results depend on",
 }
@@ -37,6 +39,8 @@ examples:
   throughtime compare adding --length 200 --models rnn,lstm,gru --seeds 5
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100
   throughtime train temporal-order lstm:hidden=32 --steps 5000
+  throughtime reproduce skip-coefficient
+  throughtime complexity td
   throughtime list tasks
 
 throughtime COMMAND --help tells the options of a command.

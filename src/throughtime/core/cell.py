@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State
 
 TorchEquivalent: TypeAlias = Literal["LSTM", "GRU", "RNN_TANH", "RNN_RELU"]
@@ -77,6 +78,26 @@ class Cell(nn.Module, abc.ABC):
         """
         del steps, training, dtype, generator
         return ()
+
+    def prepared(self) -> "Cell":
+        """The cell as one run steps it: what depends on its parameters alone is made once."""
+        return self
+
+    def linear_step(
+        self, projected: Float[Tensor, "*steps projected"]
+    ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
+        """a and b of a step h_t = a * h_{t-1} + b, for cells that are linear in their past.
+
+        Arguments:
+            projected: (..., projected), of any number of steps.
+
+        Raises:
+            ConfigurationError: this cell is not.
+        """
+        del projected
+        raise ConfigurationError(
+            "linear_step", got=type(self).__name__, expected="a cell that is linear in its past"
+        )
 
     def torch_equivalent(self) -> TorchEquivalent | None:
         """The layer of torch.nn whose equations, weights and gate order are exactly this cell's."""

@@ -191,15 +191,21 @@ class GatedCell(Cell, abc.ABC):
         count = len(self.gate_names)
         if self.additive:
             for lag in self.lags:
-                projected = torch.addmm(projected, _past(state, lag), self._recurrent(lag).t())
+                past, matrix = _past(state, lag), self.recurrent_matrix(lag)
+                projected = torch.addmm(projected, past, matrix.t())
             return gates_of(projected.chunk(count, -1))
         total, bias = None, self.bias_hh
         for lag in self.lags:
-            term = F.linear(_past(state, lag), self._recurrent(lag), bias)
+            term = F.linear(_past(state, lag), self.recurrent_matrix(lag), bias)
             total, bias = term if total is None else total + term, None
         return projected.chunk(count, -1), () if total is None else total.chunk(count, -1)
 
-    def _recurrent(self, lag: int) -> Tensor:
+    def recurrent_matrix(self, lag: int) -> Float[Tensor, "rows hidden"]:
+        """W_hh of a lag. A cell whose matrix has a structure (a mask) makes it here of its weight.
+
+        Arguments:
+            lag: one of `lags`.
+        """
         return getattr(self, recurrent_weight(lag))
 
 

@@ -4,6 +4,7 @@ from throughtime.engines.eager import EagerEngine, Observer, unroll
 from throughtime.engines.engine import Engine, Outputs, Request, Result
 from throughtime.engines.native import NativeEngine
 from throughtime.engines.options import EngineOptions, engine_options
+from throughtime.engines.scan import ScanEngine, linear_scan
 from throughtime.engines.select import ENGINES, Choice, check_engine, choose, recording, run
 from throughtime.engines.vendor import VendorEngine
 
@@ -18,10 +19,12 @@ __all__ = [
     "Outputs",
     "Request",
     "Result",
+    "ScanEngine",
     "VendorEngine",
     "check_engine",
     "choose",
     "engine_options",
+    "linear_scan",
     "recording",
     "run",
     "unroll",

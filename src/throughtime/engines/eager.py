@@ -68,7 +68,9 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
     Returns:
         Outputs and states as `Result` says.
     """
-    cell, state, lengths = request.cell, request.state, request.lengths
+    # an observer may put other tensors in the place of the cell's, at any step
+    cell = request.cell if observer is not None else request.cell.prepared()
+    state, lengths = request.state, request.lengths
     time, batch = request.inputs.shape[:2]
     plan = None if lengths is None else packing(lengths, request.inputs.device)
 

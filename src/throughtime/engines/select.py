@@ -9,10 +9,14 @@ from throughtime.core.errors import EngineRefusalError, UnknownNameError
 from throughtime.engines.eager import EagerEngine
 from throughtime.engines.engine import Engine, Request, Result
 from throughtime.engines.native import NativeEngine
+from throughtime.engines.scan import ScanEngine
 from throughtime.engines.vendor import VendorEngine
 
-ENGINES: dict[str, Engine] = {e.name: e for e in (NativeEngine(), VendorEngine(), EagerEngine())}
-"""All engines by name, in the order in which "auto" tries them."""
+ENGINES: dict[str, Engine] = {
+    e.name: e for e in (NativeEngine(), VendorEngine(), EagerEngine(), ScanEngine())
+}
+"""All engines by name, in the order in which "auto" tries them; what the eager one refuses, with
+checkpoints, the scan refuses too: it is run by name alone."""
 
 _record: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
     "record", default=()

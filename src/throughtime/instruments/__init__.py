@@ -3,6 +3,7 @@
 from throughtime.instruments.adapters import Steps, register
 from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane
 from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
+from throughtime.instruments.complexity import architecture_of, complexity
 from throughtime.instruments.decoding import MemoryDecoding, memory_decoding
 from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.fixed_points import FixedPoints, fixed_points, recorded_fixed_points
@@ -62,10 +63,12 @@ __all__ = [
     "ScalarFixedPoints",
     "Steps",
     "Wall",
+    "architecture_of",
     "axes_plane",
     "basins",
     "bifurcation",
     "cobweb",
+    "complexity",
     "fixed_points",
     "gate_activity",
     "gradient_flow",

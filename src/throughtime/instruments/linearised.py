@@ -12,7 +12,6 @@ from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import map_state
-from throughtime.core.weights import recurrent_weight
 from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording, cast_cell
 
@@ -179,7 +178,7 @@ class _GatedRun(LinearisedRun):
         self.weights: list[tuple[int, Tensor]] = []  # field that each matrix reads
         for lag in cell.lags:
             field = 0 if lag == 1 else self.results + lag - 2
-            self.weights.append((field, getattr(cell, recurrent_weight(lag))))
+            self.weights.append((field, cell.recurrent_matrix(lag)))
         parts = before.chunk(self.fields, -1)
         u = sum((F.linear(parts[k], w) for k, w in self.weights), start=torch.zeros(()))
         if self.weights and cell.bias_hh is not None and not cell.additive:
@@ -246,5 +245,5 @@ def _add_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
 
 def _steps_as_gated(cell: Cell) -> bool:
     """Whether a gated cell left its step as it is."""
-    names = ("step", "project", "_gates", "_recurrent")
+    names = ("step", "project", "_gates")
     return all(getattr(type(cell), n) is getattr(GatedCell, n) for n in names)

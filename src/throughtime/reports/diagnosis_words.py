@@ -129,7 +129,8 @@ def effect(finding: Finding) -> str:
     parts += [f"n = {count(finding.effect.n)}"] if finding.effect.n > 1 else []
     said += f" ({', '.join(parts)})" if parts else ""
     if finding.threshold is not None:
-        said += f"; threshold {number(finding.threshold)}"
+        side = "below" if finding.effect.value < finding.threshold else "above"
+        said += f"; {side} the threshold {number(finding.threshold)}"
     return said
 
 

@@ -1,5 +1,24 @@
-"""Wiring: cells made of cells."""
+"""Wiring: cells made of cells, and the graph of an architecture."""
 
+from throughtime.wiring.complexity import Complexity, complexity
+from throughtime.wiring.deep import DeepOutputCell, DeepTransitionCell
+from throughtime.wiring.graph import Architecture, Edge, architecture, read_architecture
+from throughtime.wiring.graph_cell import GraphCell
+from throughtime.wiring.hierarchical import HierarchicalCell
 from throughtime.wiring.stacked import StackedCell
+from throughtime.wiring.zoneout import ZoneoutCell
 
-__all__ = ["StackedCell"]
+__all__ = [
+    "Architecture",
+    "Complexity",
+    "DeepOutputCell",
+    "DeepTransitionCell",
+    "Edge",
+    "GraphCell",
+    "HierarchicalCell",
+    "StackedCell",
+    "ZoneoutCell",
+    "architecture",
+    "complexity",
+    "read_architecture",
+]

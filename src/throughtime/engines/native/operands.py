@@ -9,7 +9,6 @@ from torch import Tensor
 
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State
-from throughtime.core.weights import recurrent_weight
 from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel
 from throughtime.engines.native.plan import StepPlan
@@ -55,7 +54,7 @@ def gather(
     named |= dict(cell.named_buffers(remove_duplicate=False))
     return Operands(
         inputs,
-        [cell.weight_ih, *(getattr(cell, recurrent_weight(lag)) for lag in plan.lags)],
+        [cell.weight_ih, *(cell.recurrent_matrix(lag) for lag in plan.lags)],
         [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None],
         [_row(named[name], row, cell.hidden_size) for name, row in plan.parameters],
         [state.h, *(getattr(state, name) for name in plan.memories), *getattr(state, "past", ())],

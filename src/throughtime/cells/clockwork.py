@@ -1,0 +1,130 @@
+"""Units that act at different periods: the clockwork network and multiple time scales."""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from throughtime.core.binding import bind
+from throughtime.core.cell import Streams
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.state import State
+
+
+@final
+class ClockworkCell(GatedCell):
+    """The clockwork network (Koutnik et al. 2014): groups of units that act every so many steps.
+
+        h_t,i = tanh(x + u)_i   where t mod T_g = 0 for i's group g, else h_{t-1},i
+        u = W_hh h_{t-1},  W_ij = 0 where T_j < T_i
+
+    Units of a short period read those of longer ones, and never the other way: the rows of fast
+    units are full. t counts the steps since the start or the last reset, so that the schedule
+    survives truncation. With connections="all" the slow read the fast too, as the multiple time
+    scales of El Hihi and Bengio (1995) do.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least as many as periods: the first group is the first
+            period's, and groups are as equal as can be.
+        periods: in steps, increasing, at least 1 each.
+        connections: "slower": from the same period and slower ones; "all".
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Attributes:
+        allowed: (hidden, hidden), which units (rows) read which (columns).
+
+    Raises:
+        ConfigurationError: a size below 1, periods that do not increase, or more than units.
+        UnknownNameError: unknown connections.
+
+    Example:
+        >>> cell = ClockworkCell(1, 4, periods=(1, 2))
+        >>> (cell.recurrent_matrix(1) == 0).int().tolist()
+        [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+
+    Source: J. Koutnik et al., "A clockwork RNN", ICML 2014. S. El Hihi and Y. Bengio,
+    "Hierarchical recurrent neural networks for long-term dependencies", NIPS 1995.
+
+    Differs from the paper in: of El Hihi and Bengio's delays between levels only the held values of
+    slow units are there; their tables' settings are not known.
+    """
+
+    gates = ("hidden",)
+    streams = ("acts",)
+
+    allowed: Bool[Tensor, "hidden hidden"]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        periods: Sequence[int] = (1, 2, 4, 8),
+        connections: Literal["slower", "all"] = "slower",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.periods = tuple(periods)
+        rising = all(a < b for a, b in zip(self.periods, self.periods[1:], strict=False))
+        if not self.periods or self.periods[0] < 1 or not rising:
+            raise ConfigurationError(
+                "periods", got=self.periods, expected="whole numbers of at least 1 that increase"
+            )
+        if len(self.periods) > hidden_size:
+            raise ConfigurationError(
+                "hidden_size",
+                got=hidden_size,
+                expected=f"at least {len(self.periods)}, one unit a period",
+            )
+        if connections not in ("slower", "all"):
+            raise UnknownNameError("connections", str(connections), ("slower", "all"))
+        self.connections: Literal["slower", "all"] = connections
+        own = self.unit_periods().to(device)
+        allowed = own[:, None] <= own[None] if connections == "slower" else own[:, None] > 0
+        self.register_buffer("allowed", allowed.expand(hidden_size, hidden_size), persistent=False)
+
+    def unit_periods(self) -> Int[Tensor, " hidden"]:
+        """The period of each unit."""
+        sizes = [
+            len(part) for part in torch.arange(self.hidden_size).tensor_split(len(self.periods))
+        ]
+        return torch.tensor(self.periods).repeat_interleave(torch.tensor(sizes))
+
+    def recurrent_matrix(self, lag: int) -> Float[Tensor, "hidden hidden"]:
+        """W_hh, zero where a unit would read a faster one.
+
+        Arguments:
+            lag: 1.
+        """
+        weight = super().recurrent_matrix(lag)
+        return weight if "masked" in vars(self) else weight * self.allowed
+
+    def prepared(self) -> "ClockworkCell":
+        """With the matrix masked."""
+        made = bind(self, {"weight_hh": self.recurrent_matrix(1)})
+        vars(made)["masked"] = True
+        return made
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """1 where a unit acts, else 0: (time, batch, hidden)."""
+        del training, generator
+        return ((steps[..., None].cpu() % self.unit_periods() == 0).to(dtype),)
+
+    def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
+        """h_t."""
+        (acts,) = streams
+        return acts * (x[0] + u[0]).tanh() + (1 - acts) * state.h

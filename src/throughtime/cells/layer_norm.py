@@ -1,0 +1,175 @@
+"""Layer-normalised LSTM and GRU."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.state import State, state_type
+from throughtime.core.weights import add_weights, check_size
+
+_EPSILON = 1e-5
+
+
+@final
+class LayerNormLSTMCell(Cell):
+    """LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
+
+        i, f, g, o = LN(W_ih x_t) + LN(W_hh h_{t-1})        each LN over all four gates
+        c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
+        h_t = sigmoid(o) * tanh(LN(c_t))
+        LN(a) = gain * (a - mean) / sqrt(variance + 1e-5) + bias
+
+    Not gated: LN needs all units at once.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1; with 1, LN of c is its bias alone.
+        gain: first value of all gains.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+
+    Source: J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.
+
+    Differs from the paper in: the biases of LN are the only ones, as b beside them would be one too
+    many.
+    """
+
+    gate_names = ("input", "forget", "cell", "output")
+    remember_gates = ("forget",)
+    write_gates = ("input",)
+
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        gain: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        add_weights(self, 4, bias=False, device=device, dtype=dtype)
+        _add_norm(self, "ih", 4 * hidden_size, gain, device, dtype)
+        _add_norm(self, "hh", 4 * hidden_size, gain, device, dtype)
+        _add_norm(self, "memory", hidden_size, gain, device, dtype)
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Zeros: h and c (batch, hidden)."""
+        zeros = torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
+        return state_type("h", "c")(zeros, zeros.clone())
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
+        """LN(W_ih x)."""
+        return _norm(self, "ih", F.linear(x, self.weight_ih))
+
+    def step(
+        self, projected: Float[Tensor, "batch rows"], state: State
+    ) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """h_t, and the state (h_t, c_t)."""
+        gates = projected + _norm(self, "hh", F.linear(state.h, self.weight_hh))
+        i, f, g, o = gates.chunk(4, -1)
+        c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * _norm(self, "memory", c).tanh()
+        return h, type(state)(h, c)
+
+
+@final
+class LayerNormGRUCell(Cell):
+    """GRU with layer normalisation (Ba, Kiros and Hinton 2016).
+
+        r, z = sigmoid(LN(W x_t) + LN(U h_{t-1}))              each LN over both gates
+        n = tanh(LN(W_n x_t) + r * LN(U_n h_{t-1}))
+        h_t = (1 - z) * n + z * h_{t-1}
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        gain: first value of all gains.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+
+    Source: J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", 2016.
+
+    Differs from the paper in: z keeps the old state, as in torch's GRU, where the paper's keeps the
+    new one.
+    """
+
+    gate_names = ("reset", "update", "new")
+    remember_gates = ("update",)
+
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        gain: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        add_weights(self, 3, bias=False, device=device, dtype=dtype)
+        for name in ("ih", "hh"):
+            _add_norm(self, name, 2 * hidden_size, gain, device, dtype)
+            _add_norm(self, f"{name}_new", hidden_size, gain, device, dtype)
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Zeros: h (batch, hidden)."""
+        return state_type("h")(
+            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
+        )
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
+        """LN(W x) and LN(W_n x)."""
+        return self._both("ih", F.linear(x, self.weight_ih))
+
+    def step(
+        self, projected: Float[Tensor, "batch rows"], state: State
+    ) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """h_t, and the state (h_t,)."""
+        x_r, x_z, x_n = projected.chunk(3, -1)
+        u_r, u_z, u_n = self._both("hh", F.linear(state.h, self.weight_hh)).chunk(3, -1)
+        r, z = (x_r + u_r).sigmoid(), (x_z + u_z).sigmoid()
+        h = (1 - z) * (x_n + r * u_n).tanh() + z * state.h
+        return h, type(state)(h)
+
+    def _both(self, name: str, a: Tensor) -> Tensor:
+        gates, new = a.split((2 * self.hidden_size, self.hidden_size), -1)
+        return torch.cat([_norm(self, name, gates), _norm(self, f"{name}_new", new)], -1)
+
+
+def _add_norm(
+    cell: Cell,
+    name: str,
+    size: int,
+    gain: float,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> None:
+    where = {"device": device, "dtype": dtype}
+    cell.register_parameter(f"gain_{name}", nn.Parameter(torch.full((size,), gain, **where)))
+    cell.register_parameter(f"bias_{name}", nn.Parameter(torch.zeros(size, **where)))
+
+
+def _norm(cell: Cell, name: str, a: Tensor) -> Tensor:
+    gain, bias = getattr(cell, f"gain_{name}"), getattr(cell, f"bias_{name}")
+    return F.layer_norm(a, (a.shape[-1],), gain, bias, _EPSILON)

@@ -1,0 +1,170 @@
+"""Recurrent dropout: what is written into a memory is dropped, never the memory itself."""
+
+from typing import ClassVar, Literal, TypeAlias, final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from throughtime.core.cell import Streams
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.state import State
+
+Per: TypeAlias = Literal["step", "sequence"]
+"""A mask for each step, or one for all steps of a sequence."""
+
+
+@final
+class RecurrentDropoutLSTMCell(GatedCell):
+    """LSTM with dropout on its update (Semeniuta et al. 2016).
+
+        c_t = f * c_{t-1} + i * d * g        d = Bernoulli(1 - rate) / (1 - rate), a unit each
+        h_t = o * tanh(c_t)
+
+    The rest is `LSTMCell`, which it is in evaluation.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        rate: probability that a unit's update is dropped, in [0, 1).
+        per: "step", or "sequence": one mask from the start or a reset on. A call that goes on from
+            a state draws a new one.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1, or a rate out of range.
+        UnknownNameError: an unknown `per`.
+
+    Source: S. Semeniuta, A. Severyn and E. Barth, "Recurrent dropout without memory loss", 2016.
+    """
+
+    gates = ("input", "forget", "cell", "output")
+    memories: ClassVar[tuple[str, ...]] = ("c",)
+    remember_gates = ("forget",)
+    write_gates = ("input",)
+    streams = ("kept",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rate: float = 0.25,
+        per: Per = "step",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.rate, self.per = _checked(rate, per)
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
+        return _masks(self, steps, training, dtype, generator)
+
+    def pointwise(
+        self, x: Gates, u: Gates, state: State, streams: Streams = ()
+    ) -> tuple[Tensor, Tensor]:
+        """h_t and c_t."""
+        i, f, g, o = (a + b for a, b in zip(x, u, strict=True))
+        c = f.sigmoid() * state.c + i.sigmoid() * streams[0] * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+@final
+class RecurrentDropoutGRUCell(GatedCell):
+    """GRU with dropout on its update (Semeniuta et al. 2016).
+
+        h_t = z * h_{t-1} + (1 - z) * d * n        d = Bernoulli(1 - rate) / (1 - rate), a unit each
+
+    The rest is `GRUCell`, which it is in evaluation.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        rate: probability that a unit's update is dropped, in [0, 1).
+        per: as in `RecurrentDropoutLSTMCell`.
+        bias: whether there are b_ih and b_hh.
+        device, dtype: of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1, or a rate out of range.
+        UnknownNameError: an unknown `per`.
+
+    Source: S. Semeniuta, A. Severyn and E. Barth, "Recurrent dropout without memory loss", 2016.
+    """
+
+    gates = ("reset", "update", "new")
+    remember_gates = ("update",)
+    streams = ("kept",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rate: float = 0.25,
+        per: Per = "step",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.rate, self.per = _checked(rate, per)
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
+        return _masks(self, steps, training, dtype, generator)
+
+    def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
+        """h_t."""
+        r = (x[0] + u[0]).sigmoid()
+        z = (x[1] + u[1]).sigmoid()
+        n = (x[2] + r * u[2]).tanh()
+        return (1 - z) * streams[0] * n + z * state.h
+
+
+def _checked(rate: float, per: Per) -> tuple[float, Per]:
+    if not 0 <= rate < 1:
+        raise ConfigurationError("rate", got=rate, expected="a probability below 1")
+    if per not in ("step", "sequence"):
+        raise UnknownNameError("per", str(per), ("step", "sequence"))
+    return float(rate), per
+
+
+def _masks(
+    cell: RecurrentDropoutLSTMCell | RecurrentDropoutGRUCell,
+    steps: Int[Tensor, "time batch"],
+    training: bool,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> Streams:
+    if not training:
+        return (torch.ones(*steps.shape, 1, dtype=dtype, device="cpu"),)
+    time, batch = steps.shape
+    kept = 1 - cell.rate
+    if cell.per == "step":
+        chance = torch.full((time, batch, cell.hidden_size), kept, dtype=dtype, device="cpu")
+        return (torch.bernoulli(chance, generator=generator) / kept,)
+    # which sequence of its column each step is of: 0 for what goes on from a state
+    which = (steps.cpu() == 0).long().cumsum(0)
+    shape = (int(which.max()) + 1, batch, cell.hidden_size)
+    chance = torch.full(shape, kept, dtype=dtype, device="cpu")
+    masks = torch.bernoulli(chance, generator=generator) / kept
+    return (masks[which, torch.arange(batch)],)

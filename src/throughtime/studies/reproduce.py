@@ -1,0 +1,154 @@
+"""Run a published study, or go on with it, and put the paper's numbers beside ours."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+from throughtime.core.errors import UnknownNameError
+from throughtime.reports.comparison import Comparison, ModelRuns, Spread, spread
+from throughtime.reports.reproduction import (
+    Checked,
+    Measured,
+    Reproduction,
+    reproduction_markdown,
+)
+from throughtime.studies.catalogue import Publication, Scale, publication
+from throughtime.studies.compare import compare
+from throughtime.studies.progress import StudyObserver
+from throughtime.studies.request import CompareRequest
+from throughtime.training import write_json
+from throughtime.training.atomic import write_whole
+
+
+def reproduce(
+    name: str,
+    out: str | Path,
+    *,
+    scale: str = "small",
+    seeds: int | None = None,
+    jobs: int | None = None,
+    data_dir: str | None = None,
+    observer: StudyObserver | None = None,
+) -> Reproduction:
+    """Run a published study.
+
+    Arguments:
+        name: as `publications` gives it.
+        out: folder of the results: the comparison's, with reproduction.json and reproduction.md.
+            The same call goes on with what was interrupted.
+        scale: "small" keeps the effect within minutes; "full" is the paper's, as far as known.
+        seeds: how many; the study's own number if None.
+        jobs: runs at a time; one a core if None.
+        data_dir: local folder for data files.
+        observer: told of what happens.
+
+    Returns:
+        The table, and whether the effect is there.
+
+    Raises:
+        UnknownNameError: no such study or scale.
+        DataError, RunError, RunInterrupted: as `compare`.
+    """
+    study, size = find_study(name, scale)
+    request = request_of(size, seeds=seeds, jobs=jobs, data_dir=data_dir)
+    out = Path(out)
+    found = read_off(study, scale, compare(request, out, observer))
+    write_json(out / "reproduction.json", found.to_json())
+    write_whole(out / "reproduction.md", reproduction_markdown(found).encode())
+    return found
+
+
+def find_study(name: str, scale: str) -> tuple[Publication, Scale]:
+    """A study and one of its scales.
+
+    Arguments:
+        name, scale: of them.
+
+    Raises:
+        UnknownNameError: no such study or scale.
+    """
+    study = publication(name)
+    if scale not in study.scales:
+        raise UnknownNameError(f"scale of {name}", scale, study.scales)
+    return study, study.scales[scale]
+
+
+def request_of(
+    size: Scale, *, seeds: int | None, jobs: int | None, data_dir: str | None
+) -> CompareRequest:
+    """The comparison that a scale stands for.
+
+    Arguments:
+        size: the scale.
+        seeds: how many; the study's own number if None.
+        jobs: runs at a time; one a core if None.
+        data_dir: local folder for data files.
+    """
+    return dataclasses.replace(
+        size.request,
+        seeds=size.request.seeds if seeds is None else seeds,
+        jobs=jobs,
+        data_dir=data_dir,
+    )
+
+
+def read_off(study: Publication, scale: str, comparison: Comparison) -> Reproduction:
+    """The paper's numbers beside those of a comparison.
+
+    Arguments:
+        study: what was run.
+        scale: at which.
+        comparison: its results.
+    """
+    size = study.scales[scale]
+    models = {model.label: model for model in comparison.models}
+    rows = tuple(
+        Measured(
+            label=row.label,
+            model=models[row.model].spec,
+            paper=row.paper,
+            expected=row.expected,
+            ours=_quantity(study, comparison, models[row.model]),
+            diverged=len(models[row.model].runs) - len(models[row.model].finished),
+            seconds=sum(run.seconds for run in models[row.model].runs),
+        )
+        for row in size.rows
+    )
+    means = {row.label: row.ours.mean for row in rows if row.ours is not None}
+    environment = comparison.runs[0].environment
+    return Reproduction(
+        name=study.name,
+        title=study.title,
+        source=study.source,
+        effect=study.effect,
+        differs=study.differs,
+        quantity=study.quantity,
+        scale=f"{scale} ({size.about})",
+        rows=rows,
+        checks=tuple(
+            Checked(
+                statement=check.statement,
+                value=check.value(means) if all(label in means for label in check.of) else None,
+                bound=check.bound,
+                holds=check.holds(means),
+            )
+            for check in size.checks
+        ),
+        seeds=len(comparison.models[0].runs),
+        seconds=sum(run.seconds for run in comparison.runs),
+        commit=str(environment.get("commit") or environment.get("throughtime")),
+        device=str(environment.get("device")),
+    )
+
+
+def _quantity(study: Publication, comparison: Comparison, model: ModelRuns) -> Spread | None:
+    found = model.test("accuracy" if study.quantity == "accuracy" else "loss")
+    factor = 1.0
+    if study.quantity == "loss over chance":
+        factor = 1 / comparison.task.chance_loss
+    if study.quantity == "bits":
+        factor = 1 / math.log(2)
+    if found is None or factor == 1.0:
+        return found
+    values = [run.test["loss"] * factor for run in model.finished if run.test is not None]
+    return spread(values)

@@ -1,0 +1,121 @@
+"""Zoneout: units that keep what they were, at random."""
+
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from throughtime.core.binding import bind
+from throughtime.core.cell import Streams
+from throughtime.core.errors import ConfigurationError
+from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.state import State
+
+
+@final
+class ZoneoutCell(GatedCell):
+    """Zoneout (Krueger et al. 2017) around any gated cell.
+
+        h_t = d * h_{t-1} + (1 - d) * h~_t        d ~ Bernoulli(output_rate), a unit and step each
+        c_t = e * c_{t-1} + (1 - e) * c~_t        e ~ Bernoulli(memory_rate), for each memory
+
+    h~ and c~ are the wrapped cell's. In evaluation d and e are their expectations, the rates. The
+    parameters are the wrapped cell's own, under its names.
+
+    Arguments:
+        cell: any gated cell.
+        output_rate: probability that a unit's output is kept, in [0, 1].
+        memory_rate: that a unit's memory is.
+
+    Raises:
+        ConfigurationError: a rate out of range, or no gated cell.
+
+    Example:
+        >>> from throughtime.cells import LSTMCell
+        >>> cell = ZoneoutCell(LSTMCell(3, 5), output_rate=0.05, memory_rate=0.5)
+        >>> [name for name, _ in cell.named_parameters()], cell.streams
+        (['weight_ih', 'weight_hh', 'bias_ih', 'bias_hh'], ('keep_h', 'keep_c'))
+
+    Source: D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden
+    activations", ICLR 2017.
+    """
+
+    def __init__(self, cell: GatedCell, *, output_rate: float = 0.05, memory_rate: float = 0.05):
+        if not isinstance(cell, GatedCell):
+            raise ConfigurationError("cell", got=type(cell).__name__, expected="a gated cell")
+        for name, rate in (("output_rate", output_rate), ("memory_rate", memory_rate)):
+            if not 0 <= rate <= 1:
+                raise ConfigurationError(name, got=rate, expected="a probability")
+        wrapped: Any = cell
+        for name in ("gates", "memories", "remember_gates", "write_gates"):
+            vars(self)[name] = getattr(cell, name)  # of the class in other cells
+        super().__init__(
+            cell.input_size, cell.hidden_size, lags=cell.lags, bias=cell.bias_ih is not None
+        )
+        for name in list(self._parameters):
+            del self._parameters[name]
+        for name, parameter in wrapped._parameters.items():
+            self.register_parameter(name, parameter)
+        for name, buffer in wrapped._buffers.items():
+            persistent = name not in wrapped._non_persistent_buffers_set
+            self.register_buffer(name, buffer, persistent=persistent)
+        # not a submodule: its tensors are this cell's, under the same names
+        vars(self)["wrapped"] = cell
+        self.output_rate, self.memory_rate = float(output_rate), float(memory_rate)
+        self.streams = ("keep_h", *(f"keep_{name}" for name in cell.memories), *cell.streams)
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """Masks in training, (time, batch, hidden); rates in evaluation, (time, batch, 1)."""
+        width = self.hidden_size if training else 1
+        masks: list[Tensor] = []
+        for name in ("h", *self.memories):
+            rate = self.output_rate if name == "h" else self.memory_rate
+            chance = torch.full((*steps.shape, width), rate, dtype=dtype, device="cpu")
+            masks.append(torch.bernoulli(chance, generator=generator) if training else chance)
+        wrapped: GatedCell = vars(self)["wrapped"]
+        rest = wrapped.draw_streams(steps, training=training, dtype=dtype, generator=generator)
+        return (*masks, *rest)
+
+    def recurrent_matrix(self, lag: int) -> Float[Tensor, "rows hidden"]:
+        """The wrapped cell's, of this cell's tensors.
+
+        Arguments:
+            lag: one of `lags`.
+        """
+        return self._bound().recurrent_matrix(lag)
+
+    def pointwise(
+        self, x: Gates, u: Gates, state: State, streams: Streams = ()
+    ) -> tuple[Tensor, ...] | Tensor:
+        """h_t, and the memories."""
+        count = 1 + len(self.memories)
+        keeps, own = streams[:count], streams[count:]
+        result = self._bound().pointwise(x, u, state, *((own,) if own else ()))
+        new = result if isinstance(result, tuple) else (result,)
+        old = (state.h, *(getattr(state, name) for name in self.memories))
+        mixed = tuple(
+            keep * before + (1 - keep) * after
+            for keep, before, after in zip(keeps, old, new, strict=True)
+        )
+        return mixed if self.memories else mixed[0]
+
+    def prepared(self) -> "ZoneoutCell":
+        """With the wrapped cell bound and prepared."""
+        made = bind(self, {})
+        vars(made)["ready"] = self._bound().prepared()
+        return made
+
+    def _bound(self) -> Any:
+        ready = vars(self).get("ready")
+        if ready is not None:
+            return ready
+        named: Any = {**self._parameters, **self._buffers}
+        return bind(vars(self)["wrapped"], named)

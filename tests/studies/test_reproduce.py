@@ -1,0 +1,127 @@
+"""Published studies are read, run, resumed and told as they came out."""
+
+import json
+
+import pytest
+
+from throughtime.cli.main import main
+from throughtime.core.errors import UnknownNameError
+from throughtime.models import MODELS
+from throughtime.reports.reproduction import reproduction_markdown
+from throughtime.studies import catalogue, publications, reproduce
+from throughtime.studies.catalogue import Check, publication
+from throughtime.tasks import TASKS
+
+TINY = {
+    "schema_version": 1,
+    "title": "A tiny study",
+    "source": "Nobody, nowhere",
+    "effect": "None.",
+    "differs": "In everything.",
+    "quantity": "loss over chance",
+    "scales": {
+        "small": {
+            "about": "seconds",
+            "comparison": {
+                "task": "copying:items=1,symbols=2",
+                "length": 2,
+                "models": ["rnn:hidden=2", "gru:hidden=2"],
+                "seeds": 2,
+                "steps": 3,
+            },
+            "rows": [
+                {"label": "one", "model": "rnn:hidden=2", "paper": 0.5, "expected": [0.1, 9.0]},
+                {"label": "two", "model": "gru:hidden=2", "paper": None, "expected": None},
+            ],
+            "checks": [
+                {"statement": "both are bad", "kind": "above", "of": ["one"], "bound": 0.5},
+                {"statement": "magic", "kind": "ratio", "of": ["one", "two"], "bound": 1e9},
+            ],
+        }
+    },
+}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    (tmp_path / "studies" / "tiny").mkdir(parents=True)
+    (tmp_path / "studies" / "tiny" / "study.json").write_text(json.dumps(TINY))
+    monkeypatch.setattr(catalogue, "FOLDER", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_study_is_whole() -> None:
+    """Its rows are of models that are compared, its checks of rows, its specs of what there is."""
+    assert publications()
+    for name in publications():
+        study = publication(name)
+        assert set(study.scales) == {"small", "full"}
+        for scale in study.scales.values():
+            TASKS.parse(scale.request.task)
+            labels = {row.label for row in scale.rows}
+            assert len(labels) == len(scale.rows)
+            assert {row.model for row in scale.rows} == set(scale.request.models)
+            for row in scale.rows:
+                MODELS.parse(row.model)
+            assert scale.checks
+            assert all(set(check.of) <= labels for check in scale.checks)
+
+
+def test_conditions() -> None:
+    means = {"a": 0.2, "b": 0.5, "c": 0.6}
+    wrong = [
+        Check("", "difference", ("b", "a"), 0.31),
+        Check("", "ratio", ("b", "a"), 2.6),
+        Check("", "order", ("a", "b", "c"), 0.11),
+        Check("", "below", ("a",), 0.1),
+        Check("", "above", ("a",), 0.3),
+        Check("", "above", ("missing",), 0.0),
+        Check("", "order", ("b", "a"), 0.0),
+    ]
+    right = [
+        Check("", "difference", ("b", "a"), 0.29),
+        Check("", "ratio", ("b", "a"), 2.4),
+        Check("", "order", ("a", "b", "c"), 0.09),
+        Check("", "below", ("a",), 0.2),
+        Check("", "above", ("a",), 0.2),
+    ]
+    assert not any(check.holds(means) for check in wrong)
+    assert all(check.holds(means) for check in right)
+
+
+def test_a_study_is_run_and_resumed(tiny) -> None:
+    found = reproduce("tiny", tiny / "out", jobs=1)
+    assert [row.label for row in found.rows] == ["one", "two"]
+    assert found.rows[0].ours is not None
+    assert found.rows[0].ours.n == found.seeds == 2
+    assert [check.holds for check in found.checks] == [True, False]
+    assert not found.reproduced
+    text = (tiny / "out" / "reproduction.md").read_text()
+    assert text == reproduction_markdown(found)
+    assert "| one | 0.5 |" in text
+    assert "NO: magic" in text
+    again = reproduce("tiny", tiny / "out", jobs=1)
+    assert again == found
+    assert json.loads((tiny / "out" / "reproduction.json").read_text())["reproduced"] is False
+
+
+def test_the_command(tiny, capsys) -> None:
+    assert main(["reproduce"]) == 0
+    assert "tiny" in capsys.readouterr().out
+    assert main(["reproduce", "tiny", "--seeds", "1", "--jobs", "1", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "A tiny study" in out
+    assert "NO: magic" in out
+    assert (tiny / "runs" / "reproduce-tiny-small" / "report.html").exists()
+    assert main(["reproduce", "tiny", "--seeds", "1", "--jobs", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"] == 1
+    assert main(["reproduce", "tinny"]) == 2
+    assert main(["reproduce", "tiny", "--scale", "full"]) == 2
+
+
+def test_unknown_names_are_refused(tiny) -> None:
+    with pytest.raises(UnknownNameError, match="unknown study"):
+        reproduce("none", tiny / "out")
+    with pytest.raises(UnknownNameError, match="unknown scale of tiny"):
+        reproduce("tiny", tiny / "out", scale="huge")
