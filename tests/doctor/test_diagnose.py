@@ -13,6 +13,7 @@ from doctor.patients import (
     Classifier,
     Keeping,
     cross_entropy,
+    echoes,
     first_steps,
 )
 from torch import nn
@@ -20,8 +21,10 @@ from torch import nn
 import throughtime as tt
 from throughtime import errors
 from throughtime.doctor import Cause, diagnose
+from throughtime.doctor.cut import flow_in_double
 from throughtime.doctor.diagnose import as_seconds
-from throughtime.doctor.subject import as_loss_function, take_batches
+from throughtime.doctor.structure import reads_all_at_once
+from throughtime.doctor.subject import Subject, as_loss_function, take_batches
 
 
 def quick(model, batches, loss=cross_entropy, **options):
@@ -259,3 +262,56 @@ def test_a_dead_read_out(between: str) -> None:
     assert diagnosis.verdict is (Cause.GRADIENT_CUT if cut else Cause.DEAD_UNITS)
     assert diagnosis.findings[-1].cause is Cause.DEAD_UNITS
     assert diagnosis.findings[-1].statement.startswith("The gradient of the loss is exactly 0")
+
+
+class Pooled(nn.Module):
+    """Its read-out is the mean over all steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(WIDTH, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        """Classes."""
+        return self.head(self.layer(x)[0].mean(1))
+
+
+def test_a_read_out_of_all_steps_is_told_from_answers_at_all_steps() -> None:
+    for model, batches, expected in (
+        (Pooled(), first_steps(4), True),
+        (Classifier(nn.GRU(WIDTH, 5, batch_first=True)), first_steps(4), False),
+        (Classifier(nn.GRU(WIDTH, 5, batch_first=True), read="steps"), echoes(4), False),
+    ):
+        subject = Subject(model, batches, cross_entropy, 6.0)
+        flow = flow_in_double(subject, "layer", subject.held_out[0])
+        assert reads_all_at_once(subject, "layer", flow.answer > 0) is expected
+
+
+def test_a_model_that_pools_and_has_learned_is_healthy() -> None:
+    """Recent inputs at one step or another are enough; the answer needs the first step even so."""
+    model, batches = Pooled(), first_steps(24, 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+    for batch in batches * 4:
+        optimizer.zero_grad()
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+    diagnosis = diagnose(model, batches, cross_entropy, budget="20s", remedies=False)
+    assert diagnosis.verdict is Cause.HEALTHY
+
+
+def test_a_cut_in_the_step_comes_before_a_dead_read_out() -> None:
+    model = Classifier(nn.GRU(WIDTH, 5, batch_first=True))
+    model.head = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model.head[0].bias.fill_(-100.0)
+
+    def step(model, optimizer, batch) -> None:
+        x, y = batch
+        _, state = model.layer(x[:, :6])
+        outputs, _ = model.layer(x[:, 6:], state.detach())
+        nn.functional.cross_entropy(model.head(outputs[:, -1]), y).backward()
+        optimizer.step()
+
+    diagnosis = quick(model, first_steps(), training_step=step)
+    assert diagnosis.verdict is Cause.GRADIENT_CUT

@@ -211,6 +211,18 @@ def test_a_state_that_is_dropped_under_answers_at_every_step_is_no_cut() -> None
     assert finding.cause is Cause.FORGETTING
 
 
+def test_zeros_of_rectified_units_are_no_cut() -> None:
+    """No gradient crosses a step at which all units are off, though the state may on other data."""
+    layer = nn.RNN(WIDTH, 4, nonlinearity="relu", batch_first=True)
+    model = Classifier(layer)
+    with torch.no_grad():
+        layer.bias_ih_l0.fill_(-0.5)  # off at once without a large input
+    s = subject(model, first_steps(12))
+    flow = flow_in_double(s, "layer", s.held_out[0])
+    assert int((flow.norm > 0).nonzero().min()) > 0
+    assert check_cut(s, "layer", flow, 11) is None
+
+
 def test_dead_units_are_no_cut() -> None:
     layer = nn.RNN(WIDTH, 5, nonlinearity="relu", batch_first=True)
     nn.init.constant_(layer.bias_ih_l0, -50.0)

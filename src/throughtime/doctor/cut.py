@@ -9,9 +9,10 @@ from torch import nn
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject, map_tensors
+from throughtime.instruments.adapted import AdaptedSite
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.instruments.input_influence import exchange_older
-from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.instruments.sites import find_recurrent, run_by, site_of
 from throughtime.instruments.watching import Watched, Watcher, watch
 from throughtime.reports.diagnosis import Cause, Finding
 
@@ -49,11 +50,13 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
     window = _window(flow)
     if window is None or (lag is not None and window > lag):
         return None
-    dropped = "fresh" in flow.links[1:]
-    crosses = "detached" in flow.links or (not dropped and _state_crosses(subject, layer, window))
+    dropped, crosses = "fresh" in flow.links[1:], "detached" in flow.links
+    _, module = find_recurrent(subject.copy(), layer)
+    if not (dropped or crosses) and isinstance(site_of(module), AdaptedSite):
+        crosses = _state_crosses(subject, layer, window)  # a step that is not ours may detach
     where = f"layer {layer!r}, one batch of {flow.answer.shape[1]} sequences"
     if not crosses and not dropped:
-        return None  # nothing passes at all: the units are dead, or the loss reads nothing old
+        return None  # zeros of rectified or dead units; or the loss reads nothing old
     if crosses:
         return Finding(
             cause=Cause.GRADIENT_CUT,

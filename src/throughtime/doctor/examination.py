@@ -17,7 +17,12 @@ from throughtime.doctor.need import ladder, measure_need
 from throughtime.doctor.padding import check_padding
 from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
 from throughtime.doctor.samples import sample_axes
-from throughtime.doctor.structure import check_future, check_samples, check_state
+from throughtime.doctor.structure import (
+    check_future,
+    check_samples,
+    check_state,
+    reads_all_at_once,
+)
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL, Training, Trial
 from throughtime.instruments.recording import record
@@ -137,7 +142,7 @@ class Examination:
             found.extend(structural)
             return structural[0].cause
         if not bool(answered.any()):
-            cut = check_cut(subject, layer, flow, told.lag)  # in the code: before dead weights
+            cut = self._cut(flow, told.lag)  # in the code: before dead weights
             found.extend([*([] if cut is None else [cut]), verdict.unread_finding(self.where)])
             return found[-1].cause if cut is None else cut.cause
         model = subject.copy()
@@ -149,10 +154,7 @@ class Examination:
         memory = verdict.memory(need, self.losses, exchanged)
         self.chart.add_need(need, self.losses, told.lag is not None)
         self._draw_context(model, answered)
-        cut = check_cut(subject, layer, flow, need.lag)
-        if told.training_step is not None and cut is None:
-            cut = check_training_step(subject, layer, told.training_step, told.optimizer, need.lag)
-            self.cut_in_step = cut is not None
+        cut = self._cut(flow, need.lag)
         if memory.known == "yes":
             found.append(verdict.healthy_finding(memory, need, self.where))
             return Cause.HEALTHY
@@ -160,9 +162,21 @@ class Examination:
             found.append(cut)
             return cut.cause
         if need.long is False and verdict.does_as_well_as_short(need, self.losses):
+            if reads_all_at_once(subject, layer, answered):
+                found.append(verdict.pooled_finding(need, self.losses, self.where))
+                return Cause.HEALTHY
             found.append(verdict.no_need_finding(need, self.where))
             return Cause.NO_LONG_DEPENDENCY
         return self._obstacle()
+
+    def _cut(self, flow: Any, lag: int | None) -> Finding | None:
+        """Where the gradient is cut, in the model or in the training step."""
+        subject, layer, told = self.subject, self.layer, self.told
+        cut = check_cut(subject, layer, flow, lag)
+        if told.training_step is not None and cut is None:
+            cut = check_training_step(subject, layer, told.training_step, told.optimizer, lag)
+            self.cut_in_step = cut is not None
+        return cut
 
     def _structure(self, flow: Any, answered: Any) -> list[Finding]:
         """What exact experiments show; each only where those before it found nothing."""

@@ -107,6 +107,24 @@ def check_state(subject: Subject, layer: str) -> Finding | None:
     )
 
 
+def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
+    """Whether one answer a sequence is read from many steps: by a mean, a maximum, attention.
+
+    Then what a predictor of recent inputs cannot see at one step it has seen at another, so that
+    its success says nothing of how old the inputs are that the answer needs.
+
+    Arguments:
+        subject: the model and its data.
+        layer: name of the recurrent layer.
+        answered: (time, batch) which steps of the first held-out batch the loss reads.
+    """
+    if int(answered.sum(0).max()) <= 1:
+        return False
+    answer = view(subject, layer, subject.held_out[0]).answer
+    time, batch = answered.shape
+    return answer is None or tuple(answer.shape[:2]) not in ((time, batch), (batch, time))
+
+
 def check_future(
     subject: Subject, layer: str, axes: SampleAxes, answered: Tensor
 ) -> Finding | None:

@@ -193,6 +193,24 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
     )
 
 
+def pooled_finding(need: Need, losses: Sequence[float], where: str) -> Finding:
+    """That the model does what can be done, and that its read-out sees every step."""
+    best = min((need.short, need.full), key=mean)
+    return Finding(
+        cause=Cause.HEALTHY,
+        severity="note",
+        certainty="measured",
+        statement=f"The model does what can be done (loss {mean(losses):.3g}; a reference "
+        f"predictor has {mean(best):.3g}). Its read-out takes in every step, so that the layer has to carry "
+        "nothing far.",
+        effect=difference(losses, best),
+        effect_name="loss above that of the reference predictor",
+        threshold=0.3 * (mean(need.constant) - mean(best)),
+        measured_on=where,
+        remedy="",
+    )
+
+
 def overflow_finding(losses: Sequence[float], where: str) -> Finding:
     """That the loss is not finite, although weights and data are."""
     count = sum(not math.isfinite(loss) for loss in losses)
