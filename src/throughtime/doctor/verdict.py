@@ -201,8 +201,8 @@ def pooled_finding(need: Need, losses: Sequence[float], where: str) -> Finding:
         severity="note",
         certainty="measured",
         statement=f"The model does what can be done (loss {mean(losses):.3g}; a reference "
-        f"predictor has {mean(best):.3g}). Its read-out takes in every step, so that the layer has to carry "
-        "nothing far.",
+        f"predictor has {mean(best):.3g}). Its read-out takes in every step, so that the layer has "
+        "to carry nothing far.",
         effect=difference(losses, best),
         effect_name="loss above that of the reference predictor",
         threshold=0.3 * (mean(need.constant) - mean(best)),
