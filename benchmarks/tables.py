@@ -1,17 +1,21 @@
-"""The tables of docs/engines.md, made from the results on disk: `python -m benchmarks.tables`."""
+"""The tables of the documentation, made from the results on disk: `python -m benchmarks.tables`."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.doctor.matrix import CAUSES, UNDECIDED
+
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "engines.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = (DOCS / "engines.md", DOCS / "diagnose.md")
 
 
 def main() -> None:
-    """Write the tables into the page."""
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the tables into the pages."""
+    for path in PAGES:
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def page(text: str) -> str:
@@ -88,8 +92,50 @@ def others() -> str:
     return "\n".join(lines)
 
 
+def doctor() -> str:
+    """Verdicts on planted faults of the held-out family, and what they amount to."""
+    found = read("doctor-held-out")
+    summary, environment = found["summary"], found["environment"]
+    confusion = summary["confusion"]
+    seen = {verdict for row in confusion.values() for verdict in row}
+    columns = [c for c in (*CAUSES, UNDECIDED, "ERROR") if c in seen]
+    lines = [
+        "| planted \\ said | " + " | ".join(map(_in_words, columns)) + " | right |",
+        "|---|" + "---:|" * (len(columns) + 1),
+    ]
+    for cause, row in confusion.items():
+        cells = [str(row.get(column, "")) for column in columns]
+        right = f"{100 * summary['recall'][cause]:.0f} %"
+        lines.append(f"| {_in_words(cause)} | {' | '.join(cells)} | {right} |")
+    cases, healthy = summary["cases"], summary["healthy"]
+    lines += [
+        "",
+        f"{cases} cases, {healthy} of them healthy; right where it decides: "
+        f"{100 * summary['accuracy_where_decided']:.1f} %; inconclusive: "
+        f"{100 * summary['inconclusive']:.1f} %; healthy models called faulty or without a long "
+        f"dependency: {summary['false_alarms']} of {healthy} (at most "
+        f"{100 * summary['false_alarm_bound']:.1f} % with 95 % confidence); errors: "
+        f"{summary['errors']}; models changed: {summary['changed']}; median "
+        f"{summary['median_seconds']:.0f} s a case on one thread of "
+        f"{found['hardware']['processor']}, longest {summary['longest_seconds']:.0f} s; budget "
+        f"{found['settings']['budget']}. "
+        f"Measured on {found['date']} at commit {str(environment['commit'])[:10]}.",
+    ]
+    return "\n".join(lines)
+
+
+def _in_words(name: str) -> str:
+    return name.lower().replace("_", " ")
+
+
 COMPILED = "torch.compile of the step"
-TABLES = {"conditions": conditions, "speed": speed, "shares": shares, "others": others}
+TABLES = {
+    "conditions": conditions,
+    "speed": speed,
+    "shares": shares,
+    "others": others,
+    "doctor": doctor,
+}
 
 if __name__ == "__main__":
     main()

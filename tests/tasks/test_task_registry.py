@@ -23,6 +23,7 @@ def test_names():
         "permuted-mnist",
         "temporal-order",
         "two-sequence",
+        "wave",
     ]
 
 

@@ -19,7 +19,7 @@ class TaskFacts:
         description: one line.
         length: the largest number of time steps.
         dependency_length: steps between the earliest input that the answer needs and the answer.
-        answer: "class", "value" or "class_per_step".
+        answer: "class", "value", "class_per_step" or "value_per_step".
         chance: accuracy in [0, 1] of the best answer that remembers nothing.
         chance_loss: the loss of that answer.
         criterion: when the task counts as solved, in words.

@@ -41,13 +41,13 @@ def comparison_table(comparison: Comparison) -> Group:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("model", overflow="fold", max_width=24)
     table.add_column("test accuracy", justify="right", no_wrap=True)
-    if task.answer == "value":
+    if task.answer in ("value", "value_per_step"):
         table.add_column("test loss", justify="right", no_wrap=True)
     for name in ("steps", "time", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("gradient\nreach", justify="right", no_wrap=True)
     for model in comparison.models:
-        table.add_row(*_cells(model, with_loss=task.answer == "value"))
+        table.add_row(*_cells(model, with_loss=task.answer in ("value", "value_per_step")))
     return Group(heading, table, note)
 
 

@@ -36,7 +36,7 @@ def parameter_count(spec: str, task: Task) -> int:
             spec,
             input_size=task.input_size,
             output_size=task.output_size,
-            per_step=task.answer == "class_per_step",
+            per_step=task.answers_at_steps,
         )
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 

@@ -16,6 +16,7 @@ from throughtime.tasks.pixels import (
 )
 from throughtime.tasks.task import Batch, Split, Task
 from throughtime.tasks.temporal_order import TemporalOrder
+from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
 TASKS: Registry[Task] = Registry("task")
@@ -30,6 +31,7 @@ TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
+TASKS.register("wave")(Wave)
 
 __all__ = [
     "TASKS",
@@ -47,6 +49,7 @@ __all__ = [
     "TemporalOrder",
     "TwoSequence",
     "UnitAdding",
+    "Wave",
     "load_digits",
     "load_mnist",
 ]

@@ -17,8 +17,9 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: (time, batch, input), float32; zeros beyond a sequence's length.
-        targets: (batch,) int64 classes, (batch, output) float32 values, or (time, batch) int64
-            classes with -1 where no answer is due; as the task's `answer` says.
+        targets: (batch,) int64 classes, (batch, output) float32 values, (time, batch) int64
+            classes with -1 where no answer is due, or (time, batch, output) float32 values; as the
+            task's `answer` says.
         lengths: (batch,) int64 on the CPU, or None where all sequences fill the time axis.
     """
 
@@ -38,8 +39,8 @@ class Task(abc.ABC):
         output_size: classes, or width of the value that is asked for.
         length: the largest number of time steps.
         dependency_length: steps between the earliest input that the answer needs and the answer.
-        answer: "class" and "value" are asked for once, after the last step; "class_per_step" at
-            steps.
+        answer: "class" and "value" are asked for once, after the last step; "class_per_step" and
+            "value_per_step" at steps.
         chance: accuracy in [0, 1] of the best answer that remembers nothing.
         chance_loss: the loss of that answer.
         criterion: when the task counts as solved, in words, with its source.
@@ -50,10 +51,15 @@ class Task(abc.ABC):
     output_size: int
     length: int
     dependency_length: int
-    answer: Literal["class", "value", "class_per_step"]
+    answer: Literal["class", "value", "class_per_step", "value_per_step"]
     chance: float
     chance_loss: float
     criterion: str
+
+    @property
+    def answers_at_steps(self) -> bool:
+        """Whether an answer is asked for at steps, rather than after the last one."""
+        return self.answer.endswith("_per_step")
 
     @abc.abstractmethod
     def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
@@ -77,10 +83,10 @@ class Task(abc.ABC):
         """Mean cross-entropy (nats) for classes, mean squared error for values.
 
         Arguments:
-            outputs: (batch, output), or (time, batch, output) where classes are asked for at steps.
+            outputs: (batch, output), or (time, batch, output) where answers are asked for at steps.
             batch: where the targets are.
         """
-        if self.answer == "value":
+        if self.answer in ("value", "value_per_step"):
             return F.mse_loss(outputs, batch.targets)
         if self.answer == "class_per_step":
             return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)

@@ -49,7 +49,7 @@ def build_model(config: RunConfig, task: Task) -> nn.Module:
         config.model,
         input_size=task.input_size,
         output_size=task.output_size,
-        per_step=task.answer == "class_per_step",
+        per_step=task.answers_at_steps,
     )
 
 

@@ -68,6 +68,8 @@ def evaluate(
 def _target_count(task: Task, batch: Batch) -> int:
     if task.answer == "class_per_step":
         return int((batch.targets >= 0).sum())
+    if task.answer == "value_per_step":
+        return batch.targets.shape[0] * batch.targets.shape[1]
     return batch.inputs.shape[1]
 
 

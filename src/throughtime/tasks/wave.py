@@ -1,0 +1,103 @@
+"""A wave from nothing: say a given signal by heart."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.tasks.options import check_at_least
+from throughtime.tasks.seeding import generator
+from throughtime.tasks.task import Batch, Split, Task
+
+_TOLERANCE = 0.1  # of the largest value
+
+
+class Wave(Task):
+    """A wave from nothing: produce a fixed signal without any input (Koutnik et al. 2014).
+
+        target_t = s_t,  s a sum of sinusoids scaled to [-1, 1]
+
+    The network has to keep the time itself, from its initial state on. There is one sequence, which
+    is trained on and tested on.
+
+    Arguments:
+        length: samples, 320 in the paper.
+        waveform: which signal: a seed.
+        sinusoids: how many are added; their periods are drawn between 4 and `length` samples,
+            uniformly in their logarithm.
+
+    Inputs:
+        (length, batch, 1) zeros.
+
+    Targets:
+        (length, batch, 1).
+
+    Chance:
+        who always says the mean: a loss of the signal's variance, so that the loss over chance is
+        the normalised mean squared error; accuracy counts samples within 0.1.
+
+    Differs from the paper in:
+        its signals are 7 ms of music that we do not have; this one is synthetic (our choice).
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> task = Wave()
+        >>> task.training_batch(0, 1, seed=0).targets.shape
+        torch.Size([320, 1, 1])
+
+    Source:
+        J. Koutnik et al., "A clockwork RNN", ICML 2014.
+    """
+
+    name = "wave"
+    answer = "value_per_step"
+    criterion = "loss below a hundredth of the signal's variance (our choice)"
+    input_size = output_size = 1
+
+    def __init__(self, *, length: int = 320, waveform: int = 0, sinusoids: int = 12):
+        check_at_least("length of task 'wave'", length, 8)
+        check_at_least("sinusoids of task 'wave'", sinusoids, 1)
+        self.length, self.dependency_length = length, length - 1
+        self.signal = _signal(generator(waveform, "training", 0), length, sinusoids)
+        mean = self.signal.mean()
+        self.chance_loss = float((self.signal - mean).square().mean())
+        near = float(((self.signal - mean).abs() < _TOLERANCE).double().mean())
+        self.chance = min(max(near, 1 / length), 1 - 1 / length)
+
+    def _batch(self, batch_size: int) -> Batch:
+        targets = self.signal[:, None, None].expand(-1, batch_size, 1).contiguous()
+        return Batch(torch.zeros(self.length, batch_size, 1), targets)
+
+    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """The signal, as many times as it is asked for."""
+        check_at_least("batch_size", batch_size, 1)
+        return self._batch(batch_size)
+
+    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """The signal, once."""
+        check_at_least("batch_size", batch_size, 1)
+        yield self._batch(1)
+
+    def correct(
+        self, outputs: Float[Tensor, "time batch 1"], batch: Batch
+    ) -> Bool[Tensor, "time batch"]:
+        """Which samples are within 0.1."""
+        return ((outputs - batch.targets).abs() < _TOLERANCE)[..., 0]
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Loss below a hundredth of the variance."""
+        return metrics["loss"] < 0.01 * self.chance_loss
+
+
+def _signal(random: np.random.Generator, length: int, sinusoids: int) -> Float[Tensor, " time"]:
+    steps = np.arange(length)
+    periods = np.exp(random.uniform(math.log(4), math.log(length), sinusoids))
+    phases = random.uniform(0, 2 * math.pi, sinusoids)
+    total = np.sin(2 * math.pi * steps[:, None] / periods + phases).sum(1)
+    total -= total.mean()
+    return torch.from_numpy(total / np.abs(total).max()).float()
