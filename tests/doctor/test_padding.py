@@ -56,6 +56,25 @@ def test_padding_that_is_read() -> None:
     assert known[0].tolist() == LENGTHS.tolist()
 
 
+def test_padding_is_told_where_the_read_out_is_off_for_most() -> None:
+    """A rectified read-out lets no gradient through for five of the six sequences."""
+    model = Classifier(nn.GRU(WIDTH, 5, batch_first=True))
+    batch = padded()
+    on = torch.arange(6) == 4  # of length 2
+
+    def loss(model, batch):
+        x, y = batch
+        answers = model(x)
+        return nn.functional.cross_entropy(torch.where(on[:, None], answers, 0.0), y)
+
+    s = Subject(model, [batch], loss, 6.0)
+    copy = s.copy()
+    recording = record(copy, lambda: s.loss(copy, batch), level=0)
+    finding = check_padding(recording, flow_in_double(s, "layer", batch))
+    assert finding is not None
+    assert "100 % of the 1 sequences" in finding.statement
+
+
 def test_packed_sequences_are_read_at_their_ends() -> None:
     assert checked(Packed(), padded())[0] is None
 

@@ -55,9 +55,11 @@ def check_padding(recording: Recording, flow: GradientFlow) -> Finding | None:
         return None
     lengths, how = known
     steps = torch.arange(recording.time)[:, None]
-    short = lengths < recording.time
-    beyond = (flow.answer * (steps >= lengths)).sum(0) / flow.answer.sum(0).clamp_min(1e-300)
-    shares = beyond[short]
+    total = flow.answer.sum(0).cpu()
+    short = (lengths < recording.time) & (total > 0)  # a rectified read-out may be off for some
+    if not bool(short.any()):
+        return None
+    shares = ((flow.answer.cpu() * (steps >= lengths)).sum(0) / total)[short]
     read = float((shares > 0.5).double().mean())
     if read < 0.5:
         return None

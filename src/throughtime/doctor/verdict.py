@@ -108,19 +108,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
                 "Clip the gradient's norm, and start from recurrent weights that are orthogonal.",
             )
         )
-    if m.dead.low > DEAD:
-        found.append(
-            _finding(
-                Cause.DEAD_UNITS,
-                f"{100 * m.dead.value:.0f} % of the {m.units} units give the same output whatever "
-                "the input.",
-                m.dead,
-                "share of units whose output never changes",
-                DEAD,
-                where,
-                "Draw the weights afresh with zero biases; use a smaller step, or tanh.",
-            )
-        )
+    # before dead units: at the end of its range a unit gives the same output to everything
     if m.saturated.low > SATURATED:
         found.append(
             _finding(
@@ -132,6 +120,19 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
                 SATURATED,
                 where,
                 "Scale the inputs to unit variance, draw the weights afresh, use a smaller step.",
+            )
+        )
+    if m.dead.low > DEAD:
+        found.append(
+            _finding(
+                Cause.DEAD_UNITS,
+                f"{100 * m.dead.value:.0f} % of the {m.units} units give the same output whatever "
+                "the input.",
+                m.dead,
+                "share of units whose output never changes",
+                DEAD,
+                where,
+                "Draw the weights afresh with zero biases; use a smaller step, or tanh.",
             )
         )
     confirmed = control is None or not control.learned

@@ -1,0 +1,69 @@
+"""From numbers to verdicts."""
+
+import pytest
+
+from throughtime.doctor import Cause
+from throughtime.doctor.intervals import estimate, exactly
+from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.need import Need
+from throughtime.doctor.verdict import cures, mechanism_findings
+from throughtime.reports.diagnosis import Remedy
+
+
+def mechanism(**changed) -> Mechanism:
+    """Of a layer with nothing the matter with it."""
+    values = {
+        "lag": 20,
+        "arriving": exactly(-0.5),
+        "growth": exactly(0.0),
+        "by_lag": (1.0,),
+        "retention": exactly(0.5),
+        "dead": exactly(0.0),
+        "saturated": exactly(0.1),
+        "units": 10,
+        "activity": None,
+    }
+    return Mechanism(**{**values, **changed})
+
+
+def causes(**changed) -> list[Cause]:
+    return [f.cause for f in mechanism_findings(mechanism(**changed), None, "here")]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_each_number_has_its_cause_and_the_most_specific_comes_first() -> None:
+    assert causes() == []
+    assert causes(arriving=exactly(-9.0)) == [Cause.VANISHING]
+    assert causes(growth=exactly(2.0)) == [Cause.EXPLODING]
+    assert causes(retention=exactly(1e-9), arriving=exactly(-9.0)) == [
+        Cause.FORGETTING,
+        Cause.VANISHING,
+    ]
+    assert causes(dead=exactly(0.9)) == [Cause.DEAD_UNITS]
+    # at the end of its range a unit gives the same output to everything
+    assert causes(dead=exactly(0.9), saturated=exactly(0.9)) == [Cause.SATURATED, Cause.DEAD_UNITS]
+    wide = estimate([0.9, 0.1, 0.5, 0.9])
+    assert causes(dead=wide) == []  # the interval is not clear of the threshold
+
+
+def remedy(before: float, after: float, **changed) -> Remedy:
+    values = {
+        "name": "it",
+        "code": "",
+        "how": "trained",
+        "quantity": "held-out loss",
+        "before": exactly(before),
+        "after": exactly(after),
+        "updates": 5,
+        "helped": True,
+    }
+    return Remedy(**{**values, **changed})
+
+
+def test_a_cure_makes_a_copy_remember_that_did_not() -> None:
+    need = Need([0.7], [0.7], [0.1], 5, 20, long=True, curve={}, learned=True)
+    assert cures(need, remedy(0.7, 0.2))
+    assert not cures(need, remedy(0.7, 0.6))  # a little is not enough
+    assert not cures(need, remedy(0.2, 0.1))  # it did without
+    assert not cures(need, remedy(0.7, 0.2, helped=False))
+    assert not cures(need, remedy(0.7, 0.2, how="instruments"))
