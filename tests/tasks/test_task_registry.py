@@ -7,12 +7,13 @@ import pytest
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, Task
 
-NEEDS_FILES = {"mnist", "permuted-mnist"}
+NEEDS_FILES = {"characters", "mnist", "permuted-mnist"}
 
 
 def test_names():
     assert list(TASKS) == [
         "adding",
+        "characters",
         "copying",
         "digits",
         "latch",

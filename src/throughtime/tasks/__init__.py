@@ -2,6 +2,7 @@
 
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, UnitAdding, adding
+from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.copying import Copying
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.latch import Latch, TwoSequence
@@ -32,10 +33,12 @@ TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
 TASKS.register("wave")(Wave)
+TASKS.register("characters")(characters)
 
 __all__ = [
     "TASKS",
     "Batch",
+    "Characters",
     "Copying",
     "HochreiterAdding",
     "ImageSet",
@@ -50,6 +53,7 @@ __all__ = [
     "TwoSequence",
     "UnitAdding",
     "Wave",
+    "characters",
     "load_digits",
     "load_mnist",
 ]

@@ -1,0 +1,73 @@
+"""Text by characters: windows, splits, chance, and the file behind it."""
+
+import gzip
+import hashlib
+
+import pytest
+import torch
+
+from throughtime.core.errors import ConfigurationError, DataError
+from throughtime.tasks import Characters
+from throughtime.tasks.characters import read_text
+from throughtime.tasks.download import RemoteFile
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 60
+
+
+def test_targets_are_the_next_characters() -> None:
+    task = Characters(TEXT, length=20)
+    batch = task.training_batch(3, 5, seed=1)
+    codes = batch.inputs.argmax(-1)
+    assert torch.equal(codes[1:], batch.targets[:-1])
+    said = ["".join(task.alphabet[k] for k in row) for row in codes.T.tolist()]
+    assert all(text in TEXT for text in said)
+    assert torch.equal(batch.targets, task.training_batch(3, 5, seed=1).targets)
+    assert not torch.equal(batch.targets, task.training_batch(4, 5, seed=1).targets)
+
+
+def test_splits_follow_each_other() -> None:
+    task = Characters(TEXT, length=20)
+    parts = [task.training, task.held_out["validation"], task.held_out["test"]]
+    assert "".join(task.alphabet[k] for k in torch.cat(parts).tolist()) == TEXT
+    for size in (1, 3, 100):
+        windows = [b.targets for b in task.evaluation_batches("test", size)]
+        whole = torch.cat(windows, 1).T.flatten()
+        assert torch.equal(whole, task.held_out["test"][1 : 1 + len(whole)])
+
+
+def test_chance_is_the_table_of_pairs() -> None:
+    """Of two characters in turn, the last one tells the next."""
+    task = Characters("ab" * 500, length=10)
+    assert task.chance == 1.0
+    assert task.chance_loss < 0.01
+    assert task.solved({"loss": 1.0, "accuracy": 0.0})
+    assert not task.solved({"loss": 1.1, "accuracy": 0.0})
+    outputs = torch.zeros(10, 3, 2)
+    batch = task.training_batch(0, 3, seed=0)
+    assert torch.equal(task.correct(outputs, batch), batch.targets == 0)
+
+
+def test_the_file(tmp_path, monkeypatch) -> None:
+    content = TEXT.encode()
+    file = RemoteFile("text.txt", (), hashlib.sha256(content).hexdigest())
+    (tmp_path / "tinyshakespeare").mkdir()
+    (tmp_path / "tinyshakespeare" / "text.txt.gz").write_bytes(gzip.compress(content))
+    assert read_text(tmp_path, file=file) == TEXT
+    monkeypatch.setenv("THROUGHTIME_DATA", str(tmp_path / "tinyshakespeare"))
+    assert read_text(file=file) == TEXT
+    with pytest.raises(DataError, match="no such folder"):
+        read_text(tmp_path / "none", file=file)
+    (tmp_path / "text.txt").write_bytes(content[:-1])
+    with pytest.raises(DataError, match="SHA-256"):
+        read_text(tmp_path, file=file)
+    (tmp_path / "text.txt").unlink()
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(DataError, match=r"text\.txt\.gz"):
+        read_text(tmp_path, file=RemoteFile("text.txt", (), "0"))
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="length of task"):
+        Characters(TEXT, length=1)
+    with pytest.raises(DataError, match="expected at least 2020 for windows of 100"):
+        Characters("ab" * 100)
