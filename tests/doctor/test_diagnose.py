@@ -315,3 +315,8 @@ def test_a_cut_in_the_step_comes_before_a_dead_read_out() -> None:
 
     diagnosis = quick(model, first_steps(), training_step=step)
     assert diagnosis.verdict is Cause.GRADIENT_CUT
+
+
+def test_a_lag_beyond_the_axis_that_the_layer_takes_for_time() -> None:
+    """The layer sees ten steps, of what are ten sequences of twelve."""
+    assert quick(swapped(), first_steps(), lag=11).verdict is Cause.TIME_BATCH_SWAPPED

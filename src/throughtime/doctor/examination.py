@@ -128,6 +128,12 @@ class Examination:
             return Cause.EXPLODING
         flow = flow_in_double(subject, layer, subject.held_out[0])
         answered, time = flow.answer > 0, len(flow.norm)
+        if told.lag is None:
+            self.lag = max(1, time // 2)
+        structural = self._structure(flow, answered)
+        if structural:
+            found.extend(structural)
+            return structural[0].cause
         if told.lag is not None and told.lag >= time:
             raise ConfigurationError(
                 "lag",
@@ -135,12 +141,6 @@ class Examination:
                 expected=f"less than {time}: the layer has no step {told.lag} before its last",
                 fix="Pass longer sequences, or the lag that they hold.",
             )
-        if told.lag is None:
-            self.lag = max(1, time // 2)
-        structural = self._structure(flow, answered)
-        if structural:
-            found.extend(structural)
-            return structural[0].cause
         if not bool(answered.any()):
             cut = self._cut(flow, told.lag)  # in the code: before dead weights
             found.extend([*([] if cut is None else [cut]), verdict.unread_finding(self.where)])
