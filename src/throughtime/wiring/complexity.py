@@ -154,17 +154,17 @@ class _Search:
 
     def _cycle_of(self, into: np.ndarray) -> tuple[Edge, ...]:
         """A cycle among the last edges of the longest walks; () where there is none."""
-        seen = np.zeros(self.count, dtype=np.int64)
-        for start in range(self.count):
-            node = start
-            while into[node] >= 0 and not seen[node]:
-                seen[node] = start + 1
-                node = int(self.source[into[node]])
-            if into[node] >= 0 and seen[node] == start + 1:
-                cycle: list[Edge] = []
-                at = node
-                while not cycle or at != node:
-                    cycle.append(self.edges[into[at]])
-                    at = int(self.source[into[at]])
-                return tuple(reversed(cycle))
-        return ()
+        # one node more stands for the end of a walk; by doubling, as far back as there are nodes
+        back = np.append(np.where(into >= 0, self.source[into], self.count), self.count)
+        far = back
+        for _ in range(self.count.bit_length()):
+            far = far[far]
+        endless = far[far < self.count]
+        if len(endless) == 0:
+            return ()
+        first = node = int(endless[0])  # what is reached after that many steps is on a cycle
+        cycle: list[Edge] = []
+        while not cycle or node != first:
+            cycle.append(self.edges[into[node]])
+            node = int(back[node])
+        return tuple(reversed(cycle))
