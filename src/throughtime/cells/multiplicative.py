@@ -1,7 +1,8 @@
 """Multiplicative integration: what the input gives and what the past gives are multiplied."""
 
+import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -13,29 +14,39 @@ from throughtime.core.state import State
 _NAMES = ("alpha", "beta1", "beta2", "offset")
 
 
-def _add_integration(
-    cell: GatedCell, values: dict[str, float], frozen: Sequence[str], where: dict[str, Any]
-) -> None:
-    """Give a cell alpha, beta1, beta2 and b: (gates, hidden) each."""
-    for name in frozen:
-        if name not in _NAMES:
-            raise UnknownNameError("parameter to freeze", name, _NAMES)
-    for name in _NAMES:
-        shape = (len(cell.gate_names), cell.hidden_size)
-        first = torch.full(shape, values.get(name, 0.0), **where)
-        cell.register_parameter(name, nn.Parameter(first, requires_grad=name not in frozen))
+class _Integrated(GatedCell, abc.ABC):
+    """A gated cell whose gates have alpha, beta1, beta2 and b, and no other bias."""
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        alpha: float = 1.0,
+        beta1: float = 0.5,
+        beta2: float = 0.5,
+        frozen: Sequence[str] = (),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=False, device=device, dtype=dtype)
+        values = {"alpha": alpha, "beta1": beta1, "beta2": beta2}
+        for name in frozen:
+            if name not in _NAMES:
+                raise UnknownNameError("parameter to freeze", name, _NAMES)
+        for name in _NAMES:
+            shape = (len(self.gate_names), hidden_size)
+            first = torch.full(shape, values.get(name, 0.0), device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(first, requires_grad=name not in frozen))
 
-def _integrated(cell: Any, x: Gates, u: Gates) -> list[Tensor]:
-    """alpha * x * u + beta1 * u + beta2 * x + b, of each gate."""
-    return [
-        cell.alpha[k] * x[k] * u[k] + cell.beta1[k] * u[k] + cell.beta2[k] * x[k] + cell.offset[k]
-        for k in range(len(x))
-    ]
+    def integrated(self, x: Gates, u: Gates) -> list[Tensor]:
+        """alpha * x * u + beta1 * u + beta2 * x + b, of each gate."""
+        a, b1, b2, b = (getattr(self, name) for name in _NAMES)
+        return [a[k] * x[k] * u[k] + b1[k] * u[k] + b2[k] * x[k] + b[k] for k in range(len(x))]
 
 
 @final
-class MultiplicativeCell(GatedCell):
+class MultiplicativeCell(_Integrated):
     """The tanh network with multiplicative integration (Wu et al. 2016).
 
         a = alpha * W x * U h + beta1 * U h + beta2 * W x + b        h_t = tanh(a)
@@ -63,30 +74,14 @@ class MultiplicativeCell(GatedCell):
 
     gates = ("hidden",)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        alpha: float = 1.0,
-        beta1: float = 0.5,
-        beta2: float = 0.5,
-        frozen: Sequence[str] = (),
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=False, device=device, dtype=dtype)
-        values = {"alpha": alpha, "beta1": beta1, "beta2": beta2}
-        _add_integration(self, values, frozen, {"device": device, "dtype": dtype})
-
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """h_t; `state` is not read."""
-        (a,) = _integrated(self, x, u)
+        (a,) = self.integrated(x, u)
         return a.tanh()
 
 
 @final
-class MultiplicativeLSTMCell(GatedCell):
+class MultiplicativeLSTMCell(_Integrated):
     """LSTM whose four gates have multiplicative integration (Wu et al. 2016).
 
         i, f, o = sigmoid(a)   g = tanh(a)        a as in `MultiplicativeCell`, for each gate
@@ -109,31 +104,15 @@ class MultiplicativeLSTMCell(GatedCell):
     gates = ("input", "forget", "cell", "output")
     memories: ClassVar[tuple[str, ...]] = ("c",)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        alpha: float = 1.0,
-        beta1: float = 0.5,
-        beta2: float = 0.5,
-        frozen: Sequence[str] = (),
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=False, device=device, dtype=dtype)
-        values = {"alpha": alpha, "beta1": beta1, "beta2": beta2}
-        _add_integration(self, values, frozen, {"device": device, "dtype": dtype})
-
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
         """h_t and c_t."""
-        i, f, g, o = _integrated(self, x, u)
+        i, f, g, o = self.integrated(x, u)
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 
 
 @final
-class MultiplicativeGRUCell(GatedCell):
+class MultiplicativeGRUCell(_Integrated):
     """GRU with multiplicative integration (Wu et al. 2016).
 
         r, z = sigmoid(a)        a as in `MultiplicativeCell`
@@ -159,24 +138,8 @@ class MultiplicativeGRUCell(GatedCell):
 
     gates = ("reset", "update", "new")
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        alpha: float = 1.0,
-        beta1: float = 0.5,
-        beta2: float = 0.5,
-        frozen: Sequence[str] = (),
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=False, device=device, dtype=dtype)
-        values = {"alpha": alpha, "beta1": beta1, "beta2": beta2}
-        _add_integration(self, values, frozen, {"device": device, "dtype": dtype})
-
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """h_t."""
-        r = _integrated(self, x[:1], u[:1])[0].sigmoid()
-        _, z, n = _integrated(self, x, (u[0], u[1], r * u[2]))
+        r = self.integrated(x[:1], u[:1])[0].sigmoid()
+        _, z, n = self.integrated(x, (u[0], u[1], r * u[2]))
         return (1 - z.sigmoid()) * n.tanh() + z.sigmoid() * state.h

@@ -1,5 +1,6 @@
 """Recurrent dropout: what is written into a memory is dropped, never the memory itself."""
 
+import abc
 from typing import ClassVar, Literal, TypeAlias, final
 
 import torch
@@ -15,8 +16,55 @@ Per: TypeAlias = Literal["step", "sequence"]
 """A mask for each step, or one for all steps of a sequence."""
 
 
+class _Dropped(GatedCell, abc.ABC):
+    """A gated cell with a mask on its update."""
+
+    streams = ("kept",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rate: float = 0.25,
+        per: Per = "step",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        if not 0 <= rate < 1:
+            raise ConfigurationError("rate", got=rate, expected="a probability below 1")
+        if per not in ("step", "sequence"):
+            raise UnknownNameError("per", str(per), ("step", "sequence"))
+        self.rate, self.per = float(rate), per
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
+        if not training:
+            return (torch.ones(*steps.shape, 1, dtype=dtype, device="cpu"),)
+        time, batch = steps.shape
+        kept = 1 - self.rate
+        if self.per == "step":
+            chance = torch.full((time, batch, self.hidden_size), kept, dtype=dtype, device="cpu")
+            return (torch.bernoulli(chance, generator=generator) / kept,)
+        # which sequence of its column each step is of: 0 for what goes on from a state
+        which = (steps.cpu() == 0).long().cumsum(0)
+        shape = (int(which.max()) + 1, batch, self.hidden_size)
+        chance = torch.full(shape, kept, dtype=dtype, device="cpu")
+        masks = torch.bernoulli(chance, generator=generator) / kept
+        return (masks[which, torch.arange(batch)],)
+
+
 @final
-class RecurrentDropoutLSTMCell(GatedCell):
+class RecurrentDropoutLSTMCell(_Dropped):
     """LSTM with dropout on its update (Semeniuta et al. 2016).
 
         c_t = f * c_{t-1} + i * d * g        d = Bernoulli(1 - rate) / (1 - rate), a unit each
@@ -44,32 +92,6 @@ class RecurrentDropoutLSTMCell(GatedCell):
     memories: ClassVar[tuple[str, ...]] = ("c",)
     remember_gates = ("forget",)
     write_gates = ("input",)
-    streams = ("kept",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        rate: float = 0.25,
-        per: Per = "step",
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.rate, self.per = _checked(rate, per)
-
-    def draw_streams(
-        self,
-        steps: Int[Tensor, "time batch"],
-        *,
-        training: bool,
-        dtype: torch.dtype,
-        generator: torch.Generator,
-    ) -> Streams:
-        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
-        return _masks(self, steps, training, dtype, generator)
 
     def pointwise(
         self, x: Gates, u: Gates, state: State, streams: Streams = ()
@@ -81,7 +103,7 @@ class RecurrentDropoutLSTMCell(GatedCell):
 
 
 @final
-class RecurrentDropoutGRUCell(GatedCell):
+class RecurrentDropoutGRUCell(_Dropped):
     """GRU with dropout on its update (Semeniuta et al. 2016).
 
         h_t = z * h_{t-1} + (1 - z) * d * n        d = Bernoulli(1 - rate) / (1 - rate), a unit each
@@ -105,32 +127,6 @@ class RecurrentDropoutGRUCell(GatedCell):
 
     gates = ("reset", "update", "new")
     remember_gates = ("update",)
-    streams = ("kept",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        rate: float = 0.25,
-        per: Per = "step",
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.rate, self.per = _checked(rate, per)
-
-    def draw_streams(
-        self,
-        steps: Int[Tensor, "time batch"],
-        *,
-        training: bool,
-        dtype: torch.dtype,
-        generator: torch.Generator,
-    ) -> Streams:
-        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
-        return _masks(self, steps, training, dtype, generator)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
         """h_t."""
@@ -138,33 +134,3 @@ class RecurrentDropoutGRUCell(GatedCell):
         z = (x[1] + u[1]).sigmoid()
         n = (x[2] + r * u[2]).tanh()
         return (1 - z) * streams[0] * n + z * state.h
-
-
-def _checked(rate: float, per: Per) -> tuple[float, Per]:
-    if not 0 <= rate < 1:
-        raise ConfigurationError("rate", got=rate, expected="a probability below 1")
-    if per not in ("step", "sequence"):
-        raise UnknownNameError("per", str(per), ("step", "sequence"))
-    return float(rate), per
-
-
-def _masks(
-    cell: RecurrentDropoutLSTMCell | RecurrentDropoutGRUCell,
-    steps: Int[Tensor, "time batch"],
-    training: bool,
-    dtype: torch.dtype,
-    generator: torch.Generator,
-) -> Streams:
-    if not training:
-        return (torch.ones(*steps.shape, 1, dtype=dtype, device="cpu"),)
-    time, batch = steps.shape
-    kept = 1 - cell.rate
-    if cell.per == "step":
-        chance = torch.full((time, batch, cell.hidden_size), kept, dtype=dtype, device="cpu")
-        return (torch.bernoulli(chance, generator=generator) / kept,)
-    # which sequence of its column each step is of: 0 for what goes on from a state
-    which = (steps.cpu() == 0).long().cumsum(0)
-    shape = (int(which.max()) + 1, batch, cell.hidden_size)
-    chance = torch.full(shape, kept, dtype=dtype, device="cpu")
-    masks = torch.bernoulli(chance, generator=generator) / kept
-    return (masks[which, torch.arange(batch)],)
