@@ -18,7 +18,8 @@ BATCHES = 64
 SEEDS = 4
 SCARCE = ("TIME_BATCH_SWAPPED", "PADDING_READ", "VANISHING", "EXPLODING", "DEAD_UNITS")
 """Causes that fit few networks: they get twice the seeds."""
-FAMILIES = ("development", "held-out")
+FAMILIES = ("development", "held-out-1", "held-out-2")
+"""Thresholds may be set on all but the last: a held-out family is asked about once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,8 +78,10 @@ def recipes(family: str) -> dict[str, Recipe]:
     """The healthy recipes of a family by "task/network"."""
     if family == "development":
         from benchmarks.doctor.development import RECIPES
+    elif family == "held-out-1":
+        from benchmarks.doctor.first_held_out import RECIPES
     else:
-        from benchmarks.doctor.held_out import RECIPES
+        from benchmarks.doctor.second_held_out import RECIPES
     return RECIPES
 
 
@@ -91,7 +94,7 @@ def cases(family: str) -> dict[str, Case]:
         design: Design = recipe.design
         faults: list[Fault | None] = [None]
         if task.long:
-            faults += [f for f in FAULTS if f.family in ("", family) and f.fits(task, design)]
+            faults += [f for f in FAULTS if family.startswith(f.family) and f.fits(task, design)]
         for fault in faults:
             cause = "HEALTHY" if task.long else "NO_LONG_DEPENDENCY"
             label = cause

@@ -24,7 +24,7 @@ class Fault:
         fits: whether it can be made in a task with a design.
         acceptable: verdicts that count as right; fixed before any doctor has seen a case.
         needs_step: whether it lies in the training step, which the doctor then has to see.
-        family: "" for both, else the family it belongs to.
+        family: which ones it belongs to: those whose names begin so.
     """
 
     cause: str

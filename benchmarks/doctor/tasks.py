@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 TASKS: dict[str, "Task"] = {}
+Draw: TypeAlias = "Callable[[Generator, int], Examples]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Task:
     """What is to be learnt.
 
     Attributes:
-        family: "development" or "held-out".
+        family: that it belongs to.
         answer: "class", "value", or "steps" (a class at each step).
         length: T, of the longest sequence.
         lag: steps between the far inputs and the answers that need them; the largest usual one.
@@ -57,7 +59,7 @@ class Task:
     classes: int
     tokens: bool
     baseline: float
-    draw: Callable[[Generator, int], Examples]
+    draw: Draw
     long: bool = True
     padded: bool = False
 
@@ -89,7 +91,7 @@ def steps(batch: int, *positions: int) -> Tensor:
     return torch.tensor(positions).expand(batch, len(positions))
 
 
-def latch(length: int, classes: int, noise: float) -> Callable[[Generator, int], Examples]:
+def latch(length: int, classes: int, noise: float) -> Draw:
     """The class is shown in the first two steps; then noise."""
 
     def draw(generator: Generator, batch: int) -> Examples:
@@ -101,7 +103,7 @@ def latch(length: int, classes: int, noise: float) -> Callable[[Generator, int],
     return draw
 
 
-def first_token(length: int, classes: int, others: int) -> Callable[[Generator, int], Examples]:
+def first_token(length: int, classes: int, others: int) -> Draw:
     """The class is the first token, of its own alphabet; then other tokens."""
 
     def draw(generator: Generator, batch: int) -> Examples:
@@ -112,7 +114,7 @@ def first_token(length: int, classes: int, others: int) -> Callable[[Generator, 
     return draw
 
 
-def adding(length: int) -> Callable[[Generator, int], Examples]:
+def adding(length: int) -> Draw:
     """The sum of two marked values in [-1, 1], one in each half."""
 
     def draw(generator: Generator, batch: int) -> Examples:
@@ -129,7 +131,7 @@ def adding(length: int) -> Callable[[Generator, int], Examples]:
     return draw
 
 
-def echo(length: int, delay: int, symbols: int) -> Callable[[Generator, int], Examples]:
+def echo(length: int, delay: int, symbols: int) -> Draw:
     """At each step, the token of `delay` steps ago; -100 before there is one."""
 
     def draw(generator: Generator, batch: int) -> Examples:
@@ -144,7 +146,7 @@ def echo(length: int, delay: int, symbols: int) -> Callable[[Generator, int], Ex
     return draw
 
 
-def announce(length: int, classes: int, noise: float) -> Callable[[Generator, int], Examples]:
+def announce(length: int, classes: int, noise: float) -> Draw:
     """The class of the first step is asked for at each of the last ten."""
     latched = latch(length, classes, noise)
 
@@ -158,7 +160,7 @@ def announce(length: int, classes: int, noise: float) -> Callable[[Generator, in
     return draw
 
 
-def padded_latch(length: int, classes: int, noise: float) -> Callable[[Generator, int], Examples]:
+def padded_latch(length: int, classes: int, noise: float) -> Draw:
     """A latch of 8 to 14 steps; one of each batch is `length` long, so all the others are padded.
 
     Read where each ends, it is easy; read at the last step of the tensor, it is far away.
@@ -176,7 +178,7 @@ def padded_latch(length: int, classes: int, noise: float) -> Callable[[Generator
     return draw
 
 
-def recent(length: int, classes: int) -> Callable[[Generator, int], Examples]:
+def recent(length: int, classes: int) -> Draw:
     """The class is that of the sum of the last three steps, however long the sequence is."""
 
     def draw(generator: Generator, batch: int) -> Examples:
@@ -187,7 +189,7 @@ def recent(length: int, classes: int) -> Callable[[Generator, int], Examples]:
     return draw
 
 
-def recent_tokens(length: int, symbols: int) -> Callable[[Generator, int], Examples]:
+def recent_tokens(length: int, symbols: int) -> Draw:
     """At each step, the sum of this token and the one before, modulo the number of tokens."""
 
     def draw(generator: Generator, batch: int) -> Examples:

@@ -1,6 +1,7 @@
 """The planted faults are what their names say, before any training; and the counting is right."""
 
 import dataclasses
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no installed package
 
 from benchmarks.doctor import checking, matrix
-from benchmarks.doctor.cases import Case, cases
+from benchmarks.doctor.cases import FAMILIES, Case, cases, recipes
 from benchmarks.doctor.models import Network
 from benchmarks.doctor.recipes import (
     BATCH,
@@ -28,7 +29,7 @@ from benchmarks.doctor.tasks import TASKS, without_far_inputs
 
 FIRST = {
     f"{case.family}: {case.name}": case
-    for family in ("development", "held-out")
+    for family in FAMILIES
     for case in cases(family).values()
     if case.seed == 0
 }
@@ -184,7 +185,7 @@ def test_exchange_touches_far_inputs_alone(name: str) -> None:
     assert not bool((changed & ~far).any())
 
 
-@pytest.mark.parametrize("family", ["development", "held-out"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_cause_can_be_planted(family: str) -> None:
     found: dict[str, list[Case]] = {}
     for case in cases(family).values():
@@ -196,12 +197,10 @@ def test_every_cause_can_be_planted(family: str) -> None:
 
 
 def test_families_share_no_task_and_no_network() -> None:
-    one, two = (
-        {(r.task, r.design) for n, r in RECIPES.items() if n.startswith(family)}
-        for family in ("development", "held-out")
-    )
-    assert not {task for task, _ in one} & {task for task, _ in two}
-    assert not {design for _, design in one} & {design for _, design in two}
+    own = {family: {(r.task, r.design) for r in recipes(family).values()} for family in FAMILIES}
+    for one, two in itertools.combinations(own.values(), 2):
+        assert not {task for task, _ in one} & {task for task, _ in two}
+        assert not {design for _, design in one} & {design for _, design in two}
 
 
 def test_a_trained_case_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

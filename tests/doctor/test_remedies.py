@@ -1,5 +1,7 @@
 """Faults undone from outside, and what changes do to a copy."""
 
+import dataclasses
+
 import pytest
 import torch
 from doctor.patients import WIDTH, Chunked, Classifier, Keeping, cross_entropy, first_steps
@@ -12,6 +14,7 @@ from throughtime.doctor.changes import CHANGES
 from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
 from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.trial import USUAL
 from throughtime.instruments.sites import find_recurrent, run_by
 
 
@@ -176,7 +179,7 @@ def test_a_cut_in_the_step_is_mended_by_the_whole_sequence() -> None:
     own = Counted(s.copy().parameters(), lr=0.25)
     trainer = Trainer(s, 0, windowed, own)
     _, module = find_recurrent(s.copy())
-    changes = changes_for(Cause.GRADIENT_CUT, module, in_step=True)
+    changes = changes_for(Cause.GRADIENT_CUT, module, "step")
     assert [c.name for c in changes] == ["one backward pass through the whole sequence"]
     remedies, untried = try_changes(trainer, "layer", changes, 11, Clock(60), 8, {})
     assert not untried
@@ -193,7 +196,7 @@ def test_without_time_changes_are_measured_and_said_to_be() -> None:
     with torch.no_grad():
         layer.weight_hh_l0.mul_(0.1)
     s = subject(Classifier(layer), 16)
-    changes = changes_for(Cause.VANISHING, layer, in_step=False)
+    changes = changes_for(Cause.VANISHING, layer, "model")
     remedies, _ = try_changes(Trainer(s, 0), "layer", changes, 8, Clock(1e-6), 8, {})
     assert {r.how for r in remedies} == {"instruments"}
     assert {r.updates for r in remedies} == {0}
@@ -211,3 +214,28 @@ def test_every_change_runs(kind) -> None:
             arm = make_arm(s, "layer", one, 5)
             trial = Trainer(s, 0).train(arm, seconds=60, updates=1, training=one.training)
             assert trial.updates == 1
+
+
+def test_once_the_time_is_spent_the_other_changes_are_named_as_not_tried() -> None:
+    """At least one change is trained, the likeliest, however slow the model is."""
+    s = subject(Classifier(nn.RNN(WIDTH, 6, batch_first=True)), 16)
+    _, module = find_recurrent(s.copy())
+    changes = changes_for(Cause.VANISHING, module, "model")
+    clock = Clock(60)
+
+    arm = make_arm(s, "layer", None, 8)
+    done = {USUAL: Trainer(s, 0).train(arm, seconds=1, updates=4)}
+    trained: list[str] = []
+
+    def spend(module: nn.Module, lag: int) -> None:
+        trained.append(type(module).__name__)
+        clock.budget = 0.0
+
+    first = dataclasses.replace(changes[0], apply=spend)
+    remedies, untried = try_changes(
+        Trainer(s, 0), "layer", [first, *changes[1:]], 8, clock, 4, done
+    )
+    assert trained == ["RNN"]
+    assert [r.how for r in remedies] == ["trained"]
+    assert len(untried) == len(changes) - 1
+    assert all("the time went to others" in line for line in untried)

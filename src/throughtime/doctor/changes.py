@@ -17,7 +17,8 @@ from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.trial import USUAL, Training
 from throughtime.reports.diagnosis import Cause
 
-Where: TypeAlias = Literal["anywhere", "model", "step"]
+Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
+"""Of a cut: in the model, or in the training step; or a state that is dropped between calls."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Change:
         engine: that runs the layer in the copy, from the lag; None for the model's own.
         training: of the changed copy.
         beside: of the copy that it is compared with; None for no training at all.
-        where: whether a cut must lie in the model, or in the training step, for it to be of use.
+        where: the fault must lie for it to be of use.
         fits: whether it can be made in this module.
     """
 
@@ -176,7 +177,7 @@ CHANGES: tuple[Change, ...] = (
         "output, state = layer(chunk, state)",
         (Cause.FORGETTING,),
         engine=lambda lag: Reattached(dropped=True, kept=True),
-        where="model",
+        where="dropped",
     ),
     Change(
         "gate biases by chrono initialisation",

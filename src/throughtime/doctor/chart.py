@@ -97,6 +97,7 @@ class Chart:
 
 def context_picture(points: dict[int, float], need: Need, losses: list[float]) -> Picture:
     """The loss by the age from which on inputs are another sequence's."""
+    points = dict(sorted(points.items()))
     series = [Series("this model", tuple(map(float, points)), tuple(points.values()))]
     if need.curve:
         curve = tuple(map(float, need.curve))

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor import verdict
+from throughtime.doctor.changes import Where
 from throughtime.doctor.chart import Chart, context_picture
 from throughtime.doctor.context import context_losses
 from throughtime.doctor.control import Control, latch_control
@@ -30,6 +31,7 @@ from throughtime.instruments.sites import find_recurrent
 from throughtime.reports.diagnosis import Cause, Diagnosis, Finding
 
 UPDATES = 500
+_DRAWING = 0.05  # of the budget: the most that a picture takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Examination:
         self.trainer = Trainer(subject, told.seed, told.training_step, told.optimizer)
         self.trials: dict[Training, Trial] = {}  # of the model as it is
         self.lag = told.lag if told.lag is not None else 1
-        self.cut_in_step = False
+        self.place: Where = "model"  # of the fault
 
     def run(self) -> Diagnosis:
         """Examine, try remedies, and put the diagnosis together."""
@@ -93,7 +95,7 @@ class Examination:
 
     def _try_remedies(self, cause: Cause) -> None:
         _, module = find_recurrent(self.subject.copy(), self.layer)
-        changes = changes_for(cause, module, in_step=self.cut_in_step)
+        changes = changes_for(cause, module, self.place)
         trial = self.trials.get(USUAL)
         updates = UPDATES if trial is None else max(trial.updates, 1)
         remedies, untried = try_changes(
@@ -175,7 +177,9 @@ class Examination:
         cut = check_cut(subject, layer, flow, lag)
         if told.training_step is not None and cut is None:
             cut = check_training_step(subject, layer, told.training_step, told.optimizer, lag)
-            self.cut_in_step = cut is not None
+            self.place = "model" if cut is None else "step"
+        elif cut is not None and cut.cause is Cause.FORGETTING:
+            self.place = "dropped"
         return cut
 
     def _structure(self, flow: Any, answered: Any) -> list[Finding]:
@@ -251,8 +255,12 @@ class Examination:
 
     def _draw_context(self, model: Any, answered: Any) -> None:
         need, points = self.need, {}
-        needed = {need.lag} if need.lag is not None and need.lag < len(answered) else set()
-        for older in sorted({*ladder(1, len(answered))[::2], *needed}):
+        needed = [need.lag] if need.lag is not None and need.lag < len(answered) else []
+        rungs = ladder(1, len(answered))[::2]
+        end = self.clock.spent() + _DRAWING * self.clock.budget
+        for older in dict.fromkeys([*needed, *rungs[::2], *rungs[1::2]]):  # coarsely first
+            if points and self.clock.spent() > end:
+                break
             exchanged = context_losses(
                 self.subject, model, self.layer, answered, older, self.told.seed
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
-from throughtime.doctor.changes import CHANGES, Change
+from throughtime.doctor.changes import CHANGES, Change, Where
 from throughtime.doctor.cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
@@ -137,19 +137,19 @@ class Trainer:
         return update
 
 
-def changes_for(cause: Cause, module: nn.Module, *, in_step: bool) -> list[Change]:
+def changes_for(cause: Cause, module: nn.Module, place: Where) -> list[Change]:
     """What may help against a cause, the likeliest first.
 
     Arguments:
         cause: the verdict.
         module: the recurrent layer.
-        in_step: whether a cut lies in the training step rather than in the model.
+        place: where the fault lies.
     """
-    place = "step" if in_step else "model"
+    places = (place,) if place == "dropped" else ("anywhere", place)
     return [
         change
         for change in CHANGES
-        if cause in change.causes and change.where in ("anywhere", place) and change.fits(module)
+        if cause in change.causes and change.where in places and change.fits(module)
     ]
 
 
@@ -177,13 +177,15 @@ def try_changes(
         remedies, the most helpful first, and what could not be tried, with the reason.
     """
     tried, untried = changes[:_MOST], changes[_MOST:]
-    missing = {c.beside for c in tried if c.beside is not None} - set(done)
-    seconds = clock.left() / max(1, len(tried) + len(missing))
-    if seconds < LEAST_SECONDS:
+    if _share(tried, done, clock) < LEAST_SECONDS:
         return _measured(trainer.subject, layer, changes, lag), []
     remedies: list[Remedy] = []
-    refused: list[str] = [f"{_named(change, lag)}: the time went to others" for change in untried]
-    for change in tried:
+    refused: list[str] = []
+    for number, change in enumerate(tried):
+        seconds = _share(tried[number:], done, clock)
+        if remedies and seconds < LEAST_SECONDS:
+            untried = changes[number:]
+            break
         if change.beside is not None and change.beside not in done:
             arm = make_arm(trainer.subject, layer, None, lag)
             done[change.beside] = trainer.train(
@@ -208,7 +210,14 @@ def try_changes(
         before = trial.before if change.beside is None else done[change.beside].after
         remedies.append(_trained(change, before, trial, lag))
     remedies.sort(key=lambda remedy: (not remedy.helped, remedy.after.value))
+    refused += [f"{_named(change, lag)}: the time went to others" for change in untried]
     return remedies, refused
+
+
+def _share(tried: list[Change], done: dict[Training, Trial], clock: Clock) -> float:
+    """Seconds for the next arm: the likelier ones, that come first, get more (4 : 3 : 2 : 1)."""
+    missing = {c.beside for c in tried if c.beside is not None} - set(done)
+    return 2 * clock.left() / (1 + max(1, len(tried) + len(missing)))
 
 
 def _named(change: Change, lag: int) -> str:

@@ -96,12 +96,12 @@ def train_briefly(
         make_update: called after the first evaluation, which may make parameters.
         evaluate: held-out losses by batch.
         batches: drawn in a shuffled order, again and again.
-        seconds: the most that it takes.
+        seconds: that it takes at most, but for `least_updates`.
         most_updates: likewise.
         seed: of the order.
         enough: whether held-out losses are good enough to end here.
         patience: evaluations without an improvement after which it ends; None for no such end.
-        least_updates: made even if they take longer than `seconds`.
+        least_updates: made even if they take longer than `seconds`, up to twice as long.
     """
     end = time.monotonic() + seconds
     before = after = evaluate()
@@ -116,7 +116,8 @@ def train_briefly(
         if not math.isfinite(update(batches[order.pop()])):
             return Trial(before, after, made, diverged=True)
         made += 1
-        late = time.monotonic() > end and made >= least_updates
+        now = time.monotonic()
+        late = now > end and (made >= least_updates or now > end + seconds)
         if made % every == 0 or late or made == most_updates:
             losses = evaluate()
             idle += 1
