@@ -16,6 +16,7 @@ from throughtime.instruments.products import (
     leading_log_singular_values,
     log_singular_values,
     multiplied,
+    multiplied_out,
     orthonormal,
 )
 from throughtime.instruments.recording import Recording
@@ -23,6 +24,8 @@ from throughtime.instruments.recording import Recording
 SMALL = 64  # states up to this size are treated whole
 DENSE = 512  # up to this size a step's Jacobian is decomposed in full, at some of the steps
 _WORK = 2**31  # size cubed times steps: some seconds of decompositions
+_SHORT = 48  # up to so many steps of them, products are multiplied out
+_DIGITS = 18.0  # logarithm of the ratio up to which singular values so found keep 8 digits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,7 +186,7 @@ def _lags(longest: int, size: int) -> list[int]:
 
 
 def _measured_steps(run: LinearisedRun) -> list[int]:
-    count = min(run.steps, run.steps if run.size <= SMALL else max(16, _WORK // run.size**3))
+    count = min(run.steps, run.steps if run.size <= SMALL else max(4, _WORK // 4 // run.size**3))
     return [round(k * (run.steps - 1) / max(1, count - 1)) for k in range(count)]
 
 
@@ -219,8 +222,10 @@ def _lanczos_norms(run: LinearisedRun, at: slice, generator: torch.Generator) ->
         b[:, j, j + 1] = beta
         if j + 1 in (check, limit):
             check += check // 2
-            previous, norms = norms, torch.linalg.matrix_norm(b[:, : j + 1, : j + 1], 2)
-            if bool(((norms - previous) <= 1e-10 * norms).all()):
+            square = b[:, : j + 1, : j + 1] @ b[:, : j + 1, : j + 1].mT
+            # the largest eigenvalue alone: cheaper than a norm, and squaring costs it no digits
+            previous, norms = norms, torch.linalg.eigvalsh(square)[:, -1].clamp(min=0).sqrt()
+            if bool(((norms - previous) <= 1e-9 * norms).all()):
                 break
     return norms
 
@@ -270,7 +275,15 @@ def _products(
     if left.shape[0] < run.size:
         rows: list[Tensor] = []
         changes: list[float] = []
+        short = multiplied_out(run, [n for n in lags if n <= _SHORT and run.size <= DENSE])
         for lag in lags:
+            if lag in short:
+                values, vectors = short[lag]
+                left = vectors[: left.shape[0]]
+                if values[count - 1] > values[0] - _DIGITS:
+                    rows.append(values[:count])
+                    changes.append(0.0)
+                    continue
             # the left subspace of one lag is near that of the next
             values, change, left = leading_log_singular_values(run, stop - lag, stop, left)
             rows.append(values[:count])

@@ -1,6 +1,8 @@
 """Long products of matrices whose singular values keep their digits, however small they are."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -60,6 +62,34 @@ def orthonormal(rows: Float[Tensor, "k size"]) -> Float[Tensor, "k size"]:
     return torch.linalg.qr(rows.T)[0].T.contiguous()
 
 
+def multiplied_out(
+    run: LinearisedRun, lags: Sequence[int]
+) -> dict[int, tuple[Float[Tensor, " size"], Float[Tensor, "size size"]]]:
+    """J_T ... J_{T-n+1} as matrices, T the last step: for few steps and a moderate width.
+
+    Arguments:
+        run: the Jacobians.
+        lags: n, increasing.
+
+    Returns:
+        By lag, the logarithms of the singular values, decreasing, and the left singular vectors as
+        rows. Values below 1e-16 of the largest are lost in its rounding.
+    """
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    product = torch.eye(run.size, dtype=torch.float64, device=run.device)
+    scale = 0.0
+    for lag in range(1, max(lags, default=0) + 1):
+        at = slice(run.steps - lag, run.steps - lag + 1)
+        product = run.pullback(at, product[:, None])[:, 0]  # row by row
+        norm = float(product.norm())
+        if norm > 0:
+            product, scale = product / norm, scale + math.log(norm)
+        if lag in lags:
+            left, values, _ = torch.linalg.svd(product)
+            found[lag] = (values.log().cpu() + scale, left.T.contiguous())
+    return found
+
+
 def leading_log_singular_values(
     run: LinearisedRun,
     first: int,
@@ -67,12 +97,12 @@ def leading_log_singular_values(
     left: Float[Tensor, "k size"],
     *,
     tolerance: float = 1e-6,
-    budget: int = 512,
+    budget: int = 1024,
 ) -> tuple[Float[Tensor, " k"], float, Float[Tensor, "k size"]]:
     """Of J_{stop-1} ... J_first, by subspace iteration (Halko et al. 2011), without the matrices.
 
     The values are those of the product as seen from the subspace, which never exceed the true ones.
-    An iteration goes back through all steps and forward again.
+    Iterations go back through all steps and forward again, in turns.
 
     Arguments:
         run: the Jacobians.
@@ -80,36 +110,37 @@ def leading_log_singular_values(
         left: orthonormal rows to start from; more of them than values are wanted.
         tolerance: on the change of the logarithms from one look to the next; of all but the last
             third of the rows, which are there for the others' sake.
-        budget: steps to go back at most, but for four iterations.
+        budget: steps to go at most, but for eight iterations.
 
     Returns:
         Their logarithms, decreasing; the last change of them; and a basis of the left subspace.
     """
     count, size = left.shape
     judged = max(1, count - count // 3)
-    limit = 1 if count >= size else max(4, budget // (stop - first))
+    limit = 1 if count >= size else max(8, budget // (stop - first))
     values, done, check = torch.full((count,), torch.inf, dtype=left.dtype, device="cpu"), 0, 1
+    basis = left
     while True:
         done += 1
-        looking = done in (check, limit)
-        right = graded(left)
-        for t in reversed(range(first, stop)):
-            image = run.pullback(slice(t, t + 1), right.basis[:, None])[:, 0]
-            right = multiplied(right, image) if looking else graded(orthonormal(image))
+        looking, back = done in (check, limit), done % 2 == 1
+        product = graded(basis)
+        for t in reversed(range(first, stop)) if back else range(first, stop):
+            apply = run.pullback if back else run.pushforward
+            image = apply(slice(t, t + 1), product.basis[:, None])[:, 0]
+            product = multiplied(product, image) if looking else graded(orthonormal(image))
+        basis = product.basis
+        left = left if back else basis
         if looking:
             # ever further apart, so that slow progress is not taken for none
             check += max(1, check // 2)
             previous = values
-            values = log_singular_values(right.scale[None], right.mixing[None])[0].cpu()
+            values = log_singular_values(product.scale[None], product.mixing[None])[0].cpu()
             if count >= size:
                 return values, 0.0, left
             moved = torch.where(values == previous, 0.0, (values - previous).abs())
             change = float(moved[:judged].max())
             if change <= tolerance or done == limit:
                 return values, change, left
-        left = right.basis
-        for t in range(first, stop):
-            left = orthonormal(run.pushforward(slice(t, t + 1), left[:, None])[:, 0])
 
 
 def log_singular_values(
