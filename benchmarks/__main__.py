@@ -13,6 +13,7 @@ import torch
 import benchmarks.compiling
 import benchmarks.engines
 import benchmarks.layers
+import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.training  # noqa: F401 enters its benchmark

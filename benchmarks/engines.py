@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def engines(rounds: int) -> list[Row]:
         means = _geometric_mean(row.ratio for row in trained)
         rows += [row for pair in own for row in pair]
         rows.append(Row(f"train {name}, six shapes", "native", f"nn.{name}", means, means, means))
-    return rows + _shares(rounds) + _loops(rounds)
+    return rows + shares(USERS, rounds) + _loops(rounds)
 
 
 def _against_torch(name: str, shape: tuple[int, int, int, int], rounds: int) -> list[Row]:
@@ -54,13 +54,18 @@ def _against_torch(name: str, shape: tuple[int, int, int, int], rounds: int) -> 
     ]
 
 
-def _shares(rounds: int) -> list[Row]:
-    """Of the peak of fused multiply-adds, counting the matrix products of a training step."""
+def shares(cells: Mapping[str, Callable[[int, int], tt.GatedCell]], rounds: int) -> list[Row]:
+    """Of the peak of fused multiply-adds, counting the matrix products of a training step.
+
+    Arguments:
+        cells: by name, made from input and hidden size; the LSTM is measured beside them.
+        rounds: in which they take turns.
+    """
     rows: list[Row] = []
     for shape in [s for s in SHAPES if s[3] >= 128]:
         batch, time, width, hidden = shape
         layers = {"LSTM": pair_of("LSTM", shape)[1]}
-        layers |= {n: tt.Recurrent(c, width, hidden, engine="native") for n, c in USERS.items()}
+        layers |= {n: tt.Recurrent(c(width, hidden), engine="native") for n, c in cells.items()}
         x, weights = data_of(shape)
         shares: dict[str, list[float]] = {name: [] for name in layers}
         steps = {name: Step(layer, x, weights) for name, layer in layers.items()}

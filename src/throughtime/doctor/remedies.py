@@ -20,6 +20,7 @@ from throughtime.instruments.sites import find_recurrent, run_by, site_of
 from throughtime.reports.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
+_OVER = 0.1  # of the budget: how far the last arm may go beyond it for its least updates
 _MOST = 4  # changes that are trained, the likeliest first
 
 
@@ -99,8 +100,9 @@ class Trainer:
         updates: int,
         training: Training = USUAL,
         enough: Callable[[list[float]], bool] | None = None,
+        longest: float = math.inf,
     ) -> Trial:
-        """Train an arm briefly: a quarter of the updates at least."""
+        """Train an arm briefly: a quarter of the updates at least, within the longest time."""
 
         def evaluate() -> list[float]:
             arm.model.eval()
@@ -118,6 +120,7 @@ class Trainer:
             seed=self.seed,
             enough=enough,
             least_updates=updates // 4,
+            longest=longest,
         )
 
     def _update(self, arm: Arm, training: Training) -> Update:
@@ -189,8 +192,13 @@ def try_changes(
         if change.beside is not None and change.beside not in done:
             arm = make_arm(trainer.subject, layer, None, lag)
             done[change.beside] = trainer.train(
-                arm, seconds=seconds, updates=updates, training=change.beside
+                arm,
+                seconds=seconds,
+                updates=updates,
+                training=change.beside,
+                longest=clock.left(),
             )
+            seconds = max(_share(tried[number:], done, clock), LEAST_SECONDS)
         plain = change.apply is None and change.engine is None
         if plain and change.training in done:
             trial = done[change.training]
@@ -201,6 +209,7 @@ def try_changes(
                     seconds=seconds,
                     updates=updates,
                     training=change.training,
+                    longest=max(seconds, clock.left() + _OVER * clock.budget),
                 )
             except (ConfigurationError, EngineRefusalError) as error:
                 refused.append(f"{_named(change, lag)}: {error}")

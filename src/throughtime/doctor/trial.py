@@ -89,6 +89,7 @@ def train_briefly(
     enough: Callable[[list[float]], bool] | None = None,
     patience: int | None = None,
     least_updates: int = 0,
+    longest: float = math.inf,
 ) -> Trial:
     """Train for a while, looking at held-out losses now and then.
 
@@ -101,9 +102,11 @@ def train_briefly(
         seed: of the order.
         enough: whether held-out losses are good enough to end here.
         patience: evaluations without an improvement after which it ends; None for no such end.
-        least_updates: made even if they take longer than `seconds`, up to twice as long.
+        least_updates: made even if they take longer than `seconds`, up to `longest`.
+        longest: in seconds, and twice `seconds` at most.
     """
-    end = time.monotonic() + seconds
+    start = time.monotonic()
+    end, last = start + seconds, start + min(2 * seconds, longest)
     before = after = evaluate()
     update = make_update()
     generator = torch.Generator().manual_seed(seed)
@@ -117,7 +120,7 @@ def train_briefly(
             return Trial(before, after, made, diverged=True)
         made += 1
         now = time.monotonic()
-        late = now > end and (made >= least_updates or now > end + seconds)
+        late = now > end and (made >= least_updates or now > last)
         if made % every == 0 or late or made == most_updates:
             losses = evaluate()
             idle += 1
