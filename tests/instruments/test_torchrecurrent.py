@@ -1,7 +1,8 @@
-"""The adapter of torchrecurrent, on its cells where it is installed, and on stand-ins."""
+"""The adapter of torchrecurrent, on its cells and on stand-ins."""
 
 import pytest
 import torch
+import torchrecurrent as tr
 from torch import nn
 
 from throughtime.instruments import Dynamics, adapters, gradient_flow, record
@@ -99,7 +100,6 @@ def test_the_adapter_of_torchrecurrent_on_stand_ins(base, forward, name, separat
 
 
 def test_the_cells_of_torchrecurrent():
-    tr = pytest.importorskip("torchrecurrent")
     names = [name for name in tr.__all__ if name.endswith("Cell")]
     assert len(names) > 30
     for name in names:

@@ -134,6 +134,13 @@ def test_names_and_files(tmp_path) -> None:
     path.write_text(json.dumps({"edges": [list(edge) for edge in ONE]}))
     assert read_architecture(path) == architecture("sh")
     assert read_architecture(path).name == "mine"
+    path = tmp_path / "mine.yaml"
+    path.write_text("# one state\nedges:\n- [input, h]\n- [h, h, 1]\n- [h, output]\n")
+    assert read_architecture(path) == architecture("sh")
+    path.write_text("edges: !!python/object/apply:os.getcwd []")
+    with pytest.raises(DataError, match="could not determine a constructor"):
+        read_architecture(path)
+    path = tmp_path / "mine.json"
     for text in ("{", "[]", '{"edges": [["a"]]}', '{"edges": [[1, 2, 3]]}'):
         path.write_text(text)
         with pytest.raises(DataError, match=r"mine\.json"):

@@ -23,7 +23,7 @@ class Arguments:
     al. 2016), exactly, with the cycles and the path that show them, and draw its graph."""
 
     source: Annotated[tyro.conf.Positional[str], option("NAME|FILE", "")]
-    """sh, st, bu, td, skip, variant-1 to variant-4; or a JSON file
+    """sh, st, bu, td, skip, variant-1 to variant-4; or a YAML or JSON file
     {"edges": [["input", "h"], ["h", "h", 1], ["h", "output"]]}."""
     lag: Annotated[int, option("STEPS", "21")] = 21
     """Of the skips of a named architecture."""

@@ -1,7 +1,6 @@
 """The graph of an architecture: which state reads which, and from how many steps ago."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, final
@@ -219,19 +218,21 @@ def architecture(name: str, lag: int = 21) -> Architecture:
 
 
 def read_architecture(path: str | Path) -> Architecture:
-    """An architecture from a JSON file: {"edges": [["input", "h"], ["h", "h", 1], ...]}.
+    """An architecture from a YAML or JSON file: {"edges": [["input", "h"], ["h", "h", 1], ...]}.
 
     Arguments:
         path: of the file.
 
     Raises:
-        DataError: no such file, no JSON, or no list of edges.
+        DataError: no such file, neither YAML nor JSON, or no list of edges.
         ConfigurationError: the edges are no architecture.
     """
+    import yaml  # here, since files are read by few
+
     try:
-        document = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(str(path), got=str(error), expected="a JSON file") from error
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML, too
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(str(path), got=str(error), expected="a YAML or JSON file") from error
     edges = document.get("edges") if isinstance(document, dict) else None
     if not isinstance(edges, list) or not all(_is_edge(edge) for edge in edges):
         raise DataError(
