@@ -114,7 +114,7 @@ def test_constructor(kwargs, words):
 
 def test_recurrent_takes_a_class_with_sizes_or_a_cell_alone():
     cell = tt.cells.GRUCell(3, 4)
-    with pytest.raises(errors.ConfigurationError, match="the cell alone, or its class"):
+    with pytest.raises(errors.ConfigurationError, match="the cell alone, or what makes such cells"):
         tt.Recurrent(cell, 3, 4)
     with pytest.raises(errors.ConfigurationError, match="input_size and hidden_size too"):
         tt.Recurrent(tt.cells.GRUCell)

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -14,6 +16,14 @@ def test_every_model_answers_and_learns(name, per_step):
     outputs.square().sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert MODELS.describe(name).endswith(".")
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_model_has_layers_and_survives_pickling(name: str) -> None:
+    model = MODELS.build(f"{name}:hidden=4,layers=2", input_size=2, output_size=3, per_step=True)
+    x = torch.randn(3, 2, 2)
+    again = pickle.loads(pickle.dumps(model.eval()))
+    torch.testing.assert_close(again(x), model(x))
 
 
 @pytest.mark.parametrize("text", ["lstm:bidirectional=true,layers=2", "gru", "skip-rnn:lag=3"])

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -19,8 +19,9 @@ class Recurrent(RecurrentLayer):
     """A layer of any cell: a user's own, or one of `throughtime.cells`.
 
     Arguments:
-        cell: a class of cell, made for each layer and direction with `input_size`, `hidden_size`
-            and the options; or one cell, which then is the only one, copied.
+        cell: a class of cell, or another function that makes one: it is called for each layer and
+            direction with the width of its input, `hidden_size` and the options; or one cell,
+            which then is the only one, copied.
         input_size: width of x_t; left out with a cell.
         hidden_size: width of each cell; left out with a cell.
         num_layers: how many cells lie on top of each other.
@@ -41,11 +42,16 @@ class Recurrent(RecurrentLayer):
         >>> output, state = layer(torch.ones(4, 2, 3))
         >>> output.shape, state.h.shape, len(state.past)
         (torch.Size([4, 2, 5]), torch.Size([2, 2, 5]), 6)
+        >>> from throughtime.cells import LSTMCell
+        >>> from throughtime.wiring import ZoneoutCell
+        >>> layer = Recurrent(lambda i, h: ZoneoutCell(LSTMCell(i, h)), 3, 5, bidirectional=True)
+        >>> layer(torch.ones(4, 2, 3))[0].shape
+        torch.Size([4, 2, 10])
     """
 
     def __init__(
         self,
-        cell: type[Cell] | Cell,
+        cell: Callable[..., Cell] | Cell,
         input_size: int | None = None,
         hidden_size: int | None = None,
         num_layers: int = 1,
@@ -65,7 +71,7 @@ class Recurrent(RecurrentLayer):
                 raise ConfigurationError(
                     "Recurrent",
                     got="a cell beside sizes, layers, directions or options",
-                    expected="the cell alone, or its class",
+                    expected="the cell alone, or what makes such cells: its class, or a function",
                 )
             template = copy.deepcopy(cell).to(device=device, dtype=dtype)
             make_cell = functools.partial(_copy, template)
@@ -73,7 +79,9 @@ class Recurrent(RecurrentLayer):
         else:
             if input_size is None or hidden_size is None:
                 raise ConfigurationError(
-                    "Recurrent", got="a class of cell", expected="input_size and hidden_size too"
+                    "Recurrent",
+                    got="what makes a cell",
+                    expected="input_size and hidden_size too",
                 )
             make_cell = functools.partial(_make, cell, hidden_size, options, device, dtype)
         super().__init__(
@@ -89,15 +97,14 @@ class Recurrent(RecurrentLayer):
 
 
 def _make(
-    kind: type[Cell],
+    make: Callable[..., Cell],
     hidden_size: int,
     options: dict[str, Any],
     device: torch.device | str | None,
     dtype: torch.dtype | None,
     input_size: int,
 ) -> Cell:
-    cell = kind(input_size, hidden_size, **options)  # pyright: ignore[reportCallIssue]
-    return cell.to(device=device, dtype=dtype)
+    return make(input_size, hidden_size, **options).to(device=device, dtype=dtype)
 
 
 def _copy(template: Cell, input_size: int) -> Cell:

@@ -72,6 +72,9 @@ _enter_cell("lstm-layer-norm", LayerNormLSTMCell, "LSTM with layer normalisation
 _enter_cell("gru-layer-norm", LayerNormGRUCell, "GRU with layer normalisation (Ba et al. 2016).")
 
 
+_enter_cell("urnn", UnitaryCell, "Unitary evolution network (Arjovsky et al. 2016).")
+
+
 @_enter("leaky")
 def _leaky(
     input_size: int,
@@ -171,20 +174,25 @@ def _lstm_zoneout(
     input_size: int,
     *,
     hidden: int = 64,
+    layers: int = 1,
     output_rate: float = 0.05,
     memory_rate: float = 0.5,
     engine: str = "auto",
 ) -> Recurrent:
     """LSTM that keeps units at random (Krueger et al. 2017)."""
-    inner = LSTMCell(input_size, hidden)
-    cell = ZoneoutCell(inner, output_rate=output_rate, memory_rate=memory_rate)
-    return Recurrent(cell, engine=engine)
+    return Recurrent(
+        _zoneout_lstm,
+        input_size,
+        hidden,
+        layers,
+        output_rate=output_rate,
+        memory_rate=memory_rate,
+        engine=engine,
+    )
 
 
-@_enter("urnn")
-def _urnn(input_size: int, *, hidden: int = 64, engine: str = "auto") -> Recurrent:
-    """Unitary evolution network (Arjovsky et al. 2016)."""
-    return Recurrent(UnitaryCell, input_size, hidden, engine=engine)
+def _zoneout_lstm(input_size: int, hidden_size: int, **rates: float) -> ZoneoutCell:
+    return ZoneoutCell(LSTMCell(input_size, hidden_size), **rates)
 
 
 @_enter("graph")
@@ -192,11 +200,12 @@ def _graph(
     input_size: int,
     *,
     hidden: int = 64,
+    layers: int = 1,
     name: str = "td",
     lag: int = 21,
     cell: str = "tanh",
     engine: str = "auto",
 ) -> Recurrent:
     """An architecture of Zhang et al. (2016): sh, st, bu, td, skip, variant-1 to -4."""
-    wired = GraphCell(architecture(name, lag), input_size, hidden, cell=cell)
-    return Recurrent(wired, engine=engine)
+    make = functools.partial(GraphCell, architecture(name, lag), cell=cell)
+    return Recurrent(make, input_size, hidden, layers, engine=engine)
