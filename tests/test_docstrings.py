@@ -202,11 +202,17 @@ def test_example(module: str, example: doctest.DocTest, tmp_path, monkeypatch) -
     assert not failures, "".join(failures)
 
 
-def test_readme_examples(tmp_path, monkeypatch) -> None:
-    """The Python of the README runs as it stands."""
-    readme = (surface.ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
-    assert blocks
+PAGES = {
+    path.name: blocks
+    for path in [surface.ROOT / "README.md", *sorted((surface.ROOT / "docs").glob("*.md"))]
+    if (blocks := re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.M | re.S))
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_of_a_page(page: str, tmp_path, monkeypatch) -> None:
+    """The Python of the README and of each page of the documentation runs as it stands."""
+    assert {"README.md", "cells.md"} <= set(PAGES)
     monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    for block in PAGES[page]:
+        exec(compile(block, page, "exec"), {})

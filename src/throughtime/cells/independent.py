@@ -1,6 +1,7 @@
 """Cells without a recurrent matrix: each unit sees its own past alone."""
 
-from typing import Literal, final
+import abc
+from typing import Literal, TypeAlias, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State
+
+Candidate: TypeAlias = Literal["identity", "positive"]
 
 
 @final
@@ -70,8 +73,52 @@ class IndRNNCell(GatedCell):
         return NONLINEARITIES[self.nonlinearity](x[0] + self.own_weight * state.h)
 
 
+class _LinearInItsPast(GatedCell, abc.ABC):
+    """h_t = a * h_{t-1} + b with a and b of the input alone."""
+
+    lags = ()
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        candidate: Candidate = "identity",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        if candidate not in get_args(Candidate):
+            raise UnknownNameError("candidate", str(candidate), get_args(Candidate))
+        self.candidate: Candidate = candidate
+
+    @abc.abstractmethod
+    def _terms(self, x: Gates) -> tuple[Tensor, Tensor]:
+        """a and b."""
+
+    def linear_step(
+        self, projected: Float[Tensor, "*steps projected"]
+    ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
+        """a and b, for any leading axes.
+
+        Arguments:
+            projected: (..., gates * hidden).
+        """
+        return self._terms(projected.chunk(len(self.gate_names), -1))
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
+        """h_t; there is no `u`."""
+        del u
+        a, b = self._terms(x)
+        return a * state.h + b
+
+    def _new(self, x: Tensor) -> Tensor:
+        return x if self.candidate == "identity" else torch.where(x >= 0, x + 0.5, x.sigmoid())
+
+
 @final
-class MinGRUCell(GatedCell):
+class MinGRUCell(_LinearInItsPast):
     """minGRU: gates of the input alone, so that the state is linear in its past (Feng et al. 2024).
 
         z = sigmoid(x_z)        n = g(x_n)        h_t = (1 - z) * h_{t-1} + z * n
@@ -94,43 +141,15 @@ class MinGRUCell(GatedCell):
     """
 
     gates = ("update", "new")
-    lags = ()
     write_gates = ("update",)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        candidate: Literal["identity", "positive"] = "identity",
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.candidate: Literal["identity", "positive"] = _checked(candidate)
-
-    def linear_step(
-        self, projected: Float[Tensor, "*steps projected"]
-    ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
-        """a and b of h_t = a * h_{t-1} + b, for any leading axes.
-
-        Arguments:
-            projected: (..., 2 * hidden).
-        """
-        z, n = projected.chunk(2, -1)
-        z = z.sigmoid()
-        return 1 - z, z * _candidate(self.candidate, n)
-
-    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t; there is no `u`."""
-        del u
+    def _terms(self, x: Gates) -> tuple[Tensor, Tensor]:
         z = x[0].sigmoid()
-        return (1 - z) * state.h + z * _candidate(self.candidate, x[1])
+        return 1 - z, z * self._new(x[1])
 
 
 @final
-class MinLSTMCell(GatedCell):
+class MinLSTMCell(_LinearInItsPast):
     """minLSTM: gates of the input alone, whose sum is 1 (Feng et al. 2024).
 
         i, f = sigmoid(x_i), sigmoid(x_f)        n = g(x_n)
@@ -153,47 +172,9 @@ class MinLSTMCell(GatedCell):
     """
 
     gates = ("input", "forget", "new")
-    lags = ()
     remember_gates = ("forget",)
     write_gates = ("input",)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        candidate: Literal["identity", "positive"] = "identity",
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.candidate: Literal["identity", "positive"] = _checked(candidate)
-
-    def linear_step(
-        self, projected: Float[Tensor, "*steps projected"]
-    ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
-        """a and b of h_t = a * h_{t-1} + b, for any leading axes.
-
-        Arguments:
-            projected: (..., 3 * hidden).
-        """
-        i, f, n = projected.chunk(3, -1)
-        i, f = i.sigmoid(), f.sigmoid()
-        return f / (f + i), i / (f + i) * _candidate(self.candidate, n)
-
-    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t; there is no `u`."""
-        del u
+    def _terms(self, x: Gates) -> tuple[Tensor, Tensor]:
         i, f = x[0].sigmoid(), x[1].sigmoid()
-        return f / (f + i) * state.h + i / (f + i) * _candidate(self.candidate, x[2])
-
-
-def _checked(candidate: str) -> Literal["identity", "positive"]:
-    if candidate not in ("identity", "positive"):
-        raise UnknownNameError("candidate", str(candidate), ("identity", "positive"))
-    return candidate
-
-
-def _candidate(kind: str, x: Tensor) -> Tensor:
-    return x if kind == "identity" else torch.where(x >= 0, x + 0.5, x.sigmoid())
+        return f / (f + i), i / (f + i) * self._new(x[2])
