@@ -82,12 +82,12 @@ def without_shape(annotation: ast.expr | None) -> bool:
     return re.search(r"\bTensor\b", single) is not None
 
 
-@pytest.mark.parametrize("module", surface.modules())
+@surface.of_each(surface.modules())
 def test_module_says_what_it_is(module: str) -> None:
     assert ast.get_docstring(surface.parse(module)), f"{surface.source(module)} has no docstring"
 
 
-@pytest.mark.parametrize("path", DEFINITIONS)
+@surface.of_each(DEFINITIONS)
 def test_public_name_is_documented(path: str) -> None:
     definition = DEFINITIONS[path]
     node = definition.node
@@ -105,7 +105,7 @@ def test_public_name_is_documented(path: str) -> None:
         assert text or beside or above, "neither a docstring below it nor a comment"
 
 
-@pytest.mark.parametrize("path", CALLABLES)
+@surface.of_each(CALLABLES)
 def test_function_is_documented(path: str) -> None:
     definition, node = CALLABLES[path]
     text = documentation(definition, node)
@@ -113,7 +113,7 @@ def test_function_is_documented(path: str) -> None:
     assert not MISSPELT.search(text), f"sections are: {', '.join(SECTIONS)}"
 
 
-@pytest.mark.parametrize("path", CALLABLES)
+@surface.of_each(CALLABLES)
 def test_arguments_are_those_of_the_signature(path: str) -> None:
     """All, and none that is gone; a function of one argument may say it in its first sentence."""
     definition, node = CALLABLES[path]
@@ -128,7 +128,7 @@ def test_arguments_are_those_of_the_signature(path: str) -> None:
         assert len(set(parameters(node)) - kept) <= 1, "no 'Arguments:' section"
 
 
-@pytest.mark.parametrize("path", CALLABLES)
+@surface.of_each(CALLABLES)
 def test_tensors_have_shapes(path: str) -> None:
     """In the annotation, or in words beside the name where no single annotation can say it."""
     definition, node = CALLABLES[path]
@@ -143,7 +143,7 @@ def test_tensors_have_shapes(path: str) -> None:
         assert SHAPE_IN_WORDS.search(rest), "the shape of what is returned is not said"
 
 
-@pytest.mark.parametrize("path", [p for p, d in DEFINITIONS.items() if any(surface.fields(d))])
+@surface.of_each([p for p, d in DEFINITIONS.items() if any(surface.fields(d))])
 def test_fields_are_documented(path: str) -> None:
     """A class, or one that it inherits from, speaks of each of its fields, and gives shapes."""
     definition = DEFINITIONS[path]
@@ -159,7 +159,7 @@ def test_fields_are_documented(path: str) -> None:
             assert SHAPE_IN_WORDS.search(said), f"{name}: no shape"
 
 
-@pytest.mark.parametrize("path", CALLABLES)
+@surface.of_each(CALLABLES)
 def test_errors_are_named(path: str) -> None:
     """What a function raises itself is named, or the error that it is a kind of.
 

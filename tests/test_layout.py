@@ -5,7 +5,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
 import surface
 
 FILES = sorted(
@@ -15,18 +14,18 @@ FILES = sorted(
 )
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@surface.of_each(FILES)
 def test_file_is_short(path: Path) -> None:
     lines = len((surface.ROOT / path).read_text(encoding="utf-8").splitlines())
     assert lines <= 400, f"{path} has {lines} lines: one file, one idea"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@surface.of_each(FILES)
 def test_file_name_says_what_is_in_it(path: Path) -> None:
     assert not {*path.parts[:-1], path.stem} & {"utils", "helpers", "base", "misc", "common"}
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] == "src"], ids=str)
+@surface.of_each([p for p in FILES if p.parts[0] == "src"])
 def test_annotations_are_objects(path: Path) -> None:
     """Shapes are checked in tests, which strings would prevent."""
     text = (surface.ROOT / path).read_text(encoding="utf-8")
