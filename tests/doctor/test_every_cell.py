@@ -1,30 +1,18 @@
 """Every cell of the library can be diagnosed: a cut in its graph is found, and only where it is."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from cells.library import CELLS
 from doctor.patients import WIDTH, cross_entropy, first_steps
 from torch import Tensor, nn
 
 import throughtime as tt
-from throughtime import cells, wiring
 from throughtime.core.state import map_state
 from throughtime.doctor import Cause
 from throughtime.doctor.cut import check_cut, flow_in_double
 from throughtime.doctor.subject import Subject
 
 HIDDEN = 6
-CELLS: dict[str, Callable[[int, int], tt.Cell]] = {
-    **{name: getattr(cells, name) for name in cells.__all__ if name != "ProjectedLSTMCell"},
-    "projected LSTM": lambda i, h: cells.ProjectedLSTMCell(i, h, proj_size=4),
-    "skip RNN": lambda i, h: cells.ElmanCell(i, h, lags=(1, 3)),
-    "zoneout": lambda i, h: wiring.ZoneoutCell(cells.LSTMCell(i, h)),
-    "stacked": lambda i, h: wiring.StackedCell([cells.GRUCell(i, h), cells.GRUCell(h, h)]),
-    "deep transition": wiring.DeepTransitionCell,
-    "deep output": lambda i, h: wiring.DeepOutputCell(cells.LSTMCell(i, h), h),
-    "graph": lambda i, h: wiring.GraphCell(wiring.architecture("td", 3), i, h),
-}
 
 
 class InPieces(nn.Module):

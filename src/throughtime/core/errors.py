@@ -104,6 +104,10 @@ class EngineRefusalError(ThroughtimeError, RuntimeError):
     """An engine was asked by name for something that it cannot do."""
 
 
+class LearnerRefusalError(ThroughtimeError, RuntimeError):
+    """A learner was asked for what it cannot do."""
+
+
 class DataError(ThroughtimeError, RuntimeError):
     """A data file is missing, cut short, corrupt, or not the file that it should be."""
 

@@ -1,11 +1,11 @@
 """Instruments: what a recurrent network can and cannot remember, measured."""
 
+from throughtime.core.dynamics import Dynamics
 from throughtime.instruments.adapters import Steps, register
 from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane
 from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
 from throughtime.instruments.complexity import architecture_of, complexity
 from throughtime.instruments.decoding import MemoryDecoding, memory_decoding
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.fixed_points import FixedPoints, fixed_points, recorded_fixed_points
 from throughtime.instruments.forward_memory import PerturbationSurvival, perturbation_survival
 from throughtime.instruments.gates import GateActivity, GateStatistics, gate_activity

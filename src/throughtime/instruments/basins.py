@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import Cell
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.fixed_points import FixedPoints, autonomous, constant_input
 
 

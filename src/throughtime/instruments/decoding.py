@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording
 
 PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)

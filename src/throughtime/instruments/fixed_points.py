@@ -8,9 +8,9 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import Cell
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.state import state_tensors
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording, cast_cell
 from throughtime.instruments.slow_search import Ends, SlowSearch, merge, scale_of
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import advance
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording, cast_cell
 
 

@@ -19,10 +19,10 @@ from throughtime.cells import (
     ProjectedLSTMCell,
 )
 from throughtime.core.cell import Cell
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, map_state
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording, cast_cell
 
 Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]

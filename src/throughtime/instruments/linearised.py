@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.cell import Cell, Streams
+from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import map_state
-from throughtime.instruments.dynamics import Dynamics
 from throughtime.instruments.recording import Recording, cast_cell
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from throughtime.instruments.dynamics import Dynamics
+from throughtime.core.dynamics import Dynamics
 
 PATIENCE = 10
 """Iterations in which the speed, or the gradient of a search for a minimum, does not halve before a

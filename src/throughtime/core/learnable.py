@@ -1,0 +1,59 @@
+"""What a learner sees of a network: a cell, a read-out, and a loss of each step."""
+
+from collections.abc import Callable
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.errors import ShapeError
+
+
+@final
+class StepwiseModel(nn.Module):
+    """A cell whose output is read and judged at every step.
+
+        l_t = loss(readout(h_t), y_t)
+
+    Arguments:
+        cell: any cell; a stack of several is a cell, too.
+        readout: from outputs (rows, output) to answers (rows, answer), row by row.
+        loss: from answers (rows, answer) and targets (rows, ...) to losses (rows,).
+
+    Example:
+        >>> import torch
+        >>> from throughtime.cells import ElmanCell
+        >>> def squared(answers, targets):
+        ...     return (answers - targets).square().sum(-1)
+        >>> model = StepwiseModel(ElmanCell(2, 5), torch.nn.Linear(5, 1), squared)
+        >>> model.losses(torch.ones(7, 3, 5), torch.ones(7, 3, 1)).shape
+        torch.Size([7, 3])
+    """
+
+    def __init__(self, cell: Cell, readout: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.cell, self.readout, self.loss = cell, readout, loss
+
+    def losses(
+        self, outputs: Float[Tensor, "*steps output"], targets: Tensor
+    ) -> Float[Tensor, "*steps"]:
+        """The loss of each step.
+
+        Arguments:
+            outputs: h_t, with any leading axes.
+            targets: y_t, (..., *) with the same leading axes.
+
+        Raises:
+            ShapeError: `loss` does not give one number a row.
+        """
+        leading = outputs.shape[:-1]
+        answers = self.readout(outputs.flatten(0, -2))
+        losses = self.loss(answers, targets.flatten(0, len(leading) - 1))
+        if losses.shape != (leading.numel(),):
+            raise ShapeError(
+                "loss",
+                got=f"losses of shape {tuple(losses.shape)}",
+                expected=f"({leading.numel()},), one for each row: reduction='none'",
+            )
+        return losses.unflatten(0, leading)

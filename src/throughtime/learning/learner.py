@@ -1,0 +1,188 @@
+"""The contract of learners: a chunk of a sequence in; its loss, gradients and a new state out."""
+
+import abc
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from throughtime.core.cell import Streams
+from throughtime.core.errors import ShapeError
+from throughtime.core.learnable import StepwiseModel
+from throughtime.core.sequence import steps_since_reset
+from throughtime.core.state import State, map_state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some steps of a batch of sequences; the next chunk goes on where it ends.
+
+    Attributes:
+        inputs: (time, batch, input).
+        targets: (time, batch, ...).
+        resets: where a sequence starts afresh; None for nowhere but at the very start.
+        weights: of the steps' losses, 0 where nothing is asked; None for 1 everywhere.
+
+    Raises:
+        ShapeError: whose first two axes differ.
+    """
+
+    inputs: Float[Tensor, "time batch input"]
+    targets: Tensor
+    resets: Bool[Tensor, "time batch"] | None = None
+    weights: Float[Tensor, "time batch"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "resets", "weights"):
+            value = getattr(self, name)
+            if value is not None and value.shape[:2] != self.inputs.shape[:2]:
+                raise ShapeError(
+                    name,
+                    got=tuple(value.shape),
+                    expected=f"{tuple(self.inputs.shape[:2])} first, time and batch of the inputs",
+                )
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+    def part(self, start: int, stop: int) -> "Chunk":
+        """Some of its steps.
+
+        Arguments:
+            start, stop: as of a slice.
+        """
+        at = slice(start, stop)
+        return Chunk(
+            self.inputs[at],
+            self.targets[at],
+            None if self.resets is None else self.resets[at],
+            None if self.weights is None else self.weights[at],
+        )
+
+
+class LearnerState(NamedTuple):
+    """All that a learner carries from one chunk to the next: tensors alone, to be saved.
+
+    Attributes:
+        cell: state of the cell, without a graph.
+        started: (batch,) whether a sequence has had its first step.
+        memory: the learner's own, nested tuples of tensors.
+        random: (bytes,) state of its generator.
+    """
+
+    cell: State
+    started: Bool[Tensor, " batch"]
+    memory: State
+    random: UInt8[Tensor, " bytes"]
+
+
+class Update(NamedTuple):
+    """What a chunk teaches.
+
+    Attributes:
+        loss: sum over its steps, mean over the batch, of the weighted losses.
+        gradients: of the loss, or the learner's estimate of them, by the parameter's name.
+        state: after the chunk.
+    """
+
+    loss: Float[Tensor, ""]
+    gradients: dict[str, Tensor]
+    state: LearnerState
+
+
+class Learner(abc.ABC):
+    """A way of finding gradients, over chunks of any length.
+
+        L = sum over t, mean over the batch, of weight_t * l_t
+
+    Gradients of successive chunks add up. Learners hold no state: what they remember is in
+    `LearnerState`. Random numbers, a cell's streams among them, are drawn step by step, so that
+    they do not depend on how a stream is cut into chunks.
+    """
+
+    @abc.abstractmethod
+    def memory(self, model: StepwiseModel, batch_size: int) -> State:
+        """The learner's own memory before the first step; an empty tuple for none.
+
+        Arguments:
+            model: to be taught.
+            batch_size: number of sequences, at least 1.
+
+        Raises:
+            LearnerRefusalError: this learner cannot teach this model.
+        """
+
+    @abc.abstractmethod
+    def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
+        """Learn from a chunk.
+
+        Arguments:
+            model: its parameters are read, and neither they nor their `.grad` are changed.
+            state: before the chunk.
+            chunk: at least one step.
+        """
+
+    def init(self, model: StepwiseModel, batch_size: int, seed: int = 0) -> LearnerState:
+        """The state before the first step.
+
+        Arguments:
+            model: to be taught.
+            batch_size: number of sequences, at least 1.
+            seed: of the learner's random numbers, and the cell's.
+        """
+        like = next(model.cell.parameters())
+        start = model.cell.initial_state(batch_size, dtype=like.dtype, device=like.device)
+        return LearnerState(
+            map_state(torch.Tensor.detach, start),
+            torch.zeros(batch_size, dtype=torch.bool, device=like.device),
+            self.memory(model, batch_size),
+            torch.Generator().manual_seed(seed).get_state(),
+        )
+
+
+def trained(model: StepwiseModel) -> dict[str, Tensor]:
+    """The parameters that have gradients, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def starts(state: LearnerState, chunk: Chunk) -> Bool[Tensor, "time batch"]:
+    """Where a step starts from the cell's initial state, the very first steps among them."""
+    shape = chunk.inputs.shape[:2]
+    resets = torch.zeros(shape, dtype=torch.bool, device=chunk.inputs.device)
+    if chunk.resets is not None:
+        resets |= chunk.resets
+    resets[0] |= ~state.started
+    return resets
+
+
+def generator_of(state: LearnerState) -> torch.Generator:
+    """The generator as it was left."""
+    generator = torch.Generator()
+    generator.set_state(state.random)
+    return generator
+
+
+def draw(
+    model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
+) -> Streams:
+    """The cell's streams for some steps, drawn one by one.
+
+    Arguments:
+        model: whose cell and mode hold.
+        cell: its state before them.
+        resets: where a step starts afresh.
+        random: what they are drawn from.
+    """
+    if not model.cell.streams:
+        return ()
+    like = next(model.cell.parameters())
+    steps = steps_since_reset(cell.steps, resets, resets.shape[0])
+    drawn = [
+        model.cell.draw_streams(
+            one[None], training=model.training, dtype=like.dtype, generator=random
+        )
+        for one in steps
+    ]
+    return tuple(torch.cat(parts).to(like.device) for parts in zip(*drawn, strict=True))
