@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from throughtime import cells, engines, instruments, models, tasks, wiring
+from throughtime import cells, engines, instruments, learning, models, tasks, wiring
 from throughtime.core import errors, initializers
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
@@ -42,6 +42,7 @@ __all__ = [
     "errors",
     "initializers",
     "instruments",
+    "learning",
     "models",
     "tasks",
     "wiring",

@@ -4,6 +4,7 @@ from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.propagation import GradientPropagation
 from throughtime.learning.real_time import RTRL, SnAp
 from throughtime.learning.unbiased import UORO, NoBackTrack
 
@@ -13,6 +14,7 @@ __all__ = [
     "RTRL",
     "UORO",
     "Chunk",
+    "GradientPropagation",
     "Learner",
     "LearnerState",
     "NoBackTrack",

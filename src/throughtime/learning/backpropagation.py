@@ -3,6 +3,7 @@
 from typing import final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
@@ -19,6 +20,7 @@ from throughtime.learning.learner import (
     starts,
     trained,
 )
+from throughtime.learning.unrolled import unrolled
 
 
 @final
@@ -28,8 +30,16 @@ class BPTT(Learner):
     With one chunk a sequence it is the whole gradient; with chunks of k steps it is truncated
     backpropagation with k1 = k2 = k.
 
+    With `cut=("h",)` and `LSTM1997Cell` it is the gradient of Hochreiter and Schmidhuber (1997):
+    errors go back through the memories alone, h_{t-1} is taken for a constant.
+
     Arguments:
         engine: that runs the cell.
+        cut: fields of the state by which no gradient goes from one step to the one before; then the
+            cell runs step by step.
+
+    Raises:
+        ConfigurationError: a cut beside an engine that knows of none.
 
     Example:
         >>> from throughtime.cells import ElmanCell
@@ -46,12 +56,23 @@ class BPTT(Learner):
     Source: P. Werbos, "Backpropagation through time: what it does and how to do it", 1990.
     """
 
-    def __init__(self, engine: str = "auto"):
-        self.engine = engine
+    def __init__(self, engine: str = "auto", cut: tuple[str, ...] = ()):
+        if cut and engine not in ("auto", "eager"):
+            raise ConfigurationError(
+                "cut", got=f"{cut} with engine={engine!r}", expected="the eager engine, or auto"
+            )
+        self.engine, self.cut = engine, cut
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """None."""
-        del model, batch_size
+        """None.
+
+        Raises:
+            ConfigurationError: a cut field that the cell's state does not have.
+        """
+        like = next(model.cell.parameters())
+        state = model.cell.initial_state(batch_size, dtype=like.dtype, device=like.device)
+        if missing := [name for name in self.cut if name not in state._fields]:
+            raise ConfigurationError("cut", got=missing, expected=f"fields of {state._fields}")
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
@@ -59,11 +80,14 @@ class BPTT(Learner):
         random, resets = generator_of(state), starts(state, chunk)
         streams = draw(model, state.cell, resets, random)
         with torch.enable_grad():
-            result = run(
-                Request(model.cell, chunk.inputs, state.cell, None, resets, streams), self.engine
-            )
-            loss, gradients = _graded(model, result.outputs, chunk)
-        cell = map_state(torch.Tensor.detach, result.state)
+            if self.cut:
+                steps = unrolled(model, state.cell, chunk.inputs, resets, streams, self.cut)
+                outputs, end = steps.outputs, steps.end
+            else:
+                request = Request(model.cell, chunk.inputs, state.cell, None, resets, streams)
+                outputs, end, _ = run(request, self.engine)
+            loss, gradients = graded(model, outputs, chunk)
+        cell = map_state(torch.Tensor.detach, end)
         started = torch.ones_like(state.started)
         return Update(loss, gradients, LearnerState(cell, started, (), random.get_state()))
 
@@ -132,7 +156,7 @@ class TruncatedBPTT(Learner):
             request = Request(model.cell, inputs, start, None, resets, streams, "states")
             result: Result = run(request, "auto")
             outputs = result.outputs[inputs.shape[0] - len(piece) :]
-            loss, gradients = _graded(model, outputs, piece)
+            loss, gradients = graded(model, outputs, piece)
         drop = max(0, inputs.shape[0] - (self.window - 1))
         if drop:
             states = result.states
@@ -161,9 +185,16 @@ class TruncatedBPTT(Learner):
         return (start, inputs[excess:], resets[excess:], tuple(s[excess:] for s in streams))
 
 
-def _graded(
-    model: StepwiseModel, outputs: Tensor, chunk: Chunk
-) -> tuple[Tensor, dict[str, Tensor]]:
+def graded(
+    model: StepwiseModel, outputs: Float[Tensor, "time batch output"], chunk: Chunk
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """The loss of a chunk, and its gradients by the model's parameters.
+
+    Arguments:
+        model: whose parameters.
+        outputs: of its cell, with their graph.
+        chunk: targets and weights.
+    """
     losses = model.losses(outputs, chunk.targets)
     weighted = losses if chunk.weights is None else losses * chunk.weights
     loss = weighted.sum() / losses.shape[1]

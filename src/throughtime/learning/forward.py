@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import jacrev, jvp, vjp, vmap
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.cell import Streams, advance
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.learnable import StepwiseModel
-from throughtime.core.state import State, map_state, state_tensors
+from throughtime.core.state import State, map_state
 from throughtime.learning.learner import (
     Chunk,
     LearnerState,
@@ -23,6 +23,7 @@ from throughtime.learning.learner import (
     starts,
     trained,
 )
+from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
 
 
 @final
@@ -167,12 +168,14 @@ def go_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk, visit: V
     for t in range(len(chunk)):
         streams = tuple(s[0] for s in draw(model, cell_state, resets[t : t + 1], random))
         with torch.enable_grad():
-            before = _restarted(model.cell, cell_state, resets[t])
-            s = _flatten(before)
-            if not s.requires_grad:  # else it depends on parameters, by an initial state
-                s.requires_grad_()
+            before = cell_state
+            if bool(resets[t].any()):
+                like = cell_state.h
+                fresh = model.cell.initial_state(batch, dtype=like.dtype, device=like.device)
+                before = restarted(resets[t], fresh, cell_state)
+            s = side_by_side(before).detach().requires_grad_()
             output, after = advance(
-                model.cell, model.cell.project(chunk.inputs[t]), _with(before, s), streams
+                model.cell, model.cell.project(chunk.inputs[t]), with_tensors(before, s), streams
             )
             weights = 1.0 if chunk.weights is None else chunk.weights[t]
             loss = (weights * model.losses(output, chunk.targets[t])).sum() / batch
@@ -190,27 +193,3 @@ def go_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk, visit: V
     started = torch.ones_like(state.started)
     after_all = LearnerState(cell_state, started, memory, random.get_state())
     return Update(torch.stack(losses).sum(), gradients, after_all)
-
-
-def _restarted(cell: Cell, state: State, reset: Tensor) -> State:
-    """The state that a step starts from: without a graph, an initial one included."""
-    if not bool(reset.any()):
-        return state
-    like = state.h
-    fresh = cell.initial_state(len(reset), dtype=like.dtype, device=like.device)
-    return map_state(
-        lambda f, s: torch.where(reset.reshape(-1, *(1,) * (s.dim() - 1)), f.detach(), s),
-        fresh,
-        state,
-    )
-
-
-def _flatten(state: State) -> Tensor:
-    return torch.cat([s for s in state_tensors(state) if s.is_floating_point()], -1).detach()
-
-
-def _with(state: State, flat: Tensor) -> State:
-    """The state with its floating tensors from a flat one."""
-    widths = [s.shape[-1] for s in state_tensors(state) if s.is_floating_point()]
-    parts = iter(flat.split(widths, -1))
-    return map_state(lambda s: next(parts) if s.is_floating_point() else s, state)

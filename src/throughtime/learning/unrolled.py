@@ -1,0 +1,97 @@
+"""A loop over a chunk whose every state is at hand, for gradients by states."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.core.cell import Streams, advance
+from throughtime.core.learnable import StepwiseModel
+from throughtime.core.state import State, map_state, state_tensors
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Unrolled:
+    """What a loop leaves, with its graph.
+
+    Attributes:
+        outputs: (time, batch, output).
+        entering: of each step, the tensors of the state that it starts from, side by side.
+        leaving: of each step, those of the state after it, each as the next step and the read-out
+            of an output that is part of the state see it.
+        end: the state after the last step.
+    """
+
+    outputs: Float[Tensor, "time batch output"]
+    entering: list[Float[Tensor, "batch size"]]
+    leaving: list[list[Tensor]]
+    end: State
+
+
+def unrolled(
+    model: StepwiseModel,
+    start: State,
+    inputs: Float[Tensor, "time batch input"],
+    resets: Bool[Tensor, "time batch"],
+    streams: Streams,
+    cut: tuple[str, ...] = (),
+) -> Unrolled:
+    """Step through a chunk.
+
+    Arguments:
+        model: whose cell runs.
+        start: the state before the first step.
+        inputs: of the steps.
+        resets: where a step starts from the cell's initial state.
+        streams: of the cell.
+        cut: fields of the state by which no gradient goes from one step to the one before.
+    """
+    cell, like = model.cell, start.h
+    fresh = cell.initial_state(resets.shape[1], dtype=like.dtype, device=like.device)
+    any_reset = resets.any(1).tolist()
+    state, outputs, entering, leaving = start, [], [], []
+    for t, projected in enumerate(cell.project(inputs)):
+        if any_reset[t]:
+            state = restarted(resets[t], fresh, state)
+        if cut:
+            kept = {name: map_state(torch.Tensor.detach, getattr(state, name)) for name in cut}
+            state = state._replace(**kept)
+        flat = side_by_side(state)
+        entering.append(flat)
+        output, state = advance(
+            cell, projected, with_tensors(state, flat), tuple(s[t] for s in streams)
+        )
+        outputs.append(output)
+        leaving.append([s for s in state_tensors(state) if s.is_floating_point()])
+    return Unrolled(torch.stack(outputs), entering, leaving, state)
+
+
+def restarted(reset: Bool[Tensor, " batch"], fresh: State, state: State) -> State:
+    """The initial state where a step starts afresh, else the state as it is.
+
+    Arguments:
+        reset: which sequences start afresh.
+        fresh: the initial state.
+        state: of the step before.
+    """
+    return map_state(
+        lambda f, s: torch.where(reset.reshape(-1, *(1,) * (s.dim() - 1)), f, s), fresh, state
+    )
+
+
+def side_by_side(state: State) -> Float[Tensor, "batch size"]:
+    """The floating tensors of a state as one."""
+    return torch.cat([s for s in state_tensors(state) if s.is_floating_point()], -1)
+
+
+def with_tensors(state: State, flat: Float[Tensor, "batch size"]) -> State:
+    """The state with its floating tensors from one.
+
+    Arguments:
+        state: whose whole numbers stay.
+        flat: as `side_by_side` gives it.
+    """
+    widths = [s.shape[-1] for s in state_tensors(state) if s.is_floating_point()]
+    parts = iter(flat.split(widths, -1))
+    return map_state(lambda s: next(parts) if s.is_floating_point() else s, state)
