@@ -31,7 +31,7 @@ def of_each(things: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[],
                 try:
                     check(thing)
                 except AssertionError as error:
-                    failures.append(f"{thing}: {error}")
+                    failures.append(f"{thing}: {str(error).splitlines()[0]}")
             assert not failures, "\n".join(failures)
 
         test.__name__, test.__doc__, test.__module__ = (

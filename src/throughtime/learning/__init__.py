@@ -1,10 +1,18 @@
-"""Ways of finding gradients through time, backwards and forwards, over chunks of any length."""
+"""Ways of learning through time: gradients, backwards and forwards, and search without them."""
 
 from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.propagation import GradientPropagation
+from throughtime.learning.proposers import (
+    MultigridSearch,
+    Proposer,
+    RandomGuessing,
+    SearchState,
+    SimulatedAnnealing,
+    search,
+)
 from throughtime.learning.real_time import RTRL, SnAp
 from throughtime.learning.unbiased import UORO, NoBackTrack
 
@@ -17,9 +25,15 @@ __all__ = [
     "GradientPropagation",
     "Learner",
     "LearnerState",
+    "MultigridSearch",
     "NoBackTrack",
+    "Proposer",
+    "RandomGuessing",
+    "SearchState",
+    "SimulatedAnnealing",
     "SnAp",
     "StepwiseModel",
     "TruncatedBPTT",
     "Update",
+    "search",
 ]
