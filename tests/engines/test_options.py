@@ -34,4 +34,4 @@ def test_auto_that_finds_no_engine_says_why():
         tt.engine_options(checkpoint="sqrt"),
         pytest.raises(EngineRefusalError, match="vendor: torch's kernels store every step"),
     ):
-        layer(torch.ones(2, 1, 3))
+        torch.func.vmap(lambda x: layer(x)[0])(torch.ones(2, 2, 1, 3))

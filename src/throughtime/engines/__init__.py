@@ -1,7 +1,8 @@
 """Engines: how a cell is run over time."""
 
-from throughtime.engines.eager import EagerEngine, Observer, unroll
+from throughtime.engines.eager import EagerEngine
 from throughtime.engines.engine import Engine, Outputs, Request, Result
+from throughtime.engines.loop import Observer, unroll
 from throughtime.engines.native import NativeEngine
 from throughtime.engines.options import EngineOptions, engine_options
 from throughtime.engines.scan import ScanEngine, linear_scan

@@ -15,8 +15,8 @@ from throughtime.engines.vendor import VendorEngine
 ENGINES: dict[str, Engine] = {
     e.name: e for e in (NativeEngine(), VendorEngine(), EagerEngine(), ScanEngine())
 }
-"""All engines by name, in the order in which "auto" tries them; what the eager one refuses, with
-checkpoints, the scan refuses too: it is run by name alone."""
+"""All engines by name, in the order in which "auto" tries them; what the eager one refuses,
+checkpoints under a transform, the scan refuses too: it is run by name alone."""
 
 _record: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
     "record", default=()
@@ -71,7 +71,7 @@ def choose(request: Request, engine: str | Engine = "auto") -> tuple[Engine, Cho
         raise EngineRefusalError(
             "engine 'auto' found none that can",
             got="; ".join(f"{name}: {reason}" for name, reason in refusals.items()),
-            fix="Ask for less: without checkpoints, the eager engine runs everything.",
+            fix="Without checkpoints, or without the transform, the eager engine runs everything.",
         )
     chosen = ENGINES[engine] if isinstance(engine, str) else engine
     reason = chosen.refusal(request)

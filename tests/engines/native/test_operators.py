@@ -214,11 +214,9 @@ def test_checkpoints_with_the_last_output_keep_no_history():
     close(*found, tolerance=1e-6)
 
 
-def test_vendor_and_eager_refuse_checkpoints():
-    with engine_options(checkpoint=3):
-        for engine in ("vendor", "eager"):
-            with pytest.raises(EngineRefusalError, match="checkpoint"):
-                layer(engine=engine)(torch.ones(4, 1, 3, dtype=torch.float64))
+def test_the_vendor_refuses_checkpoints():
+    with engine_options(checkpoint=3), pytest.raises(EngineRefusalError, match="checkpoint"):
+        layer(engine="vendor")(torch.ones(4, 1, 3, dtype=torch.float64))
 
 
 def test_outputs_and_gradients_are_never_overwritten():
