@@ -13,6 +13,7 @@ from throughtime.core.state import map_state, state_tensors
 from throughtime.learning import (
     BPTT,
     KFRTRL,
+    RFLO,
     RTRL,
     UORO,
     Chunk,
@@ -163,6 +164,27 @@ def test_a_pattern_that_is_full_is_exact() -> None:
     # what a unit's weights do to that unit alone is all there is where units are apart
     model = model_of(tt.cells.IndRNNCell(WIDTH, HIDDEN))
     assert_alike(learnt(SnAp(1), model, chunk), learnt(RTRL(), model, chunk))
+
+
+def test_learning_unit_by_unit_is_backpropagation_that_is_cut_at_h() -> None:
+    chunk = chunk_of()
+    for make in (tt.cells.LSTMCell, tt.cells.LSTM1997Cell):
+        model = model_of(make(WIDTH, HIDDEN))
+        assert_alike(learnt(RFLO(), model, chunk, 3), learnt(BPTT(cut=("h",)), model, chunk))
+    for name in ("IndRNNCell", "MinGRUCell"):  # no recurrent matrix: nothing is left out
+        model = model_of(CELLS[name](WIDTH, HIDDEN))
+        assert_alike(learnt(RFLO(), model, chunk), learnt(RTRL(), model, chunk))
+    # a leaky unit's trace decays by its leak alone
+    model = model_of(CELLS["LeakyCell"](WIDTH, HIDDEN))
+    state = RFLO().init(model, BATCH)
+    for t in range(4):
+        step = Chunk(chunk.inputs[t : t + 1], chunk.targets[t : t + 1])
+        before, state = state, RFLO().update(model, state, step).state
+    immediate = RFLO().update(model, before._replace(memory=(0 * before.memory[0],)), step).state
+    leak = model.cell.leak.detach().sigmoid()[:, None]
+    torch.testing.assert_close(state.memory[0], leak * before.memory[0] + immediate.memory[0])
+    with pytest.raises(LearnerRefusalError, match="SnAp"):
+        RFLO().init(model_of(CELLS["UnitaryCell"](WIDTH, HIDDEN)), BATCH)
 
 
 def test_memory_does_not_grow() -> None:

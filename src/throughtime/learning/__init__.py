@@ -4,6 +4,7 @@ from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.local import RFLO
 from throughtime.learning.propagation import GradientPropagation
 from throughtime.learning.proposers import (
     MultigridSearch,
@@ -19,6 +20,7 @@ from throughtime.learning.unbiased import UORO, NoBackTrack
 __all__ = [
     "BPTT",
     "KFRTRL",
+    "RFLO",
     "RTRL",
     "UORO",
     "Chunk",

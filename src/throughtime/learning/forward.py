@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import jacrev, jvp, vjp, vmap
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import Streams, advance
+from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state
@@ -48,6 +48,20 @@ class StepMap:
         }
         self.size = Dynamics(model.cell).size
         self.count = sum(p.numel() for p in self.parameters.values())
+
+    def carried(self, step: "Step") -> Float[Tensor, "batch size size"]:
+        """dF/ds of a gated cell where what its matrices read is held: unit by unit.
+
+        Arguments:
+            step: at which.
+        """
+
+        def function(s: Tensor, x: Tensor, *streams: Tensor) -> Tensor:
+            held = Dynamics(self.cell).unflatten(s.detach()[None])
+            dynamics = Dynamics(holding(bind(self.cell, self.parameters), held))
+            return dynamics(s[None], x[None], tuple(stream[None] for stream in streams))[0]
+
+        return vmap(jacrev(function))(step.s, step.x, *step.streams)
 
     def _function(self, parameters: dict[str, Tensor], s: Tensor, x: Tensor, *streams: Tensor):
         dynamics = Dynamics(bind(self.cell, parameters))
@@ -125,6 +139,19 @@ def _flat(by_name: dict[str, Tensor], leading: int) -> Tensor:
     return torch.cat([part.flatten(leading) for part in by_name.values()], -1)
 
 
+def holding(cell: Cell, state: State) -> Cell:
+    """A gated cell whose matrices read this state, whatever the step starts from.
+
+    Arguments:
+        cell: of any parameters.
+        state: without a graph.
+    """
+    bound = bind(cell, {})
+    kind: Any = type(cell)
+    vars(bound)["_gates"] = lambda projected, own: kind._gates(bound, projected, state)
+    return bound
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """One step of a batch, as a forward learner sees it.
@@ -148,7 +175,14 @@ Visit = Callable[[StepMap, Step, State, torch.Generator], tuple[Tensor, State]]
 """What the past's parameters have done to a step's loss, (count,), and the memory after it."""
 
 
-def go_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk, visit: Visit) -> Update:
+def go_forward(
+    model: StepwiseModel,
+    state: LearnerState,
+    chunk: Chunk,
+    visit: Visit,
+    *,
+    local: bool = False,
+) -> Update:
     """Step through a chunk: each loss's own gradient, and what the learner adds for the past.
 
         dL_t/dtheta = dL_t/ds_{t-1} ds_{t-1}/dtheta + what step t itself does
@@ -158,6 +192,7 @@ def go_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk, visit: V
         state: before the chunk.
         chunk: the steps.
         visit: the learner's part; the memory that it is given is as it was after the step before.
+        local: whether the credit is that of `holding` the state before the step.
     """
     random, resets = generator_of(state), starts(state, chunk)
     parameters, cell_map = trained(model), StepMap(model)
@@ -174,8 +209,9 @@ def go_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk, visit: V
                 fresh = model.cell.initial_state(batch, dtype=like.dtype, device=like.device)
                 before = restarted(resets[t], fresh, cell_state)
             s = side_by_side(before).detach().requires_grad_()
+            cell = holding(model.cell, with_tensors(before, s.detach())) if local else model.cell
             output, after = advance(
-                model.cell, model.cell.project(chunk.inputs[t]), with_tensors(before, s), streams
+                cell, cell.project(chunk.inputs[t]), with_tensors(before, s), streams
             )
             weights = 1.0 if chunk.weights is None else chunk.weights[t]
             loss = (weights * model.losses(output, chunk.targets[t])).sum() / batch

@@ -3,7 +3,7 @@
 from typing import final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
@@ -36,7 +36,7 @@ class RTRL(Learner):
 
         def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
             del random
-            influence = _started(cell, step, memory[0])
+            influence = started(cell, step, memory[0])
             past = torch.einsum("bs,bsp->p", step.credit, influence)
             by_s, by_theta = cell.jacobians(step)
             return past, (torch.baddbmm(by_theta, by_s, influence),)
@@ -82,7 +82,7 @@ class SnAp(Learner):
 
         def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
             del random
-            influence, pattern = _started(cell, step, memory[0]), memory[1]
+            influence, pattern = started(cell, step, memory[0]), memory[1]
             past = torch.einsum("bs,bsp->p", step.credit, influence)
             by_s, by_theta = cell.jacobians(step)
             return past, (torch.baddbmm(by_theta, by_s, influence) * pattern, pattern)
@@ -90,8 +90,16 @@ class SnAp(Learner):
         return go_forward(model, state, chunk, visit)
 
 
-def _started(cell: StepMap, step: Step, influence: Tensor) -> Tensor:
-    """The influence on the state that a step starts from."""
+def started(
+    cell: StepMap, step: Step, influence: Float[Tensor, "batch size count"]
+) -> Float[Tensor, "batch size count"]:
+    """The influence on the state that a step starts from.
+
+    Arguments:
+        cell: of the model.
+        step: which.
+        influence: (batch, size, count) after the step before.
+    """
     if not bool(step.fresh.any()):
         return influence
     return torch.where(step.fresh[:, None, None], cell.initial(len(step.fresh)), influence)
