@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.doctor.cases import FAMILIES
 from benchmarks.doctor.matrix import CAUSES, UNDECIDED
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,8 +94,8 @@ def others() -> str:
 
 
 def doctor() -> str:
-    """Verdicts on planted faults of the held-out family, and what they amount to."""
-    found = read("doctor-held-out")
+    """Verdicts on planted faults of the last held-out family, and what they amount to."""
+    found = read(f"doctor-{FAMILIES[-1]}")
     summary, environment = found["summary"], found["environment"]
     confusion = summary["confusion"]
     seen = {verdict for row in confusion.values() for verdict in row}

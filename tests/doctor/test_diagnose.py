@@ -264,6 +264,17 @@ def test_a_dead_read_out(between: str) -> None:
     assert diagnosis.findings[-1].statement.startswith("The gradient of the loss is exactly 0")
 
 
+def test_a_read_out_that_died_of_a_saturated_layer() -> None:
+    model = Classifier(nn.GRU(WIDTH, 5, batch_first=True))
+    model.head = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model.head[0].bias.fill_(-100.0)
+    batches = [(x + 1000.0, y) for x, y in first_steps()]
+    diagnosis = quick(model, batches)
+    assert diagnosis.verdict is Cause.SATURATED
+    assert [f.cause for f in diagnosis.findings] == [Cause.SATURATED, Cause.DEAD_UNITS]
+
+
 class Pooled(nn.Module):
     """Its read-out is the mean over all steps."""
 

@@ -145,8 +145,17 @@ class Examination:
             )
         if not bool(answered.any()):
             cut = self._cut(flow, told.lag)  # in the code: before dead weights
-            found.extend([*([] if cut is None else [cut]), verdict.unread_finding(self.where)])
-            return found[-1].cause if cut is None else cut.cause
+            mechanism = measure_mechanism(subject, layer, min(self.lag, time - 1))
+            suspects = verdict.mechanism_findings(mechanism, None, self.where)
+            # what always says the same leaves nothing to a read-out but to die
+            saturated = [f for f in suspects if f.cause is Cause.SATURATED]
+            first = [
+                *([] if cut is None else [cut]),
+                *saturated,
+                verdict.unread_finding(self.where),
+            ]
+            found.extend(first)
+            return first[0].cause
         model = subject.copy()
         self.need = need = measure_need(
             subject, layer, answered.any(1), told.lag, self.clock, 0.35 * self.clock.budget

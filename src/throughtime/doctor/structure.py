@@ -14,6 +14,7 @@ from throughtime.instruments.recording import Recording, record
 from throughtime.instruments.sites import site_of
 from throughtime.reports.diagnosis import Cause, Finding
 
+_PAIRS = 2  # of samples, of each tensor, that are tried
 _MOST_BATCHES = 16
 _SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
@@ -57,14 +58,12 @@ def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | N
     for k, tensor in enumerate(batch_tensors(batch)):
         if axes.axes[k] is None or tensor.dim() < 2:
             continue
-        which = _unlike(tensor, axes.axes[k])
-        if which is None:
-            continue
-        target, source = which
-        second = view(subject, layer, replace_sample(batch, axes, k, target, source))
-        found = _compare(first, second, axes.count, target)
-        if found is not None:
-            return _finding(*found, first.recording, axes)
+        # of samples that are answered alike nothing may show
+        for source in _unlike(tensor, axes.axes[k], first.answer, axes.count)[:_PAIRS]:
+            second = view(subject, layer, replace_sample(batch, axes, k, 0, source))
+            found = _compare(first, second, axes.count, 0)
+            if found is not None:
+                return _finding(*found, first.recording, axes)
     return None
 
 
@@ -170,14 +169,16 @@ def check_future(
     return None
 
 
-def _unlike(tensor: Tensor, axis: int | None) -> tuple[int, int] | None:
-    """Two samples that differ."""
+def _unlike(tensor: Tensor, axis: int | None, answer: Tensor | None, count: int) -> list[int]:
+    """The samples that differ from the first one, those first whose answers do most."""
     assert axis is not None
     parts = tensor.unbind(axis)
-    for other in range(1, len(parts)):
-        if not torch.equal(parts[0], parts[other]):
-            return 0, other
-    return None
+    found = [k for k in range(1, len(parts)) if not torch.equal(parts[0], parts[k])]
+    rows = [] if answer is None else _by_sample(answer, count)
+    if rows:
+        apart = (rows[0] - rows[0][:1]).abs().amax(1).tolist()
+        found.sort(key=lambda k: -apart[k])
+    return found
 
 
 def _changed(before: Tensor, after: Tensor) -> Tensor:
