@@ -67,3 +67,12 @@ def test_a_cure_makes_a_copy_remember_that_did_not() -> None:
     assert not cures(need, remedy(0.2, 0.1))  # it did without
     assert not cures(need, remedy(0.7, 0.2, helped=False))
     assert not cures(need, remedy(0.7, 0.2, how="instruments"))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("kept", "words"), [(5e-4, "0.05 %"), (1e-40, "1 part in 10^40"), (0.0, "nothing")]
+)
+def test_small_parts_are_said_in_powers(kept: float, words: str) -> None:
+    finding = mechanism_findings(mechanism(retention=exactly(kept)), None, "here")[0]
+    assert f"keep longest keep {words} of their memory" in finding.statement

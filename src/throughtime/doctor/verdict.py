@@ -141,7 +141,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.FORGETTING,
-                f"Even the units that keep longest keep {100 * m.retention.value:.2g} % of their "
+                f"Even the units that keep longest keep {_part(m.retention.value)} of their "
                 f"memory over {m.lag} steps: the gates let it go.{words}",
                 m.retention,
                 f"part of the memory kept over {m.lag} steps",
@@ -316,6 +316,13 @@ def _control_words(control: Control, lag: int) -> str:
         f" The same layer does not learn the latch task at this lag either (loss "
         f"{control.loss.value:.2g}; guessing has {math.log(2):.2g})."
     )
+
+
+def _part(share: float) -> str:
+    """A share of 1 in words."""
+    if share <= 0:
+        return "nothing"
+    return f"{100 * share:.2g} %" if share > 1e-4 else f"1 part in {_power(-math.log10(share))}"
 
 
 def _power(logarithm: float) -> str:

@@ -11,6 +11,9 @@ from throughtime.reports.lines import short
 DECADES = 16
 """That a logarithmic axis shows at most."""
 
+LEAST = 0.05
+"""Of the largest value: the least span of a linear axis."""
+
 LARGEST = 1e300
 """Beyond it a value is as good as infinite, and sums of two would overflow."""
 
@@ -48,6 +51,10 @@ class ValueAxis:
         if span <= 0:
             span = 1.0 if self.logarithmic else max(abs(high), 1.0)
             low, high = low - span / 2, high + span / 2
+        elif not self.logarithmic and span < LEAST * max(abs(low), abs(high)):
+            # what hardly differs shall not look as if it did
+            middle, span = (low + high) / 2, LEAST * max(abs(low), abs(high))
+            low, high = middle - span / 2, middle + span / 2
         self.low = low - (0.14 if self._down else 0.06) * span
         self.high = high + (0.14 if self._up else 0.06) * span
         self._bottom = self.low + 0.04 * span
