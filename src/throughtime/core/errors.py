@@ -9,7 +9,7 @@
     ├── ConfigurationError      options that contradict each other        (ValueError)
     │   └── UnknownNameError    a name that is not in a registry
     ├── EngineRefusalError      an engine asked for what it cannot do     (RuntimeError)
-    ├── LearnerRefusalError      an engine asked for what it cannot do     (RuntimeError)
+    ├── LearnerRefusalError     a learner asked for what it cannot do     (RuntimeError)
     ├── DataError               a data file that is missing or not whole  (RuntimeError)
     └── RunError                a run folder that cannot be used          (RuntimeError)
         ├── RunVersionError     written by another version of the format
