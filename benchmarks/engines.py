@@ -138,7 +138,7 @@ class Step:
 
     def __init__(self, module: nn.Module, x: Tensor, weights: Tensor):
         self.module, self.x, self.weights = module, x, weights
-        self.leaves = [x, *module.parameters()]
+        self.leaves = [x, *(p for p in module.parameters() if p.requires_grad)]
 
     def __call__(self) -> list[Tensor]:
         output = self.module(self.x)[0]
