@@ -6,7 +6,7 @@ Nothing is imported, so that neither decorators nor the Python version change wh
 import ast
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 T = TypeVar("T")
 
 
-def of_each(things: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
+def of_each(things: Collection[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
     """Decorator: one test of a check of many things, which names all that fail it.
 
     Thousands of tests that take no time each take minutes together.
@@ -26,6 +26,7 @@ def of_each(things: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[],
 
     def decorate(check: Callable[[T], None]) -> Callable[[], None]:
         def test() -> None:
+            assert things, "nothing to check"
             failures: list[str] = []
             for thing in things:
                 try:

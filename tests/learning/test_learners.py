@@ -220,6 +220,24 @@ def test_cells_whose_jacobian_is_no_kronecker_product_are_refused(name: str) -> 
         KFRTRL().init(model, BATCH)
 
 
+def test_a_cell_whose_matrix_is_masked_has_no_kronecker_factors() -> None:
+    """The gradient of its weight is masked too, which a product of factors is not."""
+
+    class Masked(tt.GatedCell):
+        gates = 1
+
+        def recurrent_matrix(self, lag):
+            return super().recurrent_matrix(lag).tril()
+
+        def pointwise(self, x, u, state):
+            return torch.tanh(x[0] + u[0])
+
+    model, chunk = model_of(Masked(WIDTH, HIDDEN)), chunk_of()
+    with pytest.raises(LearnerRefusalError, match="no Kronecker product"):
+        KFRTRL().init(model, BATCH)
+    assert_alike(learnt(RTRL(), model, chunk), learnt(BPTT(), model, chunk))
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ConfigurationError, match="every=3, window=2"):
         TruncatedBPTT(3, 2)

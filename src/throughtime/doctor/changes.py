@@ -33,7 +33,7 @@ class Change:
         engine: that runs the layer in the copy, from the lag; None for the model's own.
         training: of the changed copy.
         beside: of the copy that it is compared with; None for no training at all.
-        where: the fault must lie for it to be of use.
+        where: where the fault must lie for it to be of use.
         fits: whether it can be made in this module.
     """
 

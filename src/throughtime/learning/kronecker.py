@@ -26,7 +26,7 @@ class KFRTRL(Learner):
         G ~ A (x) u'    u' = c_1 rho_1 u + c_2 rho_2 z    A' = c_1 F_s A / rho_1 + c_2 D / rho_2
 
     c_1 and c_2 are signs, rho_1 = sqrt(||F_s A|| / ||u||), rho_2 = sqrt(||D|| / ||z||). The mean
-    over them is the influence of RTRL, with a smaller variance than UORO's.
+    over them is the influence of RTRL.
 
     It is for gated cells all of whose parameters are those of one linear map of (x_t, h_{t-1}),
     each gate the sum of both: tanh networks, LSTM. Others it refuses.
@@ -45,13 +45,14 @@ class KFRTRL(Learner):
             or not cell.additive
             or others
             or cell.streams
+            or not _plain(cell)
         ):
             why = f"parameters {others}" if others else f"the equations of {type(cell).__name__}"
             raise LearnerRefusalError(
                 "KFRTRL",
                 got=f"{why}, so that the immediate Jacobian is no Kronecker product",
                 expected="a gated cell with one linear map of input and past: ElmanCell, LSTMCell",
-                fix="UORO() learns any cell at the same cost, RTRL() exactly.",
+                fix="UORO() learns any cell, RTRL() exactly.",
             )
         like = cell.weight_ih.detach()
         width = cell.input_size + cell.hidden_size + len(_names(cell)) - 2
@@ -88,6 +89,12 @@ class KFRTRL(Learner):
             return _in_order(cell, past), (u, a)
 
         return go_forward(model, state, chunk, visit)
+
+
+def _plain(cell: GatedCell) -> bool:
+    """Whether its matrices are its weights themselves, without a mask or the like."""
+    names = ("step", "project", "recurrent_matrix", "_gates")
+    return all(getattr(type(cell), name) is getattr(GatedCell, name) for name in names)
 
 
 def _names(cell: GatedCell) -> list[str]:
