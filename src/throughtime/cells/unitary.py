@@ -1,7 +1,7 @@
 """The unitary recurrent network: a recurrent matrix whose powers neither grow nor shrink."""
 
 import math
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -102,7 +102,7 @@ class UnitaryCell(Cell):
         if self.by == "fft" or (self.by == "auto" and self.hidden_size > _LARGEST_MATRIX):
             return self
         made = bind(self, {})
-        vars(made)["made"] = self.matrix().mT
+        vars(made)["made"] = _real(self.matrix()).mT
         return made
 
     def step(
@@ -110,11 +110,15 @@ class UnitaryCell(Cell):
     ) -> tuple[Float[Tensor, "batch twice"], State]:
         """h_t, and the state (h_t,)."""
         made = vars(self).get("made")
-        h = _complex(state.h)
-        z = (self.rotated(h) if made is None else h @ made) + _complex(projected)
-        size = z.abs()
-        z = z * (torch.relu(size + self.bias) / (size + 1e-5))
-        h = torch.cat([z.real, z.imag], -1)
+        if made is None:
+            turned = self.rotated(torch.complex(*state.h.chunk(2, -1)))
+            z = torch.cat([turned.real, turned.imag], -1) + projected
+        else:
+            z = torch.addmm(projected, state.h, made)
+        z = z.unflatten(-1, (2, self.hidden_size))
+        smallest = torch.finfo(z.dtype).tiny  # for the root's slope at z = 0
+        size = (z.square().sum(-2) + smallest).sqrt()
+        h = (z * (torch.relu(size + self.bias) / (size + 1e-5)).unsqueeze(-2)).flatten(-2)
         return h, type(state)(h)
 
     def rotated(self, h: Complex[Tensor, "*rows hidden"]) -> Complex[Tensor, "*rows hidden"]:
@@ -124,7 +128,7 @@ class UnitaryCell(Cell):
             h: rows of complex numbers.
         """
         turns = torch.polar(torch.ones_like(self.theta), self.theta)
-        v, w = _complex(self.reflection)
+        v, w = torch.complex(*self.reflection.chunk(2, -1))
         h = torch.fft.fft(turns[0] * h, norm="ortho")
         h = turns[1] * _reflected(h, v)[..., self.permutation]
         return turns[2] * _reflected(torch.fft.ifft(h, norm="ortho"), w)
@@ -135,8 +139,10 @@ class UnitaryCell(Cell):
         return self.rotated(torch.eye(self.hidden_size, dtype=dtype, device=self.theta.device)).mT
 
 
-def _complex(parts: Tensor) -> Any:
-    return torch.complex(*parts.chunk(2, -1))
+def _real(matrix: Complex[Tensor, "n n"]) -> Float[Tensor, "twice twice"]:
+    """The matrix that does to (real parts, imaginary parts) what a complex one does."""
+    a, b = matrix.real, matrix.imag
+    return torch.cat([torch.cat([a, -b], 1), torch.cat([b, a], 1)], 0)
 
 
 def _reflected(h: Tensor, v: Tensor) -> Tensor:
