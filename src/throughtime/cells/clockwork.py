@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from throughtime.core.binding import bind
+from throughtime.core.buffers import lend
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
@@ -122,7 +123,11 @@ class ClockworkCell(GatedCell):
     ) -> Streams:
         """1 where a unit acts, else 0: (time, batch, hidden)."""
         del training, generator
-        return ((steps[..., None].cpu() % self.unit_periods() == 0).to(dtype),)
+        acts = lend((*steps.shape, self.hidden_size), dtype)
+        groups = acts.tensor_split(len(self.periods), -1)
+        for group, period in zip(groups, self.periods, strict=True):
+            group.copy_((steps.cpu() % period == 0)[..., None].expand_as(group))
+        return (acts,)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
         """h_t."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.masks import bernoulli
 from throughtime.core.state import State
 
 Per: TypeAlias = Literal["step", "sequence"]
@@ -52,15 +53,16 @@ class _Dropped(GatedCell, abc.ABC):
             return (torch.ones(*steps.shape, 1, dtype=dtype, device="cpu"),)
         time, batch = steps.shape
         kept = 1 - self.rate
+
+        def drawn(count: int) -> Tensor:
+            shape = (count, batch, self.hidden_size)
+            return bernoulli(shape, kept, dtype=dtype, generator=generator).div_(kept)
+
         if self.per == "step":
-            chance = torch.full((time, batch, self.hidden_size), kept, dtype=dtype, device="cpu")
-            return (torch.bernoulli(chance, generator=generator) / kept,)
+            return (drawn(time),)
         # which sequence of its column each step is of: 0 for what goes on from a state
         which = (steps.cpu() == 0).long().cumsum(0)
-        shape = (int(which.max()) + 1, batch, self.hidden_size)
-        chance = torch.full(shape, kept, dtype=dtype, device="cpu")
-        masks = torch.bernoulli(chance, generator=generator) / kept
-        return (masks[which, torch.arange(batch)],)
+        return (drawn(int(which.max()) + 1)[which, torch.arange(batch)],)
 
 
 @final

@@ -10,6 +10,7 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.masks import bernoulli
 from throughtime.core.state import State
 
 
@@ -74,12 +75,14 @@ class ZoneoutCell(GatedCell):
         generator: torch.Generator,
     ) -> Streams:
         """Masks in training, (time, batch, hidden); rates in evaluation, (time, batch, 1)."""
-        width = self.hidden_size if training else 1
         masks: list[Tensor] = []
         for name in ("h", *self.memories):
             rate = self.output_rate if name == "h" else self.memory_rate
-            chance = torch.full((*steps.shape, width), rate, dtype=dtype, device="cpu")
-            masks.append(torch.bernoulli(chance, generator=generator) if training else chance)
+            if training:
+                shape = (*steps.shape, self.hidden_size)
+                masks.append(bernoulli(shape, rate, dtype=dtype, generator=generator))
+            else:
+                masks.append(torch.full((*steps.shape, 1), rate, dtype=dtype, device="cpu"))
         wrapped: GatedCell = vars(self)["wrapped"]
         rest = wrapped.draw_streams(steps, training=training, dtype=dtype, generator=generator)
         return (*masks, *rest)

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 import throughtime as tt
 from throughtime.core.errors import EngineRefusalError
 from throughtime.engines import Request, engine_options, recording, run
-from throughtime.engines.native import buffers, operands
+from throughtime.core import buffers
+from throughtime.engines.native import operands
 from throughtime.engines.native.compiler import find_compiler
 
 pytestmark = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from throughtime.engines.native import buffers
-from throughtime.engines.native.buffers import ALIGNMENT, KEPT, SMALLEST, clear, lend, unused
+from throughtime.core import buffers
+from throughtime.core.buffers import ALIGNMENT, KEPT, SMALLEST, clear, lend, unused
 
 SHAPE = (2, SMALLEST // 4)
 
