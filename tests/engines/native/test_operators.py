@@ -12,9 +12,9 @@ from cells.samples import MultiplicativeIntegration, StreamedCell
 from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
+from throughtime.core import buffers
 from throughtime.core.errors import EngineRefusalError
 from throughtime.engines import Request, engine_options, recording, run
-from throughtime.core import buffers
 from throughtime.engines.native import operands
 from throughtime.engines.native.compiler import find_compiler
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from throughtime.core.errors import EngineRefusalError
 from throughtime.core.buffers import lend
+from throughtime.core.errors import EngineRefusalError
 from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel, kernel_named
 from throughtime.engines.native.operands import job_of, split
