@@ -13,6 +13,7 @@ import torch
 import benchmarks.compiling
 import benchmarks.engines
 import benchmarks.layers
+import benchmarks.learners
 import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour

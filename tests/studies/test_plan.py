@@ -10,6 +10,7 @@ from throughtime.core.errors import ConfigurationError, DeviceError, UnknownName
 from throughtime.models import MODELS
 from throughtime.studies import CompareRequest, default_folder, plan, settings
 from throughtime.studies.plan import make_plan
+from throughtime.studies.variant import Variant, learner_variants, parse_variant
 from throughtime.tasks import TASKS
 from throughtime.training import RunConfig
 
@@ -116,13 +117,21 @@ def test_default_folder() -> None:
     assert default_folder(request) == Path("runs/compare-adding-form-unit-length-50")
 
 
-def test_command_asks_for_the_same() -> None:
+@pytest.mark.parametrize(
+    "variants",
+    [
+        learner_variants(["rtrl", "truncated-bptt:every=3,window=9"]),
+        (Variant("it's clipped", {"clip_norm": 0.5, "optimizer": "SGD"}), Variant("plain", {})),
+    ],
+)
+def test_command_asks_for_the_same(variants: tuple[Variant, ...]) -> None:
     """Read back by the command line's own parser."""
     from throughtime.cli import compare
 
     request = CompareRequest(
         "adding:form=unit",
         ("rnn", "skip-rnn:lag=21,hidden=64"),
+        variants,
         length=50,
         seeds=2,
         steps=10,
@@ -154,3 +163,31 @@ def test_settings_name_what_exists() -> None:
     for (task, model), options in settings.MODEL_OPTIONS.items():
         assert task in TASKS
         assert set(options) <= set(MODELS.options(model))
+
+
+def test_variants_are_runs_of_their_own() -> None:
+    variants = (Variant("plain", {"clip_norm": None}), Variant("rtrl", {"learner": "rtrl"}))
+    plan = make_plan(CompareRequest("latch", ("rnn", "gru"), variants, seeds=1))
+    assert [model.label for model in plan.models] == [
+        "rnn, plain",
+        "rnn, rtrl",
+        "gru, plain",
+        "gru, rtrl",
+    ]
+    assert [(run.config.clip_norm, run.config.learner) for run in plan.runs[:2]] == [
+        (None, "bptt"),
+        (1.0, "rtrl"),
+    ]
+    assert len({run.folder for run in plan.runs}) == 4
+    (only,) = make_plan(CompareRequest("latch", ("rnn",), variants[1:], seeds=1)).runs
+    assert (only.label, only.config.learner) == ("rnn", "rtrl")
+    with pytest.raises(ConfigurationError, match="twice"):
+        make_plan(CompareRequest("latch", ("rnn",), (variants[0], variants[0])))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "named clip_norm", "named clip_norm=1 clip_norm=2", "'unclosed", "named seed=3"]
+)
+def test_wrong_variants_are_told(text: str) -> None:
+    with pytest.raises((ConfigurationError, UnknownNameError)):
+        parse_variant(text)

@@ -6,6 +6,7 @@ import pytest
 
 from throughtime.cli.main import main
 from throughtime.core.errors import UnknownNameError
+from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.reports.reproduction import reproduction_markdown
 from throughtime.studies import catalogue, publications, reproduce
@@ -58,12 +59,19 @@ def test_every_study_is_whole() -> None:
         study = publication(name)
         assert set(study.scales) == {"small", "full"}
         for scale in study.scales.values():
-            TASKS.parse(scale.request.task)
+            known = set()
+            for part, request in scale.parts.items():
+                TASKS.parse(request.task)
+                for variant in request.variants:
+                    LEARNERS.parse(variant.settings.get("learner", "bptt"))
+                for model in request.models:
+                    MODELS.parse(model)
+                    many = len(request.variants) > 1
+                    known |= {(part, f"{model}, {v.name}") for v in request.variants if many}
+                    known |= set() if many else {(part, model)}
             labels = {row.label for row in scale.rows}
             assert len(labels) == len(scale.rows)
-            assert {row.model for row in scale.rows} == set(scale.request.models)
-            for row in scale.rows:
-                MODELS.parse(row.model)
+            assert {(row.part, row.model) for row in scale.rows} == known
             assert scale.checks
             assert all(set(check.of) <= labels for check in scale.checks)
 

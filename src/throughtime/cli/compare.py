@@ -10,10 +10,12 @@ import tyro
 from throughtime.cli.arguments import option, parse
 from throughtime.cli.output import show, show_json
 from throughtime.cli.progress import progress
+from throughtime.core.errors import ConfigurationError
 from throughtime.reports import Comparison, ModelRuns, Spread
 from throughtime.reports.finding import finding
 from throughtime.reports.table import comparison_table
 from throughtime.studies import CompareRequest, compare, default_folder, split_models
+from throughtime.studies.variant import Variant, learner_variants, parse_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Arguments:
     """A task, with options: digits, adding:form=unit. See: throughtime list tasks"""
     models: Annotated[str | None, option("A,B,C", "rnn,irnn,lstm,gru,skip-rnn")] = None
     """Models: rnn,skip-rnn:lag=21,hidden=64. See: throughtime list models"""
+    learner: Annotated[str | None, option("A,B", "bptt")] = None
+    """Ways of learning, each for every model: bptt,rtrl,uoro. See: throughtime list learners"""
+    variants: Annotated[tuple[str, ...], option("TEXT", "")] = ()
+    """Ways of training, each for every model: 'plain clip_norm=null' 'clipped clip_norm=1'"""
     length: Annotated[int | None, option("STEPS", "the task's")] = None
     """Sequence length, for tasks that have one."""
     seeds: Annotated[int, option("N", "3")] = 3
@@ -58,6 +64,7 @@ def understand(words: Sequence[str]) -> tuple[CompareRequest, Path, Arguments]:
     request = CompareRequest(
         task=arguments.task,
         models=() if arguments.models is None else split_models(arguments.models),
+        variants=_variants(arguments),
         length=arguments.length,
         seeds=arguments.seeds,
         steps=arguments.steps,
@@ -70,6 +77,16 @@ def understand(words: Sequence[str]) -> tuple[CompareRequest, Path, Arguments]:
     )
     out = arguments.out if arguments.out is not None else default_folder(request)
     return request, out, arguments
+
+
+def _variants(arguments: Arguments) -> tuple[Variant, ...]:
+    if arguments.learner is None:
+        return tuple(map(parse_variant, arguments.variants))
+    if arguments.variants:
+        raise ConfigurationError(
+            "--learner", got="--variants beside it", expected="one of them: a variant has a learner"
+        )
+    return learner_variants(split_models(arguments.learner))
 
 
 def run(words: Sequence[str]) -> int:

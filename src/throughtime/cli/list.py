@@ -1,4 +1,4 @@
-"""`throughtime list`: the tasks and models there are, with their options."""
+"""`throughtime list`: the tasks, models and learners there are, with their options."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,17 +11,18 @@ from rich.text import Text
 from throughtime.cli.arguments import option, parse
 from throughtime.cli.output import show, show_json
 from throughtime.core.registry import Registry
+from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Show the tasks and models there are, each with its options and the values that these have
-    when left out. Options follow a name after a colon: lstm:hidden=32,layers=2"""
+    """Show the tasks, models and learners there are, each with its options and the values that
+    these have when left out. Options follow a name after a colon: lstm:hidden=32,layers=2"""
 
     what: Annotated[
-        tyro.conf.Positional[Literal["tasks", "models", "all"]], option(None, "all")
+        tyro.conf.Positional[Literal["tasks", "models", "learners", "all"]], option(None, "all")
     ] = "all"
     """Which of them."""
     json: Annotated[bool, option(None, "")] = False
@@ -31,7 +32,11 @@ class Arguments:
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "list", words)
-    registries: dict[str, Registry[Any]] = {"tasks": TASKS, "models": MODELS}
+    registries: dict[str, Registry[Any]] = {
+        "tasks": TASKS,
+        "models": MODELS,
+        "learners": LEARNERS,
+    }
     if arguments.what != "all":
         registries = {arguments.what: registries[arguments.what]}
     if arguments.json:

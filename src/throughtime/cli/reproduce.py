@@ -63,7 +63,8 @@ def run(words: Sequence[str]) -> int:
         show_json(found.to_json())
         return 0
     show(reproduction_table(found))
-    show(f"\ntable: {out / 'reproduction.md'}\nreport: {out / 'report.html'}")
+    reports = "report.html" if list(size.parts) == [""] else "*/report.html"
+    show(f"\ntable: {out / 'reproduction.md'}\nreport: {out / reports}")
     return 0
 
 

@@ -13,6 +13,7 @@ from throughtime.cli.arguments import option, parse
 from throughtime.cli.output import show, show_json
 from throughtime.cli.progress import progress
 from throughtime.core.errors import ConfigurationError
+from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.reports.numbers import count, duration, percent
 from throughtime.studies import Done, Planned, StudyEvent
@@ -38,11 +39,17 @@ class Arguments:
     batch_size: Annotated[int, option("N", "64")] = 64
     """Sequences an update."""
     optimizer: Annotated[str, option("NAME", "Adam")] = "Adam"
-    """A class of torch.optim."""
+    """A class of torch.optim, or Nesterov."""
     learning_rate: Annotated[float, option("RATE", "0.001")] = 1e-3
     """Learning rate, at its largest."""
     optimizer_options: Annotated[tuple[str, ...], option("NAME=VALUE", "")] = ()
     """Arguments of the optimizer: momentum=0.9 nesterov=true betas=[0.9,0.99]"""
+    learner: Annotated[str, option("LEARNER", "bptt")] = "bptt"
+    """How it learns: rtrl, truncated-bptt:window=20. See: throughtime list learners"""
+    gradient_propagation: Annotated[float, option("STRENGTH", "none")] = 0.0
+    """Penalty on gradients that shrink or grow as they go back (Pascanu et al. 2013)."""
+    sparse_outputs: Annotated[float, option("STRENGTH", "none")] = 0.0
+    """Penalty on the size of outputs, for sparse gradients of rectified units."""
     schedule: Annotated[Schedule, option(None, "constant")] = "constant"
     """How the learning rate falls."""
     warmup_steps: Annotated[int, option("N", "0")] = 0
@@ -85,6 +92,7 @@ def run(words: Sequence[str]) -> int:
     config = RunConfig(**{**values, "optimizer_options": _options(arguments.optimizer_options)})
     TASKS.parse(config.task)  # before there is a folder
     MODELS.parse(config.model)
+    LEARNERS.parse(config.learner)
     name = f"train-{slug(config.task)}-{slug(config.model)}-seed-{config.seed}"
     out = arguments.out if arguments.out is not None else Path("runs") / name
     with progress(quiet=arguments.quiet or arguments.json) as observer:

@@ -7,19 +7,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ShapeError
+from throughtime.core.errors import ConfigurationError, ShapeError
 
 
 @final
 class StepwiseModel(nn.Module):
     """A cell whose output is read and judged at every step.
 
-        l_t = loss(readout(h_t), y_t)
+        l_t = weight_t loss(readout(h_t), y_t) + sparsity sum_i |h_{t,i}|
+
+    The second term makes gradients sparse where units are rectified (Bengio, Boulanger-Lewandowski
+    and Pascanu 2013): an output that is pressed to 0 passes none.
 
     Arguments:
         cell: any cell; a stack of several is a cell, too.
         readout: from outputs (rows, output) to answers (rows, answer), row by row.
         loss: from answers (rows, answer) and targets (rows, ...) to losses (rows,).
+        sparsity: of the outputs, at least 0.
+
+    Raises:
+        ConfigurationError: a negative sparsity.
 
     Example:
         >>> import torch
@@ -31,18 +38,30 @@ class StepwiseModel(nn.Module):
         torch.Size([7, 3])
     """
 
-    def __init__(self, cell: Cell, readout: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self,
+        cell: Cell,
+        readout: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        sparsity: float = 0.0,
+    ):
         super().__init__()
-        self.cell, self.readout, self.loss = cell, readout, loss
+        if not sparsity >= 0:
+            raise ConfigurationError("sparsity", got=sparsity, expected="at least 0")
+        self.cell, self.readout, self.loss, self.sparsity = cell, readout, loss, float(sparsity)
 
     def losses(
-        self, outputs: Float[Tensor, "*steps output"], targets: Tensor
+        self,
+        outputs: Float[Tensor, "*steps output"],
+        targets: Tensor,
+        weights: Float[Tensor, "*steps"] | None = None,
     ) -> Float[Tensor, "*steps"]:
         """The loss of each step.
 
         Arguments:
             outputs: h_t, with any leading axes.
             targets: y_t, (..., *) with the same leading axes.
+            weights: of the steps; None for 1 everywhere.
 
         Raises:
             ShapeError: `loss` does not give one number a row.
@@ -56,4 +75,7 @@ class StepwiseModel(nn.Module):
                 got=f"losses of shape {tuple(losses.shape)}",
                 expected=f"({leading.numel()},), one for each row: reduction='none'",
             )
-        return losses.unflatten(0, leading)
+        losses = losses.unflatten(0, leading)
+        if weights is not None:
+            losses = losses * weights
+        return losses + self.sparsity * outputs.abs().sum(-1) if self.sparsity else losses

@@ -5,6 +5,8 @@ from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.local import RFLO
+from throughtime.learning.nesterov import Nesterov
+from throughtime.learning.online import Lesson, learn, load_state, state_dict
 from throughtime.learning.propagation import GradientPropagation
 from throughtime.learning.proposers import (
     MultigridSearch,
@@ -15,11 +17,13 @@ from throughtime.learning.proposers import (
     search,
 )
 from throughtime.learning.real_time import RTRL, SnAp
+from throughtime.learning.registry import LEARNERS
 from throughtime.learning.unbiased import UORO, NoBackTrack
 
 __all__ = [
     "BPTT",
     "KFRTRL",
+    "LEARNERS",
     "RFLO",
     "RTRL",
     "UORO",
@@ -27,7 +31,9 @@ __all__ = [
     "GradientPropagation",
     "Learner",
     "LearnerState",
+    "Lesson",
     "MultigridSearch",
+    "Nesterov",
     "NoBackTrack",
     "Proposer",
     "RandomGuessing",
@@ -37,5 +43,8 @@ __all__ = [
     "StepwiseModel",
     "TruncatedBPTT",
     "Update",
+    "learn",
+    "load_state",
     "search",
+    "state_dict",
 ]

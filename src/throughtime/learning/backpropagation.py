@@ -195,9 +195,8 @@ def graded(
         outputs: of its cell, with their graph.
         chunk: targets and weights.
     """
-    losses = model.losses(outputs, chunk.targets)
-    weighted = losses if chunk.weights is None else losses * chunk.weights
-    loss = weighted.sum() / losses.shape[1]
+    losses = model.losses(outputs, chunk.targets, chunk.weights)
+    loss = losses.sum() / losses.shape[1]
     parameters = trained(model)
     found = torch.autograd.grad(
         loss, list(parameters.values()), allow_unused=True, materialize_grads=True

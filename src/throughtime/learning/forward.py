@@ -12,6 +12,7 @@ from torch.func import jacrev, jvp, vjp, vmap
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.dynamics import Dynamics
+from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state
 from throughtime.learning.learner import (
@@ -193,7 +194,17 @@ def go_forward(
         chunk: the steps.
         visit: the learner's part; the memory that it is given is as it was after the step before.
         local: whether the credit is that of `holding` the state before the step.
+
+    Raises:
+        LearnerRefusalError: under autocast.
     """
+    if torch.is_autocast_enabled(chunk.inputs.device.type):
+        raise LearnerRefusalError(
+            "learning forward in time",
+            got="autocast",
+            expected="full precision: an influence adds up over all steps, and so does its error",
+            fix="Leave autocast off, or learn by BPTT().",
+        )
     random, resets = generator_of(state), starts(state, chunk)
     parameters, cell_map = trained(model), StepMap(model)
     gradients = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -213,8 +224,8 @@ def go_forward(
             output, after = advance(
                 cell, cell.project(chunk.inputs[t]), with_tensors(before, s), streams
             )
-            weights = 1.0 if chunk.weights is None else chunk.weights[t]
-            loss = (weights * model.losses(output, chunk.targets[t])).sum() / batch
+            weights = None if chunk.weights is None else chunk.weights[t]
+            loss = model.losses(output, chunk.targets[t], weights).sum() / batch
             credit, *own = torch.autograd.grad(
                 loss, [s, *parameters.values()], allow_unused=True, materialize_grads=True
             )

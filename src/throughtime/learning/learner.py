@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from throughtime.core.cell import Streams
-from throughtime.core.errors import ShapeError
+from throughtime.core.errors import LearnerRefusalError, ShapeError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import State, map_state
@@ -131,7 +131,19 @@ class Learner(abc.ABC):
             model: to be taught.
             batch_size: number of sequences, at least 1.
             seed: of the learner's random numbers, and the cell's.
+
+        Raises:
+            LearnerRefusalError: this learner cannot teach this model, or what wraps it.
         """
+        if not isinstance(model, StepwiseModel):
+            raise LearnerRefusalError(
+                type(self).__name__,
+                got=f"{type(model).__module__}.{type(model).__name__}",
+                expected="a StepwiseModel itself: what wraps it, as data-parallel training does, "
+                "is not asked for a learner's gradients",
+                fix="Give the model within; each process adds up the gradients that it gets. Or "
+                "train the wrapped model by backpropagation, with loss.backward().",
+            )
         like = next(model.cell.parameters())
         start = model.cell.initial_state(batch_size, dtype=like.dtype, device=like.device)
         return LearnerState(

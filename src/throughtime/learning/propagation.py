@@ -26,11 +26,11 @@ Form: TypeAlias = Literal["paper", "code"]
 
 @final
 class GradientPropagation(Learner):
-    """Backpropagation with a penalty on gradients that shrink or grow from step to step.
+    """Any learner, with a penalty on gradients that shrink or grow from step to step.
 
         v_k = dL/ds_k, of all losses from step k on        u_k = v_k ds_k/ds_{k-1}
         Omega = sum over k, mean over the batch, of (||u_k|| / ||v_k|| - 1)^2
-        gradient = dL/dtheta + strength * dOmega/dW
+        gradient = the learner's + strength * dOmega/dW
 
     W are the recurrent weights of the cell (all its parameters where none is called so). v and the
     states are taken for constants in dOmega/dW, as in the paper: one vector-Jacobian product of all
@@ -42,6 +42,8 @@ class GradientPropagation(Learner):
     Arguments:
         strength: 2 in the authors' program.
         form: "paper" or "code".
+        learner: whose gradient it is added to; backpropagation if None. The penalty itself goes
+            back through the chunk.
 
     Raises:
         ConfigurationError: a negative strength.
@@ -55,20 +57,21 @@ class GradientPropagation(Learner):
     reading.
     """
 
-    def __init__(self, strength: float = 2.0, form: Form = "paper"):
+    def __init__(self, strength: float = 2.0, form: Form = "paper", learner: Learner | None = None):
         if not strength >= 0:
             raise ConfigurationError("strength", got=strength, expected="at least 0")
         if form not in get_args(Form):
             raise UnknownNameError("form", str(form), get_args(Form))
         self.strength, self.form = strength, form
+        self.learner = BPTT() if learner is None else learner
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """None."""
-        return BPTT().memory(model, batch_size)
+        """The learner's."""
+        return self.learner.memory(model, batch_size)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Backpropagation through the chunk, and the penalty's gradient."""
-        found = BPTT().update(model, state, chunk)
+        """The learner's gradient of the chunk, and the penalty's."""
+        found = self.learner.update(model, state, chunk)
         for name, gradient in self.penalty(model, state, chunk)[1].items():
             found.gradients[name] += self.strength * gradient
         return found
@@ -87,11 +90,10 @@ class GradientPropagation(Learner):
         streams = draw(model, state.cell, resets, generator_of(state))
         with torch.enable_grad():
             steps = unrolled(model, state.cell, chunk.inputs, resets, streams)
-            losses = model.losses(steps.outputs, chunk.targets)
-            weighted = losses if chunk.weights is None else losses * chunk.weights
+            losses = model.losses(steps.outputs, chunk.targets, chunk.weights)
             leaving = [tensor for tensors in steps.leaving for tensor in tensors]
             by_tensor = torch.autograd.grad(
-                weighted.sum(), leaving, allow_unused=True, materialize_grads=True
+                losses.sum(), leaving, allow_unused=True, materialize_grads=True
             )
             every = len(leaving) // len(chunk)
             v = torch.cat(

@@ -3,12 +3,13 @@
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
+from throughtime.learning import influence as sparse
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 
@@ -21,22 +22,41 @@ class RTRL(Learner):
         dL_t/dtheta = dL_t/ds_{t-1} G_{t-1} + what step t itself does
 
     It equals backpropagation through the whole past, at every step, with memory that does not grow
-    with time: batch * size * parameters.
+    with time: batch * size * parameters; batch * K * parameters where no parameter ever reaches
+    more than K states, as in cells without recurrent matrices.
+
+    The states that a parameter reaches are found from Jacobians at random points. Each step checks
+    that they are all: if a step finds another, all entries are kept from then on.
 
     Source: R. J. Williams and D. Zipser, "A learning algorithm for continually running fully
     recurrent neural networks", Neural Computation 1(2), 1989.
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """G."""
-        return (StepMap(model).initial(batch_size).clone(),)
+        """G; where entries are left out because they are always zero, G's others and which."""
+        cell = StepMap(model)
+        reads = sparse.reading(cell)
+        if not sparse.reaches_all(reads):
+            pattern = sparse.pattern_of(cell, reads, None)
+            if len(pattern.rows) < cell.size:
+                return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
+        return (cell.initial(batch_size).clone(),)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
         def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
             del random
-            influence = started(cell, step, memory[0])
+            influence = memory[0]
+            if len(memory) > 1:
+                pattern = sparse.Pattern(*memory[1])
+                influence = sparse.entering(cell, step, influence, pattern)
+                by_s, by_theta, whole = sparse.jacobians(cell, step, pattern, check=True)
+                if whole:
+                    after = sparse.carried(influence, by_s, by_theta, pattern)
+                    return sparse.past(step, influence, pattern), (after, memory[1])
+                influence = sparse.dense(influence, pattern)
+            influence = started(cell, step, influence)
             past = torch.einsum("bs,bsp->p", step.credit, influence)
             by_s, by_theta = cell.jacobians(step)
             return past, (torch.baddbmm(by_theta, by_s, influence),)
@@ -52,7 +72,10 @@ class SnAp(Learner):
 
     M keeps the entries by which a parameter reaches a state within n steps; the others are taken
     for zero. It is exact where n steps reach all that can be reached. The pattern is that of the
-    Jacobians at random states and inputs.
+    Jacobians at random parameters, states and inputs.
+
+    It remembers batch * K * parameters, K the number of states that a parameter reaches at most:
+    at n = 1, one of an Elman network's, two of an LSTM's.
 
     Arguments:
         order: n, at least 1; at 1, each parameter acts on its own unit alone.
@@ -62,9 +85,6 @@ class SnAp(Learner):
 
     Source: J. Menick et al., "A practical sparse approximation for real time recurrent learning",
     ICLR 2021.
-
-    Differs from the paper in: the influence is stored densely, so that this shows what the
-    approximation learns and not what it saves.
     """
 
     def __init__(self, order: int = 1):
@@ -73,19 +93,21 @@ class SnAp(Learner):
         self.order = order
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """G, and M."""
+        """The entries of G that are kept, and which they are."""
         cell = StepMap(model)
-        return (cell.initial(batch_size).clone(), _pattern(cell, self.order))
+        pattern = sparse.pattern_of(cell, sparse.reading(cell), self.order)
+        return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
         def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
             del random
-            influence, pattern = started(cell, step, memory[0]), memory[1]
-            past = torch.einsum("bs,bsp->p", step.credit, influence)
-            by_s, by_theta = cell.jacobians(step)
-            return past, (torch.baddbmm(by_theta, by_s, influence) * pattern, pattern)
+            pattern = sparse.Pattern(*memory[1])
+            influence = sparse.entering(cell, step, memory[0], pattern)
+            by_s, by_theta, _ = sparse.jacobians(cell, step, pattern)
+            after = sparse.carried(influence, by_s, by_theta, pattern)
+            return sparse.past(step, influence, pattern), (after, memory[1])
 
         return go_forward(model, state, chunk, visit)
 
@@ -103,23 +125,3 @@ def started(
     if not bool(step.fresh.any()):
         return influence
     return torch.where(step.fresh[:, None, None], cell.initial(len(step.fresh)), influence)
-
-
-def _pattern(cell: StepMap, order: int) -> Bool[Tensor, "size count"]:
-    """Which parameters reach which states within so many steps."""
-    generator = torch.Generator().manual_seed(0)
-    rows = 8
-
-    def drawn(width: int, like: Tensor) -> Tensor:
-        return torch.randn(rows, width, dtype=like.dtype, generator=generator).to(like.device)
-
-    like = next(iter(cell.parameters.values()))
-    streams = tuple(torch.ones_like(drawn(cell.cell.hidden_size, like)) for _ in cell.cell.streams)
-    s, x = drawn(cell.size, like), drawn(cell.cell.input_size, like)
-    step = Step(s, x, streams, torch.zeros(rows, dtype=torch.bool), torch.zeros_like(s))
-    by_s, by_theta = cell.jacobians(step)
-    reads, first = (by_s != 0).any(0).float(), (by_theta != 0).any(0).float()
-    reached = first
-    for _ in range(order - 1):
-        reached = ((reads @ reached + first) > 0).float()
-    return reached > 0

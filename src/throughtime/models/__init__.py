@@ -1,6 +1,6 @@
 """Models: a recurrent layer with what turns its outputs into answers."""
 
-from throughtime.models import literature  # noqa: F401  enters its models
+from throughtime.models import latch_unit, literature  # noqa: F401  they enter their models
 from throughtime.models.registry import MODELS
 from throughtime.models.sequence_model import SequenceModel
 

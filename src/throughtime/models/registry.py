@@ -11,7 +11,7 @@ from throughtime.models.sequence_model import SequenceModel
 MODELS = Registry[SequenceModel]("model")
 """All models by name. Builders take `input_size`, `output_size`, `per_step` and their options."""
 
-Start = Literal["torch", "orthogonal", "identity"]
+Start = Literal["torch", "orthogonal", "identity", "sparse"]
 
 
 @MODELS.register("rnn")
@@ -31,6 +31,12 @@ def _rnn(
         "torch": [],
         "orthogonal": [initializers.orthogonal()],
         "identity": [initializers.identity()],
+        # "smart_tanh" of Pascanu et al. 2013
+        "sparse": [
+            initializers.normal(0.01),
+            initializers.sparse(15),
+            initializers.spectral_radius(0.95),
+        ],
     }[init]
     layer = RNN(
         input_size, hidden, layers, bidirectional=bidirectional, engine=engine, initializers=start

@@ -124,7 +124,7 @@ def reproduction_table(found: Reproduction) -> Group:
 
 
 def _cells(row: Measured, found: Reproduction) -> list[str]:
-    percent = found.quantity == "accuracy"
+    percent = found.quantity in ("accuracy", "solved")
 
     def shown(value: float) -> str:
         return f"{100 * value:.1f} %" if percent else f"{value:.3g}"

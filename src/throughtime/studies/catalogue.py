@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.studies.request import CompareRequest
+from throughtime.studies.variant import Variant
 
 FOLDER = Path(__file__).parent / "published"
 
-Quantity: TypeAlias = Literal["accuracy", "loss", "loss over chance", "bits"]
-"""What is in the table: of the test set; the loss in nats, over that of the best answer that
-remembers nothing, or in bits."""
+Quantity: TypeAlias = Literal["accuracy", "loss", "loss over chance", "bits", "solved"]
+"""What is in the table, of the test set: the loss in nats, over that of the best answer that
+remembers nothing, or in bits; or the share of runs that met the task's criterion."""
 
 Kind: TypeAlias = Literal["difference", "ratio", "order", "below", "above"]
 """a - b and a / b at least the bound; each at least the bound above the one before; a below or
@@ -27,15 +28,17 @@ class Row:
 
     Attributes:
         label: as the paper has it.
-        model: registry text.
+        model: its label in the comparison: registry text, and ", variant" where there are several.
         paper: its number; None where there is none to compare with.
         expected: the range in which ours is expected; None where none is known.
+        part: of the scale, in which the model is.
     """
 
     label: str
     model: str
     paper: float | None
     expected: tuple[float, float] | None
+    part: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +90,13 @@ class Scale:
 
     Attributes:
         about: what is run and what it costs.
-        request: the comparison.
+        parts: the comparisons by name; "" for the only one.
         rows: of the table.
         checks: of the effect.
     """
 
     about: str
-    request: CompareRequest
+    parts: Mapping[str, CompareRequest]
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
 
@@ -153,14 +156,26 @@ def publication(name: str) -> Publication:
     return Publication(name, scales=scales, **{field: document[field] for field in fields})
 
 
+def _request(asked: dict[str, Any]) -> CompareRequest:
+    variants = asked.get("variants", {})
+    return CompareRequest(
+        **{
+            **asked,
+            "models": tuple(asked["models"]),
+            "variants": tuple(Variant(name, settings) for name, settings in variants.items()),
+        }
+    )
+
+
 def _scale(document: dict[str, Any]) -> Scale:
-    asked = {**document["comparison"], "models": tuple(document["comparison"]["models"])}
+    parts = document.get("comparisons") or {"": document["comparison"]}
     rows = tuple(
         Row(
             row["label"],
             row["model"],
             row["paper"],
             None if row["expected"] is None else (row["expected"][0], row["expected"][1]),
+            row.get("part", ""),
         )
         for row in document["rows"]
     )
@@ -168,4 +183,5 @@ def _scale(document: dict[str, Any]) -> Scale:
         Check(check["statement"], check["kind"], tuple(check["of"]), check["bound"])
         for check in document["checks"]
     )
-    return Scale(document["about"], CompareRequest(**asked), rows, checks)
+    requests = {name: _request(asked) for name, asked in parts.items()}
+    return Scale(document["about"], requests, rows, checks)

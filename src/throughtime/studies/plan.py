@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.models import MODELS
@@ -19,19 +21,21 @@ from throughtime.training.reproducibility import run_device
 
 @dataclasses.dataclass(frozen=True)
 class PlannedModel:
-    """One model of a comparison.
+    """One model of a comparison, in one way of training.
 
     Attributes:
-        label: as it was asked for, "skip-rnn".
+        label: as it was asked for, "skip-rnn"; of several variants, "skip-rnn, clipped".
         spec: with the options that the study set, "skip-rnn:lag=8".
         description: one line.
         folder: of its runs, below the comparison's.
+        settings: fields of its runs that its variant sets.
     """
 
     label: str
     spec: str
     description: str
     folder: str
+    settings: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +88,9 @@ def make_plan(request: CompareRequest) -> Plan:
     if request.match_parameters:
         specs = matched_widths(specs, task)
     models = tuple(
-        PlannedModel(label, spec, MODELS.describe(MODELS.parse(spec)[0]), slug(spec))
+        model
         for label, spec in zip(labels, specs, strict=True)
+        for model in _variants(request, label, spec)
     )
     folders = [model.folder for model in models]
     twice = sorted({m.label for m in models if folders.count(m.folder) > 1})
@@ -111,6 +116,23 @@ def default_folder(request: CompareRequest) -> Path:
     return Path("runs") / f"compare-{slug(_task_spec(request))}"
 
 
+def _variants(request: CompareRequest, label: str, spec: str) -> tuple[PlannedModel, ...]:
+    description, folder = MODELS.describe(MODELS.parse(spec)[0]), slug(spec)
+    if len(request.variants) < 2:
+        own = request.variants[0].settings if request.variants else {}
+        return (PlannedModel(label, spec, description, folder, own),)
+    return tuple(
+        PlannedModel(
+            f"{label}, {variant.name}",
+            spec,
+            description,
+            f"{folder}-{slug(variant.name)}",
+            variant.settings,
+        )
+        for variant in request.variants
+    )
+
+
 def _config(
     request: CompareRequest, task_spec: str, model: PlannedModel, seed: int, threads: int
 ) -> RunConfig:
@@ -119,7 +141,8 @@ def _config(
         for name in ("steps", "batch_size", "learning_rate")
         if (value := getattr(request, name)) is not None
     }
-    fields = {**settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0]), **asked}
+    usual = settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0])
+    fields = {**usual, **asked, **model.settings}
     # A short run still has a curve, and ends its warmup.
     tenth = max(1, fields["steps"] // 10)
     fields["evaluate_every"] = min(fields["evaluate_every"], tenth)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from throughtime.core.errors import UnknownNameError
@@ -16,6 +17,7 @@ from throughtime.studies.catalogue import Publication, Scale, publication
 from throughtime.studies.compare import compare
 from throughtime.studies.progress import StudyObserver
 from throughtime.studies.request import CompareRequest
+from throughtime.studies.specs import slug
 from throughtime.training import write_json
 from throughtime.training.atomic import write_whole
 
@@ -34,7 +36,8 @@ def reproduce(
 
     Arguments:
         name: as `publications` gives it.
-        out: folder of the results: the comparison's, with reproduction.json and reproduction.md.
+        out: folder of the results: the comparison's, or one within it for each part, with
+            reproduction.json and reproduction.md.
             The same call goes on with what was interrupted.
         scale: "small" keeps the effect within minutes; "full" is the paper's, as far as known.
         seeds: how many; the study's own number if None.
@@ -50,9 +53,14 @@ def reproduce(
         DataError, RunError, RunInterrupted: as `compare`.
     """
     study, size = find_study(name, scale)
-    request = request_of(size, seeds=seeds, jobs=jobs, data_dir=data_dir)
     out = Path(out)
-    found = read_off(study, scale, compare(request, out, observer))
+    comparisons = {
+        name: compare(
+            _asked(request, seeds=seeds, jobs=jobs, data_dir=data_dir), out / slug(name), observer
+        )
+        for name, request in size.parts.items()
+    }
+    found = read_off(study, scale, comparisons)
     write_json(out / "reproduction.json", found.to_json())
     write_whole(out / "reproduction.md", reproduction_markdown(found).encode())
     return found
@@ -73,49 +81,44 @@ def find_study(name: str, scale: str) -> tuple[Publication, Scale]:
     return study, study.scales[scale]
 
 
-def request_of(
-    size: Scale, *, seeds: int | None, jobs: int | None, data_dir: str | None
+def _asked(
+    request: CompareRequest, *, seeds: int | None, jobs: int | None, data_dir: str | None
 ) -> CompareRequest:
-    """The comparison that a scale stands for.
-
-    Arguments:
-        size: the scale.
-        seeds: how many; the study's own number if None.
-        jobs: runs at a time; one a core if None.
-        data_dir: local folder for data files.
-    """
     return dataclasses.replace(
-        size.request,
-        seeds=size.request.seeds if seeds is None else seeds,
-        jobs=jobs,
-        data_dir=data_dir,
+        request, seeds=request.seeds if seeds is None else seeds, jobs=jobs, data_dir=data_dir
     )
 
 
-def read_off(study: Publication, scale: str, comparison: Comparison) -> Reproduction:
-    """The paper's numbers beside those of a comparison.
+def read_off(study: Publication, scale: str, comparisons: Mapping[str, Comparison]) -> Reproduction:
+    """The paper's numbers beside those of comparisons.
 
     Arguments:
         study: what was run.
         scale: at which.
-        comparison: its results.
+        comparisons: the results, by part.
     """
     size = study.scales[scale]
-    models = {model.label: model for model in comparison.models}
+    models = {
+        (part, model.label): model
+        for part, comparison in comparisons.items()
+        for model in comparison.models
+    }
+    first, *_ = comparisons.values()
+    runs = [run for comparison in comparisons.values() for run in comparison.runs]
     rows = tuple(
         Measured(
             label=row.label,
-            model=models[row.model].spec,
+            model=models[row.part, row.model].spec,
             paper=row.paper,
             expected=row.expected,
-            ours=_quantity(study, comparison, models[row.model]),
-            diverged=len(models[row.model].runs) - len(models[row.model].finished),
-            seconds=sum(run.seconds for run in models[row.model].runs),
+            ours=_quantity(study, comparisons[row.part], models[row.part, row.model]),
+            diverged=sum(run.status == "diverged" for run in models[row.part, row.model].runs),
+            seconds=sum(run.seconds for run in models[row.part, row.model].runs),
         )
         for row in size.rows
     )
     means = {row.label: row.ours.mean for row in rows if row.ours is not None}
-    environment = comparison.runs[0].environment
+    environment = first.runs[0].environment
     return Reproduction(
         name=study.name,
         title=study.title,
@@ -134,14 +137,16 @@ def read_off(study: Publication, scale: str, comparison: Comparison) -> Reproduc
             )
             for check in size.checks
         ),
-        seeds=len(comparison.models[0].runs),
-        seconds=sum(run.seconds for run in comparison.runs),
+        seeds=len(first.models[0].runs),
+        seconds=sum(run.seconds for run in runs),
         commit=str(environment.get("commit") or environment.get("throughtime")),
         device=str(environment.get("device")),
     )
 
 
 def _quantity(study: Publication, comparison: Comparison, model: ModelRuns) -> Spread | None:
+    if study.quantity == "solved":
+        return spread(float(run.status == "solved") for run in model.runs)
     found = model.test("accuracy" if study.quantity == "accuracy" else "loss")
     factor = 1.0
     if study.quantity == "loss over chance":

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.studies.variant import Variant, learner_variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +15,7 @@ class CompareRequest:
     Attributes:
         task: registry text: "digits", "adding:form=unit".
         models: registry texts; none for the task's usual ones.
+        variants: ways of training each model; none for the usual one alone.
         length: the task's option of that name, or None for its default.
         seeds: how many; they are 0, 1, ...
         steps, batch_size, learning_rate: of every run; None for the task's and model's usual ones.
@@ -30,6 +32,7 @@ class CompareRequest:
 
     task: str
     models: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
     length: int | None = None
     seeds: int = 3
     steps: int | None = None
@@ -58,6 +61,12 @@ class CompareRequest:
         words = ["throughtime", "compare", self.task]
         if self.models:
             words += ["--models", ",".join(self.models)]
+        if self.variants:
+            learners = [variant.name for variant in self.variants]
+            if self.variants == learner_variants(learners):
+                words += ["--learner", ",".join(learners)]
+            else:
+                words += ["--variants", *(variant.text() for variant in self.variants)]
         for name in ("length", "seeds", "steps", "batch_size", "learning_rate"):
             value = getattr(self, name)
             if value is not None:

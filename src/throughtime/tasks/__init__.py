@@ -2,8 +2,10 @@
 
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, UnitAdding, adding
+from throughtime.tasks.brackets import DistantBrackets
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.copying import Copying
+from throughtime.tasks.counting import Counting
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.latch import Latch, TwoSequence
 from throughtime.tasks.multiplication import Multiplication
@@ -34,12 +36,16 @@ TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
 TASKS.register("wave")(Wave)
 TASKS.register("characters")(characters)
+TASKS.register("distant-brackets")(DistantBrackets)
+TASKS.register("counting")(Counting)
 
 __all__ = [
     "TASKS",
     "Batch",
     "Characters",
     "Copying",
+    "Counting",
+    "DistantBrackets",
     "HochreiterAdding",
     "ImageSet",
     "LabelledImages",

@@ -15,6 +15,7 @@ from throughtime.training.environment import Environment
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
+_PARTS = ("model", "optimizer", "learner", "random")
 
 
 @dataclasses.dataclass
@@ -54,6 +55,7 @@ class Checkpoint:
         optimizer: the optimiser's state_dict.
         random: the states of torch's generators, by the type of their device.
         environment: what it ran on until then.
+        learner: what the way of learning carries from update to update; empty for most.
     """
 
     state: RunState
@@ -61,6 +63,7 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     random: Mapping[str, Tensor]
     environment: Environment
+    learner: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
@@ -73,10 +76,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     import safetensors.torch
 
     tensors: dict[str, Tensor] = {}
-    states = {
-        name: _encode(getattr(checkpoint, name), name, tensors)
-        for name in ("model", "optimizer", "random")
-    }
+    states = {name: _encode(getattr(checkpoint, name), name, tensors) for name in _PARTS}
     content = safetensors.torch.save(tensors)
     state = {
         "run": dataclasses.asdict(checkpoint.state),
@@ -106,11 +106,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 f"{_TENSORS} of {len(content)} bytes has another SHA-256 than {_STATE} says"
             )
         tensors = safetensors.torch.load(content)
-        model, optimizer, random = (
-            _decode(state[n], tensors) for n in ("model", "optimizer", "random")
-        )
-        run = RunState(**state["run"])
-        return Checkpoint(run, model, optimizer, random, Environment(**state["environment"]))
+        state.setdefault("learner", {"dict": []})  # of runs before there were learners
+        parts = {name: _decode(state[name], tensors) for name in _PARTS}
+        run, environment = RunState(**state["run"]), Environment(**state["environment"])
+        return Checkpoint(state=run, environment=environment, **parts)
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise RunError(
             f"{folder} is damaged",

@@ -18,6 +18,8 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Float64[Tensor, ""]:
         >>> gradient_norm([torch.tensor([3.0]), torch.tensor([[4.0]])]).item()
         5.0
     """
+    if not gradients:
+        return torch.zeros((), dtype=torch.float64)
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
     return torch.linalg.vector_norm(torch.stack(norms))
 
@@ -52,7 +54,7 @@ class Clipping:
         Both stay on the device, for `clip` to take once they are read.
         """
         norm = gradient_norm(gradients)
-        if self.value is None:
+        if self.value is None or not gradients:
             return torch.stack([norm, torch.zeros_like(norm)])
         largest = torch.stack(
             [gradient.abs().max() for gradient in gradients if gradient.numel()]

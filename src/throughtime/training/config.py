@@ -32,9 +32,15 @@ class RunConfig:
         seed: of the weights, the batches and the dropout; 0 to 2^63 - 1.
         steps: updates of the weights, at most.
         batch_size: sequences an update.
-        optimizer: a class of torch.optim, by name.
+        optimizer: a class of torch.optim, by name, or "Nesterov".
         learning_rate: its largest value, which the schedule scales.
         optimizer_options: further arguments of the optimiser's class: {"momentum": 0.9}.
+        learner: registry text of the way of learning: "rtrl", "truncated-bptt:window=20". A search
+            tries weights on the first batch; optimizer and learning rate are then idle.
+        gradient_propagation: strength of the penalty on gradients that shrink or grow as they go
+            back (Pascanu et al. 2013); 0 for none.
+        sparse_outputs: strength of the penalty on the size of outputs, which makes the gradients of
+            rectified units sparse; 0 for none.
         schedule: how the learning rate falls; see `training.schedules`.
         warmup_steps: updates over which the learning rate rises first.
         clip_norm: bound on the norm of the whole gradient, or None.
@@ -68,6 +74,9 @@ class RunConfig:
     optimizer_options: Mapping[str, OptionValue] = dataclasses.field(
         default_factory=dict, hash=False
     )
+    learner: str = "bptt"
+    gradient_propagation: float = 0.0
+    sparse_outputs: float = 0.0
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     clip_norm: float | None = 1.0
@@ -82,7 +91,7 @@ class RunConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("task", "model", "optimizer", "device"):
+        for name in ("task", "model", "optimizer", "learner", "device"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise _wrong(name, getattr(self, name), "a name")
         if self.data_dir is not None and not isinstance(self.data_dir, str):
@@ -100,6 +109,10 @@ class RunConfig:
                 continue
             if not _is_above_zero(value):
                 raise _wrong(name, value, "a number above 0")
+        for name in ("gradient_propagation", "sparse_outputs"):
+            value = getattr(self, name)
+            if value != 0 and not _is_above_zero(value):
+                raise _wrong(name, value, "a number of at least 0")
         if self.schedule not in get_args(Schedule):
             raise UnknownNameError("schedule", str(self.schedule), get_args(Schedule))
         if self.warmup_steps >= self.steps:

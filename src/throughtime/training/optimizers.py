@@ -1,4 +1,4 @@
-"""Any optimiser of torch, by name."""
+"""Any optimiser of torch, and ours, by name."""
 
 import inspect
 import math
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.learning import Nesterov
 
 OptionValue = float | int | bool | str | tuple[float, ...]
 """A value of an optimiser's option; tuples are for pairs such as Adam's betas."""
@@ -102,7 +103,7 @@ def build_optimizer(
 def _all_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     return {
         name: member
-        for name, member in vars(torch.optim).items()
+        for name, member in {**vars(torch.optim), "Nesterov": Nesterov}.items()
         if isinstance(member, type)
         and issubclass(member, torch.optim.Optimizer)
         and member is not torch.optim.Optimizer

@@ -27,6 +27,7 @@ from throughtime.training.reproducibility import random_states, restore_random_s
 from throughtime.training.result import Divergence, Result
 from throughtime.training.run_folder import MetricsFile, RunFolder
 from throughtime.training.schedules import learning_rate
+from throughtime.training.teaching import build_teacher
 from throughtime.training.tensorboard import TensorBoardLog
 
 PROGRESS_SECONDS = 0.1
@@ -78,6 +79,7 @@ class Run:
             config.optimizer, self.parameters, config.learning_rate, config.optimizer_options
         )
         self.clipping = Clipping(config.clip_norm, config.clip_value)
+        self.teacher = build_teacher(config, self.model, self.task, self._forward)
         self.state = RunState()
         self.diverged: Divergence | None = None
         self.started = self.notified = time.monotonic()
@@ -128,6 +130,7 @@ class Run:
         try:
             self.model.load_state_dict(checkpoint.model)
             self._load_optimizer(checkpoint.optimizer)
+            self.teacher.load(checkpoint.learner)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RunMismatchError(
                 f"{self.files.checkpoint(step)} does not fit model {self.config.model!r}",
@@ -200,11 +203,9 @@ class Run:
         rate = self._learning_rate(state.step)
         batch = self.batch if self.batch is not None else self._draw(state.step)
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = self._forward(batch)
-        loss = self.task.loss(outputs, batch)
-        loss.backward()
+        loss = self.teacher.teach(batch, state.step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        measured = torch.cat([loss.detach().double().reshape(1), self.clipping.measure(gradients)])
+        measured = torch.cat([loss.double().reshape(1), self.clipping.measure(gradients)])
         self.batch = self._draw(state.step + 1) if state.step + 1 < config.steps else None
         loss_value, norm, largest = measured.tolist()
         if not math.isfinite(loss_value) or not math.isfinite(norm):
@@ -252,6 +253,7 @@ class Run:
         return outputs
 
     def _draw(self, step: int) -> Batch:
+        step = 0 if self.teacher.one_batch else step
         batch = self.task.training_batch(step, self.config.batch_size, self.config.seed)
         return to_device(batch, self.device)
 
@@ -300,6 +302,7 @@ class Run:
             state=self.state,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            learner=self.teacher.state(),
             random=random_states(self.device),
             environment=self.environment,
         )

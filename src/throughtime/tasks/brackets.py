@@ -1,0 +1,80 @@
+"""Distant brackets: the symbol behind an opening bracket comes again behind the closing one."""
+
+from collections.abc import Mapping
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.options import check_at_least
+from throughtime.tasks.task import Batch
+
+
+class DistantBrackets(GeneratedTask):
+    """Distant brackets: which symbol followed [, to be said after ], d random symbols later.
+
+        [ x f_1 ... f_d ]        x and f_i drawn from S symbols with equal probability; x is asked
+
+    Arguments:
+        distance: d, at least 0.
+        symbols: S, at least 2.
+
+    Inputs:
+        (distance + 3, batch, S + 2) one-hot: the symbols, [ and ].
+
+    Targets:
+        (batch,) x, after the last step.
+
+    Chance:
+        1 / S; ln S.
+
+    Differs from the paper in:
+        one pair of brackets a sequence, at a fixed distance, and only x is asked: there, text goes
+        on for ever, and every next symbol is.
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> task = DistantBrackets(distance=10)
+        >>> task.length, task.dependency_length
+        (13, 11)
+
+    Source:
+        Tallec & Ollivier, "Unbiased online recurrent optimization", ICLR 2018; Ollivier, Tallec &
+        Charpiat, "Training recurrent networks online without backtracking", 2015.
+    """
+
+    name = "distant-brackets"
+    answer = "class"
+    criterion = "accuracy of at least 99 % (our choice)"
+
+    def __init__(self, *, distance: int = 10, symbols: int = 4):
+        check_at_least("distance of task 'distant-brackets'", distance, 0)
+        check_at_least("symbols of task 'distant-brackets'", symbols, 2)
+        self.symbols = self.output_size = symbols
+        self.length = distance + 3
+        self.dependency_length = distance + 1
+        self.input_size = symbols + 2
+        self.chance = 1 / symbols
+        self.chance_loss = log(symbols)
+
+    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+        """Sequences of independent, equally probable symbols."""
+        codes = random.integers(0, self.symbols, (self.length, batch_size))
+        codes[0], codes[-1] = self.symbols, self.symbols + 1
+        one_hot = np.eye(self.input_size, dtype=np.float32)
+        return Batch(torch.from_numpy(one_hot[codes]), torch.from_numpy(codes[1]))
+
+    def correct(
+        self, outputs: Float[Tensor, "batch output"], batch: Batch
+    ) -> Bool[Tensor, " batch"]:
+        """Whether x has the largest output."""
+        return outputs.argmax(dim=-1) == batch.targets
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Accuracy of at least 0.99."""
+        return metrics["accuracy"] >= 0.99

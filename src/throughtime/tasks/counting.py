@@ -1,0 +1,84 @@
+"""Counting: strings a^n b^n, in which the end of the b must be foreseen."""
+
+from collections.abc import Mapping
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.options import check_at_least
+from throughtime.tasks.task import Batch
+
+
+class Counting(GeneratedTask):
+    """a^n b^n: after each b, whether another one comes, or the string is over.
+
+        a ... a b ... b        n of each, n uniform in 1 ... N
+
+    Arguments:
+        longest: N, at least 2.
+
+    Inputs:
+        (2 N, batch, 2) one-hot: a, b; zeros beyond a sequence's 2 n steps.
+
+    Targets:
+        (2 N, batch) classes, 0 for another b and 1 for the end, after each b; -1 elsewhere.
+
+    Chance:
+        of (N + 1) / 2 answers in the mean, one is "the end": accuracy 1 - p, p = 2 / (N + 1), and
+        loss -p ln p - (1 - p) ln(1 - p).
+
+    Differs from the paper in:
+        a string a sequence, and what follows an a is not asked, since nobody can know it: there,
+        strings follow each other for ever.
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> Counting(longest=3).chance
+        0.5
+
+    Source:
+        Gers & Schmidhuber, "LSTM recurrent networks learn simple context free and context sensitive
+        languages", 2001; Ollivier, Tallec & Charpiat, "Training recurrent networks online without
+        backtracking", 2015.
+    """
+
+    name = "counting"
+    input_size = 2
+    output_size = 2
+    answer = "class_per_step"
+    criterion = "accuracy of at least 99.9 % (our choice)"
+
+    def __init__(self, *, longest: int = 8):
+        check_at_least("longest of task 'counting'", longest, 2)
+        self.longest = longest
+        self.length = 2 * longest
+        self.dependency_length = 2 * longest - 1
+        p = 2 / (longest + 1)
+        self.chance = 1 - p
+        self.chance_loss = -p * log(p) - (1 - p) * log(1 - p)
+
+    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+        """Strings of all lengths with equal probability."""
+        n = random.integers(1, self.longest + 1, batch_size)
+        steps = np.arange(self.length)[:, None]
+        is_a, is_b = steps < n, (steps >= n) & (steps < 2 * n)
+        targets = np.where(is_b, (steps == 2 * n - 1).astype(np.int64), -1)
+        inputs = np.stack([is_a, is_b], axis=-1).astype(np.float32)
+        return Batch(*map(torch.from_numpy, (inputs, targets, 2 * n)))
+
+    def correct(
+        self, outputs: Float[Tensor, "time batch output"], batch: Batch
+    ) -> Bool[Tensor, " answers"]:
+        """Whether each answer that is asked for is the one with the larger output."""
+        asked = batch.targets >= 0
+        return outputs.argmax(dim=-1)[asked] == batch.targets[asked]
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Accuracy of at least 0.999."""
+        return metrics["accuracy"] >= 0.999

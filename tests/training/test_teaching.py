@@ -1,0 +1,171 @@
+"""Ways of learning within a run: the same gradients as the task's own loss, and refusals."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from training.tiny import tiny, trained
+
+from throughtime.core.errors import (
+    ConfigurationError,
+    LearnerRefusalError,
+    UnknownNameError,
+)
+from throughtime.learning import LEARNERS
+from throughtime.models import MODELS
+from throughtime.tasks import TASKS, Task
+from throughtime.training import Evaluated, Event, RunConfig, train
+from throughtime.training.teaching import build_teacher
+
+# torch scripts its forward-mode decompositions when the first Jacobian is taken
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
+
+TASKS_OF_EACH_ANSWER = {
+    "class": "temporal-order:length=10",
+    "value": "latch:length=6",
+    "class_per_step": "counting:longest=3",
+    "value_per_step": "wave:length=9",
+}
+
+
+def model_for(task: Task, spec: str = "gru:hidden=3") -> nn.Module:
+    torch.manual_seed(1)
+    model = MODELS.build(
+        spec,
+        input_size=task.input_size,
+        output_size=task.output_size,
+        per_step=task.answers_at_steps,
+    )
+    return model.double()
+
+
+def gradients(task: Task, model: nn.Module, **fields) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    config = RunConfig("latch", "rnn", **fields)
+    batch = task.training_batch(0, 5, 0)
+    batch = batch._replace(
+        inputs=batch.inputs.double(),
+        targets=batch.targets.double() if batch.targets.is_floating_point() else batch.targets,
+    )
+    teacher = build_teacher(config, model, task, lambda b: model(b.inputs, b.lengths))
+    model.zero_grad()
+    loss = teacher.teach(batch, 0)
+    return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("answer", TASKS_OF_EACH_ANSWER)
+@pytest.mark.parametrize("learner", ["rtrl", "truncated-bptt:every=100,window=100"])
+def test_a_whole_learner_has_the_gradient_of_the_tasks_loss(answer: str, learner: str):
+    task = TASKS.build(TASKS_OF_EACH_ANSWER[answer])
+    assert task.answer == answer
+    model = model_for(task)
+    loss, expected = gradients(task, model)
+    got_loss, got = gradients(task, model, learner=learner)
+    torch.testing.assert_close(got_loss, loss, rtol=0, atol=1e-9)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_penalties_are_added_to_any_learner():
+    task = TASKS.build("latch:length=6")
+    model = model_for(task, "rnn:hidden=3")
+    penalties = {"gradient_propagation": 0.7, "sparse_outputs": 0.01}
+    for name, strength in penalties.items():
+        plain, one, both = (
+            gradients(task, model, learner="rtrl", **{name: s} if s else {})[1]
+            for s in (0, strength, 2 * strength)
+        )
+        added = [(b - a, c - a) for a, b, c in zip(plain, one, both, strict=True)]
+        assert max(float(b.abs().max()) for b, _ in added) > 1e-4
+        for once, twice in added:  # they are linear in their strength
+            torch.testing.assert_close(twice, 2 * once, rtol=1e-6, atol=1e-10)
+        by_bptt = gradients(task, model, **{name: strength})[1]
+        for a, b in zip(one, by_bptt, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("learner", list(LEARNERS))
+def test_every_learner_trains_a_run(learner: str, tmp_path: Path):
+    config = tiny(task="latch:length=6", model="rnn:hidden=3", learner=learner, steps=3)
+    if learner in NEEDS_OWN_CELLS:
+        with pytest.raises(LearnerRefusalError):
+            train(config, tmp_path)
+        return
+    result = train(config, tmp_path)
+    assert result.status in ("completed", "solved")
+    assert result.step == 3
+
+
+NEEDS_OWN_CELLS: set[str] = set()
+
+
+class Stopped(Exception):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize("learner", ["uoro", "simulated-annealing"])
+def test_a_run_goes_on_to_the_same_bits(learner: str, tmp_path: Path):
+    config = tiny(
+        task="latch:length=6", model="rnn:hidden=3", learner=learner, stop_when_solved=False
+    )
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            raise Stopped
+
+    with pytest.raises(Stopped):  # after 6 updates, of which 4 are saved
+        train(config, tmp_path / "cut", observer=stop)
+    train(config, tmp_path / "cut")
+    train(config, tmp_path / "whole")
+    assert trained(tmp_path / "cut") == trained(tmp_path / "whole")
+
+
+def test_a_search_keeps_the_best_weights(tmp_path: Path):
+    task = TASKS.build("latch:length=5")
+    model = model_for(task, "rnn:hidden=2")
+    config = RunConfig("latch", "rnn", learner="random-guessing:low=-5,high=5")
+    batch = task.training_batch(0, 32, 0)
+    batch = batch._replace(inputs=batch.inputs.double(), targets=batch.targets.double())
+    teacher = build_teacher(config, model, task, lambda b: model(b.inputs, b.lengths))
+    assert teacher.one_batch
+    losses = [float(teacher.teach(batch, step)) for step in range(60)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        assert float(task.loss(model(batch.inputs), batch)) == pytest.approx(losses[-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "learner", "fields", "message"),
+    [
+        ("rnn:hidden=2,bidirectional=true", "rtrl", {}, "bidirectional"),
+        ("rnn:hidden=2", "random-guessing", {"sparse_outputs": 0.1}, "penalty"),
+        ("rnn:hidden=2", "kf-rtrl", {}, None),
+        ("gru:hidden=2", "kf-rtrl", {}, "Kronecker"),
+    ],
+)
+def test_refusals_say_what_can(model: str, learner: str, fields: dict, message: str | None):
+    task = TASKS.build("latch:length=6")
+    if message is None:
+        gradients(task, model_for(task, model), learner=learner, **fields)
+        return
+    with pytest.raises(LearnerRefusalError, match=message) as refused:
+        gradients(task, model_for(task, model), learner=learner, **fields)
+    assert "learns any" in str(refused.value) or "Leave the penalty" in str(refused.value)
+
+
+def test_a_parametrised_matrix_is_refused():
+    task = TASKS.build("latch:length=6")
+    model = model_for(task, "rnn:hidden=2")
+    nn.utils.parametrizations.orthogonal(model.recurrent, "weight_hh_l0")
+    with pytest.raises(LearnerRefusalError, match="parametrisation"):
+        gradients(task, model, learner="rtrl")
+
+
+def test_wrong_names_are_told():
+    with pytest.raises(UnknownNameError, match="rtrl"):
+        LEARNERS.parse("rttl")
+    with pytest.raises(ConfigurationError):
+        RunConfig("latch", "rnn", gradient_propagation=-1.0)
+    with pytest.raises(ConfigurationError):
+        RunConfig("latch", "rnn", learner="")
