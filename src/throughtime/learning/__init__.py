@@ -2,6 +2,8 @@
 
 from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
+from throughtime.learning.curvature import PseudoNewton
+from throughtime.learning.discrete import DiscreteErrorPropagation, ThresholdCell
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.local import RFLO
@@ -18,6 +20,7 @@ from throughtime.learning.proposers import (
 )
 from throughtime.learning.real_time import RTRL, SnAp
 from throughtime.learning.registry import LEARNERS
+from throughtime.learning.target_propagation import TargetPropagation
 from throughtime.learning.unbiased import UORO, NoBackTrack
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "RTRL",
     "UORO",
     "Chunk",
+    "DiscreteErrorPropagation",
     "GradientPropagation",
     "Learner",
     "LearnerState",
@@ -36,11 +40,14 @@ __all__ = [
     "Nesterov",
     "NoBackTrack",
     "Proposer",
+    "PseudoNewton",
     "RandomGuessing",
     "SearchState",
     "SimulatedAnnealing",
     "SnAp",
     "StepwiseModel",
+    "TargetPropagation",
+    "ThresholdCell",
     "TruncatedBPTT",
     "Update",
     "learn",

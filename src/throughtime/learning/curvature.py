@@ -48,12 +48,12 @@ class PseudoNewton(Learner):
     Newton's nor that of Becker and LeCun, who drop terms). With V the cost of all steps after t, a
     function of s_t whose slope v and Hessian H are known,
 
-        q(theta, s) = l_t(theta, s) + v F + F' H F / 2        F = F(theta, s) - s_t
+        q(theta, s) = l_t(theta, s) + v'D + D'HD / 2        D = F(theta, s) - s_t
 
-    has the slopes and second derivatives by w_{i,t} and s_{t-1} that C has. A step takes a forward
-    pass over its gradient for each weight and for each number of its state: steps * (weights +
-    size) passes through one step, and memory for `at_once` * (weights + batch * size) numbers. That
-    is for small networks.
+    has the slopes and second derivatives by w_{i,t} and s_{t-1} that C has; F is the cell's step. A
+    step takes a forward pass over its gradient for each weight and for each number of its state:
+    steps * (weights + size) passes through one step, and memory for `at_once` * (weights + batch *
+    size) numbers. That is for small networks, whose read-out and loss draw no random numbers.
 
     A chunk is to be one sequence: neither slope nor curvature goes back beyond its start.
 

@@ -2,6 +2,8 @@
 
 from throughtime.core.registry import Registry
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
+from throughtime.learning.curvature import PseudoNewton
+from throughtime.learning.discrete import DiscreteErrorPropagation
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Learner
 from throughtime.learning.local import RFLO
@@ -12,9 +14,11 @@ from throughtime.learning.proposers import (
     SimulatedAnnealing,
 )
 from throughtime.learning.real_time import RTRL, SnAp
+from throughtime.learning.target_propagation import TargetPropagation
 from throughtime.learning.unbiased import UORO, NoBackTrack
 
 LEARNERS: Registry[Learner | Proposer] = Registry("learner")
+"""All ways of learning by name. Builders take their options alone."""
 
 
 @LEARNERS.register("bptt")
@@ -69,6 +73,24 @@ def _nobacktrack() -> Learner:
 def _rflo() -> Learner:
     """What units keep by themselves, not what matrices pass on (Murray 2019)."""
     return RFLO()
+
+
+@LEARNERS.register("pseudo-newton")
+def _pseudo_newton(*, mu: float = 1.0) -> Learner:
+    """Each step's gradient by that step's own curvature; for SGD (Bengio et al. 1994)."""
+    return PseudoNewton(mu)
+
+
+@LEARNERS.register("target-propagation")
+def _target_propagation() -> Learner:
+    """Wanted states back through flip-flops; for SGD, model flip-flop (Bengio et al. 1993)."""
+    return TargetPropagation()
+
+
+@LEARNERS.register("discrete-error-propagation")
+def _discrete_error_propagation() -> Learner:
+    """Errors of -1, 0 and 1 back by chance; for SGD, model threshold (Bengio et al. 1994)."""
+    return DiscreteErrorPropagation()
 
 
 @LEARNERS.register("random-guessing")

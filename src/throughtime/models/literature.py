@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from throughtime.cells import (
     ClockworkCell,
+    FlipFlopCell,
     IndRNNCell,
     LayerNormGRUCell,
     LayerNormLSTMCell,
@@ -22,6 +23,7 @@ from throughtime.cells import (
 )
 from throughtime.core.cell import Cell
 from throughtime.layers import Recurrent
+from throughtime.learning import ThresholdCell
 from throughtime.models.registry import MODELS
 from throughtime.models.sequence_model import SequenceModel
 from throughtime.wiring import GraphCell, ZoneoutCell, architecture
@@ -72,6 +74,14 @@ _enter_cell("lstm-layer-norm", LayerNormLSTMCell, "LSTM with layer normalisation
 _enter_cell("gru-layer-norm", LayerNormGRUCell, "GRU with layer normalisation (Ba et al. 2016).")
 
 
+_enter_cell(
+    "flip-flop", FlipFlopCell, "Two-state units that hold what was set (Bengio et al. 1993)."
+)
+_enter_cell(
+    "threshold",
+    ThresholdCell,
+    "Hard-threshold units, which no gradient goes through (after Bengio et al. 1994).",
+)
 _enter_cell("urnn", UnitaryCell, "Unitary evolution network (Arjovsky et al. 2016).")
 
 

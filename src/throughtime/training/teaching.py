@@ -228,7 +228,7 @@ def chunk_of(task: Task, batch: Batch) -> Chunk:
     time, count = x.shape[:2]
     if task.answer == "class_per_step":
         answered = targets >= 0
-        weights = answered.to(x.dtype) * (count / answered.sum())
+        weights = answered.to(x.dtype) * (count / answered.sum().to(x.dtype))
     elif task.answer == "value_per_step":
         weights = torch.full((time, count), 1 / time, dtype=x.dtype, device=x.device)
     else:
