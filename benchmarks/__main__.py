@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import benchmarks.compiling
+import benchmarks.endless
 import benchmarks.engines
 import benchmarks.layers
 import benchmarks.learners

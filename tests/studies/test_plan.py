@@ -185,6 +185,12 @@ def test_variants_are_runs_of_their_own() -> None:
         make_plan(CompareRequest("latch", ("rnn",), (variants[0], variants[0])))
 
 
+def test_an_unknown_learner_is_told_before_anything_is_trained() -> None:
+    wrong = learner_variants(["bptt", "rttl"])
+    with pytest.raises(UnknownNameError, match="rtrl"):
+        make_plan(CompareRequest("latch", ("rnn",), wrong))
+
+
 @pytest.mark.parametrize(
     "text", ["", "named clip_norm", "named clip_norm=1 clip_norm=2", "'unclosed", "named seed=3"]
 )

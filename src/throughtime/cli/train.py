@@ -13,7 +13,6 @@ from throughtime.cli.arguments import option, parse
 from throughtime.cli.output import show, show_json
 from throughtime.cli.progress import progress
 from throughtime.core.errors import ConfigurationError
-from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.reports.numbers import count, duration, percent
 from throughtime.studies import Done, Planned, StudyEvent
@@ -92,7 +91,6 @@ def run(words: Sequence[str]) -> int:
     config = RunConfig(**{**values, "optimizer_options": _options(arguments.optimizer_options)})
     TASKS.parse(config.task)  # before there is a folder
     MODELS.parse(config.model)
-    LEARNERS.parse(config.learner)
     name = f"train-{slug(config.task)}-{slug(config.model)}-seed-{config.seed}"
     out = arguments.out if arguments.out is not None else Path("runs") / name
     with progress(quiet=arguments.quiet or arguments.json) as observer:

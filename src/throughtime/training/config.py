@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
+from throughtime.learning import LEARNERS
 from throughtime.training.optimizers import OptionValue, check_optimizer
 
 Schedule = Literal["constant", "linear", "cosine", "exponential"]
@@ -56,7 +57,7 @@ class RunConfig:
 
     Raises:
         ConfigurationError: a value is of the wrong type, out of range, or contradicts another.
-        UnknownNameError: no such optimiser, or the optimiser has no such option.
+        UnknownNameError: no such optimiser or learner, or it has no such option.
 
     Example:
         >>> config = RunConfig(task="adding:length=100", model="lstm:hidden=64", steps=2000)
@@ -113,6 +114,7 @@ class RunConfig:
             value = getattr(self, name)
             if value != 0 and not _is_above_zero(value):
                 raise _wrong(name, value, "a number of at least 0")
+        LEARNERS.parse(self.learner)
         if self.schedule not in get_args(Schedule):
             raise UnknownNameError("schedule", str(self.schedule), get_args(Schedule))
         if self.warmup_steps >= self.steps:

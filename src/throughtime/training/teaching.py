@@ -203,8 +203,10 @@ def stepwise_model(
     try:
         cell = model.recurrent.as_cell()
     except ConfigurationError as error:
+        both = model.recurrent.bidirectional
+        got = "a bidirectional layer" if both else "a layer with dropout between its levels"
         raise LearnerRefusalError(
-            learner, got=str(error), expected="a layer that steps forward alone", fix=fix
+            learner, got=got, expected="a layer that steps forward alone", fix=fix
         ) from error
     stepwise = StepwiseModel(cell, model.readout, _row_loss(task), sparsity)
     if {id(p) for p in stepwise.parameters()} != {id(p) for p in model.parameters()}:
