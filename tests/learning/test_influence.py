@@ -21,7 +21,7 @@ import throughtime as tt
 from throughtime.core.state import State, state_type
 from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel
 from throughtime.learning.forward import Step, StepMap, go_forward
-from throughtime.learning.influence import colours
+from throughtime.learning.pattern import colours
 from throughtime.learning.real_time import started
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken

@@ -12,6 +12,7 @@ from throughtime.core.state import State
 from throughtime.learning import influence as sparse
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.pattern import Pattern, pattern_of, reaches_all, reading
 
 
 @final
@@ -35,9 +36,9 @@ class RTRL(Learner):
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
         """G; where entries are left out because they are always zero, G's others and which."""
         cell = StepMap(model)
-        reads = sparse.reading(cell)
-        if not sparse.reaches_all(reads):
-            pattern = sparse.pattern_of(cell, reads, None)
+        reads = reading(cell)
+        if not reaches_all(reads):
+            pattern = pattern_of(cell, reads, None)
             if len(pattern.rows) < cell.size:
                 return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
         return (cell.initial(batch_size).clone(),)
@@ -49,7 +50,7 @@ class RTRL(Learner):
             del random
             influence = memory[0]
             if len(memory) > 1:
-                pattern = sparse.Pattern(*memory[1])
+                pattern = Pattern(*memory[1])
                 influence = sparse.entering(cell, step, influence, pattern)
                 by_s, by_theta, whole = sparse.jacobians(cell, step, pattern, check=True)
                 if whole:
@@ -95,7 +96,7 @@ class SnAp(Learner):
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
         """The entries of G that are kept, and which they are."""
         cell = StepMap(model)
-        pattern = sparse.pattern_of(cell, sparse.reading(cell), self.order)
+        pattern = pattern_of(cell, reading(cell), self.order)
         return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
@@ -103,7 +104,7 @@ class SnAp(Learner):
 
         def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
             del random
-            pattern = sparse.Pattern(*memory[1])
+            pattern = Pattern(*memory[1])
             influence = sparse.entering(cell, step, memory[0], pattern)
             by_s, by_theta, _ = sparse.jacobians(cell, step, pattern)
             after = sparse.carried(influence, by_s, by_theta, pattern)

@@ -113,7 +113,7 @@ class _Chunks(Teacher):
 
     def __init__(self, learner: Learner, model: StepwiseModel, task: Task, seed: int):
         self.learner, self.model, self.task, self.seed = learner, model, task, seed
-        # by the number of sequences: every start is the same, but for its random numbers
+        # by the number of sequences; a first step starts from the cell's own initial state
         self.starts: dict[int, LearnerState] = {}
 
     def teach(self, batch: Batch, step: int) -> Tensor:
