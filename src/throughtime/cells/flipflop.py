@@ -43,8 +43,9 @@ class FlipFlopCell(GatedCell):
     Source: Y. Bengio, P. Frasconi and P. Simard, "The problem of learning long-term dependencies in
     recurrent networks", ICNN 1993.
 
-    Differs from the paper in: its equations (9) and (10), for the gate's input, are not known to
-    us: the gradient passes straight through (our choice).
+    Differs from the paper in: its equations (9) and (10), for the gate's input, are no gradient;
+    what we know of them is in `throughtime.learning.TargetPropagation`. Here the gradient passes
+    straight through (our choice).
     """
 
     gates = ("gate",)
