@@ -1,5 +1,7 @@
 """The regulariser against its own formula, and the gradient that is cut as in 1997."""
 
+import itertools
+
 import pytest
 import torch
 from learning.test_learners import BATCH, HIDDEN, TIME, WIDTH, chunk_of, learnt, model_of
@@ -9,6 +11,13 @@ from throughtime.cells import ElmanCell, GRUCell, LSTM1997Cell, LSTMCell, Unitar
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import map_state
 from throughtime.learning import BPTT, Chunk, GradientPropagation, StepwiseModel
+from throughtime.learning.propagation import adjoints
+from throughtime.learning.unrolled import side_by_side, unrolled, with_tensors
+from throughtime.wiring import StackedCell
+
+
+def stack(width: int, hidden: int) -> StackedCell:
+    return StackedCell([LSTMCell(width, hidden), ElmanCell(hidden, hidden)])
 
 
 def naive(model: StepwiseModel, chunk: Chunk, form: str) -> tuple[float, dict[str, Tensor]]:
@@ -24,6 +33,9 @@ def naive(model: StepwiseModel, chunk: Chunk, form: str) -> tuple[float, dict[st
             before = fresh if first else state
             x = cell.project(chunk.inputs[t, b : b + 1])
             output, state = cell.step(x, before)
+            # what reads the state reads a copy: h_t is not c_t's way to the loss
+            state = map_state(torch.clone, state)
+            output = state.h
             loss = model.losses(output, chunk.targets[t, b : b + 1])[0]
             total = total + chunk.weights[t, b] * loss
             if not first:
@@ -82,6 +94,21 @@ def test_omega_and_its_gradient_are_those_of_the_formula(make, form: str) -> Non
     assert set(gradients) == set(by_differences)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, by_differences[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [ElmanCell, GRUCell, LSTMCell, stack], ids=lambda m: m.__name__)
+def test_what_goes_back_through_a_step_is_what_arrives_where_nothing_else_does(make) -> None:
+    """v_{k-1} = v_k ds_k/ds_{k-1}, where the last step alone has a loss."""
+    model, chunk = model_of(make(WIDTH, 3)), chunk_of(5)
+    start = model.cell.initial_state(BATCH, dtype=torch.float64, device=torch.device("cpu"))
+    steps = unrolled(model, start, chunk.inputs, torch.zeros(5, BATCH, dtype=torch.bool), ())
+    v = adjoints(model.losses(steps.outputs, chunk.targets)[-1].sum(), steps.leaving)
+    for k, (below, above) in enumerate(itertools.pairwise(v.split(BATCH)), start=1):
+        s = side_by_side(steps.entering[k]).detach().requires_grad_()
+        x = model.cell.project(chunk.inputs[k])
+        _, after = model.cell.step(x, with_tensors(steps.entering[k], s))
+        (u,) = torch.autograd.grad(side_by_side(after), s, above)
+        torch.testing.assert_close(below, u, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])

@@ -14,7 +14,7 @@ from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update, starts, trained
-from throughtime.learning.unrolled import unrolled
+from throughtime.learning.unrolled import side_by_side, unrolled
 
 
 @final
@@ -160,7 +160,7 @@ def play(model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Played:
     resets = starts(state, chunk)
     with torch.no_grad():
         steps = unrolled(model, state.cell, chunk.inputs, resets, ())
-        before = torch.stack(steps.entering)
+        before = torch.stack([side_by_side(s) for s in steps.entering])
         a = _inputs(model, chunk, before)
     with torch.enable_grad():
         outputs = steps.outputs.detach().requires_grad_()

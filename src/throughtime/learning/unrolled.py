@@ -17,15 +17,15 @@ class Unrolled:
 
     Attributes:
         outputs: (time, batch, output).
-        entering: of each step, the tensors of the state that it starts from, side by side.
-        leaving: of each step, those of the state after it, each as the next step and the read-out
-            of an output that is part of the state see it.
+        entering: the state that each step starts from.
+        leaving: the state after each step: its tensors are those that later steps read, and the
+            read-out where the output is one of them, and none of them is made of another.
         end: the state after the last step.
     """
 
     outputs: Float[Tensor, "time batch output"]
-    entering: list[Float[Tensor, "batch size"]]
-    leaving: list[list[Tensor]]
+    entering: list[State]
+    leaving: list[State]
     end: State
 
 
@@ -57,14 +57,18 @@ def unrolled(
         if cut:
             kept = {name: map_state(torch.Tensor.detach, getattr(state, name)) for name in cut}
             state = state._replace(**kept)
-        flat = side_by_side(state)
-        entering.append(flat)
-        output, state = advance(
-            cell, projected, with_tensors(state, flat), tuple(s[t] for s in streams)
-        )
+        entering.append(state)
+        output, state = _apart(*advance(cell, projected, state, tuple(s[t] for s in streams)))
         outputs.append(output)
-        leaving.append([s for s in state_tensors(state) if s.is_floating_point()])
+        leaving.append(state)
     return Unrolled(torch.stack(outputs), entering, leaving, state)
+
+
+def _apart(output: Tensor, state: State) -> tuple[Tensor, State]:
+    """The same, so that no tensor of the state is made of another: h_t of an LSTM is, of c_t."""
+    views: dict[int, Tensor] = {}
+    state = map_state(lambda s: views.setdefault(id(s), s.view_as(s)), state)
+    return views.get(id(output), output), state
 
 
 def restarted(reset: Bool[Tensor, " batch"], fresh: State, state: State) -> State:
