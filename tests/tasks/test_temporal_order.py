@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.tasks import TASKS, TemporalOrder
+from throughtime.tasks import TASKS, PascanuTemporalOrder, TemporalOrder
 
 LETTERS = "EBabcdXY"
 # The classes of tasks 6a and 6b in the paper's order: Q R S U, and Q R S U V A B C.
@@ -105,3 +105,33 @@ def test_right_means_every_probability_within_a_third():
 def test_options_out_of_range(spec, message):
     with pytest.raises(ConfigurationError, match=message):
         TASKS.build(spec)
+
+
+@pytest.mark.parametrize("length", [10, 19, 100])
+def test_in_2013_two_of_six_symbols_decide_and_every_sequence_is_as_long(length):
+    task = TASKS.build(f"temporal-order:form=pascanu,length={length}")
+    assert isinstance(task, PascanuTemporalOrder)
+    batch = task.training_batch(0, 2_000, 0)
+    assert batch.inputs.shape == (length, 2_000, 6)
+    assert (batch.inputs.sum(dim=2) == 1).all()
+    where = batch.inputs[:, :, :2].sum(dim=2)
+    assert (where.sum(dim=0) == 2).all()
+    tenth, half = length // 10, length // 2
+    steps = set(where.any(dim=1).nonzero()[:, 0].tolist())
+    assert steps == {*range(tenth, 2 * tenth), *range(half, half + tenth)}
+    for i in range(50):
+        marked = batch.inputs[where[:, i] == 1, i]
+        assert int(batch.targets[i]) == int(2 * marked[0, 1] + marked[1, 1])
+    shares = torch.bincount(batch.targets, minlength=4) / 2_000
+    assert shares.tolist() == pytest.approx([1 / 4] * 4, abs=5 * math.sqrt(3 / 16 / 2_000))
+    assert task.solved({"accuracy": 0.991})
+    assert not task.solved({"accuracy": 0.99})
+
+
+def test_the_form_of_2013_has_two_symbols_and_there_is_no_third_form():
+    with pytest.raises(ConfigurationError, match="got 3, expected 2"):
+        TASKS.build("temporal-order:form=pascanu,symbols=3")
+    with pytest.raises(ConfigurationError, match="got 9, expected at least 10"):
+        TASKS.build("temporal-order:form=pascanu,length=9")
+    with pytest.raises(ConfigurationError, match="expected one of hochreiter, pascanu"):
+        TASKS.build("temporal-order:form=other")

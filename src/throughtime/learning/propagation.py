@@ -125,8 +125,8 @@ class GradientPropagation(Learner):
 def adjoints(loss: Tensor, states: list[State]) -> Float[Tensor, "rows size"]:
     """dL/ds of each state, side by side and below each other.
 
-    A tensor that a state holds twice, as a stack does its output, has its gradient where it is last:
-    there the next step reads it.
+    A tensor that a state holds twice, as a stack does its output, has its gradient at the last of
+    its places: there the next step reads it.
     """
     every = [[s for s in state_tensors(state) if s.is_floating_point()] for state in states]
     distinct = list({id(s): s for tensors in every for s in tensors}.values())

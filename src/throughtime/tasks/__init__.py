@@ -18,7 +18,7 @@ from throughtime.tasks.pixels import (
     permuted_mnist,
 )
 from throughtime.tasks.task import Batch, Split, Task
-from throughtime.tasks.temporal_order import TemporalOrder
+from throughtime.tasks.temporal_order import PascanuTemporalOrder, TemporalOrder, temporal_order
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
@@ -28,7 +28,7 @@ TASKS.register("two-sequence")(TwoSequence)
 TASKS.register("parity")(Parity)
 TASKS.register("adding")(adding)
 TASKS.register("multiplication")(Multiplication)
-TASKS.register("temporal-order")(TemporalOrder)
+TASKS.register("temporal-order")(temporal_order)
 TASKS.register("copying")(Copying)
 TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
@@ -52,6 +52,7 @@ __all__ = [
     "Latch",
     "Multiplication",
     "Parity",
+    "PascanuTemporalOrder",
     "PixelSequences",
     "Split",
     "Task",
@@ -62,4 +63,5 @@ __all__ = [
     "characters",
     "load_digits",
     "load_mnist",
+    "temporal_order",
 ]

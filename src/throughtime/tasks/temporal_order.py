@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import log
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,14 +13,37 @@ from torch import Tensor
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.generated import GeneratedTask
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch
+from throughtime.tasks.task import Batch, Task
 
 SYMBOLS = "EBabcdXY"
+"""Of the form of 1997, in the order of the inputs."""
 _E, _B, _A, _X, _NOTHING = 0, 1, 2, 6, 8
 
 
+def temporal_order(
+    *, length: int = 100, symbols: int = 2, form: Literal["hochreiter", "pascanu"] = "hochreiter"
+) -> Task:
+    """Temporal order: which symbol came first (Hochreiter & Schmidhuber 1997; form=pascanu: 2013).
+
+    Arguments:
+        length: T, the (least) number of steps.
+        symbols: 2, or 3 in the form "hochreiter".
+        form: "hochreiter" builds TemporalOrder, "pascanu" builds PascanuTemporalOrder.
+
+    Raises:
+        ConfigurationError: 3 symbols in the form "pascanu", or too short.
+    """
+    if form == "hochreiter":
+        return TemporalOrder(length=length, symbols=symbols)
+    if symbols != 2:
+        raise ConfigurationError(
+            "symbols of task 'temporal-order', form=pascanu", got=symbols, expected="2"
+        )
+    return PascanuTemporalOrder(length=length)
+
+
 class TemporalOrder(GeneratedTask):
-    """Temporal order: in which order X and Y came, 2 or 3 of them (Hochreiter & Schmidhuber 1997).
+    """In which order X and Y came, 2 or 3 of them (Hochreiter & Schmidhuber 1997).
 
     A sequence starts with E, ends with B, and has X or Y, each with probability 1/2, at `symbols`
     steps; all else is drawn from a, b, c, d. Steps are counted from 0; with T = 100 they are the
@@ -123,3 +147,74 @@ class TemporalOrder(GeneratedTask):
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 0.1 and no error."""
         return metrics["loss"] < 0.1 and metrics["accuracy"] == 1
+
+
+class PascanuTemporalOrder(GeneratedTask):
+    """Temporal order as in 2013: six symbols, T steps, solved with one error in a hundred.
+
+        A or B, each with probability 1/2, at two steps; all else is drawn from c, d, e, f
+        t_1 in [T/10, 2 T/10), t_2 in [T/2, T/2 + T/10), steps counted from 0
+        class = 2 * (first is B) + (second is B)
+
+    Arguments:
+        length: T, at least 10.
+
+    Inputs:
+        (time, batch, 6) one-hot in the order A, B, c, d, e, f.
+
+    Targets:
+        (batch,) classes after the last step; right when the likeliest is the target.
+
+    Chance:
+        1/4; 2 ln 2.
+
+    Differs from the paper in:
+        the criterion is applied to the 1,024 sequences of the validation set; the authors' program
+        draws 10,000. Fractions of T are rounded down.
+
+    Raises:
+        ConfigurationError: too short.
+
+    Example:
+        >>> task = PascanuTemporalOrder(length=50)
+        >>> task.length, task.output_size
+        (50, 4)
+
+    Source:
+        R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural
+        networks", ICML 2013, and the authors' program.
+    """
+
+    name = "temporal-order"
+    input_size = 6
+    output_size = 4
+    answer = "class"
+    chance = 1 / 4
+    chance_loss = log(4)
+    criterion = "an error below 1 % on held-out sequences (Pascanu et al. 2013)"
+
+    def __init__(self, *, length: int = 100):
+        check_at_least("length of task 'temporal-order'", length, 10)
+        self.length = length
+        self.dependency_length = length - 1 - length // 10
+
+    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+        """Sequences of all classes with equal probability."""
+        starts = np.array([[self.length // 10], [self.length // 2]])
+        late = random.integers(0, self.length // 10, (2, batch_size))
+        is_b = random.integers(0, 2, (2, batch_size))
+        codes = random.integers(2, self.input_size, (self.length, batch_size))
+        codes[starts + late, np.arange(batch_size)] = is_b
+        one_hot = np.eye(self.input_size, dtype=np.float32)
+        targets = 2 * is_b[0] + is_b[1]
+        return Batch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets), None)
+
+    def correct(
+        self, outputs: Float[Tensor, "batch output"], batch: Batch
+    ) -> Bool[Tensor, " batch"]:
+        """Whether the target is the likeliest class."""
+        return outputs.argmax(dim=-1) == batch.targets
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """More than 99 % right."""
+        return metrics["accuracy"] > 0.99
