@@ -1,23 +1,19 @@
 """The regulariser against its own formula, and the gradient that is cut as in 1997."""
 
-import itertools
-
 import pytest
 import torch
+from cells.library import CELLS
 from learning.test_learners import BATCH, HIDDEN, TIME, WIDTH, chunk_of, learnt, model_of
 from torch import Tensor, nn
 
 from throughtime.cells import ElmanCell, GRUCell, LSTM1997Cell, LSTMCell, UnitaryCell
+from throughtime.core.cell import advance
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.state import map_state
+from throughtime.core.state import map_state, state_tensors
 from throughtime.learning import BPTT, Chunk, GradientPropagation, StepwiseModel
-from throughtime.learning.propagation import adjoints
-from throughtime.learning.unrolled import side_by_side, unrolled, with_tensors
-from throughtime.wiring import StackedCell
-
-
-def stack(width: int, hidden: int) -> StackedCell:
-    return StackedCell([LSTMCell(width, hidden), ElmanCell(hidden, hidden)])
+from throughtime.learning.adjoints import adjoints
+from throughtime.learning.learner import draw
+from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
 
 
 def naive(model: StepwiseModel, chunk: Chunk, form: str) -> tuple[float, dict[str, Tensor]]:
@@ -96,19 +92,43 @@ def test_omega_and_its_gradient_are_those_of_the_formula(make, form: str) -> Non
         torch.testing.assert_close(gradient, by_differences[name], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("make", [ElmanCell, GRUCell, LSTMCell, stack], ids=lambda m: m.__name__)
-def test_what_goes_back_through_a_step_is_what_arrives_where_nothing_else_does(make) -> None:
-    """v_{k-1} = v_k ds_k/ds_{k-1}, where the last step alone has a loss."""
-    model, chunk = model_of(make(WIDTH, 3)), chunk_of(5)
-    start = model.cell.initial_state(BATCH, dtype=torch.float64, device=torch.device("cpu"))
-    steps = unrolled(model, start, chunk.inputs, torch.zeros(5, BATCH, dtype=torch.bool), ())
-    v = adjoints(model.losses(steps.outputs, chunk.targets)[-1].sum(), steps.leaving)
-    for k, (below, above) in enumerate(itertools.pairwise(v.split(BATCH)), start=1):
-        s = side_by_side(steps.entering[k]).detach().requires_grad_()
-        x = model.cell.project(chunk.inputs[k])
-        _, after = model.cell.step(x, with_tensors(steps.entering[k], s))
-        (u,) = torch.autograd.grad(side_by_side(after), s, above)
-        torch.testing.assert_close(below, u, rtol=1e-12, atol=1e-15)
+@pytest.mark.parametrize("name", list(CELLS))
+def test_what_goes_back_to_a_state_is_the_slope_of_the_loss_by_it(name) -> None:
+    """v_k against moving s_k itself and running on from there."""
+    model, chunk = model_of(CELLS[name](WIDTH, 4)), chunk_of()
+    cell = model.cell
+    start = cell.initial_state(BATCH, dtype=torch.float64, device=torch.device("cpu"))
+    streams = draw(model, start, chunk.resets, torch.Generator().manual_seed(0))
+    before, v = adjoints(model, start, chunk, chunk.resets, streams)
+    states = map_state(lambda s: s.unflatten(0, (TIME, BATCH)), before)
+    fresh = cell.initial_state(BATCH, dtype=torch.float64, device=torch.device("cpu"))
+
+    def step(state, t: int):
+        """The state after, the loss, and the step's output."""
+        x = cell.project(chunk.inputs[t])
+        output, after = advance(cell, x, state, tuple(stream[t] for stream in streams))
+        loss = chunk.weights[t] * model.losses(output, chunk.targets[t])
+        return after, loss.sum(), output
+
+    v = v.unflatten(0, (TIME, BATCH))
+    for t in range(1, TIME):
+        linked = ~chunk.resets[t]
+        s = side_by_side(map_state(lambda s, t=t: s[t], states)).requires_grad_()
+        state, later = with_tensors(map_state(lambda s, t=t: s[t], states), s), 0.0
+        for k in range(t, TIME):
+            state = restarted(chunk.resets[k], fresh, state) if k > t else state
+            state, loss, _ = step(state, k)
+            later = later + loss
+        (expected,) = torch.autograd.grad(later, s)
+        # and step t-1's own loss, by its output as the last part of the state that is it
+        after, loss, output = step(map_state(lambda s, t=t: s[t - 1], states), t - 1)
+        parts = [part for part in state_tensors(after) if part.is_floating_point()]
+        if any(part is output for part in parts):
+            (slope,) = torch.autograd.grad(loss, output)
+            place = max(i for i, part in enumerate(parts) if part is output)
+            start_of = sum(part.shape[1] for part in parts[:place])
+            expected[:, start_of : start_of + slope.shape[1]] += slope
+        torch.testing.assert_close(v[t - 1][linked], expected[linked], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])

@@ -3,13 +3,13 @@
 from typing import Literal, TypeAlias, final, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.cell import advance
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.learnable import StepwiseModel
-from throughtime.core.state import State, map_state, state_tensors
+from throughtime.core.state import State
+from throughtime.learning.adjoints import adjoints
 from throughtime.learning.backpropagation import BPTT
 from throughtime.learning.learner import (
     Chunk,
@@ -20,7 +20,7 @@ from throughtime.learning.learner import (
     generator_of,
     starts,
 )
-from throughtime.learning.unrolled import side_by_side, unrolled, with_tensors
+from throughtime.learning.unrolled import side_by_side, with_tensors
 
 Form: TypeAlias = Literal["paper", "code"]
 
@@ -89,10 +89,8 @@ class GradientPropagation(Learner):
         """
         resets = starts(state, chunk)
         streams = draw(model, state.cell, resets, generator_of(state))
+        before, v = adjoints(model, state.cell, chunk, resets, streams)
         with torch.enable_grad():
-            steps = unrolled(model, state.cell, chunk.inputs, resets, streams)
-            losses = model.losses(steps.outputs, chunk.targets, chunk.weights)
-            v = adjoints(losses.sum(), steps.leaving)
             weights = {
                 name: p
                 for name, p in model.named_parameters()
@@ -100,11 +98,10 @@ class GradientPropagation(Learner):
             }
             recurrent = {n: p for n, p in weights.items() if ".weight_hh" in n} or weights
             # all steps at once, as so many sequences of one step
-            s = torch.cat([side_by_side(s).detach() for s in steps.entering]).requires_grad_()
-            like = map_state(lambda t: t.repeat(len(chunk), *(1,) * (t.dim() - 1)), state.cell)
+            s = side_by_side(before).requires_grad_()
             flat = tuple(t.flatten(0, 1) for t in streams)
             projected = model.cell.project(chunk.inputs.flatten(0, 1))
-            after = side_by_side(advance(model.cell, projected, with_tensors(like, s), flat)[1])
+            after = side_by_side(advance(model.cell, projected, with_tensors(before, s), flat)[1])
             (u,) = torch.autograd.grad(after, s, v, create_graph=True)
             omega = self._omega(u, v, ~resets.flatten()) / resets.shape[1]
             gradients = torch.autograd.grad(
@@ -120,17 +117,3 @@ class GradientPropagation(Learner):
         if self.form == "code":
             return (ratio - 1).square().sum() / max(int(counted.sum()), 1)
         return (ratio.clamp(min=torch.finfo(ratio.dtype).tiny).sqrt() - 1).square().sum()
-
-
-def adjoints(loss: Tensor, states: list[State]) -> Float[Tensor, "rows size"]:
-    """dL/ds of each state, side by side and below each other.
-
-    A tensor that a state holds twice, as a stack does its output, has its gradient at the last of
-    its places: there the next step reads it.
-    """
-    every = [[s for s in state_tensors(state) if s.is_floating_point()] for state in states]
-    distinct = list({id(s): s for tensors in every for s in tensors}.values())
-    found = torch.autograd.grad(loss, distinct, allow_unused=True, materialize_grads=True)
-    left = dict(zip(map(id, distinct), found, strict=True))
-    rows = [[left.pop(id(s), torch.zeros_like(s)) for s in reversed(row)] for row in every]
-    return torch.cat([torch.cat(row[::-1], -1) for row in rows])

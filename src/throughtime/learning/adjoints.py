@@ -1,0 +1,156 @@
+"""The gradient by every state on the way back: dL/ds after each step."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from throughtime.core.binding import bind
+from throughtime.core.cell import Cell, Streams
+from throughtime.core.gated import GatedCell
+from throughtime.core.learnable import StepwiseModel
+from throughtime.core.state import State, map_state, state_tensors
+from throughtime.engines import Request, run
+from throughtime.learning.learner import Chunk
+from throughtime.learning.unrolled import restarted, side_by_side, unrolled, with_tensors
+
+
+def adjoints(
+    model: StepwiseModel,
+    start: State,
+    chunk: Chunk,
+    resets: Bool[Tensor, "time batch"],
+    streams: Streams,
+) -> tuple[State, Float[Tensor, "rows size"]]:
+    """The states before each step, and v_k = dL/ds_k of the states after them.
+
+    Of a gated cell with no lag beyond 1 the step's Jacobian is elementwise but for W_hh: it is
+    found for all steps at once, and the way back is one product a step. Any other cell is run step
+    by step with its graph.
+
+    Arguments:
+        model: its parameters are read.
+        start: the state before the chunk.
+        chunk: the steps; L is the sum of their losses.
+        resets: where a step starts from the cell's initial state: nothing goes back from there.
+        streams: of the cell.
+
+    Returns:
+        States of time * batch rows, and v with the state's floating tensors side by side, both
+        without a graph. What a state holds twice, as a stack does its output, has its gradient at
+        the last of its places: there the next step reads it.
+    """
+    cell = model.cell
+    if not _elementwise(cell):
+        with torch.enable_grad():
+            # older outputs may still be those of the start, by which there is a gradient, too
+            start = with_tensors(start, side_by_side(start).detach().requires_grad_())
+            steps = unrolled(model, start, chunk.inputs, resets, streams)
+            loss = model.losses(steps.outputs, chunk.targets, chunk.weights).sum()
+        before = map_state(lambda *rows: torch.cat(rows).detach(), *steps.entering)
+        return before, _by_autograd(loss, steps.leaving)
+    with torch.no_grad():
+        request = Request(cell, chunk.inputs, start, None, resets, streams, "states")
+        result = run(request, "auto")
+        before = map_state(lambda s, all_: torch.cat([s[None], all_[:-1]]), start, result.states)
+        before = map_state(lambda s: s.flatten(0, 1), before)
+        if resets.any():
+            rows, like = resets.numel(), start.h
+            fresh = cell.initial_state(rows, dtype=like.dtype, device=like.device)
+            before = restarted(resets.flatten(), fresh, before)
+    with torch.enable_grad():
+        outputs = result.outputs.detach().requires_grad_()
+        losses = model.losses(outputs, chunk.targets, chunk.weights)
+        (own,) = torch.autograd.grad(losses.sum(), outputs)
+    by_gates, by_state = _partials(cell, before, chunk, streams)
+    return before, _back(cell, own, by_gates, by_state, ~resets).flatten(0, 1).flatten(1)
+
+
+def _elementwise(cell: Cell) -> bool:
+    """Whether a step is `pointwise` after a product with h_{t-1}, or none."""
+    return (
+        isinstance(cell, GatedCell)
+        and type(cell).step is GatedCell.step
+        and cell.lags in ((), (1,))
+    )
+
+
+def _partials(
+    cell: Any, before: State, chunk: Chunk, streams: Streams
+) -> tuple[Float[Tensor, "time batch of by hidden"], Float[Tensor, "time batch of fields hidden"]]:
+    """d (h, memories) / d (gates of the past), and / d (h, memories) of the step before, where the
+    gates are held: all elementwise."""
+    time, batch = chunk.inputs.shape[:2]
+    held, kind = bind(cell, {}), type(cell)
+    with torch.enable_grad():
+        s = side_by_side(before).detach().requires_grad_()
+        projected = cell.project(chunk.inputs.flatten(0, 1)).detach()
+        gates = torch.zeros_like(projected, requires_grad=True)
+
+        def apart(projected: Tensor, own: State) -> Any:
+            del own
+            if cell.additive or not cell.lags:
+                return kind._gates(held, projected + gates, before)
+            x, u = kind._gates(held, projected, before)
+            return x, tuple(a + b for a, b in zip(u, gates.chunk(len(u), -1), strict=True))
+
+        vars(held)["_gates"] = apart
+        rows = tuple(stream.flatten(0, 1) for stream in streams)
+        own = (rows,) if rows else ()
+        _, after = held.step(projected, with_tensors(before, s), *own)
+        results = [t for t in state_tensors(after) if t.is_floating_point()]
+        found = [
+            torch.autograd.grad(
+                r.sum(), (gates, s), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for r in results
+        ]
+    shape = (time, batch, len(results), -1, cell.hidden_size)
+    by_gates, by_state = (
+        torch.stack(parts, 1).reshape(shape) for parts in zip(*found, strict=True)
+    )
+    return by_gates, by_state
+
+
+def _back(
+    cell: Any, own: Tensor, by_gates: Tensor, by_state: Tensor, linked: Tensor
+) -> Float[Tensor, "time batch fields hidden"]:
+    """v_{k-1} = v_k ds_k/ds_{k-1} + dl_{k-1}/ds_{k-1}."""
+    matrix = cell.recurrent_matrix(1).detach() if cell.lags else None
+    direct, cut = bool(by_state.any()), not bool(linked[1:].all())
+    v = torch.zeros_like(by_state[0, :, 0])
+    v[:, 0] = own[-1]
+    found = [v]
+    ways = zip(
+        own[:-1].unbind(),
+        by_gates[1:].unbind(),
+        by_state[1:].unbind(),
+        linked[1:].unbind(),
+        strict=True,
+    )
+    for loss, gates, fields, goes in reversed(list(ways)):
+        of = v.unsqueeze(2)
+        v = _over(of * fields) if direct else torch.zeros_like(v)
+        if matrix is not None:
+            v[:, 0].addmm_(_over(of * gates).flatten(1), matrix)
+        if cut:
+            v = torch.where(goes[:, None, None], v, 0)
+        v[:, 0] += loss
+        found.append(v)
+    return torch.stack(found[::-1])
+
+
+def _over(products: Float[Tensor, "batch of by hidden"]) -> Float[Tensor, "batch by hidden"]:
+    """Their sum over what they are derivatives of."""
+    return products[:, 0] if products.shape[1] == 1 else products.sum(1)
+
+
+def _by_autograd(loss: Tensor, states: list[State]) -> Float[Tensor, "rows size"]:
+    """dL/ds of each state, side by side and below each other."""
+    every = [[s for s in state_tensors(state) if s.is_floating_point()] for state in states]
+    distinct = list({id(s): s for tensors in every for s in tensors}.values())
+    found = torch.autograd.grad(loss, distinct, allow_unused=True, materialize_grads=True)
+    left = dict(zip(map(id, distinct), found, strict=True))
+    rows = [[left.pop(id(s), torch.zeros_like(s)) for s in reversed(row)] for row in every]
+    return torch.cat([torch.cat(row[::-1], -1) for row in rows])
