@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+import benchmarks.budget
 import benchmarks.compiling
 import benchmarks.endless
 import benchmarks.engines
@@ -18,7 +19,9 @@ import benchmarks.learners
 import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour
-import benchmarks.training  # noqa: F401 enters its benchmark
+import benchmarks.penalty
+import benchmarks.training
+import benchmarks.vanishing  # noqa: F401 enters its benchmark
 from benchmarks.registry import BENCHMARKS, Row
 from throughtime.training import current_environment
 

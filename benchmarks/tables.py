@@ -9,7 +9,7 @@ from benchmarks.doctor.matrix import CAUSES, UNDECIDED
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = (DOCS / "engines.md", DOCS / "diagnose.md")
+PAGES = (DOCS / "engines.md", DOCS / "diagnose.md", DOCS / "learning.md")
 
 
 def main() -> None:
@@ -92,6 +92,45 @@ def others() -> str:
     return "\n".join(lines)
 
 
+def vanishing() -> str:
+    """Training steps with a loss of all outputs, and of the last."""
+    lines = ["| case | native against | times faster |", "|---|---|---:|"]
+    for row in read("vanishing")["rows"]:
+        lines.append(f"| {row['case']} | {row['baseline']} | {_with_quartiles(row)} |")
+    return "\n".join(lines)
+
+
+def budget() -> str:
+    """What is kept, and how much slower a training step is."""
+    lines = ["| case | what is kept | MB | times slower |", "|---|---|---:|---:|"]
+    rows = read("budget")["rows"]
+    slower = {
+        (row["case"], row["candidate"]): f"{1 / row['ratio']:.2f}"
+        for row in rows
+        if row["unit"] == "x faster"
+    }
+    for row in rows:
+        if row["unit"] == "MB kept":
+            case, name = row["case"], row["candidate"]
+            time = slower.get((case, name), "1")
+            lines.append(f"| {case} | {name} | {row['ratio']:.2f} | {time} |")
+    return "\n".join(lines)
+
+
+def penalty() -> str:
+    """Times of an update with the penalty, as multiples of those without."""
+    lines = ["| case | times as long as BPTT | as eager BPTT |", "|---|---:|---:|"]
+    rows = read("penalty")["rows"]
+    for native, eager in zip(rows[::2], rows[1::2], strict=True):
+        measured = f"{_with_quartiles(native)} | {_with_quartiles(eager)}"
+        lines.append(f"| {native['case']} | {measured} |")
+    return "\n".join(lines)
+
+
+def _with_quartiles(row: dict[str, Any]) -> str:
+    return f"{row['ratio']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+
+
 def doctor() -> str:
     """Verdicts on planted faults of the second held-out family, and what they amount to."""
     found = read("doctor-held-out-2")
@@ -135,6 +174,9 @@ TABLES = {
     "shares": shares,
     "others": others,
     "doctor": doctor,
+    "vanishing": vanishing,
+    "budget": budget,
+    "penalty": penalty,
 }
 
 if __name__ == "__main__":

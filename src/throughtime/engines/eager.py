@@ -3,10 +3,14 @@
 from typing import final
 
 import torch
+from torch import Tensor
 
+from throughtime.core.state import state_tensors
 from throughtime.engines.engine import Engine, Request, Result, transformed
 from throughtime.engines.loop import unroll
-from throughtime.engines.segments import unroll_in_segments
+from throughtime.engines.options import EngineOptions
+from throughtime.engines.recomputation import every, within
+from throughtime.engines.segments import run_again
 
 
 @final
@@ -21,14 +25,51 @@ class EagerEngine(Engine):
 
     def refusal(self, request: Request) -> str | None:
         """It refuses checkpoints under transforms, and nothing else."""
-        if request.options.checkpoint is None:
+        if request.options.stores_all:
             return None
         why = transformed(request)
         return None if why is None else f"{why}, which sees no checkpoints"
 
     def run(self, request: Request) -> Result:
         """Run a request."""
-        every = request.options.segment(request.inputs.shape[0])
-        if every == 0 or not torch.is_grad_enabled():
+        options, time = request.options, len(request.inputs)
+        if options.stores_all or not torch.is_grad_enabled():
             return unroll(request)
-        return unroll_in_segments(request, every)
+        if options.memory_budget is None:
+            plan = every(time, options.segment(time))
+        else:
+            state = sum(s.nbytes for s in state_tensors(request.state))
+            plan = within(time, options.memory_budget, state, _bytes_of_a_step(request))
+        return run_again(request, plan, unroll)
+
+
+def _bytes_of_a_step(request: Request) -> int:
+    """What autograd keeps of a step, as two steps and one tell."""
+    given = [*request.cell.parameters(), *request.cell.buffers(), request.inputs, *request.streams]
+    own = {t.untyped_storage().data_ptr() for t in [*given, *state_tensors(request.state)]}
+    kept: list[int] = []
+    for steps in (1, 2):
+        sizes: dict[int, int] = {}
+
+        def seen(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+            # the graph lives until the sizes are summed, so that no memory is used twice
+            result = unroll(
+                Request(
+                    request.cell,
+                    request.inputs[:1].expand(steps, -1, -1),
+                    request.state,
+                    None,
+                    None,
+                    tuple(s[:1].expand(steps, *s.shape[1:]) for s in request.streams),
+                    options=EngineOptions(),
+                )
+            )
+        kept.append(sum(sizes.values()))
+        del result
+    return kept[1] - kept[0]

@@ -21,18 +21,39 @@ class EngineOptions:
         checkpoint: None to store what the backward pass needs of every step; a number k to store
             the state every k steps only and run each segment again in the backward pass, which
             takes memory for T/k states and k steps; "sqrt" for k = ceil(sqrt(T)).
+        memory_budget: None, or the bytes that a run of one layer and direction may keep from the
+            forward pass to the backward pass, beside its inputs and outputs; then it runs as few
+            steps again as it can.
     """
 
     checkpoint: Checkpoint = None
+    memory_budget: int | None = None
 
     def __post_init__(self) -> None:
-        k = self.checkpoint
+        k, budget = self.checkpoint, self.memory_budget
+        if budget is not None:
+            if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+                raise ConfigurationError(
+                    "memory_budget", got=repr(budget), expected="None, or a number of bytes"
+                )
+            if k is not None:
+                raise ConfigurationError(
+                    "memory_budget",
+                    got=f"{budget:,} bytes beside checkpoint={k!r}",
+                    expected="one of the two",
+                    fix="Leave checkpoint out: a budget chooses which states to store.",
+                )
         if k is None or k == "sqrt":
             return
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ConfigurationError(
                 "checkpoint", got=repr(k), expected='None, "sqrt", or a number of steps'
             )
+
+    @property
+    def stores_all(self) -> bool:
+        """Whether every step is to be stored, and none is run again."""
+        return self.checkpoint is None and self.memory_budget is None
 
     def segment(self, time: int) -> int:
         """Steps between two stored states in a sequence of this many; 0 for no checkpoints."""
@@ -53,11 +74,13 @@ def current_options() -> EngineOptions:
 
 
 @contextlib.contextmanager
-def engine_options(*, checkpoint: Checkpoint = None) -> Iterator[EngineOptions]:
+def engine_options(
+    *, checkpoint: Checkpoint = None, memory_budget: int | None = None
+) -> Iterator[EngineOptions]:
     """Options for all layers that run within the block; a backward pass may come after it.
 
     Arguments:
-        checkpoint: as in `EngineOptions`.
+        checkpoint, memory_budget: as in `EngineOptions`; at most one of them.
 
     Raises:
         ConfigurationError: an option is out of range.
@@ -67,7 +90,7 @@ def engine_options(*, checkpoint: Checkpoint = None) -> Iterator[EngineOptions]:
         ...     options.segment(10_000)
         100
     """
-    options = EngineOptions(checkpoint)
+    options = EngineOptions(checkpoint, memory_budget)
     token = _current.set(options)
     try:
         yield options

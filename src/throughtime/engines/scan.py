@@ -25,7 +25,7 @@ class ScanEngine(Engine):
         """It serves cells that give a and b, without memories or checkpoints."""
         if type(request.cell).linear_step is Cell.linear_step:
             return f"the state of {type(request.cell).__name__} is not linear in its past"
-        if request.options.checkpoint is not None:
+        if not request.options.stores_all:
             return "it stores every step, without checkpoints"
         return None
 

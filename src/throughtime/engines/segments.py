@@ -1,4 +1,7 @@
-"""The eager engine by segments: states are kept at their borders, and the rest is run again."""
+"""A run whose backward pass runs stretches of it again, from states that were stored."""
+
+import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -6,47 +9,71 @@ from torch.utils.checkpoint import checkpoint
 
 from throughtime.core.state import State, map_state
 from throughtime.engines.engine import Request, Result
-from throughtime.engines.loop import unroll
+from throughtime.engines.options import EngineOptions
+from throughtime.engines.recomputation import Recomputation, steps_of
+
+Run = Callable[[Request], Result]
 
 
-def unroll_in_segments(request: Request, every: int) -> Result:
-    """The loop over time, of which the backward pass runs each segment once more.
+def run_again(request: Request, plan: Recomputation, run: Run) -> Result:
+    """Run a request by a plan; what is random was drawn before, so that a second run sees the same.
 
     Arguments:
         request: what to run.
-        every: steps of a segment, at least 1.
+        plan: of as many steps as the inputs have.
+        run: an engine's way of running a stretch, of which it keeps all that a backward pass needs.
 
     Returns:
         Outputs and states as `Result` says.
     """
     time, batch = request.inputs.shape[:2]
-    state, outputs, states = request.state, [], []
+    request = dataclasses.replace(request, options=EngineOptions())  # of each stretch
+    if isinstance(plan, int):
+        return run(request)
+    pieces, state = _walk(request, request.state, plan, 0, run)
     last: Tensor | None = None
-    for start in range(0, time, every):
-        part, rows = _part(request, state, start, min(start + every, time))
-        if part is None:
-            break  # every sequence has ended
-        # what is random was drawn before the run, so that a second one sees the same
-        result = checkpoint(unroll, part, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(result, Result)
-        state = _put(state, result.state, rows)
-        if request.outputs == "last":
+    if request.outputs == "last":
+        for result, rows in pieces:
             last = result.outputs if last is None else _put(last, result.outputs, rows)
-        else:
-            outputs.append(_whole(result.outputs, rows, batch))
-        if result.states is not None:
-            states.append(map_state(lambda s, rows=rows: _whole(s, rows, batch), result.states))
 
     def joined(parts: list[Tensor]) -> Tensor:
         missing = time - sum(len(p) for p in parts)
         more = [parts[0].new_zeros(missing, *parts[0].shape[1:])] if missing else []
         return torch.cat([*parts, *more])
 
+    states = [
+        map_state(lambda s, rows=rows: _whole(s, rows, batch), result.states)
+        for result, rows in pieces
+        if result.states is not None
+    ]
     return Result(
-        last if last is not None else joined(outputs),
+        joined([_whole(r.outputs, rows, batch) for r, rows in pieces]) if last is None else last,
         state,
         map_state(lambda *parts: joined(list(parts)), *states) if states else None,
     )
+
+
+Pieces = list[tuple[Result, Tensor | None]]
+
+
+def _walk(
+    request: Request, state: State, plan: Recomputation, start: int, run: Run
+) -> tuple[Pieces, State]:
+    """The results of the stretches that a plan has, with the sequences that reach each, and the
+    state after them."""
+    pieces: Pieces = []
+    while not isinstance(plan, int):
+        first, plan = plan
+        found, state = checkpoint(
+            _walk, request, state, first, start, run, use_reentrant=False, preserve_rng_state=False
+        )
+        pieces += found
+        start += steps_of(first)
+    part, rows = _part(request, state, start, start + plan)
+    if part is None:
+        return pieces, state  # every sequence has ended
+    result = run(part)
+    return [*pieces, (result, rows)], _put(state, result.state, rows)
 
 
 def _part(

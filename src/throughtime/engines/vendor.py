@@ -29,7 +29,7 @@ class VendorEngine(Engine):
             return "torch's kernels have no per-step reset"
         if request.outputs == "states":
             return "torch's kernels return the states of the last step only"
-        if request.options.checkpoint is not None:
+        if not request.options.stores_all:
             return "torch's kernels store every step, without checkpoints"
         return transformed(request)
 

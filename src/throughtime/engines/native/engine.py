@@ -22,6 +22,9 @@ from throughtime.engines.native.operands import gather
 from throughtime.engines.native.operators import sequence
 from throughtime.engines.native.plan import StepPlan, plan
 from throughtime.engines.native.untraceable import UntraceableError
+from throughtime.engines.options import EngineOptions
+from throughtime.engines.recomputation import within
+from throughtime.engines.segments import run_again
 
 MOST_KERNELS = 64
 """Of one class in a process: each takes a moment to compile, and stays loaded."""
@@ -154,6 +157,18 @@ def _run(kernel: Kernel, request: Request) -> Result:
         )
         ages = steps_since_reset(start, request.resets, time)
     save = torch.is_grad_enabled() and any(t.requires_grad for t in operands)
+    segment = request.options.segment(time) if save else 0
+    if save and request.options.memory_budget is not None:
+        row = request.inputs.shape[1] * cell.hidden_size * kernel.dtype.itemsize
+        of_state = (len(p.memories) + p.depth) * row
+        of_step = (1 + len(p.memories) + kernel.saved) * row
+        plan = within(time, request.options.memory_budget, of_state, of_step)
+        if not isinstance(plan, int):
+            # a kernel runs its own segments again at little cost: fewer steps would take longer
+            segment = EngineOptions("sqrt").segment(time)
+            kept = -(-time // segment) * of_state + segment * of_step
+            if kept > request.options.memory_budget:
+                return run_again(request, plan, lambda part: _run(kernel, part))
     results = sequence(
         str(kernel.name),
         operands,
@@ -161,7 +176,7 @@ def _run(kernel: Kernel, request: Request) -> Result:
         ages,
         request.outputs,
         save,
-        request.options.segment(time) if save else 0,
+        segment,
     )
     memories = len(p.memories)
     fields = memories + p.depth

@@ -2,6 +2,7 @@
 // the batch for all of time.
 #include "backward.h"
 #include "forward.h"
+#include "subnormals.h"
 #include "threads.h"
 
 namespace throughtime {
@@ -198,8 +199,10 @@ struct BackwardPass {
                 enter(job, walk, s, place.entry);
                 if (job.segment)
                     forward_segment(walk, replay, step, member, place.accumulators, false);
+                const SubnormalsAreZero here;
                 block.segment(step);
             }
+            const SubnormalsAreZero here;
             if (member.leads()) block.finish();
             member.wait();
         }
