@@ -1,5 +1,6 @@
 """The native engine: a gated cell's whole sequence as one kernel of generated C++, on the CPU."""
 
+import math
 import os
 import threading
 import warnings
@@ -22,7 +23,6 @@ from throughtime.engines.native.operands import gather
 from throughtime.engines.native.operators import sequence
 from throughtime.engines.native.plan import StepPlan, plan
 from throughtime.engines.native.untraceable import UntraceableError
-from throughtime.engines.options import EngineOptions
 from throughtime.engines.recomputation import within
 from throughtime.engines.segments import run_again
 
@@ -165,7 +165,7 @@ def _run(kernel: Kernel, request: Request) -> Result:
         plan = within(time, request.options.memory_budget, of_state, of_step)
         if not isinstance(plan, int):
             # a kernel runs its own segments again at little cost: fewer steps would take longer
-            segment = EngineOptions("sqrt").segment(time)
+            segment = max(1, math.isqrt(time * of_state // of_step))  # of which the least is kept
             kept = -(-time // segment) * of_state + segment * of_step
             if kept > request.options.memory_budget:
                 return run_again(request, plan, lambda part: _run(kernel, part))
