@@ -170,21 +170,45 @@ def test_learning_unit_by_unit_is_backpropagation_that_is_cut_at_h() -> None:
     chunk = chunk_of()
     for make in (tt.cells.LSTMCell, tt.cells.LSTM1997Cell):
         model = model_of(make(WIDTH, HIDDEN))
-        assert_alike(learnt(RFLO(), model, chunk, 3), learnt(BPTT(cut=("h",)), model, chunk))
+        assert_alike(
+            learnt(RFLO("readout"), model, chunk, 3), learnt(BPTT(cut=("h",)), model, chunk)
+        )
     for name in ("IndRNNCell", "MinGRUCell"):  # no recurrent matrix: nothing is left out
         model = model_of(CELLS[name](WIDTH, HIDDEN))
-        assert_alike(learnt(RFLO(), model, chunk), learnt(RTRL(), model, chunk))
+        assert_alike(learnt(RFLO("readout"), model, chunk), learnt(RTRL(), model, chunk))
     # a leaky unit's trace decays by its leak alone
     model = model_of(CELLS["LeakyCell"](WIDTH, HIDDEN))
-    state = RFLO().init(model, BATCH)
+    state = RFLO("readout").init(model, BATCH)
     for t in range(4):
         step = Chunk(chunk.inputs[t : t + 1], chunk.targets[t : t + 1])
-        before, state = state, RFLO().update(model, state, step).state
-    immediate = RFLO().update(model, before._replace(memory=(0 * before.memory[0],)), step).state
+        before, state = state, RFLO("readout").update(model, state, step).state
+    immediate = (
+        RFLO("readout").update(model, before._replace(memory=(0 * before.memory[0],)), step).state
+    )
     leak = model.cell.leak.detach().sigmoid()[:, None]
     torch.testing.assert_close(state.memory[0], leak * before.memory[0] + immediate.memory[0])
     with pytest.raises(LearnerRefusalError, match="SnAp"):
-        RFLO().init(model_of(CELLS["UnitaryCell"](WIDTH, HIDDEN)), BATCH)
+        RFLO("readout").init(model_of(CELLS["UnitaryCell"](WIDTH, HIDDEN)), BATCH)
+
+
+def test_random_feedback_teaches_the_cell_by_other_weights_than_the_readout_has() -> None:
+    model, chunk = model_of(tt.cells.GRUCell(WIDTH, HIDDEN)), chunk_of(1)
+    found = learnt(RFLO(), model, chunk)
+    exact = learnt(RFLO("readout"), model, chunk)
+    readout = {n: g for n, g in exact[1].items() if n.startswith("readout")}
+    assert_alike(found, (exact[0], readout, exact[2]))
+    # one step: h by the cell's parameters, and errors 2 (y - target) by B
+    b = (2 * torch.rand(2, HIDDEN, generator=torch.Generator().manual_seed(0)) - 1) / HIDDEN**0.5
+    start = model.cell.initial_state(BATCH, dtype=torch.float64, device=torch.device("cpu"))
+    h, _ = model.cell.step(model.cell.project(chunk.inputs[0]), start)
+    errors = 2 * chunk.weights[0, :, None] * (model.readout(h) - chunk.targets[0])
+    taken = (h * (errors.detach() @ b.double())).sum() / BATCH
+    expected = torch.autograd.grad(taken, list(model.cell.parameters()))
+    for (name, _), gradient in zip(model.cell.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(found[1][f"cell.{name}"], gradient)
+    other = learnt(RFLO(seed=1), model, chunk)[1]["cell.weight_ih"]
+    assert not torch.allclose(other, found[1]["cell.weight_ih"])
+    assert model.readout.forward.__func__ is nn.Linear.forward, "the model is as it was"
 
 
 def test_memory_does_not_grow() -> None:

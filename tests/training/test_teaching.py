@@ -12,11 +12,11 @@ from throughtime.core.errors import (
     LearnerRefusalError,
     UnknownNameError,
 )
-from throughtime.learning import LEARNERS
+from throughtime.learning import LEARNERS, GradientPropagation
 from throughtime.models import MODELS
-from throughtime.tasks import TASKS, Task
+from throughtime.tasks import TASKS, Batch, Task
 from throughtime.training import Evaluated, Event, RunConfig, train
-from throughtime.training.teaching import build_teacher
+from throughtime.training.teaching import build_teacher, chunk_of, stepwise_model
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
@@ -40,13 +40,15 @@ def model_for(task: Task, spec: str = "gru:hidden=3") -> nn.Module:
     return model.double()
 
 
+def double(batch: Batch) -> Batch:
+    floating = batch.targets.is_floating_point()
+    targets = batch.targets.double() if floating else batch.targets
+    return batch._replace(inputs=batch.inputs.double(), targets=targets)
+
+
 def gradients(task: Task, model: nn.Module, **fields) -> tuple[torch.Tensor, list[torch.Tensor]]:
     config = RunConfig("latch", "rnn", **fields)
-    batch = task.training_batch(0, 5, 0)
-    batch = batch._replace(
-        inputs=batch.inputs.double(),
-        targets=batch.targets.double() if batch.targets.is_floating_point() else batch.targets,
-    )
+    batch = double(task.training_batch(0, 5, 0))
     teacher = build_teacher(config, model, task, lambda b: model(b.inputs, b.lengths))
     model.zero_grad()
     loss = teacher.teach(batch, 0)
@@ -82,6 +84,22 @@ def test_penalties_are_added_to_any_learner():
         by_bptt = gradients(task, model, **{name: strength})[1]
         for a, b in zip(one, by_bptt, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+def test_the_form_of_the_penalty_reaches_the_learner():
+    task = TASKS.build("latch:length=6")
+    model = model_for(task, "rnn:hidden=3")
+    plain = gradients(task, model)[1]
+    stepwise = stepwise_model(model, task, "bptt")
+    chunk = chunk_of(task, double(task.training_batch(0, 5, 0)))
+    for form in ("paper", "code"):
+        learner = GradientPropagation(0.7, form)
+        _, penalty = learner.penalty(stepwise, learner.init(stepwise, 5), chunk)
+        found = gradients(task, model, gradient_propagation=0.7, gradient_propagation_form=form)[1]
+        expected = dict(stepwise.named_parameters())
+        for (name, _), own, before in zip(expected.items(), found, plain, strict=True):
+            added = 0.7 * penalty[name] if name in penalty else torch.zeros_like(own)
+            torch.testing.assert_close(own - before, added)
 
 
 @pytest.mark.parametrize("learner", list(LEARNERS))
@@ -170,3 +188,9 @@ def test_wrong_names_are_told():
         RunConfig("latch", "rnn", gradient_propagation=-1.0)
     with pytest.raises(ConfigurationError):
         RunConfig("latch", "rnn", learner="")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_form_that_is_not_there():
+    with pytest.raises(UnknownNameError, match="paper"):
+        RunConfig("latch", "rnn", gradient_propagation_form="program")

@@ -13,6 +13,7 @@ from throughtime.cli.arguments import option, parse
 from throughtime.cli.output import show, show_json
 from throughtime.cli.progress import progress
 from throughtime.core.errors import ConfigurationError
+from throughtime.learning.propagation import Form
 from throughtime.models import MODELS
 from throughtime.reports.numbers import count, duration, percent
 from throughtime.studies import Done, Planned, StudyEvent
@@ -47,6 +48,8 @@ class Arguments:
     """How it learns: rtrl, truncated-bptt:window=20. See: throughtime list learners"""
     gradient_propagation: Annotated[float, option("STRENGTH", "none")] = 0.0
     """Penalty on gradients that shrink or grow as they go back (Pascanu et al. 2013)."""
+    gradient_propagation_form: Annotated[Form, option(None, "paper")] = "paper"
+    """That of the paper, or of its authors' code: ratios squared, and a mean over steps."""
     sparse_outputs: Annotated[float, option("STRENGTH", "none")] = 0.0
     """Penalty on the size of outputs, for sparse gradients of rectified units."""
     schedule: Annotated[Schedule, option(None, "constant")] = "constant"

@@ -1,10 +1,12 @@
 """RFLO: what the recurrent matrices pass on is left out, so that each unit learns by itself."""
 
-from typing import final
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import torch
+from torch import Tensor
 
-from throughtime.core.errors import LearnerRefusalError
+from throughtime.core.binding import bind
+from throughtime.core.errors import LearnerRefusalError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
@@ -12,22 +14,39 @@ from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.real_time import started
 
+Feedback: TypeAlias = Literal["random", "readout"]
+
 
 @final
 class RFLO(Learner):
-    """Random-feedback local online learning without its random feedback (Murray 2019), a baseline.
+    """Random-feedback local online learning (Murray 2019), a baseline.
 
         G_t = D_t G_{t-1} + F_theta        D: dF/ds with what the matrices read held constant
+        dL_t/dh_t is taken to be B dL_t/dy_t, of the read-out's answers y, with a fixed random B
 
     What a state passes on through the recurrent matrices is left out; what a unit keeps by itself,
     its leak or its gated memory, is not. Of an LSTM it is backpropagation that is cut at h, as in
-    1997, found forward; of cells without recurrent matrices it is exact.
+    1997, found forward; of cells without recurrent matrices it is exact, but for B.
 
-    Source: J. M. Murray, "Local online learning in recurrent networks with random feedback", 2019.
+    Arguments:
+        feedback: "random" for B, drawn from U(-1/sqrt(units), 1/sqrt(units)); "readout" for the
+            read-out's own weights.
+        seed: of B.
 
-    Differs from the paper in: errors reach the units by the read-out's own weights; the influence
-    is stored densely.
+    Raises:
+        UnknownNameError: another feedback.
+
+    Source: J. M. Murray, "Local online learning in recurrent networks with random feedback", eLife
+    8, 2019.
+
+    Differs from the paper in: the influence is stored densely; the range of B is our choice.
     """
+
+    def __init__(self, feedback: Feedback = "random", seed: int = 0):
+        if feedback not in get_args(Feedback):
+            raise UnknownNameError("feedback", str(feedback), get_args(Feedback))
+        self.feedback: Feedback = feedback
+        self.seed = seed
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
         """G."""
@@ -51,4 +70,23 @@ class RFLO(Learner):
             by_theta = cell.jacobians(step)[1]
             return past, (torch.baddbmm(by_theta, cell.carried(step), influence),)
 
-        return go_forward(model, state, chunk, visit, local=True)
+        taught = self._fed_back(model) if self.feedback == "random" else model
+        return go_forward(taught, state, chunk, visit, local=True)
+
+    def _fed_back(self, model: StepwiseModel) -> StepwiseModel:
+        """The model whose answers are the same, and whose errors come back by B."""
+        like = next(model.cell.parameters())
+        units = model.cell.output_size
+        readout: Any = bind(model.readout, {})
+        with torch.no_grad():
+            answers = model.readout(like.new_zeros(1, units)).shape[-1]
+        drawn = torch.rand(answers, units, generator=torch.Generator().manual_seed(self.seed))
+        back = ((2 * drawn - 1) / units**0.5).to(like)
+
+        def forward(outputs: Tensor) -> Tensor:
+            return model.readout(outputs.detach()) + (outputs - outputs.detach()) @ back.T
+
+        vars(readout)["forward"] = forward
+        taught = bind(model, {})
+        taught.readout = readout
+        return taught

@@ -6,7 +6,7 @@ from throughtime.learning.curvature import PseudoNewton
 from throughtime.learning.discrete import DiscreteErrorPropagation
 from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Learner
-from throughtime.learning.local import RFLO
+from throughtime.learning.local import RFLO, Feedback
 from throughtime.learning.proposers import (
     MultigridSearch,
     Proposer,
@@ -70,9 +70,9 @@ def _nobacktrack() -> Learner:
 
 
 @LEARNERS.register("rflo")
-def _rflo() -> Learner:
-    """What units keep by themselves, not what matrices pass on (Murray 2019)."""
-    return RFLO()
+def _rflo(*, feedback: Feedback = "random", seed: int = 0) -> Learner:
+    """What units keep by themselves, and errors by random weights (Murray 2019)."""
+    return RFLO(feedback, seed)
 
 
 @LEARNERS.register("pseudo-newton")

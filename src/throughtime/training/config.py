@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
 from throughtime.learning import LEARNERS
+from throughtime.learning.propagation import Form
 from throughtime.training.optimizers import OptionValue, check_optimizer
 
 Schedule = Literal["constant", "linear", "cosine", "exponential"]
@@ -40,6 +41,7 @@ class RunConfig:
             tries weights on the first batch; optimizer and learning rate are then idle.
         gradient_propagation: strength of the penalty on gradients that shrink or grow as they go
             back (Pascanu et al. 2013); 0 for none.
+        gradient_propagation_form: of the penalty: that of the "paper", or of its authors' "code".
         sparse_outputs: strength of the penalty on the size of outputs, which makes the gradients of
             rectified units sparse; 0 for none.
         schedule: how the learning rate falls; see `training.schedules`.
@@ -77,6 +79,7 @@ class RunConfig:
     )
     learner: str = "bptt"
     gradient_propagation: float = 0.0
+    gradient_propagation_form: Form = "paper"
     sparse_outputs: float = 0.0
     schedule: Schedule = "constant"
     warmup_steps: int = 0
@@ -115,6 +118,9 @@ class RunConfig:
             if value != 0 and not _is_above_zero(value):
                 raise _wrong(name, value, "a number of at least 0")
         LEARNERS.parse(self.learner)
+        if self.gradient_propagation_form not in get_args(Form):
+            form = str(self.gradient_propagation_form)
+            raise UnknownNameError("gradient_propagation_form", form, get_args(Form))
         if self.schedule not in get_args(Schedule):
             raise UnknownNameError("schedule", str(self.schedule), get_args(Schedule))
         if self.warmup_steps >= self.steps:

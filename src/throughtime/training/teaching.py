@@ -86,7 +86,9 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forw
     if config.learner == "bptt" and not penalised:
         return _Graph(task, forward)
     if config.gradient_propagation:
-        learner = GradientPropagation(config.gradient_propagation, learner=learner)
+        learner = GradientPropagation(
+            config.gradient_propagation, config.gradient_propagation_form, learner
+        )
     stepwise = stepwise_model(model, task, config.learner, config.sparse_outputs)
     return _Chunks(learner, stepwise, task, config.seed)
 
