@@ -1,5 +1,6 @@
 """The page: every number that it should have, nothing from the network, names as text."""
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -80,6 +81,21 @@ def test_what_was_asked(page: Page) -> None:
         "batch 64",
     ):
         assert fact in page.text
+
+
+def test_the_title_names_a_model_once_that_learns_in_several_ways(write_comparison) -> None:
+    found = read_comparison(write_comparison(labels=("rnn", "lstm", "gru")))
+    ways = ("clipped", "rtrl", "uoro")
+    models = tuple(
+        dataclasses.replace(model, label=f"lstm, {way}")
+        for model, way in zip(found.models, ways, strict=True)
+    )
+    for asked, title in (
+        (["lstm"], "digits: lstm, clipped, rtrl and uoro"),
+        (["lstm", "gru"], "digits: lstm, clipped, lstm, rtrl and lstm, uoro"),
+    ):
+        study = dataclasses.replace(found, models=models, request={"models": asked})
+        assert f"<h1>{title}</h1>" in render_report(study)
 
 
 def test_finding_is_there(page: Page) -> None:

@@ -1,5 +1,6 @@
 """Published studies are read, run, resumed and told as they came out."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from throughtime.cli.main import main
 from throughtime.core.errors import UnknownNameError
 from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
+from throughtime.reports.comparison import Spread
 from throughtime.reports.reproduction import reproduction_markdown
 from throughtime.studies import catalogue, publications, reproduce
 from throughtime.studies.catalogue import Check, publication
@@ -112,6 +114,15 @@ def test_a_study_is_run_and_resumed(tiny) -> None:
     again = reproduce("tiny", tiny / "out", jobs=1)
     assert again == found
     assert json.loads((tiny / "out" / "reproduction.json").read_text())["reproduced"] is False
+
+
+def test_solved_runs_are_counted(tiny) -> None:
+    found = reproduce("tiny", tiny / "out", jobs=1)
+    row = found.rows[0]
+    assert row.ours is not None
+    solved = dataclasses.replace(row, ours=Spread(0.5, 0.71, 0.0, 1.0, 2), paper=1.0)
+    text = reproduction_markdown(dataclasses.replace(found, quantity="solved", rows=(solved,)))
+    assert "| one | 100.0 % | 1 of 2 |" in text
 
 
 def test_the_command(tiny, capsys) -> None:

@@ -34,7 +34,7 @@ def render_report(comparison: Comparison) -> str:
             task=comparison.task,
             models=comparison.models,
             finding=finding(comparison),
-            title=f"{comparison.task.spec}: {numbers.listed([m.label for m in comparison.models])}",
+            title=f"{comparison.task.spec}: {_names(comparison)}",
             best=_best(comparison),
             numbers=numbers,
             dashes=DASHES,
@@ -73,3 +73,13 @@ def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for key, value in first.items()
         if all(key in row and row[key] == value for row in others)
     }
+
+
+def _names(comparison: Comparison) -> str:
+    """Of the models; of one that learns in several ways, its name once."""
+    labels = [model.label for model in comparison.models]
+    asked = comparison.request.get("models") or ()
+    name = asked[0] if len(asked) == 1 else None
+    if len(labels) > 1 and all(label.startswith(f"{name}, ") for label in labels):
+        return f"{name}, {numbers.listed([label.removeprefix(f'{name}, ') for label in labels])}"
+    return numbers.listed(labels)

@@ -133,6 +133,8 @@ def _cells(row: Measured, found: Reproduction) -> list[str]:
     if row.ours is not None:
         wide = 100 * row.ours.deviation if percent else row.ours.deviation
         ours = f"{shown(row.ours.mean)} ± {wide:.2g}"
+        if found.quantity == "solved":
+            ours = f"{round(row.ours.mean * row.ours.n)} of {row.ours.n}"
     seeds = str(found.seeds) + (f" ({row.diverged} diverged)" if row.diverged else "")
     expected = "-" if row.expected is None else " to ".join(map(shown, row.expected))
     paper = "-" if row.paper is None else shown(row.paper)
