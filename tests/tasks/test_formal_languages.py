@@ -25,8 +25,9 @@ def test_the_bracketed_symbol_is_asked():
     assert task.chance == pytest.approx(1 / 3)
 
 
-def test_strings_have_as_many_a_as_b_and_the_last_b_is_the_end():
-    batch = Counting(longest=4).training_batch(0, 400, 0)
+@pytest.mark.parametrize("shortest", [1, 3])
+def test_strings_have_as_many_a_as_b_and_the_last_b_is_the_end(shortest):
+    batch = Counting(longest=4, shortest=shortest).training_batch(0, 400, 0)
     seen = set()
     for i in range(400):
         letters = "".join(
@@ -37,11 +38,12 @@ def test_strings_have_as_many_a_as_b_and_the_last_b_is_the_end():
         assert batch.lengths[i] == 2 * n
         assert batch.targets[:, i].tolist() == [-1] * n + [0] * (n - 1) + [1] + [-1] * (8 - 2 * n)
         seen.add(n)
-    assert seen == {1, 2, 3, 4}
+    assert seen == set(range(shortest, 5))
 
 
-def test_chance_of_counting_is_that_of_the_best_constant():
-    task = Counting(longest=8)
+@pytest.mark.parametrize("shortest", [1, 5])
+def test_chance_of_counting_is_that_of_the_best_constant(shortest):
+    task = Counting(longest=8, shortest=shortest)
     batch = task.training_batch(0, 20_000, 0)
     asked = batch.targets[batch.targets >= 0]
     share = float((asked == 0).float().mean())
@@ -57,6 +59,8 @@ def test_chance_of_counting_is_that_of_the_best_constant():
         (DistantBrackets, {"distance": -1}),
         (DistantBrackets, {"symbols": 1}),
         (Counting, {"longest": 1}),
+        (Counting, {"shortest": 0}),
+        (Counting, {"longest": 4, "shortest": 4}),
     ],
 )
 def test_options_out_of_range_are_refused(task, wrong):

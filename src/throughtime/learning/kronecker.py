@@ -13,8 +13,8 @@ from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.unbiased import ratio
 
-_SMALL = 1e-7
 _LINEAR = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -83,7 +83,7 @@ class KFRTRL(Learner):
                 d, by_s = vmap(jacrev(after, argnums=(0, 1)))(shift, step.s, step.x)
             pushed = by_s @ a
             bits = torch.randint(2, (2, len(u), 1), generator=random, dtype=torch.int8)
-            keep, add = (2 * bits - 1).to(u) * torch.stack([_ratio(pushed, u), _ratio(d, z)])
+            keep, add = (2 * bits - 1).to(u) * torch.stack([ratio(pushed, u), ratio(d, z)])
             u = keep * u + add * z
             a = pushed / keep[..., None] + d / add[..., None]
             return _in_order(cell, past), (u, a)
@@ -107,9 +107,3 @@ def _in_order(cell: GatedCell, by_row: Tensor) -> Tensor:
     widths = [cell.input_size, cell.hidden_size, *(1 for _ in _names(cell)[2:])]
     columns = zip(_names(cell), by_row.split(widths, 1), strict=True)
     return torch.cat([c.flatten() for n, c in columns if cell.get_parameter(n).requires_grad])
-
-
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Square root of the ratio of norms, (batch, 1)."""
-    norms = [t.flatten(1).norm(dim=1, keepdim=True) + _SMALL for t in (above, below)]
-    return (norms[0] / norms[1]).sqrt()

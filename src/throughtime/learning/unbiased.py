@@ -41,7 +41,7 @@ class UORO(Learner):
             past = _past(step, v, w)
             pushed, signs = cell.pushed(step, v), _signs(v.shape, v, random)
             pulled = cell.pulled(step, signs)
-            keep, add = _ratio(w, pushed), _ratio(pulled, signs)
+            keep, add = ratio(w, pushed), ratio(pulled, signs)
             return past, (keep * pushed + add * signs, w / keep + pulled / add)
 
         return go_forward(model, state, chunk, visit)
@@ -76,7 +76,7 @@ class NoBackTrack(Learner):
             past = _past(step, v, w)
             by_s, by_theta = cell.jacobians(step)
             pushed = torch.einsum("bij,bj->bi", by_s, v)
-            keep = _ratio(w, pushed)
+            keep = ratio(w, pushed)
             return past, _with_rows(by_theta, keep * pushed, w / keep, random)
 
         return go_forward(model, state, chunk, visit)
@@ -123,7 +123,11 @@ def _signs(shape: tuple[int, ...], like: Tensor, random: torch.Generator) -> Ten
     return (2 * bits - 1).to(like)
 
 
-def _ratio(above: Tensor, below: Tensor) -> Float[Tensor, "batch 1"]:
-    """Square root of the ratio of norms."""
-    norms = [t.norm(dim=1, keepdim=True) + _SMALL for t in (above, below)]
+def ratio(above: Tensor, below: Tensor) -> Float[Tensor, "batch 1"]:
+    """Square root of the ratio of norms, by which two factors of a product are made alike.
+
+    Arguments:
+        above, below: (batch, ...).
+    """
+    norms = [t.flatten(1).norm(dim=1, keepdim=True) + _SMALL for t in (above, below)]
     return (norms[0] / norms[1]).sqrt()

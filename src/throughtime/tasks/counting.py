@@ -16,10 +16,12 @@ from throughtime.tasks.task import Batch
 class Counting(GeneratedTask):
     """a^n b^n: after each b, whether another one comes, or the string is over.
 
-        a ... a b ... b        n of each, n uniform in 1 ... N
+        a ... a b ... b        n of each, n uniform in m ... N
 
     Arguments:
         longest: N, at least 2.
+        shortest: m, from 1 to N - 1. What short strings teach by themselves holds for long ones,
+            so that a window of m steps and more may do.
 
     Inputs:
         (2 N, batch, 2) one-hot: a, b; zeros beyond a sequence's 2 n steps.
@@ -28,7 +30,7 @@ class Counting(GeneratedTask):
         (2 N, batch) classes, 0 for another b and 1 for the end, after each b; -1 elsewhere.
 
     Chance:
-        of (N + 1) / 2 answers in the mean, one is "the end": accuracy 1 - p, p = 2 / (N + 1), and
+        of (N + m) / 2 answers in the mean, one is "the end": accuracy 1 - p, p = 2 / (N + m), and
         loss -p ln p - (1 - p) ln(1 - p).
 
     Differs from the paper in:
@@ -54,18 +56,19 @@ class Counting(GeneratedTask):
     answer = "class_per_step"
     criterion = "accuracy of at least 99.9 % (our choice)"
 
-    def __init__(self, *, longest: int = 8):
-        check_at_least("longest of task 'counting'", longest, 2)
-        self.longest = longest
+    def __init__(self, *, longest: int = 8, shortest: int = 1):
+        check_at_least("shortest of task 'counting'", shortest, 1)
+        check_at_least("longest of task 'counting'", longest, shortest + 1)
+        self.longest, self.shortest = longest, shortest
         self.length = 2 * longest
         self.dependency_length = 2 * longest - 1
-        p = 2 / (longest + 1)
+        p = 2 / (longest + shortest)
         self.chance = 1 - p
         self.chance_loss = -p * log(p) - (1 - p) * log(1 - p)
 
     def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
         """Strings of all lengths with equal probability."""
-        n = random.integers(1, self.longest + 1, batch_size)
+        n = random.integers(self.shortest, self.longest + 1, batch_size)
         steps = np.arange(self.length)[:, None]
         is_a, is_b = steps < n, (steps >= n) & (steps < 2 * n)
         targets = np.where(is_b, (steps == 2 * n - 1).astype(np.int64), -1)
