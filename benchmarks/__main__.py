@@ -21,7 +21,8 @@ import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.penalty
 import benchmarks.training
-import benchmarks.vanishing  # noqa: F401 enters its benchmark
+import benchmarks.vanishing
+import benchmarks.variance  # noqa: F401 enters its benchmark
 from benchmarks.registry import BENCHMARKS, Row
 from throughtime.training import current_environment
 

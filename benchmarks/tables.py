@@ -94,9 +94,10 @@ def others() -> str:
 
 def vanishing() -> str:
     """Training steps with a loss of all outputs, and of the last."""
-    lines = ["| case | native against | times faster |", "|---|---|---:|"]
+    lines = ["| case | what | against | times faster |", "|---|---|---|---:|"]
     for row in read("vanishing")["rows"]:
-        lines.append(f"| {row['case']} | {row['baseline']} | {_with_quartiles(row)} |")
+        who = f"{row['candidate']} | {row['baseline']}"
+        lines.append(f"| {row['case']} | {who} | {_with_quartiles(row)} |")
     return "\n".join(lines)
 
 
@@ -124,6 +125,17 @@ def penalty() -> str:
     for native, eager in zip(rows[::2], rows[1::2], strict=True):
         measured = f"{_with_quartiles(native)} | {_with_quartiles(eager)}"
         lines.append(f"| {native['case']} | {measured} |")
+    return "\n".join(lines)
+
+
+def variance() -> str:
+    """Standard deviations of random gradients, as multiples of the gradient's length."""
+    rows = read("variance")["rows"]
+    names = list(dict.fromkeys(row["candidate"] for row in rows))
+    found = {(row["case"], row["candidate"]): f"{row['ratio']:.2g}" for row in rows}
+    lines = [f"| | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        lines.append(f"| {case} | {' | '.join(found.get((case, n), '-') for n in names)} |")
     return "\n".join(lines)
 
 
@@ -177,6 +189,7 @@ TABLES = {
     "vanishing": vanishing,
     "budget": budget,
     "penalty": penalty,
+    "variance": variance,
 }
 
 if __name__ == "__main__":

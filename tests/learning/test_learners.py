@@ -114,6 +114,16 @@ def test_real_time_learning_is_backpropagation_through_everything(name: str) -> 
     assert_alike(learnt(TruncatedBPTT(2, TIME), model, chunk, 4), expected)
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_checkpoints_change_no_gradient(name: str) -> None:
+    model, chunk = model_of(CELLS[name](WIDTH, HIDDEN)), chunk_of()
+    expected = learnt(BPTT("eager"), model, chunk)
+    for engine in ("eager", "auto"):
+        for stored in ({"checkpoint": 2}, {"checkpoint": "sqrt"}, {"memory_budget": 20_000}):
+            with tt.engine_options(**stored):
+                assert_alike(learnt(BPTT(engine), model, chunk), expected)
+
+
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_windows_are_chunks_whose_starts_overlap(every: int) -> None:
     model, chunk = model_of(tt.cells.GRUCell(WIDTH, HIDDEN)), chunk_of(6)
