@@ -91,12 +91,9 @@ class GradientPropagation(Learner):
         streams = draw(model, state.cell, resets, generator_of(state))
         before, v = adjoints(model, state.cell, chunk, resets, streams)
         with torch.enable_grad():
-            weights = {
-                name: p
-                for name, p in model.named_parameters()
-                if name.startswith("cell.") and p.requires_grad
-            }
+            weights = {n: p for n, p in model.named_parameters() if n.startswith("cell.")}
             recurrent = {n: p for n, p in weights.items() if ".weight_hh" in n} or weights
+            recurrent = {n: p for n, p in recurrent.items() if p.requires_grad}
             # all steps at once, as so many sequences of one step
             s = side_by_side(before).requires_grad_()
             flat = tuple(t.flatten(0, 1) for t in streams)
@@ -105,8 +102,8 @@ class GradientPropagation(Learner):
             (u,) = torch.autograd.grad(after, s, v, create_graph=True)
             omega = self._omega(u, v, ~resets.flatten()) / resets.shape[1]
             gradients = torch.autograd.grad(
-                omega, list(recurrent.values()), allow_unused=True, materialize_grads=True
-            )
+                omega, [*recurrent.values(), s], allow_unused=True, materialize_grads=True
+            )[:-1]
         return omega.detach(), dict(zip(recurrent, gradients, strict=True))
 
     def _omega(self, u: Tensor, v: Tensor, linked: Tensor) -> Tensor:
