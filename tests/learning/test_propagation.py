@@ -146,8 +146,10 @@ def test_an_orthogonal_linear_network_has_no_penalty(form: str) -> None:
     assert float(gradients["cell.weight_hh"].abs().max()) < 1e-9
 
 
-def test_frozen_recurrent_weights_have_no_penalty_and_pass_none_to_others() -> None:
-    model, chunk = model_of(GRUCell(WIDTH, HIDDEN)), chunk_of()
+@pytest.mark.parametrize("nonlinearity", ["tanh", "identity"])
+def test_frozen_recurrent_weights_have_no_penalty_and_pass_none_to_others(nonlinearity) -> None:
+    cell = ElmanCell(WIDTH, HIDDEN, nonlinearity=nonlinearity)
+    model, chunk = model_of(cell), chunk_of()
     model.cell.weight_hh.requires_grad_(False)
     expected = learnt(BPTT(), model, chunk)[1]
     found = learnt(GradientPropagation(3.0), model, chunk)[1]

@@ -44,7 +44,10 @@ class EagerEngine(Engine):
 
 
 def _bytes_of_a_step(request: Request) -> int:
-    """What autograd keeps of a step, as two steps and one tell."""
+    """What autograd keeps of a step, as two steps and one tell, all of which start afresh if any
+    may; of sequences of unequal length also the copy of their inputs, and where they go."""
+    resets, rows = request.resets, request.inputs.shape[1]
+    packed = 0 if request.lengths is None else request.inputs[0].nbytes + 2 * 8 * rows
     given = [*request.cell.parameters(), *request.cell.buffers(), request.inputs, *request.streams]
     own = {t.untyped_storage().data_ptr() for t in [*given, *state_tensors(request.state)]}
     kept: list[int] = []
@@ -65,11 +68,11 @@ def _bytes_of_a_step(request: Request) -> int:
                     request.inputs[:1].expand(steps, -1, -1),
                     request.state,
                     None,
-                    None,
+                    None if resets is None else torch.ones_like(resets[:1]).expand(steps, -1),
                     tuple(s[:1].expand(steps, *s.shape[1:]) for s in request.streams),
                     options=EngineOptions(),
                 )
             )
         kept.append(sum(sizes.values()))
         del result
-    return kept[1] - kept[0]
+    return kept[1] - kept[0] + packed

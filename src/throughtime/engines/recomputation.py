@@ -1,6 +1,7 @@
 """Which states to store and which steps to run again, so that a backward pass fits in a budget."""
 
 import functools
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,11 @@ BLOCKS = 128
 
 def steps_of(plan: Recomputation) -> int:
     """The length of the sequence that a plan is for."""
-    return plan if isinstance(plan, int) else steps_of(plan[0]) + steps_of(plan[1])
+    steps = 0
+    while not isinstance(plan, int):
+        first, plan = plan
+        steps += steps_of(first)
+    return steps + plan
 
 
 def every(time: int, steps: int) -> Recomputation:
@@ -36,6 +41,29 @@ def every(time: int, steps: int) -> Recomputation:
     for _ in starts[1:]:
         plan = (steps, plan)
     return plan
+
+
+def most_even(time: int, state: int, step: int) -> int:
+    """Steps of the segments whose first states, and the steps of one, keep the least together.
+
+    Arguments:
+        time: steps of the sequence, at least 1.
+        state: bytes of a state.
+        step: bytes of all that the backward pass through a step needs, at least 1.
+    """
+    return max(1, math.isqrt(time * state // step))
+
+
+def kept_by_segments(time: int, segment: int, state: int, step: int) -> int:
+    """Bytes that equal segments keep: their first states, and the steps of one.
+
+    Arguments:
+        time: steps of the sequence.
+        segment: steps of a segment.
+        state: bytes of a state.
+        step: bytes of all that the backward pass through a step needs.
+    """
+    return -(-time // segment) * state + min(segment, time) * step
 
 
 @functools.lru_cache(maxsize=256)
@@ -72,22 +100,21 @@ def within(time: int, budget: int, state: int, step: int) -> Recomputation:
     block = -(-time // BLOCKS)
     blocks = -(-time // block)
     least = block * step
-    if budget < least:
+    if budget < least + state:
+        # of very long sequences a block may keep more than the segments that keep the least
+        segment = most_even(time, state, step)
+        needed = kept_by_segments(time, segment, state, step)
+        if needed <= budget:
+            return every(time, segment)
         raise ConfigurationError(
             "memory_budget",
             got=f"{budget:,} bytes",
-            expected=f"at least {least:,}: what {block:,} of {time:,} steps keep",
+            expected=f"at least {min(least + state, needed):,} for {time:,} steps",
             fix="It is of one layer and direction. Raise it, or run shorter sequences.",
         )
-    most = min(blocks - 1, (budget - least) // state)
+    most = min(blocks - 1, (budget - least) // max(state, 1))
     costs, first = _tables(blocks, [(budget - kept * state) // least for kept in range(most + 1)])
-    if not np.isfinite(costs[0][blocks]):
-        raise ConfigurationError(
-            "memory_budget",
-            got=f"{budget:,} bytes",
-            expected=f"at least {least + state:,}: a state, and what {block:,} steps keep",
-            fix="It is of one layer and direction. Raise it, or run shorter sequences.",
-        )
+    assert np.isfinite(costs[0][blocks])
 
     def plan(count: int, kept: int, steps: int) -> Recomputation:
         y = int(first[kept][count])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from throughtime.core.errors import EngineRefusalError
 from throughtime.core.state import State, map_state
 from throughtime.engines.engine import Request, Result
 from throughtime.engines.options import EngineOptions
@@ -30,7 +31,14 @@ def run_again(request: Request, plan: Recomputation, run: Run) -> Result:
     request = dataclasses.replace(request, options=EngineOptions())  # of each stretch
     if isinstance(plan, int):
         return run(request)
-    pieces, state = _walk(request, request.state, plan, 0, run)
+    # copies: the caller may use theirs again before the backward pass has read them
+    request = dataclasses.replace(
+        request,
+        lengths=None if request.lengths is None else request.lengths.clone(),
+        resets=None if request.resets is None else request.resets.clone(),
+    )
+    state = map_state(torch.clone, request.state)
+    pieces, state = _walk(request, state, plan, 0, run, _version(request.inputs))
     last: Tensor | None = None
     if request.outputs == "last":
         for result, rows in pieces:
@@ -56,16 +64,35 @@ def run_again(request: Request, plan: Recomputation, run: Run) -> Result:
 Pieces = list[tuple[Result, Tensor | None]]
 
 
+def _version(inputs: Tensor) -> int:
+    """How often a tensor was changed in place; those of inference mode do not count it."""
+    return -1 if inputs.is_inference() else inputs._version
+
+
 def _walk(
-    request: Request, state: State, plan: Recomputation, start: int, run: Run
+    request: Request, state: State, plan: Recomputation, start: int, run: Run, version: int
 ) -> tuple[Pieces, State]:
     """The results of the stretches that a plan has, with the sequences that reach each, and the
     state after them."""
+    if _version(request.inputs) != version:
+        raise EngineRefusalError(
+            "running a stretch again",
+            got="inputs that were changed in place since the forward pass",
+            fix="Change a clone of them, or run without checkpoints and memory_budget.",
+        )
     pieces: Pieces = []
     while not isinstance(plan, int):
         first, plan = plan
         found, state = checkpoint(
-            _walk, request, state, first, start, run, use_reentrant=False, preserve_rng_state=False
+            _walk,
+            request,
+            state,
+            first,
+            start,
+            run,
+            version,
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
         pieces += found
         start += steps_of(first)
@@ -113,11 +140,19 @@ def _put(whole: State, part: State, rows: Tensor | None) -> State:
     """The states of some sequences in the place of those before; of all, if rows is None."""
     if rows is None:
         return part
-    return map_state(lambda w, p: w.index_copy(0, rows, p), whole, part)
+    return map_state(lambda w, p: _placed(p, w, rows, 0), whole, part)
 
 
 def _whole(grid: Tensor, rows: Tensor | None, batch: int) -> Tensor:
     """A (time, rows, ...) grid as one of all sequences, zeros for those that have ended."""
     if rows is None:
         return grid
-    return grid.new_zeros(grid.shape[0], batch, *grid.shape[2:]).index_copy(1, rows, grid)
+    zeros = grid.new_zeros(grid.shape[0], batch, *grid.shape[2:])
+    return _placed(grid, zeros, rows, 1)
+
+
+def _placed(part: Tensor, whole: Tensor, rows: Tensor, axis: int) -> Tensor:
+    """`whole.index_copy(axis, rows, part)`, of which autograd keeps no copy of the part."""
+    places = torch.arange(len(rows), len(rows) + whole.shape[axis], device=rows.device)
+    places[rows] = torch.arange(len(rows), device=rows.device)
+    return torch.cat([part, whole], axis).index_select(axis, places)

@@ -25,6 +25,8 @@ def adjoints(
 ) -> tuple[State, Float[Tensor, "rows size"]]:
     """The states before each step, and v_k = dL/ds_k of the states after them.
 
+    A step's own loss reaches s_k where its output is a tensor of the state, as h is.
+
     Of a gated cell with no lag beyond 1 the step's Jacobian is elementwise but for W_hh: it is
     found for all steps at once, and the way back is one product a step. Any other cell is run step
     by step with its graph.

@@ -78,13 +78,13 @@ class RFLO(Learner):
         like = next(model.cell.parameters())
         units = model.cell.output_size
         readout: Any = bind(model.readout, {})
-        with torch.no_grad():
-            answers = model.readout(like.new_zeros(1, units)).shape[-1]
-        drawn = torch.rand(answers, units, generator=torch.Generator().manual_seed(self.seed))
-        back = ((2 * drawn - 1) / units**0.5).to(like)
 
         def forward(outputs: Tensor) -> Tensor:
-            return model.readout(outputs.detach()) + (outputs - outputs.detach()) @ back.T
+            answers = model.readout(outputs.detach())
+            random = torch.Generator().manual_seed(self.seed)
+            drawn = torch.rand(answers.shape[-1], units, generator=random)
+            back = ((2 * drawn - 1) / units**0.5).to(like)
+            return answers + (outputs - outputs.detach()) @ back.T
 
         vars(readout)["forward"] = forward
         taught = bind(model, {})

@@ -54,8 +54,9 @@ class GradientPropagation(Learner):
     networks", ICML 2013, equations 9 and 10.
 
     Differs from the paper in: s is the whole state of whatever cell, h alone for its networks; a
-    step that starts afresh has no term. Of the form "code", how sum and mean are nested is our
-    reading.
+    step that starts afresh has no term; a step's own loss counts by the output where that is a
+    tensor of the state, else for the steps before it alone. Of the form "code", how sum and mean
+    are nested is our reading.
     """
 
     def __init__(self, strength: float = 2.0, form: Form = "paper", learner: Learner | None = None):
@@ -101,9 +102,11 @@ class GradientPropagation(Learner):
             after = side_by_side(advance(model.cell, projected, with_tensors(before, s), flat)[1])
             (u,) = torch.autograd.grad(after, s, v, create_graph=True)
             omega = self._omega(u, v, ~resets.flatten()) / resets.shape[1]
+            if not recurrent or not omega.requires_grad:  # frozen, or read by nothing
+                return omega.detach(), {n: torch.zeros_like(p) for n, p in recurrent.items()}
             gradients = torch.autograd.grad(
-                omega, [*recurrent.values(), s], allow_unused=True, materialize_grads=True
-            )[:-1]
+                omega, list(recurrent.values()), allow_unused=True, materialize_grads=True
+            )
         return omega.detach(), dict(zip(recurrent, gradients, strict=True))
 
     def _omega(self, u: Tensor, v: Tensor, linked: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The native engine: a gated cell's whole sequence as one kernel of generated C++, on the CPU."""
 
-import math
 import os
 import threading
 import warnings
@@ -23,7 +22,7 @@ from throughtime.engines.native.operands import gather
 from throughtime.engines.native.operators import sequence
 from throughtime.engines.native.plan import StepPlan, plan
 from throughtime.engines.native.untraceable import UntraceableError
-from throughtime.engines.recomputation import within
+from throughtime.engines.recomputation import kept_by_segments, most_even, within
 from throughtime.engines.segments import run_again
 
 MOST_KERNELS = 64
@@ -161,13 +160,16 @@ def _run(kernel: Kernel, request: Request) -> Result:
     if save and request.options.memory_budget is not None:
         row = request.inputs.shape[1] * cell.hidden_size * kernel.dtype.itemsize
         of_state = (len(p.memories) + p.depth) * row
-        of_step = (1 + len(p.memories) + kernel.saved) * row
-        plan = within(time, request.options.memory_budget, of_state, of_step)
-        if not isinstance(plan, int):
+        of_step = (len(p.memories) + kernel.saved + (request.outputs == "last")) * row
+        of_ages = 0 if ages is None else ages.nbytes // time
+        budget = request.options.memory_budget - of_ages * time
+        if of_step * time > budget:
             # a kernel runs its own segments again at little cost: fewer steps would take longer
-            segment = max(1, math.isqrt(time * of_state // of_step))  # of which the least is kept
-            kept = -(-time // segment) * of_state + segment * of_step
-            if kept > request.options.memory_budget:
+            segment = most_even(time, of_state, of_step) if of_step else 0
+            if not segment or kept_by_segments(time, segment, of_state, of_step) > budget:
+                # each stretch has outputs and ages of its own
+                of_step = (1 + len(p.memories) + kernel.saved) * row + of_ages
+                plan = within(time, request.options.memory_budget, of_state, of_step)
                 return run_again(request, plan, lambda part: _run(kernel, part))
     results = sequence(
         str(kernel.name),
