@@ -9,6 +9,7 @@ import pytest
 
 from throughtime.core.errors import RunWriteError
 from throughtime.reports import read_comparison
+from throughtime.reports.finding import finding
 from throughtime.reports.html import render_report, write_report
 
 # Elements that have no end tag.
@@ -96,6 +97,10 @@ def test_the_title_names_a_model_once_that_learns_in_several_ways(write_comparis
     ):
         study = dataclasses.replace(found, models=models, request={"models": asked})
         assert f"<h1>{title}</h1>" in render_report(study)
+        assert study.only_model == ("lstm" if len(asked) == 1 else None)
+    only = dataclasses.replace(found, models=models, request={"models": ["lstm"]})
+    assert [model.label for model in only.in_short.models] == list(ways)
+    assert "lstm, " not in finding(only)
 
 
 def test_finding_is_there(page: Page) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -174,6 +174,24 @@ class Comparison:
     def report(self) -> Path:
         """Where the HTML report of this comparison lies once it is written."""
         return self.folder / "report.html"
+
+    @property
+    def only_model(self) -> str | None:
+        """The model that all labels start with, where one learns in several ways."""
+        asked = self.request.get("models") or ()
+        name = asked[0] if len(asked) == 1 else None
+        several = len(self.models) > 1
+        starts = all(model.label.startswith(f"{name}, ") for model in self.models)
+        return name if several and starts else None
+
+    @property
+    def in_short(self) -> "Comparison":
+        """The same, with the name of an only model left out: "rtrl" instead of "lstm, rtrl"."""
+        name = self.only_model
+        if name is None:
+            return self
+        models = (replace(m, label=m.label.removeprefix(f"{name}, ")) for m in self.models)
+        return replace(self, models=tuple(models))
 
     @property
     def runs(self) -> tuple[Run, ...]:

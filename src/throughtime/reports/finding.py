@@ -10,6 +10,7 @@ def finding(comparison: Comparison) -> str:
     Models whose test accuracies over seeds overlap with the best one's are named, since these runs
     do not settle the order among them. Runs that diverged are counted.
     """
+    comparison = comparison.in_short
     scored = [(model, score) for model in comparison.models if (score := model.test("accuracy"))]
     task = comparison.task.spec
     if not scored:

@@ -26,6 +26,8 @@ def write_report(comparison: Comparison) -> Path:
 
 def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
+    comparison, only = comparison.in_short, comparison.only_model
+    names = numbers.listed([model.label for model in comparison.models])
     return (
         templates()
         .get_template("comparison.html")
@@ -34,7 +36,7 @@ def render_report(comparison: Comparison) -> str:
             task=comparison.task,
             models=comparison.models,
             finding=finding(comparison),
-            title=f"{comparison.task.spec}: {_names(comparison)}",
+            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
             best=_best(comparison),
             numbers=numbers,
             dashes=DASHES,
@@ -73,13 +75,3 @@ def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for key, value in first.items()
         if all(key in row and row[key] == value for row in others)
     }
-
-
-def _names(comparison: Comparison) -> str:
-    """Of the models; of one that learns in several ways, its name once."""
-    labels = [model.label for model in comparison.models]
-    asked = comparison.request.get("models") or ()
-    name = asked[0] if len(asked) == 1 else None
-    if len(labels) > 1 and all(label.startswith(f"{name}, ") for label in labels):
-        return f"{name}, {numbers.listed([label.removeprefix(f'{name}, ') for label in labels])}"
-    return numbers.listed(labels)

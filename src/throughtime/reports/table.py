@@ -26,12 +26,11 @@ def comparison_table(comparison: Comparison) -> Group:
     Returns:
         A heading, the table and a note, for rich to print; 80 columns are enough.
     """
+    comparison, only = comparison.in_short, comparison.only_model
     task = comparison.task
     seeds = len(comparison.models[0].runs)
-    heading = Text.assemble(
-        (task.spec, "bold"),
-        f": {seeds} seed{'' if seeds == 1 else 's'}, chance {percent(task.chance)}",
-    )
+    runs = f"{seeds} seed{'' if seeds == 1 else 's'}, chance {percent(task.chance)}"
+    heading = Text.assemble((task.spec, "bold"), f": {f'{only}, ' if only else ''}{runs}")
     note = Text(
         "mean ± standard deviation over seeds; steps, time a run: means; gradient reach: largest "
         "lag at which the gradient's norm is 1 % of its largest, before training and after it, of "
