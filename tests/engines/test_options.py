@@ -21,6 +21,20 @@ def test_out_of_range(checkpoint):
         EngineOptions(checkpoint)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("budget", [0, -1, 2.5, True, "all"])
+def test_a_budget_is_a_number_of_bytes(budget):
+    with pytest.raises(ConfigurationError, match="expected None, or a number of bytes"):
+        EngineOptions(memory_budget=budget)
+
+
+def test_a_budget_or_checkpoints():
+    with pytest.raises(ConfigurationError, match="expected one of the two"):
+        EngineOptions(checkpoint=3, memory_budget=1_000)
+    assert EngineOptions().stores_all
+    assert not EngineOptions(memory_budget=1_000).stores_all
+
+
 def test_options_hold_within_the_block_only():
     assert current_options() == EngineOptions()
     with tt.engine_options(checkpoint=3), tt.engine_options(checkpoint="sqrt"):

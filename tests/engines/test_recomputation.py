@@ -117,7 +117,7 @@ def test_as_many_steps_run_as_were_planned_and_gradients_are_the_same(slots: int
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("stored", [{"checkpoint": 3}, {"memory_budget": 6_000}])
+@pytest.mark.parametrize("stored", [{"checkpoint": 3}, {"memory_budget": 3_000}])
 def test_what_the_caller_changes_in_place_is_not_read_again(stored: dict) -> None:
     layer, x = tt.GRU(2, 3, engine="eager"), torch.randn(30, 2, 2)
     reset = torch.rand(30, 2) < 0.2
@@ -132,10 +132,11 @@ def test_what_the_caller_changes_in_place_is_not_read_again(stored: dict) -> Non
         found.append(torch.autograd.grad(outputs.square().sum(), list(layer.parameters())))
     for got, expected in zip(*found, strict=True):
         torch.testing.assert_close(got, expected)
+    layer.weight_ih_l0.requires_grad_(False)  # else autograd itself keeps the inputs, and sees it
     with tt.engine_options(**stored):
         outputs, _ = layer(x)
     x.zero_()
-    with pytest.raises((EngineRefusalError, RuntimeError), match=r"in-?place|changed in place"):
+    with pytest.raises(EngineRefusalError, match="changed in place"):
         outputs.square().sum().backward()
 
 

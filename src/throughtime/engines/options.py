@@ -19,7 +19,7 @@ class EngineOptions:
 
     Attributes:
         checkpoint: None to store what the backward pass needs of every step; a number k to store
-            the state every k steps only and run each segment again in the backward pass, which
+            the state every k steps only and run the segments again in the backward pass, which
             takes memory for T/k states and k steps; "sqrt" for k = ceil(sqrt(T)).
         memory_budget: None, or the bytes that a run of one layer and direction may keep from the
             forward pass to the backward pass, beside its inputs and outputs; then it runs as few

@@ -43,7 +43,7 @@ def every(time: int, steps: int) -> Recomputation:
     return plan
 
 
-def most_even(time: int, state: int, step: int) -> int:
+def segment_that_keeps_least(time: int, state: int, step: int) -> int:
     """Steps of the segments whose first states, and the steps of one, keep the least together.
 
     Arguments:
@@ -102,7 +102,7 @@ def within(time: int, budget: int, state: int, step: int) -> Recomputation:
     least = block * step
     if budget < least + state:
         # of very long sequences a block may keep more than the segments that keep the least
-        segment = most_even(time, state, step)
+        segment = segment_that_keeps_least(time, state, step)
         needed = kept_by_segments(time, segment, state, step)
         if needed <= budget:
             return every(time, segment)

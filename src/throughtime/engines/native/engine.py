@@ -22,7 +22,7 @@ from throughtime.engines.native.operands import gather
 from throughtime.engines.native.operators import sequence
 from throughtime.engines.native.plan import StepPlan, plan
 from throughtime.engines.native.untraceable import UntraceableError
-from throughtime.engines.recomputation import kept_by_segments, most_even, within
+from throughtime.engines.recomputation import kept_by_segments, segment_that_keeps_least, within
 from throughtime.engines.segments import run_again
 
 MOST_KERNELS = 64
@@ -165,7 +165,7 @@ def _run(kernel: Kernel, request: Request) -> Result:
         budget = request.options.memory_budget - of_ages * time
         if of_step * time > budget:
             # a kernel runs its own segments again at little cost: fewer steps would take longer
-            segment = most_even(time, of_state, of_step) if of_step else 0
+            segment = segment_that_keeps_least(time, of_state, of_step) if of_step else 0
             if not segment or kept_by_segments(time, segment, of_state, of_step) > budget:
                 # each stretch has outputs and ages of its own
                 of_step = (1 + len(p.memories) + kernel.saved) * row + of_ages
