@@ -67,14 +67,20 @@ class StepwiseModel(nn.Module):
             ShapeError: `loss` does not give one number a row.
         """
         leading = outputs.shape[:-1]
-        answers = self.readout(outputs.flatten(0, -2))
-        losses = self.loss(answers, targets.flatten(0, len(leading) - 1))
-        if losses.shape != (leading.numel(),):
+        rows, asked = outputs.flatten(0, -2), None
+        targets = targets.flatten(0, len(leading) - 1)
+        if weights is not None and not (answered := weights.flatten() != 0).all():
+            asked = answered.nonzero()[:, 0]
+            rows, targets = rows[asked], targets[asked]
+        losses = self.loss(self.readout(rows), targets)
+        if losses.shape != rows.shape[:1]:
             raise ShapeError(
                 "loss",
                 got=f"losses of shape {tuple(losses.shape)}",
-                expected=f"({leading.numel()},), one for each row: reduction='none'",
+                expected=f"{tuple(rows.shape[:1])}, one for each row: reduction='none'",
             )
+        if asked is not None:
+            losses = losses.new_zeros(leading.numel()).index_copy(0, asked, losses)
         losses = losses.unflatten(0, leading)
         if weights is not None:
             losses = losses * weights

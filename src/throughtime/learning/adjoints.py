@@ -1,5 +1,6 @@
 """The gradient by every state on the way back: dL/ds after each step."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -120,32 +121,34 @@ def _back(
 ) -> Float[Tensor, "time batch fields hidden"]:
     """v_{k-1} = v_k ds_k/ds_{k-1} + dl_{k-1}/ds_{k-1}."""
     matrix = cell.recurrent_matrix(1).detach() if cell.lags else None
-    direct, cut = bool(by_state.any()), not bool(linked[1:].all())
-    v = torch.zeros_like(by_state[0, :, 0])
-    v[:, 0] = own[-1]
-    found = [v]
-    ways = zip(
-        own[:-1].unbind(),
-        by_gates[1:].unbind(),
-        by_state[1:].unbind(),
-        linked[1:].unbind(),
-        strict=True,
-    )
-    for loss, gates, fields, goes in reversed(list(ways)):
-        of = v.unsqueeze(2)
-        v = _over(of * fields) if direct else torch.zeros_like(v)
+    if not linked[1:].all():
+        by_gates, by_state = (
+            torch.where(linked[..., None, None, None], partial, 0)
+            for partial in (by_gates, by_state)
+        )
+    # a partial derivative that is zero everywhere, as most of them are, costs nothing
+    fields = range(by_state.shape[2])
+    gates = {i: by_gates[:, :, i].unbind() for i in fields if by_gates[:, :, i].any()}
+    direct = {
+        (i, j): by_state[:, :, i, j].unbind()
+        for i, j in itertools.product(fields, fields)
+        if by_state[:, :, i, j].any()
+    }
+    v = torch.zeros_like(by_state[:, :, 0])
+    v[:, :, 0] = own
+    rows = [v[:, :, i].unbind() for i in fields]
+    wide = [v[:, :, i, None].unbind() for i in fields]
+    back = torch.empty_like(by_gates[0, :, 0])
+    flat = back.flatten(1)
+    for k in range(len(own) - 1, 0, -1):
+        for (i, j), partial in direct.items():
+            rows[j][k - 1].addcmul_(rows[i][k], partial[k])
         if matrix is not None:
-            v[:, 0].addmm_(_over(of * gates).flatten(1), matrix)
-        if cut:
-            v = torch.where(goes[:, None, None], v, 0)
-        v[:, 0] += loss
-        found.append(v)
-    return torch.stack(found[::-1])
-
-
-def _over(products: Float[Tensor, "batch of by hidden"]) -> Float[Tensor, "batch by hidden"]:
-    """Their sum over what they are derivatives of."""
-    return products[:, 0] if products.shape[1] == 1 else products.sum(1)
+            back.zero_()
+            for i, partial in gates.items():
+                back.addcmul_(wide[i][k], partial[k])
+            rows[0][k - 1].addmm_(flat, matrix)
+    return v
 
 
 def _by_autograd(loss: Tensor, states: list[State]) -> Float[Tensor, "rows size"]:
