@@ -53,7 +53,7 @@ def mask_of(model: StepwiseModel, order: int) -> Tensor:
 def masked(model: StepwiseModel, chunk: Chunk, mask: Tensor):
     """SnAp as its equation says, densely."""
 
-    def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
+    def visit(cell: StepMap, step: Step, memory: State):
         influence = started(cell, step, memory[0])
         by_s, by_theta = cell.jacobians(step)
         past = torch.einsum("bs,bsp->p", step.credit, influence)

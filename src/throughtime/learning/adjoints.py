@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams
-from throughtime.core.gated import GatedCell
+from throughtime.core.cell import Streams
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Request, run
 from throughtime.learning.learner import Chunk
-from throughtime.learning.unrolled import restarted, side_by_side, unrolled, with_tensors
+from throughtime.learning.partials import elementwise, partials
+from throughtime.learning.unrolled import entering, side_by_side, unrolled, with_tensors
 
 
 def adjoints(
@@ -44,8 +43,8 @@ def adjoints(
         without a graph. What a state holds twice, as a stack does its output, has its gradient at
         the last of its places: there the next step reads it.
     """
-    cell = model.cell
-    if not _elementwise(cell):
+    cell: Any = model.cell
+    if not elementwise(cell) or cell.lags not in ((), (1,)):
         with torch.enable_grad():
             # older outputs may still be those of the start, by which there is a gradient, too
             start = with_tensors(start, side_by_side(start).detach().requires_grad_())
@@ -56,64 +55,16 @@ def adjoints(
     with torch.no_grad():
         request = Request(cell, chunk.inputs, start, None, resets, streams, "states")
         result = run(request, "auto")
-        before = map_state(lambda s, all_: torch.cat([s[None], all_[:-1]]), start, result.states)
-        before = map_state(lambda s: s.flatten(0, 1), before)
-        if resets.any():
-            rows, like = resets.numel(), start.h
-            fresh = cell.initial_state(rows, dtype=like.dtype, device=like.device)
-            before = restarted(resets.flatten(), fresh, before)
+        before = entering(cell, start, result.states, resets)
+    rows = tuple(stream.flatten(0, 1) for stream in streams)
     with torch.enable_grad():
         outputs = result.outputs.detach().requires_grad_()
         losses = model.losses(outputs, chunk.targets, chunk.weights)
         (own,) = torch.autograd.grad(losses.sum(), outputs)
-    by_gates, by_state = _partials(cell, before, chunk, streams)
+    found = partials(cell, before, chunk.inputs.flatten(0, 1), rows)
+    shape = chunk.inputs.shape[:2]
+    by_gates, by_state = (t.unflatten(0, shape) for t in (found.by_past, found.by_state))
     return before, _back(cell, own, by_gates, by_state, ~resets).flatten(0, 1).flatten(1)
-
-
-def _elementwise(cell: Cell) -> bool:
-    """Whether a step is `pointwise` after a product with h_{t-1}, or none."""
-    return (
-        isinstance(cell, GatedCell)
-        and type(cell).step is GatedCell.step
-        and cell.lags in ((), (1,))
-    )
-
-
-def _partials(
-    cell: Any, before: State, chunk: Chunk, streams: Streams
-) -> tuple[Float[Tensor, "time batch of by hidden"], Float[Tensor, "time batch of fields hidden"]]:
-    """d (h, memories) / d (gates of the past), and / d (h, memories) of the step before, where the
-    gates are held: all elementwise."""
-    time, batch = chunk.inputs.shape[:2]
-    held, kind = bind(cell, {}), type(cell)
-    with torch.enable_grad():
-        s = side_by_side(before).detach().requires_grad_()
-        projected = cell.project(chunk.inputs.flatten(0, 1)).detach()
-        gates = torch.zeros_like(projected, requires_grad=True)
-
-        def apart(projected: Tensor, own: State) -> Any:
-            del own
-            if cell.additive or not cell.lags:
-                return kind._gates(held, projected + gates, before)
-            x, u = kind._gates(held, projected, before)
-            return x, tuple(a + b for a, b in zip(u, gates.chunk(len(u), -1), strict=True))
-
-        vars(held)["_gates"] = apart
-        rows = tuple(stream.flatten(0, 1) for stream in streams)
-        own = (rows,) if rows else ()
-        _, after = held.step(projected, with_tensors(before, s), *own)
-        results = [t for t in state_tensors(after) if t.is_floating_point()]
-        found = [
-            torch.autograd.grad(
-                r.sum(), (gates, s), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for r in results
-        ]
-    shape = (time, batch, len(results), -1, cell.hidden_size)
-    by_gates, by_state = (
-        torch.stack(parts, 1).reshape(shape) for parts in zip(*found, strict=True)
-    )
-    return by_gates, by_state
 
 
 def _back(

@@ -15,16 +15,20 @@ from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state
+from throughtime.engines import Request, run
 from throughtime.learning.learner import (
     Chunk,
     LearnerState,
     Update,
-    draw,
+    draws,
     generator_of,
     starts,
     trained,
 )
-from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
+from throughtime.learning.partials import Partials, partials, separable
+from throughtime.learning.unrolled import entering, side_by_side, with_tensors
+
+_VALUES = 2**22  # numbers that are at hand at once, for as many steps as that allows
 
 
 @final
@@ -56,6 +60,8 @@ class StepMap:
         Arguments:
             step: at which.
         """
+        if step.partials is not None:
+            return step.partials.by_s(through_matrices=False)
 
         def function(s: Tensor, x: Tensor, *streams: Tensor) -> Tensor:
             held = Dynamics(self.cell).unflatten(s.detach()[None])
@@ -76,6 +82,8 @@ class StepMap:
         Arguments:
             step: at which.
         """
+        if step.partials is not None:
+            return step.partials.by_s(), step.partials.by_theta()
         every = (None, 0, 0, *(0 for _ in step.streams))
         by_theta, by_s = vmap(jacrev(self._function, argnums=(0, 1)), in_dims=every)(
             self.parameters, step.s, step.x, *step.streams
@@ -92,10 +100,10 @@ class StepMap:
             tangents: v, of each sequence.
         """
 
-        def along(s: Tensor, x: Tensor, v: Tensor, *streams: Tensor) -> Tensor:
-            return jvp(lambda s: self._function(self.parameters, s, x, *streams), (s,), (v,))[1]
-
-        return vmap(along)(step.s, step.x, tangents, *step.streams)
+        if step.partials is not None:
+            return step.partials.pushed(tangents)
+        dynamics = Dynamics(bind(self.cell, self.parameters))
+        return jvp(lambda s: dynamics(s, step.x, step.streams), (step.s,), (tangents,))[1]
 
     def pulled(
         self, step: "Step", cotangents: Float[Tensor, "batch size"]
@@ -106,6 +114,9 @@ class StepMap:
             step: at which.
             cotangents: v, of each sequence.
         """
+
+        if step.partials is not None:
+            return step.partials.pulled(cotangents)
 
         def back(s: Tensor, x: Tensor, v: Tensor, *streams: Tensor) -> dict[str, Tensor]:
             given = self.parameters
@@ -163,6 +174,8 @@ class Step:
         streams: of the step.
         fresh: (batch,) whether it starts from the cell's initial state.
         credit: dL_t/ds: by the state before the step, through the step's own loss alone.
+        drawn: the learner's random numbers.
+        partials: of the cell, if it has them.
     """
 
     s: Float[Tensor, "batch size"]
@@ -170,10 +183,15 @@ class Step:
     streams: Streams
     fresh: Bool[Tensor, " batch"]
     credit: Float[Tensor, "batch size"]
+    drawn: tuple[Tensor, ...] = ()
+    partials: Partials | None = None
 
 
-Visit = Callable[[StepMap, Step, State, torch.Generator], tuple[Tensor, State]]
+Visit = Callable[[StepMap, Step, State], tuple[Tensor, State]]
 """What the past's parameters have done to a step's loss, (count,), and the memory after it."""
+
+Drawing = Callable[[Bool[Tensor, " batch"], torch.Generator], tuple[Tensor, ...]]
+"""A learner's random numbers for one step, which may start afresh."""
 
 
 def go_forward(
@@ -181,6 +199,7 @@ def go_forward(
     state: LearnerState,
     chunk: Chunk,
     visit: Visit,
+    drawing: Drawing | None = None,
     *,
     local: bool = False,
 ) -> Update:
@@ -188,11 +207,15 @@ def go_forward(
 
         dL_t/dtheta = dL_t/ds_{t-1} ds_{t-1}/dtheta + what step t itself does
 
+    The parameters stay what they are, so all that does not need the learner's memory, states,
+    losses and partial derivatives, is found for many steps at once.
+
     Arguments:
         model: to be taught.
         state: before the chunk.
         chunk: the steps.
         visit: the learner's part; the memory that it is given is as it was after the step before.
+        drawing: its random numbers; None for none.
         local: whether the credit is that of `holding` the state before the step.
 
     Raises:
@@ -205,38 +228,81 @@ def go_forward(
             expected="full precision: an influence adds up over all steps, and so does its error",
             fix="Leave autocast off, or learn by BPTT().",
         )
-    random, resets = generator_of(state), starts(state, chunk)
-    parameters, cell_map = trained(model), StepMap(model)
-    gradients = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    cell_state, memory = state.cell, state.memory
-    batch = chunk.inputs.shape[1]
+    random, cell_map = generator_of(state), StepMap(model)
+    split = separable(model.cell)
+    at_once = max(1, _VALUES // (chunk.inputs.shape[1] * _width(model, split)))
+    gradients = {name: torch.zeros_like(p) for name, p in trained(model).items()}
+    past = chunk.inputs.new_zeros(cell_map.count)
     losses: list[Tensor] = []
-    for t in range(len(chunk)):
-        streams = tuple(s[0] for s in draw(model, cell_state, resets[t : t + 1], random))
-        with torch.enable_grad():
-            before = cell_state
-            if bool(resets[t].any()):
-                like = cell_state.h
-                fresh = model.cell.initial_state(batch, dtype=like.dtype, device=like.device)
-                before = restarted(resets[t], fresh, cell_state)
-            s = side_by_side(before).detach().requires_grad_()
-            cell = holding(model.cell, with_tensors(before, s.detach())) if local else model.cell
-            output, after = advance(
-                cell, cell.project(chunk.inputs[t]), with_tensors(before, s), streams
-            )
-            weights = None if chunk.weights is None else chunk.weights[t]
-            loss = model.losses(output, chunk.targets[t], weights).sum() / batch
-            credit, *own = torch.autograd.grad(
-                loss, [s, *parameters.values()], allow_unused=True, materialize_grads=True
-            )
-        losses.append(loss.detach())
-        step = Step(s.detach(), chunk.inputs[t], streams, resets[t], credit)
-        past, memory = visit(cell_map, step, memory, random)
-        for name, gradient in zip(parameters, own, strict=True):
+    for start in range(0, len(chunk), at_once):
+        part = chunk.part(start, start + at_once)
+        loss, own, steps, cell = _steps(model, state, part, drawing, random, split, local)
+        losses.append(loss)
+        for name, gradient in own.items():
             gradients[name] += gradient
-        for name, gradient in cell_map.named(past).items():
-            gradients[name] += gradient
-        cell_state = map_state(torch.Tensor.detach, after)
-    started = torch.ones_like(state.started)
-    after_all = LearnerState(cell_state, started, memory, random.get_state())
-    return Update(torch.stack(losses).sum(), gradients, after_all)
+        memory = state.memory
+        for step in steps:
+            taught, memory = visit(cell_map, step, memory)
+            past = past + taught
+        state = LearnerState(cell, torch.ones_like(state.started), memory, random.get_state())
+    for name, gradient in cell_map.named(past).items():
+        gradients[name] += gradient
+    return Update(torch.stack(losses).sum(), gradients, state)
+
+
+def _width(model: StepwiseModel, split: bool) -> int:
+    """About how many numbers of a step are at hand for all steps at once."""
+    cell: Any = model.cell
+    size = Dynamics(cell).size
+    if not split:
+        return size
+    gates, results = len(cell.gate_names), 1 + len(cell.memories)
+    return results * (2 * gates * cell.hidden_size + size)
+
+
+def _steps(
+    model: StepwiseModel,
+    state: LearnerState,
+    chunk: Chunk,
+    drawing: Drawing | None,
+    random: torch.Generator,
+    split: bool,
+    local: bool,
+) -> tuple[Tensor, dict[str, Tensor], list[Step], State]:
+    """A chunk's loss, its steps' own gradients, the steps, and the cell's state after them."""
+    time, batch = chunk.inputs.shape[:2]
+    resets, cell = starts(state, chunk), model.cell
+    each: list[Streams] = []
+    drawn: list[tuple[Tensor, ...]] = []
+    for fresh, streams in zip(resets, draws(model, state.cell, resets, random), strict=True):
+        each.append(tuple(stream[0] for stream in streams))
+        drawn.append(() if drawing is None else drawing(fresh, random))
+    streams = tuple(torch.stack(parts) for parts in zip(*each, strict=True))
+    leaving: State | None = None
+    if time > 1:
+        early = tuple(stream[:-1] for stream in streams)
+        with torch.no_grad():
+            request = Request(
+                cell, chunk.inputs[:-1], state.cell, None, resets[:-1], early, "states"
+            )
+            leaving = run(request, "auto").states
+    before = entering(cell, state.cell, leaving, resets)
+    x, rows = chunk.inputs.flatten(0, 1), tuple(stream.flatten(0, 1) for stream in streams)
+    parameters = trained(model)
+    with torch.enable_grad():
+        s = side_by_side(before).detach().requires_grad_()
+        stepped = holding(cell, before) if local else cell
+        output, after = advance(stepped, cell.project(x), with_tensors(before, s), rows)
+        losses = model.losses(output.unflatten(0, (time, batch)), chunk.targets, chunk.weights)
+        loss = losses.sum() / batch
+        credit, *own = torch.autograd.grad(
+            loss, [s, *parameters.values()], allow_unused=True, materialize_grads=True
+        )
+    found = partials(cell, before, x, rows).unflattened(time) if split else [None] * time
+    s, credit = (rows.unflatten(0, (time, batch)) for rows in (s.detach(), credit))
+    steps = [
+        Step(s[t], chunk.inputs[t], each[t], resets[t], credit[t], drawn[t], found[t])
+        for t in range(time)
+    ]
+    end = map_state(lambda s: s[-batch:].detach(), after)
+    return loss.detach(), dict(zip(parameters, own, strict=True)), steps, end

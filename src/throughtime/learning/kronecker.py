@@ -1,18 +1,18 @@
 """KF-RTRL: the influence of a cell with one linear map as a random Kronecker product."""
 
+import functools
 from typing import final
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
 
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.partials import separable
 from throughtime.learning.unbiased import ratio
 
 _LINEAR = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -45,7 +45,7 @@ class KFRTRL(Learner):
             or not cell.additive
             or others
             or cell.streams
-            or not _plain(cell)
+            or not separable(cell)
         ):
             why = f"parameters {others}" if others else f"the equations of {type(cell).__name__}"
             raise LearnerRefusalError(
@@ -63,38 +63,30 @@ class KFRTRL(Learner):
         """Forward through the chunk."""
         cell = model.cell
         assert isinstance(cell, GatedCell)
-        dynamics = Dynamics(cell)
-        h = dynamics.fields["h"]
-        biases = len(_names(cell)) - 2
+        h, biases = slice(0, cell.hidden_size), len(_names(cell)) - 2
 
-        def after(shift: Tensor, s: Tensor, x: Tensor) -> Tensor:
-            state = dynamics.unflatten(s[None])
-            return dynamics.flatten(cell.step(cell.project(x[None]) + shift, state)[1])[0]
-
-        def visit(step_map: StepMap, step: Step, memory: State, random: torch.Generator):
-            fresh = step.fresh
+        def visit(step_map: StepMap, step: Step, memory: State):
+            del step_map
+            fresh, partials = step.fresh, step.partials
+            assert partials is not None, "of a cell without partials, refused before"
             u = torch.where(fresh[:, None], 0.0, memory[0])
             a = torch.where(fresh[:, None, None], 0.0, memory[1])
             past = torch.einsum("bs,bsr,bq->rq", step.credit, a, u)
-            ones = step.x.new_ones(len(u), biases)
-            z = torch.cat([step.x, step.s[:, h], ones], 1)
-            shift = z.new_zeros(len(u), a.shape[2])
-            with torch.no_grad():
-                d, by_s = vmap(jacrev(after, argnums=(0, 1)))(shift, step.s, step.x)
-            pushed = by_s @ a
-            bits = torch.randint(2, (2, len(u), 1), generator=random, dtype=torch.int8)
-            keep, add = (2 * bits - 1).to(u) * torch.stack([ratio(pushed, u), ratio(d, z)])
+            z = torch.cat([step.x, step.s[:, h], step.x.new_ones(len(u), biases)], 1)
+            d = partials.by_input.diag_embed(dim1=2, dim2=4).flatten(3).flatten(1, 2)
+            pushed = partials.by_s() @ a
+            keep, add = step.drawn[0] * torch.stack([ratio(pushed, u), ratio(d, z)])
             u = keep * u + add * z
             a = pushed / keep[..., None] + d / add[..., None]
             return _in_order(cell, past), (u, a)
 
-        return go_forward(model, state, chunk, visit)
+        return go_forward(model, state, chunk, visit, functools.partial(_draw, chunk.inputs))
 
 
-def _plain(cell: GatedCell) -> bool:
-    """Whether its matrices are its weights themselves, without a mask or the like."""
-    names = ("step", "project", "recurrent_matrix", "_gates")
-    return all(getattr(type(cell), name) is getattr(GatedCell, name) for name in names)
+def _draw(like: Tensor, fresh: Tensor, random: torch.Generator) -> tuple[Tensor]:
+    """Two signs for each sequence."""
+    bits = torch.randint(2, (2, len(fresh), 1), generator=random, dtype=torch.int8)
+    return ((2 * bits - 1).to(like),)
 
 
 def _names(cell: GatedCell) -> list[str]:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -176,25 +177,35 @@ def generator_of(state: LearnerState) -> torch.Generator:
     return generator
 
 
+def draws(
+    model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
+) -> Iterator[Streams]:
+    """The cell's streams of each step, (1, batch, ...), each drawn when it is asked for.
+
+    Arguments:
+        model: whose cell and mode hold.
+        cell: its state before the steps.
+        resets: where a step starts afresh.
+        random: what they are drawn from.
+    """
+    if not model.cell.streams:
+        yield from ((),) * len(resets)
+        return
+    like = next(model.cell.parameters())
+    for one in steps_since_reset(cell.steps, resets, len(resets)):
+        streams = model.cell.draw_streams(
+            one[None], training=model.training, dtype=like.dtype, generator=random
+        )
+        yield tuple(stream.to(like.device) for stream in streams)
+
+
 def draw(
     model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
 ) -> Streams:
     """The cell's streams for some steps, drawn one by one.
 
     Arguments:
-        model: whose cell and mode hold.
-        cell: its state before them.
-        resets: where a step starts afresh.
-        random: what they are drawn from.
+        model, cell, resets, random: as of `draws`.
     """
-    if not model.cell.streams:
-        return ()
-    like = next(model.cell.parameters())
-    steps = steps_since_reset(cell.steps, resets, resets.shape[0])
-    drawn = [
-        model.cell.draw_streams(
-            one[None], training=model.training, dtype=like.dtype, generator=random
-        )
-        for one in steps
-    ]
-    return tuple(torch.cat(parts).to(like.device) for parts in zip(*drawn, strict=True))
+    each = draws(model, cell, resets, random)
+    return tuple(torch.cat(parts) for parts in zip(*each, strict=True))

@@ -63,8 +63,7 @@ class RFLO(Learner):
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
-            del random
+        def visit(cell: StepMap, step: Step, memory: State):
             influence = started(cell, step, memory[0])
             past = torch.einsum("bs,bsp->p", step.credit, influence)
             by_theta = cell.jacobians(step)[1]

@@ -128,6 +128,8 @@ def rows_of_s(
         step: at which.
         seeds: (k, size) the vectors.
     """
+    if step.partials is not None:
+        return seeds.to(step.s) @ step.partials.by_s()
     many, vectors = _times(step, seeds)
     with torch.enable_grad():
         s = many.s.requires_grad_()
@@ -148,6 +150,9 @@ def rows_of_theta(
         step: at which.
         seeds: (k, size) the vectors.
     """
+    if step.partials is not None:
+        vectors = seeds.to(step.s)[:, None].expand(-1, len(step.s), -1)
+        return torch.stack([step.partials.pulled(v) for v in vectors], 1)
     many, vectors = _times(step, seeds)
     return cell.pulled(many, vectors).unflatten(0, (len(step.s), len(seeds)))
 

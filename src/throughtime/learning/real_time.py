@@ -46,8 +46,7 @@ class RTRL(Learner):
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
-            del random
+        def visit(cell: StepMap, step: Step, memory: State):
             influence = memory[0]
             if len(memory) > 1:
                 pattern = Pattern(*memory[1])
@@ -102,8 +101,7 @@ class SnAp(Learner):
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
-            del random
+        def visit(cell: StepMap, step: Step, memory: State):
             pattern = Pattern(*memory[1])
             influence = sparse.entering(cell, step, memory[0], pattern)
             by_s, by_theta, _ = sparse.jacobians(cell, step, pattern)

@@ -1,5 +1,6 @@
 """Forward learning with random estimates of the influence: right in the mean, cheap to carry."""
 
+import functools
 from typing import final
 
 import torch
@@ -36,15 +37,14 @@ class UORO(Learner):
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
-            v, w = _started(cell, step, memory, random)
-            past = _past(step, v, w)
-            pushed, signs = cell.pushed(step, v), _signs(v.shape, v, random)
-            pulled = cell.pulled(step, signs)
+        def visit(cell: StepMap, step: Step, memory: State):
+            v, w = _started(cell, step, memory)
+            past, signs = _past(step, v, w), step.drawn[-1]
+            pushed, pulled = cell.pushed(step, v), cell.pulled(step, signs)
             keep, add = ratio(w, pushed), ratio(pulled, signs)
             return past, (keep * pushed + add * signs, w / keep + pulled / add)
 
-        return go_forward(model, state, chunk, visit)
+        return go_forward(model, state, chunk, visit, functools.partial(_draw, state.memory[0]))
 
 
 @final
@@ -71,15 +71,15 @@ class NoBackTrack(Learner):
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
         """Forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State, random: torch.Generator):
-            v, w = _started(cell, step, memory, random)
+        def visit(cell: StepMap, step: Step, memory: State):
+            v, w = _started(cell, step, memory)
             past = _past(step, v, w)
             by_s, by_theta = cell.jacobians(step)
             pushed = torch.einsum("bij,bj->bi", by_s, v)
             keep = ratio(w, pushed)
-            return past, _with_rows(by_theta, keep * pushed, w / keep, random)
+            return past, _with_rows(by_theta, keep * pushed, w / keep, step.drawn[-1])
 
-        return go_forward(model, state, chunk, visit)
+        return go_forward(model, state, chunk, visit, functools.partial(_draw, state.memory[0]))
 
 
 def _nothing(model: StepwiseModel, batch_size: int) -> State:
@@ -92,18 +92,20 @@ def _past(step: Step, v: Tensor, w: Tensor) -> Float[Tensor, " count"]:
     return ((step.credit * v).sum(1, keepdim=True) * w).sum(0)
 
 
+def _draw(like: Tensor, fresh: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
+    """A sign for each entry of s, and where a sequence starts others for its start."""
+    return tuple(_signs(like.shape, like, random) for _ in range(1 + bool(fresh.any())))
+
+
 def _with_rows(
-    rows: Float[Tensor, "batch size count"], v: Tensor, w: Tensor, random: torch.Generator
+    rows: Float[Tensor, "batch size count"], v: Tensor, w: Tensor, signs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """v w' and a matrix, summed in the mean over a sign for each row."""
-    signs = _signs(rows.shape[:2], rows, random)
     scale = (rows.norm(dim=2) + _SMALL).sqrt()
     return v + signs * scale, w + torch.einsum("bi,bip->bp", signs / scale, rows)
 
 
-def _started(
-    cell: StepMap, step: Step, memory: State, random: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _started(cell: StepMap, step: Step, memory: State) -> tuple[Tensor, Tensor]:
     """v and w of the state that a step starts from: an estimate of what a learnt one depends on."""
     v, w = memory
     fresh = step.fresh[:, None]
@@ -113,7 +115,7 @@ def _started(
     initial = cell.initial(len(v))
     if not bool(initial.any()):
         return v, w
-    first = _with_rows(initial, torch.zeros_like(v), torch.zeros_like(w), random)
+    first = _with_rows(initial, torch.zeros_like(v), torch.zeros_like(w), step.drawn[0])
     return torch.where(fresh, first[0], v), torch.where(fresh, first[1], w)
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from throughtime.core.cell import Streams, advance
+from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state, state_tensors
 
@@ -69,6 +69,31 @@ def _apart(output: Tensor, state: State) -> tuple[Tensor, State]:
     views: dict[int, Tensor] = {}
     state = map_state(lambda s: views.setdefault(id(s), s.view_as(s)), state)
     return views.get(id(output), output), state
+
+
+def entering(
+    cell: Cell, start: State, leaving: State | None, resets: Bool[Tensor, "time batch"]
+) -> State:
+    """The states that steps start from, of time * batch rows.
+
+    Arguments:
+        cell: whose initial state a reset starts from.
+        start: the state before the first step.
+        leaving: (time, batch, ...) or (time - 1, batch, ...) the states after the steps; None if
+            there is but one.
+        resets: where a step starts afresh.
+    """
+    before = start
+    if leaving is not None:
+        last = len(resets) - 1
+        before = map_state(
+            lambda s, after: torch.cat([s, after[:last].flatten(0, 1)]), start, leaving
+        )
+    if not resets.any():
+        return before
+    like = start.h
+    fresh = cell.initial_state(resets.numel(), dtype=like.dtype, device=like.device)
+    return map_state(torch.Tensor.detach, restarted(resets.flatten(), fresh, before))
 
 
 def restarted(reset: Bool[Tensor, " batch"], fresh: State, state: State) -> State:
