@@ -1,18 +1,19 @@
 """Time-weighted pseudo-Newton (Bengio et al. 1994): each step's own weights, by their curvature."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import advance
+from throughtime.core.cell import Streams, advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state
+from throughtime.engines import Request, run
 from throughtime.learning.learner import (
     Chunk,
     Learner,
@@ -23,10 +24,9 @@ from throughtime.learning.learner import (
     starts,
     trained,
 )
-from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
+from throughtime.learning.unrolled import entering, restarted, side_by_side, with_tensors
 
-_Cost: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-_Index: TypeAlias = Callable[[Tensor], Tensor]
+_Step: TypeAlias = Callable[[Tensor, Tensor, "_At"], tuple[Tensor, Tensor]]
 
 
 @final
@@ -51,9 +51,9 @@ class PseudoNewton(Learner):
         q(theta, s) = l_t(theta, s) + v'D + D'HD / 2        D = F(theta, s) - s_t
 
     has the slopes and second derivatives by w_{i,t} and s_{t-1} that C has; F is the cell's step. A
-    step takes a forward pass over its gradient for each weight and for each number of its state:
-    steps * (weights + size) passes through one step, and memory for `at_once` * (weights + batch *
-    size) numbers. That is for small networks, whose read-out and loss draw no random numbers.
+    step takes a forward pass over its gradient for each weight and for each number of its state,
+    `at_once` of which, of several steps, are taken together. That is for small networks, whose
+    read-out and loss draw no random numbers.
 
     A chunk is to be one sequence: neither slope nor curvature goes back beyond its start.
 
@@ -130,34 +130,43 @@ class Instances(NamedTuple):
     curvature: dict[str, Tensor]
 
 
+class _At(NamedTuple):
+    """What a step has beside weights and state; for several steps, each with an axis of time."""
+
+    state: State
+    x: Float[Tensor, "*time batch input"]
+    targets: Tensor
+    weights: Float[Tensor, "*time batch"]
+    fresh: Bool[Tensor, "*time batch"]
+    streams: Streams
+
+
 @final
 class _Walk:
     """A chunk, run forward, that can be gone back through."""
 
     def __init__(self, model: StepwiseModel, state: LearnerState, chunk: Chunk):
-        self.model, self.chunk = model, chunk
+        self.model, cell = model, model.cell
         self.parameters = {name: p.detach() for name, p in trained(model).items()}
         self.theta = torch.cat([p.flatten() for p in self.parameters.values()])
         # a tensor that two modules share has one entry, and is bound in both
         names = {id(p): name for name, p in trained(model).items()}
         every = model.named_parameters(remove_duplicate=False)
         self.places = {place: names[id(p)] for place, p in every if id(p) in names}
-        self.resets, self.random = starts(state, chunk), generator_of(state)
-        self.streams = draw(model, state.cell, self.resets, self.random)
-        self.states: list[State] = [state.cell]
-        losses: list[Tensor] = []
+        resets, random = starts(state, chunk), generator_of(state)
+        streams = draw(model, state.cell, resets, random)
+        weights = torch.ones_like(chunk.inputs[..., 0]) if chunk.weights is None else chunk.weights
         with torch.no_grad():
-            for t in range(len(chunk)):
-                loss, after = self.step(t, self.theta, side_by_side(self.states[t]))
-                losses.append(loss)
-                self.states.append(after)
-        self.loss = torch.stack(losses).sum()
-        self.after = LearnerState(
-            map_state(torch.Tensor.detach, self.states[-1]),
-            torch.ones_like(state.started),
-            (),
-            self.random.get_state(),
-        )
+            request = Request(cell, chunk.inputs, state.cell, None, resets, streams, "states")
+            result = run(request, "auto")
+            losses = model.losses(result.outputs, chunk.targets, chunk.weights)
+        rows = entering(cell, state.cell, result.states, resets)
+        before = map_state(lambda s: s.unflatten(0, resets.shape), rows)
+        self.s = side_by_side(rows).unflatten(0, resets.shape)
+        self.at = _At(before, chunk.inputs, chunk.targets, weights, resets, streams)
+        self.loss = losses.sum() / resets.shape[1]
+        started = torch.ones_like(state.started)
+        self.after = LearnerState(result.state, started, (), random.get_state())
 
     def named(self, flat: Float[Tensor, "*time count"]) -> dict[str, Tensor]:
         """Those of each parameter, of numbers in the order of theta."""
@@ -168,61 +177,100 @@ class _Walk:
         }
 
     def step(
-        self, t: int, theta: Float[Tensor, " count"], s: Float[Tensor, "batch size"]
-    ) -> tuple[Float[Tensor, ""], State]:
+        self, theta: Float[Tensor, " count"], s: Float[Tensor, "batch size"], at: _At
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch size"]]:
         """The weighted loss of a step, mean over the batch, and the state after it."""
-        given = self.named(theta)
+        given, batch = self.named(theta), s.shape[0]
         model = bind(self.model, {place: given[name] for place, name in self.places.items()})
-        state = with_tensors(self.states[t], s)
-        if bool(self.resets[t].any()):
-            fresh = model.cell.initial_state(s.shape[0], dtype=s.dtype, device=s.device)
-            state = restarted(self.resets[t], fresh, state)
-        streams = tuple(stream[t] for stream in self.streams)
-        projected = model.cell.project(self.chunk.inputs[t])
-        output, after = advance(model.cell, projected, state, streams)
-        weights = None if self.chunk.weights is None else self.chunk.weights[t]
-        losses = model.losses(output, self.chunk.targets[t], weights)
-        return losses.sum() / s.shape[0], after
+        fresh = model.cell.initial_state(batch, dtype=s.dtype, device=s.device)
+        state = restarted(at.fresh, fresh, with_tensors(at.state, s))
+        output, after = advance(model.cell, model.cell.project(at.x), state, at.streams)
+        losses = model.losses(output, at.targets) * at.weights
+        return losses.sum() / batch, side_by_side(after)
 
     def back(self, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Slope and curvature by theta, (count,) each, of each step from the last."""
-        after = side_by_side(self.states[-1])
-        v, hessian = torch.zeros_like(after), after.new_zeros(*after.shape, after.shape[1])
-        for t in reversed(range(len(self.chunk))):
-            slopes = grad(self._quadratic(t, after, v, hessian), argnums=(0, 1))
-            s = side_by_side(self.states[t])
-            of_theta, of_s = _along(slopes, self.theta, s)
-            every = torch.arange(len(self.theta), device=s.device)
-            curvature = vmap(of_theta, chunk_size=at_once)(every)
-            slope, v = slopes(self.theta, s)
-            if t > 0:
-                every = torch.arange(s.shape[1], device=s.device)
-                # of each sequence its own: they meet only in the weights
-                hessian = vmap(of_s, out_dims=1, chunk_size=at_once)(every)
-            after = s
-            yield slope, curvature
-
-    def _quadratic(self, t: int, after: Tensor, v: Tensor, hessian: Tensor) -> _Cost:
-        """q."""
-
-        def cost(theta: Tensor, s: Tensor) -> Tensor:
-            loss, state = self.step(t, theta, s)
-            moved = side_by_side(state) - after
-            bent = torch.einsum("bi,bij,bj->", moved, hessian, moved)
-            return loss + (v * moved).sum() + bent / 2
-
-        return cost
+        time, batch = self.at.fresh.shape
+        s = self.s
+        v, hessian = torch.zeros_like(s[0]), s.new_zeros(batch, s.shape[2], s.shape[2])
+        many = max(1, at_once // len(self.theta))
+        for stop in range(time, 0, -many):
+            start = max(0, stop - many)
+            at = _At(*(map_state(_part(start, stop), part) for part in self.at))
+            curved = _Block(self.step, self.theta, s[start:stop], at, at_once)
+            slopes, curvatures, v, hessian = curved.back(v, hessian)
+            yield from zip(slopes.flip(0), curvatures.flip(0), strict=True)
 
 
-def _along(slopes: Callable[..., Any], theta: Tensor, s: Tensor) -> tuple[_Index, _Index]:
-    """How the slope by weight i changes with it; how those by the state do with its number k."""
+@final
+class _Block:
+    """Some steps whose derivatives are found at once, by the state before each and by theta."""
 
-    def of_theta(i: Tensor) -> Tensor:
-        e = (torch.arange(len(theta), device=theta.device) == i).to(theta)
-        return (jvp(lambda theta: slopes(theta, s)[0], (theta,), (e,))[1] * e).sum()
+    def __init__(self, step: _Step, theta: Tensor, s: Tensor, at: _At, at_once: int):
+        self.step, self.theta, self.s, self.at, self.at_once = step, theta, s, at, at_once
 
-    def of_s(k: Tensor) -> Tensor:
-        e = (torch.arange(s.shape[1], device=s.device) == k).to(s).expand_as(s)
-        return jvp(lambda s: slopes(theta, s)[1], (s,), (e,))[1]
+    def back(self, v: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Slopes and curvatures by theta, (time, count), and v and H before the steps.
 
-    return of_theta, of_s
+        Arguments:
+            v, hessian: of the costs after the steps, by the state after them.
+        """
+        theta, s, at = self.theta, self.s, self.at
+        own, by_s = vmap(lambda s, at: self._by_state(s, at))(s, at)
+        later = [v]
+        for slope, jacobian in zip(own.flip(0), by_s.flip(0), strict=True):
+            later.append(slope + torch.einsum("bi,bij->bj", later[-1], jacobian))
+        vs = torch.stack(later[-2::-1])
+        # of each sequence its own: they meet only in the weights
+        bent = vmap(lambda s, at, v: self._curved_by_state(s, at, v))(s, at, vs)
+        hessians = [hessian]
+        for own_curvature, jacobian in zip(bent.flip(0), by_s.flip(0), strict=True):
+            hessians.append(own_curvature + jacobian.mT @ hessians[-1] @ jacobian)
+        every = torch.stack(hessians[-2::-1])
+        slopes, curvatures = vmap(lambda s, at, v, h: self._by_theta(theta, s, at, v, h))(
+            s, at, vs, every
+        )
+        return slopes, curvatures, later[-1], hessians[-1]
+
+    def _by_state(self, s: Tensor, at: _At) -> tuple[Tensor, Tensor]:
+        """l_s, (batch, size), and F_s, (batch, size, size)."""
+        own = grad(lambda s: self.step(self.theta, s, at)[0])(s)
+        by_s = self._along_state(lambda s: self.step(self.theta, s, at)[1], s)
+        return own, by_s
+
+    def _curved_by_state(self, s: Tensor, at: _At, v: Tensor) -> Tensor:
+        """l_ss + v' F_ss, (batch, size, size)."""
+        return self._along_state(grad(lambda s: _linear(*self.step(self.theta, s, at), v)), s)
+
+    def _along_state(self, function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
+        """How something changes with each number of its row's state: those are the last axis."""
+        eye = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
+        return vmap(
+            lambda e: jvp(function, (s,), (e.expand_as(s),))[1],
+            out_dims=-1,
+            chunk_size=self.at_once,
+        )(eye)
+
+    def _by_theta(
+        self, theta: Tensor, s: Tensor, at: _At, v: Tensor, hessian: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Slope and curvature of q."""
+        after = self.step(theta, s, at)[1]
+        slope = grad(lambda theta: _quadratic(*self.step(theta, s, at), after, v, hessian))
+        eye = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+        along = vmap(lambda e: (jvp(slope, (theta,), (e,))[1] * e).sum(), chunk_size=self.at_once)
+        return slope(theta), along(eye)
+
+
+def _part(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[start:stop]
+
+
+def _linear(loss: Tensor, after: Tensor, v: Tensor) -> Tensor:
+    return loss + (v * after).sum()
+
+
+def _quadratic(loss: Tensor, state: Tensor, after: Tensor, v: Tensor, hessian: Tensor) -> Tensor:
+    """q."""
+    moved = state - after
+    return loss + (v * moved).sum() + torch.einsum("bi,bij,bj->", moved, hessian, moved) / 2

@@ -253,7 +253,10 @@ class Run:
         return outputs
 
     def _draw(self, step: int) -> Batch:
-        step = 0 if self.teacher.one_batch else step
+        if self.teacher.one_batch:
+            if self.batch is not None:
+                return self.batch
+            step = 0
         batch = self.task.training_batch(step, self.config.batch_size, self.config.seed)
         return to_device(batch, self.device)
 
