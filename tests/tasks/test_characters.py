@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 
 import pytest
 import torch
@@ -71,3 +72,19 @@ def test_bad_options_are_refused() -> None:
         Characters(TEXT, length=1)
     with pytest.raises(DataError, match="expected at least 2020 for windows of 100"):
         Characters("ab" * 100)
+
+
+def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
+    task = Characters(TEXT, length=20, stream=True)
+    assert task.stream
+    assert not Characters(TEXT, length=20).stream
+    training = "".join(task.alphabet[k] for k in task.training.tolist())
+    steps = len(training) // 20 + 3  # once around, and on
+    batches = [task.training_batch(step, 4, seed=1) for step in range(steps)]
+    for before, after in itertools.pairwise(batches):
+        assert torch.equal(before.targets[-1], after.inputs[0].argmax(-1))
+    rows = torch.cat([batch.targets for batch in batches]).T.tolist()
+    for row in rows:
+        assert "".join(task.alphabet[k] for k in row) in training * 3
+    other = task.training_batch(0, 4, seed=2)
+    assert not torch.equal(other.targets, batches[0].targets)

@@ -14,7 +14,7 @@ from throughtime.core.errors import (
 )
 from throughtime.learning import LEARNERS, GradientPropagation
 from throughtime.models import MODELS
-from throughtime.tasks import TASKS, Batch, Task
+from throughtime.tasks import TASKS, Batch, Characters, Task
 from throughtime.training import Evaluated, Event, RunConfig, train
 from throughtime.training.teaching import build_teacher, chunk_of, stepwise_model
 
@@ -194,3 +194,54 @@ def test_wrong_names_are_told():
 def test_a_form_that_is_not_there():
     with pytest.raises(UnknownNameError, match="paper"):
         RunConfig("latch", "rnn", gradient_propagation_form="program")
+
+
+STREAM = Characters("the quick brown fox jumps over the lazy dog. " * 30, length=5, stream=True)
+
+
+@pytest.mark.parametrize("learner", ["bptt", "truncated-bptt:every=5,window=12", "uoro"])
+def test_a_streams_state_goes_on_from_batch_to_batch(learner: str):
+    """As in one long chunk, while the weights stay what they are."""
+    model = model_for(STREAM, "lstm:hidden=3")
+    config = RunConfig("characters", "lstm", learner=learner, batch_size=4, seed=7)
+    teacher = build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))
+    taught = LEARNERS.build(learner)
+    stepwise = stepwise_model(model, STREAM, learner)
+    state = taught.init(stepwise, 4, 7)
+    for step in range(4):
+        batch = double(STREAM.training_batch(step, 4, 7))
+        loss, found, state = taught.update(stepwise, state, chunk_of(STREAM, batch))
+        torch.testing.assert_close(teacher.teach(batch, step), loss)
+        if step == 1:  # taken up again by another
+            saved = teacher.state()
+            teacher = build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))
+            teacher.load(saved)
+    for name, parameter in stepwise.named_parameters():
+        torch.testing.assert_close(parameter.grad, found[name])
+    fresh = taught.update(stepwise, taught.init(stepwise, 4, 7), chunk_of(STREAM, batch))
+    assert not torch.allclose(fresh.loss, loss)
+
+
+@pytest.mark.parametrize("learner", ["bptt", "uoro"])
+def test_a_run_on_a_stream_goes_on_to_the_same_bits(
+    learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("throughtime.training.run.build_task", lambda config: STREAM)
+    config = tiny(model="rnn:hidden=3", learner=learner, stop_when_solved=False)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "cut", observer=stop)
+    train(config, tmp_path / "cut")
+    train(config, tmp_path / "whole")
+    assert trained(tmp_path / "cut") == trained(tmp_path / "whole")
+
+
+def test_a_stream_has_to_step_forward_alone():
+    model = model_for(STREAM, "rnn:hidden=2,bidirectional=true")
+    config = RunConfig("characters", "rnn", batch_size=4)
+    with pytest.raises(LearnerRefusalError, match="whose batches are apart"):
+        build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))

@@ -37,6 +37,9 @@ class Characters(Task):
     Arguments:
         text: of at least 20 * (length + 1) characters.
         length: characters of a window, at least 2.
+        stream: whether each training batch goes on where the last one ended, so that a learner's
+            state is carried along. The rows start evenly spread over the text, which starts over at
+            its end. Held-out windows are the same, each from nothing.
 
     Inputs:
         (length, batch, alphabet) one-hot.
@@ -62,7 +65,7 @@ class Characters(Task):
     answer = "class_per_step"
     criterion = "test loss below 1.5 bits a character (our choice)"
 
-    def __init__(self, text: str, *, length: int = 100):
+    def __init__(self, text: str, *, length: int = 100, stream: bool = False):
         check_at_least("length of task 'characters'", length, 2)
         alphabet = sorted(set(text))
         places = {character: k for k, character in enumerate(alphabet)}
@@ -77,7 +80,7 @@ class Characters(Task):
         self.training = codes[: cuts[0]]
         self.held_out = {"validation": codes[cuts[0] : cuts[1]], "test": codes[cuts[1] :]}
         self.alphabet = "".join(alphabet)
-        self.length = length
+        self.length, self.stream = length, stream
         self.dependency_length = length - 1
         self.input_size = self.output_size = len(alphabet)
         self.chance, self.chance_loss = self._by_pairs()
@@ -93,13 +96,19 @@ class Characters(Task):
         return right, float(-logs[x, y].mean())
 
     def _windows(self, codes: Int[Tensor, " n"], starts: Int[Tensor, " batch"]) -> Batch:
-        taken = codes[starts + torch.arange(self.length + 1)[:, None]]
+        taken = codes[(starts + torch.arange(self.length + 1)[:, None]) % len(codes)]
         inputs = torch.nn.functional.one_hot(taken[:-1], self.input_size).float()
         return Batch(inputs, taken[1:].contiguous())
 
     def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """Windows from anywhere in the training text: the stream of (seed, "training", step)."""
+        """Windows from anywhere in the training text: the stream of (seed, "training", step). Where
+        the task is a stream, those after the last step's, from places that the seed moves."""
         check_at_least("batch_size", batch_size, 1)
+        if self.stream:
+            count = len(self.training)
+            first = int(generator(seed, "training", 0).integers(0, count))
+            spread = torch.arange(batch_size) * count // batch_size
+            return self._windows(self.training, first + step * self.length + spread)
         last = len(self.training) - self.length
         starts = generator(seed, "training", step).integers(0, last, batch_size)
         return self._windows(self.training, torch.from_numpy(starts.astype(np.int64)))
@@ -123,11 +132,14 @@ class Characters(Task):
         return metrics["loss"] < 1.5 * math.log(2)
 
 
-def characters(*, length: int = 100, data_dir: str | None = None) -> Characters:
+def characters(
+    *, length: int = 100, stream: bool = False, data_dir: str | None = None
+) -> Characters:
     """The next character of Shakespeare's plays, from those before it in a window.
 
     Arguments:
         length: characters of a window, at least 2.
+        stream: whether each batch goes on where the last one ended; see `Characters`.
         data_dir: folder that holds input.txt, or input.txt.gz, itself or in a subfolder
             tinyshakespeare; that of THROUGHTIME_DATA if None; downloaded if that is unset.
 
@@ -138,7 +150,7 @@ def characters(*, length: int = 100, data_dir: str | None = None) -> Characters:
     Source:
         A. Karpathy's char-rnn (2015), for the selection.
     """
-    return Characters(read_text(data_dir), length=length)
+    return Characters(read_text(data_dir), length=length, stream=stream)
 
 
 def read_text(data_dir: str | Path | None = None, *, file: RemoteFile = SHAKESPEARE) -> str:

@@ -44,6 +44,7 @@ class Task(abc.ABC):
         chance: accuracy in [0, 1] of the best answer that remembers nothing.
         chance_loss: the loss of that answer.
         criterion: when the task counts as solved, in words, with its source.
+        stream: whether each training batch goes on where the one before it ended, row by row.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Task(abc.ABC):
     chance: float
     chance_loss: float
     criterion: str
+    stream: bool = False
 
     @property
     def answers_at_steps(self) -> bool:

@@ -17,7 +17,9 @@ from throughtime.learning import (
     Learner,
     LearnerState,
     Proposer,
+    load_state,
     search,
+    state_dict,
 )
 from throughtime.models.sequence_model import SequenceModel
 from throughtime.tasks.task import Batch, Task
@@ -83,13 +85,15 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forw
                 fix="Leave the penalty out, or learn by bptt.",
             )
         return _Search(learner, model, task, forward, config.seed)
-    if config.learner == "bptt" and not penalised:
+    if config.learner == "bptt" and not penalised and not task.stream:
         return _Graph(task, forward)
     if config.gradient_propagation:
         learner = GradientPropagation(
             config.gradient_propagation, config.gradient_propagation_form, learner
         )
     stepwise = stepwise_model(model, task, config.learner, config.sparse_outputs)
+    if task.stream:
+        return _Stream(learner, stepwise, task, config)
     return _Chunks(learner, stepwise, task, config.seed)
 
 
@@ -127,10 +131,44 @@ class _Chunks(Teacher):
         random = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
         state = self.starts[count]._replace(random=random.get_state())
         loss, gradients, _ = self.learner.update(self.model, state, chunk)
-        for name, parameter in self.model.named_parameters():
-            if name in gradients:
-                parameter.grad = gradients[name]
+        _assign(self.model, gradients)
         return loss
+
+
+@final
+class _Stream(Teacher):
+    """A learner whose state goes on from batch to batch, as the task's sequences do."""
+
+    def __init__(self, learner: Learner, model: StepwiseModel, task: Task, config: RunConfig):
+        self.learner, self.model, self.task = learner, model, task
+        self.carried = learner.init(model, config.batch_size, config.seed)
+
+    def teach(self, batch: Batch, step: int) -> Tensor:
+        """By the learner, from the state after the batch before."""
+        del step
+        chunk = chunk_of(self.task, batch)
+        loss, gradients, self.carried = self.learner.update(self.model, self.carried, chunk)
+        _assign(self.model, gradients)
+        return loss
+
+    def state(self) -> dict[str, Tensor]:
+        """The learner's."""
+        return state_dict(self.carried)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The learner's.
+
+        Arguments:
+            state: as it was saved.
+        """
+        self.carried = load_state(self.carried, state)
+
+
+def _assign(model: StepwiseModel, gradients: Mapping[str, Tensor]) -> None:
+    """Put gradients where an optimiser looks."""
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name]
 
 
 @final
@@ -197,7 +235,7 @@ def stepwise_model(
         LearnerRefusalError: the model is no cell and a read-out of every step, or its parameters
             are made of others.
     """
-    fix = "bptt without penalties learns any model."
+    fix = "bptt without penalties learns any model, of a task whose batches are apart."
     if not isinstance(model, SequenceModel):
         raise LearnerRefusalError(
             learner, got=type(model).__name__, expected="a recurrent layer with a read-out", fix=fix
