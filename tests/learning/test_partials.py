@@ -86,10 +86,13 @@ def test_the_products_are_those_of_the_transforms(name: str) -> None:
 
     same(step_map.jacobians(fast)[0], by_s)
     same(step_map.jacobians(fast)[1], by_theta)
+    g = torch.randn(ROWS, step_map.size, step_map.count, dtype=torch.float64)
     for step in (fast, slow):
         same(step_map.pushed(step, v), torch.einsum("bij,bj->bi", by_s, v))
         same(step_map.pulled(step, v), torch.einsum("bi,bip->bp", v, by_theta))
-        same(step_map.carried(step), step_map.carried(slow))
+        same(step_map.influence(step, g), by_s @ g + by_theta)
+        held = step_map.carried(slow) @ g + by_theta
+        same(step_map.influence(step, g, local=True), held)
     same(fast.partials.back(v), torch.einsum("bi,bij->bj", v, by_s))
 
 

@@ -60,8 +60,6 @@ class StepMap:
         Arguments:
             step: at which.
         """
-        if step.partials is not None:
-            return step.partials.by_s(through_matrices=False)
 
         def function(s: Tensor, x: Tensor, *streams: Tensor) -> Tensor:
             held = Dynamics(self.cell).unflatten(s.detach()[None])
@@ -83,12 +81,31 @@ class StepMap:
             step: at which.
         """
         if step.partials is not None:
-            return step.partials.by_s(), step.partials.by_theta()
+            by_theta = step.s.new_zeros(len(step.s), self.size, self.count)
+            step.partials.add_by_theta(by_theta)
+            return step.partials.by_s(), by_theta
         every = (None, 0, 0, *(0 for _ in step.streams))
         by_theta, by_s = vmap(jacrev(self._function, argnums=(0, 1)), in_dims=every)(
             self.parameters, step.s, step.x, *step.streams
         )
         return by_s, _flat(by_theta, 2)
+
+    def influence(
+        self, step: "Step", before: Float[Tensor, "batch size count"], *, local: bool = False
+    ) -> Float[Tensor, "batch size count"]:
+        """F_s G + F_theta.
+
+        Arguments:
+            step: at which.
+            before: G.
+            local: whether F_s is that of `carried`.
+        """
+        if step.partials is not None:
+            after = step.partials.carried(before, through_matrices=not local)
+            step.partials.add_by_theta(after)
+            return after
+        by_s, by_theta = self.jacobians(step)
+        return torch.baddbmm(by_theta, self.carried(step) if local else by_s, before)
 
     def pushed(
         self, step: "Step", tangents: Float[Tensor, "batch size"]
@@ -304,5 +321,5 @@ def _steps(
         Step(s[t], chunk.inputs[t], each[t], resets[t], credit[t], drawn[t], found[t])
         for t in range(time)
     ]
-    end = map_state(lambda s: s[-batch:].detach(), after)
+    end = map_state(lambda s: s[-batch:].detach().clone(), after)  # not all steps' memory
     return loss.detach(), dict(zip(parameters, own, strict=True)), steps, end

@@ -66,8 +66,7 @@ class RFLO(Learner):
         def visit(cell: StepMap, step: Step, memory: State):
             influence = started(cell, step, memory[0])
             past = torch.einsum("bs,bsp->p", step.credit, influence)
-            by_theta = cell.jacobians(step)[1]
-            return past, (torch.baddbmm(by_theta, cell.carried(step), influence),)
+            return past, (cell.influence(step, influence, local=True),)
 
         taught = self._fed_back(model) if self.feedback == "random" else model
         return go_forward(taught, state, chunk, visit, local=True)

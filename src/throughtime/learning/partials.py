@@ -37,7 +37,7 @@ class Partials:
         by_input, by_past: r_x and r_u; the same tensor where they are only added.
         by_state: r_s where u is held.
         by_units: r_p of the trained unit parameters, by name: hidden, or gates and hidden, last.
-        direct: whether r_s differs from zero anywhere.
+        direct: results and fields of which r_s differs from zero anywhere.
     """
 
     cell: GatedCell
@@ -48,7 +48,7 @@ class Partials:
     by_past: Float[Tensor, "batch results gates hidden"]
     by_state: Float[Tensor, "batch results fields hidden"]
     by_units: dict[str, Tensor]
-    direct: bool
+    direct: tuple[tuple[int, int], ...]
 
     def unflattened(self, time: int) -> list["Partials"]:
         """Those of the single steps.
@@ -133,47 +133,58 @@ class Partials:
             found[:, count:-1] += fields[:, count + 1 :]
         return found.flatten(1)
 
-    def by_s(self, *, through_matrices: bool = True) -> Float[Tensor, "batch size size"]:
-        """F_s.
+    def by_s(self) -> Float[Tensor, "batch size size"]:
+        """F_s."""
+        eye = torch.eye(self.s.shape[1], dtype=self.s.dtype, device=self.s.device)
+        return self.carried(eye.expand(len(self.s), -1, -1))
+
+    def carried(
+        self, influence: Float[Tensor, "batch size any"], *, through_matrices: bool = True
+    ) -> Float[Tensor, "batch size any"]:
+        """F_s G.
 
         Arguments:
-            through_matrices: False for r_s alone: what the matrices read is held.
+            influence: G.
+            through_matrices: False where what the matrices read is held.
         """
-        rows, count, width, hidden = self.by_state.shape
-        found = self.by_state.new_zeros(rows, width, hidden, width, hidden)
-        if through_matrices:
-            for lag, matrix in self._matrices():
-                by_gate = matrix.view(-1, hidden, hidden)
-                total = torch.einsum("brgh,ghk->brhk", self.by_past, by_gate)
-                found[:, :count, :, self._field(lag)] = total
-        if self.direct:
-            found[:, :count].diagonal(dim1=2, dim2=4).add_(self.by_state)
-        for older in range(count, width):
-            newer = 0 if older == count else older - 1
-            found[:, older, :, newer].diagonal(dim1=1, dim2=2).fill_(1.0)
-        return found.flatten(3).flatten(1, 2)
+        _, count, width, hidden = self.by_state.shape
+        fields = influence.unflatten(1, (width, hidden))
+        found = torch.zeros_like(fields)
+        results = found[:, :count].flatten(1, 2)  # the same memory
+        for lag, matrix in self._matrices() if through_matrices else ():
+            by_gate = matrix.view(-1, hidden, hidden)
+            product = torch.einsum("brgh,ghk->brhk", self.by_past, by_gate).flatten(1, 2)
+            results.baddbmm_(product, fields[:, self._field(lag)])
+        for result, field in self.direct:
+            found[:, result].addcmul_(self.by_state[:, result, field, :, None], fields[:, field])
+        if width > count:  # outputs become older ones
+            found[:, count] = fields[:, 0]
+            found[:, count + 1 :] = fields[:, count:-1]
+        return found.flatten(1, 2)
 
-    def by_theta(self) -> Float[Tensor, "batch size count"]:
-        """F_theta."""
-        rows, count, width, hidden = self.by_state.shape
+    def add_by_theta(self, whole: Float[Tensor, "batch size count"]) -> None:
+        """Add F_theta to something, in place.
+
+        Arguments:
+            whole: contiguous.
+        """
+        count, hidden = self.by_state.shape[1], self.cell.hidden_size
         own = [self.cell.get_parameter(name) for name in self.trained]
-        found = self.by_state.new_zeros(rows, width, hidden, sum(p.numel() for p in own))
-        blocks = found[:, :count].split([p.numel() for p in own], -1)
+        results = whole.unflatten(1, (-1, hidden))[:, :count]
+        blocks = results.split([p.numel() for p in own], -1)
         for name, parameter, block in zip(self.trained, own, blocks, strict=True):
             if name in self.by_units:
-                unit = self.by_units[name]
                 shape = (*parameter.shape[:-1], hidden)
-                block.unflatten(-1, shape).diagonal(dim1=2, dim2=-1).copy_(unit)
+                block.unflatten(-1, shape).diagonal(dim1=2, dim2=-1).add_(self.by_units[name])
                 continue
-            gates = self.by_past if name == "bias_hh" or "_hh" in name else self.by_input
+            gates = self.by_past if "_hh" in name else self.by_input
             if name.startswith("bias"):
-                block.unflatten(-1, (-1, hidden)).diagonal(dim1=2, dim2=4).copy_(gates)
+                block.unflatten(-1, (-1, hidden)).diagonal(dim1=2, dim2=4).add_(gates)
             else:
                 read = self._read(name)
                 entries = block.unflatten(-1, (-1, hidden, read.shape[1]))
                 product = gates[:, :, :, None] * read[:, None, None, :, None]
-                entries.diagonal(dim1=2, dim2=4).copy_(product)
-        return found.flatten(1, 2)
+                entries.diagonal(dim1=2, dim2=4).add_(product)
 
     def _results(self, v: Tensor) -> Float[Tensor, "batch results hidden"]:
         """The part of a vector that is at the step's results."""
@@ -288,7 +299,7 @@ def partials(
         of_past if apart else of_input,
         of_s,
         dict(zip(units, of_units, strict=True)),
-        bool(of_s.any()),
+        tuple((int(r), int(f)) for r, f in of_s.any(-1).any(0).nonzero()),
     )
 
 

@@ -58,8 +58,7 @@ class RTRL(Learner):
                 influence = sparse.dense(influence, pattern)
             influence = started(cell, step, influence)
             past = torch.einsum("bs,bsp->p", step.credit, influence)
-            by_s, by_theta = cell.jacobians(step)
-            return past, (torch.baddbmm(by_theta, by_s, influence),)
+            return past, (cell.influence(step, influence),)
 
         return go_forward(model, state, chunk, visit)
 
