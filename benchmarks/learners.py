@@ -27,8 +27,8 @@ from throughtime.learning import (
 )
 
 BATCH, WIDTH = 4, 8
-BY_UNITS, STEPS = (16, 32, 64, 128, 256), 20
-LARGEST = {"RTRL": 128}  # units
+BY_UNITS, STEPS = (16, 32, 64, 128, 256, 512), 20
+LARGEST = {"RTRL": 128, "SnAp-1": 256, "KF-RTRL": 256}  # units
 BY_STEPS, UNITS = (100, 200, 400, 800), 16
 CHECKPOINTED = "BPTT, checkpoint=sqrt"
 LEARNERS: dict[str, Learner] = {

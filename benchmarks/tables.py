@@ -139,6 +139,35 @@ def variance() -> str:
     return "\n".join(lines)
 
 
+def learners() -> str:
+    """Time a step by units, and exponents beside those of theory."""
+    found = read("learners")
+    rows = found["rows"]
+    times = {(r["candidate"], r["case"]): r["ratio"] for r in rows if r["unit"] == "ms a step"}
+    cases = [case for case in dict.fromkeys(c for _, c in times) if " T=20 " in case]
+    exponents = {(r["candidate"], r["case"]): r for r in rows if r["unit"] == "the exponent"}
+    units = " | ".join(f"{case.rpartition('=')[2]} units" for case in cases)
+    lines = [
+        f"| ms a step | {units} | by units | memory by units | by steps |",
+        "|---|" + "---:|" * (len(cases) + 3),
+    ]
+    for name in dict.fromkeys(name for name, _ in times):
+        own = {case: row for (n, case), row in exponents.items() if n == name}
+        by_units, *_, last = [r for c, r in own.items() if c.startswith("time a step, H")]
+        memory = [r for c, r in own.items() if c.startswith("memory")]
+        assert by_units is not last, "the last doubling has an exponent of its own"
+        measured = [f"{times[name, c]:.3g}" if (name, c) in times else "-" for c in cases]
+        parts = [*measured, *(_beside_theory(row) for row in (last, *memory))]
+        lines.append(f"| {name} | {' | '.join(parts)} |")
+    load = f"{found['date']}, load average {found['load_average']:.1f} on 2 cores"
+    return "\n".join([*lines, "", f"Measured on {load}."])
+
+
+def _beside_theory(row: dict[str, Any]) -> str:
+    theory = row["baseline"].removesuffix(" in theory").partition("^")[2]
+    return f"{row['ratio']:.2f} ({theory})"
+
+
 def _with_quartiles(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
 
@@ -190,6 +219,7 @@ TABLES = {
     "budget": budget,
     "penalty": penalty,
     "variance": variance,
+    "learners": learners,
 }
 
 if __name__ == "__main__":

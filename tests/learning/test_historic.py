@@ -79,6 +79,39 @@ def test_where_mu_is_large_the_pseudo_newton_step_is_the_gradients(name: str) ->
     assert_scaled(learnt(PseudoNewton(1e9), model, chunk), learnt(BPTT(), model, chunk))
 
 
+def test_the_size_of_outputs_counts_at_every_step() -> None:
+    """Whatever the weights of the losses."""
+    model, chunk = model_of(tt.cells.ElmanCell(WIDTH, HIDDEN)), chunk_of(4)
+    model.sparsity = 0.3
+    expected = BPTT().update(model, BPTT().init(model, BATCH), chunk)
+    learner = PseudoNewton(1.0)
+    found = learner.instances(model, learner.init(model, BATCH), chunk)
+    torch.testing.assert_close(found.cost, expected.loss)
+    for name, slope in found.slope.items():
+        torch.testing.assert_close(slope.sum(0), expected.gradients[name])
+
+
+def test_an_unasked_target_may_be_anything() -> None:
+    chunk = chunk_of(6)
+    weights = torch.zeros_like(chunk.weights)
+    weights[-1] = 1
+    odd = chunk.targets.clone()
+    odd[4] = torch.nan
+    for cell, learner in (
+        (tt.cells.FlipFlopCell(WIDTH, HIDDEN), TargetPropagation()),
+        (ThresholdCell(WIDTH, HIDDEN), DiscreteErrorPropagation()),
+    ):
+        model = model_of(cell)
+        found, expected = (
+            learner.update(
+                model, learner.init(model, BATCH), Chunk(chunk.inputs, targets, None, weights)
+            )
+            for targets in (odd, chunk.targets)
+        )
+        for name, gradient in expected.gradients.items():
+            assert torch.equal(found.gradients[name], gradient)
+
+
 def test_shared_and_frozen_weights_have_their_instances_too() -> None:
     model, chunk = model_of(tt.cells.ElmanCell(WIDTH, WIDTH)), chunk_of(3)
     model.readout.weight = model.cell.weight_hh

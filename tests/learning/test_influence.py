@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import throughtime as tt
 from throughtime.core.state import State, state_type
-from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel
+from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel, load_state, state_dict
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.pattern import colours
 from throughtime.learning.real_time import started
@@ -154,8 +154,15 @@ def test_entries_that_no_random_point_shows_are_kept_from_when_a_step_shows_them
     assert_alike(quiet, learnt(BPTT("eager"), model, chunk))
     chunk.inputs[3, 0, 0] = 100.0
     found = learnt(RTRL(), model, chunk, 2, 5)
-    assert [t.shape for t in found[2].memory] == [(BATCH, HIDDEN, StepMap(model).count)]
+    assert found[2].memory[0].shape == (BATCH, HIDDEN, StepMap(model).count)
     assert_alike(found, learnt(BPTT("eager"), model, chunk))
+    # it can still be saved, and taken up by a learner that has not seen that step
+    start = RTRL().init(model, BATCH, seed=3)
+    early = RTRL().update(model, start, chunk.part(0, 4)).state
+    again = load_state(start, state_dict(early))
+    rest = chunk.part(4, TIME)
+    for name, gradient in RTRL().update(model, early, rest).gradients.items():
+        assert torch.equal(gradient, RTRL().update(model, again, rest).gradients[name])
     assert len(chunk) == TIME
 
 

@@ -3,12 +3,33 @@
 import pytest
 import torch
 from cells.library import CELLS
-from learning.test_learners import HIDDEN, WIDTH, assert_alike, chunk_of, learnt, model_of
+from learning.test_learners import (
+    HIDDEN,
+    WIDTH,
+    assert_alike,
+    chunk_of,
+    learnt,
+    model_of,
+    squared,
+)
 from torch import nn
 
 import throughtime as tt
 from throughtime.core.dynamics import Dynamics
-from throughtime.learning import BPTT, RFLO, RTRL, UORO, Chunk, GradientPropagation
+from throughtime.core.errors import LearnerRefusalError
+from throughtime.core.state import state_tensors
+from throughtime.learning import (
+    BPTT,
+    KFRTRL,
+    RFLO,
+    RTRL,
+    UORO,
+    Chunk,
+    GradientPropagation,
+    PseudoNewton,
+    SnAp,
+    StepwiseModel,
+)
 from throughtime.learning import forward as forward_module
 from throughtime.learning.forward import Step, StepMap
 from throughtime.learning.partials import elementwise, partials, separable
@@ -27,19 +48,34 @@ class NormedCell(tt.GatedCell):
 
 
 class DelayedCell(tt.GatedCell):
-    """Reads outputs of long ago by matrices and by itself, with weights of units and of gates."""
+    """Reads outputs of long ago by matrices and by itself, with weights that are not trained."""
 
     gates, memories, lags = 2, ("c", "d"), (1, 2, 4)
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__(input_size, hidden_size)
-        self.alpha = nn.Parameter(torch.randn(hidden_size))
-        self.beta = nn.Parameter(torch.randn(2, hidden_size))
+        self.alpha = nn.Parameter(torch.randn(hidden_size), requires_grad=False)
+        self.beta = nn.Parameter(torch.randn(2, hidden_size), requires_grad=False)
 
     def pointwise(self, x, u, state):
         c = self.beta[0] * x[0] * u[0].sigmoid() + self.alpha * state.past[1]
         d = self.beta[1] * u[1].tanh() * state.c + state.d.sin()
         return c.tanh() * d, c, d
+
+
+class ScaledCell(tt.GatedCell):
+    """With a trained parameter of any shape, which it uses in any way."""
+
+    gates = 3
+
+    def __init__(self, scale: torch.Tensor):
+        super().__init__(WIDTH, HIDDEN)
+        self.weight_hh_scale = nn.Parameter(scale)
+
+    def pointwise(self, x, u, state):
+        scale = self.weight_hh_scale
+        scaled = torch.stack(x) * (scale[:, None] if scale.dim() == 2 else scale)
+        return (scaled + torch.stack(u)).sum(0).tanh() + 0.1 * state.h
 
 
 MADE = {**CELLS, "delayed": DelayedCell}
@@ -93,7 +129,6 @@ def test_the_products_are_those_of_the_transforms(name: str) -> None:
         same(step_map.influence(step, g), by_s @ g + by_theta)
         held = step_map.carried(slow) @ g + by_theta
         same(step_map.influence(step, g, local=True), held)
-    same(fast.partials.back(v), torch.einsum("bi,bij->bj", v, by_s))
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "MultiplicativeLSTMCell", "zoneout"])
@@ -114,6 +149,64 @@ def test_units_that_are_not_apart_are_found_out() -> None:
     penalised = GradientPropagation(1.0)
     omega, _ = penalised.penalty(model, penalised.init(model, 2), chunk)
     assert omega > 0
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (HIDDEN,), (3, HIDDEN)])
+def test_other_parameters_may_be_used_in_any_way(shape: tuple[int, ...]) -> None:
+    model, chunk = model_of(ScaledCell(torch.rand(shape))), chunk_of()
+    expected = learnt(BPTT("eager"), model, chunk)
+    if shape != ():  # torch's transforms know of no such parameter
+        assert_alike(learnt(RTRL(), model, chunk), expected)
+    learner = GradientPropagation(1.0)
+    omega, _ = learner.penalty(model, learner.init(model, 2), chunk)
+    model.cell.weight_hh_scale.requires_grad_(False)
+    torch.testing.assert_close(learner.penalty(model, learner.init(model, 2), chunk)[0], omega)
+
+
+class Square(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.square()
+
+
+@pytest.mark.parametrize("name", ["weight_ih", "weight_hh", "bias_ih"])
+def test_weights_that_are_made_of_others(name: str) -> None:
+    model, chunk = model_of(tt.cells.ElmanCell(WIDTH, HIDDEN)), chunk_of()
+    nn.utils.parametrize.register_parametrization(model.cell, name, Square())
+    assert not separable(model.cell)
+    assert_alike(learnt(RTRL(), model, chunk), learnt(BPTT("eager"), model, chunk))
+
+
+@pytest.mark.parametrize("learner", [RTRL(), UORO(), SnAp(), KFRTRL(), RFLO()])
+def test_what_cannot_be_learnt_forward_is_refused(learner) -> None:
+    model = model_of(tt.cells.ElmanCell(WIDTH, HIDDEN))
+    model.cell.requires_grad_(False)
+    with pytest.raises(LearnerRefusalError, match="frozen"):
+        learner.init(model, 2)
+    model = model_of(tt.cells.ElmanCell(WIDTH, HIDDEN))
+    model.cell.bias_hh = model.cell.bias_ih
+    with pytest.raises(LearnerRefusalError, match="twice"):
+        learner.init(model, 2)
+
+
+def test_a_state_keeps_no_more_than_itself() -> None:
+    model, chunk = model_of(DelayedCell(WIDTH, HIDDEN)), chunk_of()
+    for learner in (RTRL(), UORO(), RFLO()):
+        state = learner.update(model, learner.init(model, 2), chunk).state
+        for tensor in state_tensors(state):
+            assert tensor.untyped_storage().nbytes() <= max(tensor.nbytes, 8)
+
+
+@pytest.mark.parametrize("make", [tt.cells.LSTMCell, tt.cells.GRUCell])
+def test_the_penalty_is_found_in_full_precision_under_autocast(make) -> None:
+    model = StepwiseModel(make(WIDTH, HIDDEN), nn.Linear(HIDDEN, 2), squared)
+    chunk = Chunk(torch.randn(5, 2, WIDTH), torch.randn(5, 2, 2))
+    learner = GradientPropagation(1.0)
+    expected = learner.penalty(model, learner.init(model, 2), chunk)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = learner.penalty(model, learner.init(model, 2), chunk)[0]
+        with pytest.raises(LearnerRefusalError, match="autocast"):
+            PseudoNewton(1.0).update(model, PseudoNewton(1.0).init(model, 2), chunk)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "zoneout"])
@@ -139,3 +232,18 @@ def test_a_step_that_nothing_is_asked_of_has_no_loss() -> None:
     even = Chunk(chunk.inputs, chunk.targets, chunk.resets, weights)
     for learner in (BPTT(), RTRL()):
         assert_alike(learnt(learner, model, odd), learnt(learner, model, even))
+
+
+def test_where_nothing_is_asked_the_loss_is_not_either() -> None:
+    def counted(answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (answers - nn.functional.one_hot(targets)).square().sum(-1)  # not of no targets
+
+    model = model_of(tt.cells.ElmanCell(WIDTH, HIDDEN))
+    model.loss = counted
+    inputs = torch.randn(1, 2, WIDTH, dtype=torch.float64)
+    weights = torch.zeros(1, 2, dtype=torch.float64)
+    chunk = Chunk(inputs, torch.tensor([[0, 1]]), None, weights)
+    for learner in (BPTT(), RTRL()):
+        loss, gradients, _ = learnt(learner, model, chunk)
+        assert loss == 0
+        assert all(not gradient.any() for gradient in gradients.values())

@@ -56,7 +56,7 @@ class StepwiseModel(nn.Module):
         targets: Tensor,
         weights: Float[Tensor, "*steps"] | None = None,
     ) -> Float[Tensor, "*steps"]:
-        """The loss of each step.
+        """The loss of each step. Neither read-out nor loss sees a step whose weight is 0.
 
         Arguments:
             outputs: h_t, with any leading axes.
@@ -66,22 +66,44 @@ class StepwiseModel(nn.Module):
         Raises:
             ShapeError: `loss` does not give one number a row.
         """
+        if weights is None or bool((weights != 0).all()):
+            losses = self.unweighted(outputs, targets)
+            losses = losses if weights is None else losses * weights
+        else:
+            asked = weights.flatten().nonzero()[:, 0]
+            rows, targets = outputs.flatten(0, -2)[asked], targets.flatten(0, weights.dim() - 1)
+            own = self.unweighted(rows, targets[asked]) if len(asked) else rows.sum(-1)
+            losses = own.new_zeros(weights.numel()).index_copy(0, asked, own)
+            losses = losses.view_as(weights) * weights
+        return losses + self.penalties(outputs) if self.sparsity else losses
+
+    def unweighted(
+        self, outputs: Float[Tensor, "*steps output"], targets: Tensor
+    ) -> Float[Tensor, "*steps"]:
+        """loss(readout(h_t), y_t) alone.
+
+        Arguments:
+            outputs: h_t, with any leading axes.
+            targets: y_t, (..., *) with the same leading axes.
+
+        Raises:
+            ShapeError: `loss` does not give one number a row.
+        """
         leading = outputs.shape[:-1]
-        rows, asked = outputs.flatten(0, -2), None
-        targets = targets.flatten(0, len(leading) - 1)
-        if weights is not None and not (answered := weights.flatten() != 0).all():
-            asked = answered.nonzero()[:, 0]
-            rows, targets = rows[asked], targets[asked]
-        losses = self.loss(self.readout(rows), targets)
-        if losses.shape != rows.shape[:1]:
+        answers = self.readout(outputs.flatten(0, -2))
+        losses = self.loss(answers, targets.flatten(0, len(leading) - 1))
+        if losses.shape != (leading.numel(),):
             raise ShapeError(
                 "loss",
                 got=f"losses of shape {tuple(losses.shape)}",
-                expected=f"{tuple(rows.shape[:1])}, one for each row: reduction='none'",
+                expected=f"({leading.numel()},), one for each row: reduction='none'",
             )
-        if asked is not None:
-            losses = losses.new_zeros(leading.numel()).index_copy(0, asked, losses)
-        losses = losses.unflatten(0, leading)
-        if weights is not None:
-            losses = losses * weights
-        return losses + self.sparsity * outputs.abs().sum(-1) if self.sparsity else losses
+        return losses.unflatten(0, leading)
+
+    def penalties(self, outputs: Float[Tensor, "*steps output"]) -> Float[Tensor, "*steps"]:
+        """The second term.
+
+        Arguments:
+            outputs: h_t, with any leading axes.
+        """
+        return self.sparsity * outputs.abs().sum(-1)

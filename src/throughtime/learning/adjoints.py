@@ -27,9 +27,9 @@ def adjoints(
 
     A step's own loss reaches s_k where its output is a tensor of the state, as h is.
 
-    Of a gated cell with no lag beyond 1 the step's Jacobian is elementwise but for W_hh: it is
-    found for all steps at once, and the way back is one product a step. Any other cell is run step
-    by step with its graph.
+    Of a gated cell with no lag beyond 1, whose `pointwise` can be traced, the step's Jacobian is
+    elementwise but for W_hh: it is found for all steps at once, and the way back is one product a
+    step. Any other cell is run step by step with its graph.
 
     Arguments:
         model: its parameters are read.

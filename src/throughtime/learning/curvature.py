@@ -21,6 +21,7 @@ from throughtime.learning.learner import (
     Update,
     draw,
     generator_of,
+    refuse_autocast,
     starts,
     trained,
 )
@@ -53,7 +54,7 @@ class PseudoNewton(Learner):
     has the slopes and second derivatives by w_{i,t} and s_{t-1} that C has; F is the cell's step. A
     step takes a forward pass over its gradient for each weight and for each number of its state,
     `at_once` of which, of several steps, are taken together. That is for small networks, whose
-    read-out and loss draw no random numbers.
+    read-out and loss draw no random numbers and are of functions that torch.func.vmap knows.
 
     A chunk is to be one sequence: neither slope nor curvature goes back beyond its start.
 
@@ -95,7 +96,12 @@ class PseudoNewton(Learner):
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk, and back with slope and curvature."""
+        """Forward through the chunk, and back with slope and curvature.
+
+        Raises:
+            LearnerRefusalError: under autocast.
+        """
+        refuse_autocast("PseudoNewton", chunk, "a second derivative is lost in rounding")
         walk = _Walk(model, state, chunk)
         total = torch.zeros_like(walk.theta)
         for slope, curvature in walk.back(self.at_once):
@@ -185,7 +191,7 @@ class _Walk:
         fresh = model.cell.initial_state(batch, dtype=s.dtype, device=s.device)
         state = restarted(at.fresh, fresh, with_tensors(at.state, s))
         output, after = advance(model.cell, model.cell.project(at.x), state, at.streams)
-        losses = model.losses(output, at.targets) * at.weights
+        losses = model.unweighted(output, at.targets) * at.weights + model.penalties(output)
         return losses.sum() / batch, side_by_side(after)
 
     def back(self, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,13 +22,15 @@ from throughtime.learning.learner import (
     Update,
     draws,
     generator_of,
+    refuse_autocast,
     starts,
+    together,
     trained,
 )
 from throughtime.learning.partials import Partials, partials, separable
 from throughtime.learning.unrolled import entering, side_by_side, with_tensors
 
-_VALUES = 2**22  # numbers that are at hand at once, for as many steps as that allows
+_VALUES, _ROWS = 2**22, 2**13  # at hand at once, for as many steps as that allows
 
 
 @final
@@ -44,10 +46,22 @@ class StepMap:
         parameters: of the cell that are trained, by name within the cell, detached.
         size: width of s.
         count: width of theta.
+
+    Raises:
+        LearnerRefusalError: no parameter of the cell is trained, or one has two names.
     """
 
     def __init__(self, model: StepwiseModel):
         self.cell = model.cell
+        every = [p for _, p in model.cell.named_parameters(remove_duplicate=False)]
+        shared = len({id(p) for p in every}) < len(every)
+        if shared or not any(p.requires_grad for p in every):
+            raise LearnerRefusalError(
+                "learning forward in time",
+                got="a parameter that the cell has twice" if shared else "a cell that is frozen",
+                expected="parameters of the cell that are trained, each in one place",
+                fix="BPTT() learns it.",
+            )
         self.parameters = {
             name: p.detach() for name, p in model.cell.named_parameters() if p.requires_grad
         }
@@ -238,16 +252,15 @@ def go_forward(
     Raises:
         LearnerRefusalError: under autocast.
     """
-    if torch.is_autocast_enabled(chunk.inputs.device.type):
-        raise LearnerRefusalError(
-            "learning forward in time",
-            got="autocast",
-            expected="full precision: an influence adds up over all steps, and so does its error",
-            fix="Leave autocast off, or learn by BPTT().",
-        )
+    refuse_autocast(
+        "learning forward in time",
+        chunk,
+        "an influence adds up over all steps, and so does its error",
+    )
     random, cell_map = generator_of(state), StepMap(model)
     split = separable(model.cell)
-    at_once = max(1, _VALUES // (chunk.inputs.shape[1] * _width(model, split)))
+    rows = min(_ROWS, _VALUES // _width(model, split))
+    at_once = max(1, rows // chunk.inputs.shape[1])
     gradients = {name: torch.zeros_like(p) for name, p in trained(model).items()}
     past = chunk.inputs.new_zeros(cell_map.count)
     losses: list[Tensor] = []
@@ -258,8 +271,8 @@ def go_forward(
         for name, gradient in own.items():
             gradients[name] += gradient
         memory = state.memory
-        for step in steps:
-            taught, memory = visit(cell_map, step, memory)
+        while steps:  # none is kept beyond its own turn
+            taught, memory = visit(cell_map, steps.pop(0), memory)
             past = past + taught
         state = LearnerState(cell, torch.ones_like(state.started), memory, random.get_state())
     for name, gradient in cell_map.named(past).items():
@@ -292,9 +305,9 @@ def _steps(
     each: list[Streams] = []
     drawn: list[tuple[Tensor, ...]] = []
     for fresh, streams in zip(resets, draws(model, state.cell, resets, random), strict=True):
-        each.append(tuple(stream[0] for stream in streams))
+        each.append(streams)
         drawn.append(() if drawing is None else drawing(fresh, random))
-    streams = tuple(torch.stack(parts) for parts in zip(*each, strict=True))
+    streams = together(each, resets.device)
     leaving: State | None = None
     if time > 1:
         early = tuple(stream[:-1] for stream in streams)
@@ -318,7 +331,15 @@ def _steps(
     found = partials(cell, before, x, rows).unflattened(time) if split else [None] * time
     s, credit = (rows.unflatten(0, (time, batch)) for rows in (s.detach(), credit))
     steps = [
-        Step(s[t], chunk.inputs[t], each[t], resets[t], credit[t], drawn[t], found[t])
+        Step(
+            s[t],
+            chunk.inputs[t],
+            tuple(stream[t] for stream in streams),
+            resets[t],
+            credit[t],
+            drawn[t],
+            found[t],
+        )
         for t in range(time)
     ]
     end = map_state(lambda s: s[-batch:].detach().clone(), after)  # not all steps' memory

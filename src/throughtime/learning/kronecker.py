@@ -51,7 +51,8 @@ class KFRTRL(Learner):
             raise LearnerRefusalError(
                 "KFRTRL",
                 got=f"{why}, so that the immediate Jacobian is no Kronecker product",
-                expected="a gated cell with one linear map of input and past: ElmanCell, LSTMCell",
+                expected="a gated cell with one linear map of input and past, whose pointwise can "
+                "be traced: ElmanCell, LSTMCell",
                 fix="UORO() learns any cell, RTRL() exactly.",
             )
         like = cell.weight_ih.detach()

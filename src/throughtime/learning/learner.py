@@ -177,10 +177,27 @@ def generator_of(state: LearnerState) -> torch.Generator:
     return generator
 
 
+def refuse_autocast(learner: str, chunk: Chunk, why: str) -> None:
+    """Raise LearnerRefusalError under autocast.
+
+    Arguments:
+        learner: who refuses.
+        chunk: to be learnt from.
+        why: it needs full precision.
+    """
+    if torch.is_autocast_enabled(chunk.inputs.device.type):
+        raise LearnerRefusalError(
+            learner,
+            got="autocast",
+            expected=f"full precision: {why}",
+            fix="Leave autocast off, or learn by BPTT().",
+        )
+
+
 def draws(
     model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
 ) -> Iterator[Streams]:
-    """The cell's streams of each step, (1, batch, ...), each drawn when it is asked for.
+    """The cell's streams of each step, (1, batch, ...) on the CPU, each drawn when it is asked for.
 
     Arguments:
         model: whose cell and mode hold.
@@ -193,10 +210,9 @@ def draws(
         return
     like = next(model.cell.parameters())
     for one in steps_since_reset(cell.steps, resets, len(resets)):
-        streams = model.cell.draw_streams(
+        yield model.cell.draw_streams(
             one[None], training=model.training, dtype=like.dtype, generator=random
         )
-        yield tuple(stream.to(like.device) for stream in streams)
 
 
 def draw(
@@ -207,5 +223,14 @@ def draw(
     Arguments:
         model, cell, resets, random: as of `draws`.
     """
-    each = draws(model, cell, resets, random)
-    return tuple(torch.cat(parts) for parts in zip(*each, strict=True))
+    return together(list(draws(model, cell, resets, random)), resets.device)
+
+
+def together(each: list[Streams], device: torch.device) -> Streams:
+    """The streams of single steps as one.
+
+    Arguments:
+        each: as `draws` yields them.
+        device: where they are used.
+    """
+    return tuple(torch.cat(parts).to(device) for parts in zip(*each, strict=True))

@@ -13,11 +13,10 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State
+from throughtime.core.weights import recurrent_weight
 from throughtime.engines.native.plan import plan
 from throughtime.engines.native.untraceable import UntraceableError
 from throughtime.learning.unrolled import side_by_side, with_tensors
-
-_LINEAR = ("weight_ih", "bias_ih", "bias_hh")
 
 
 @final
@@ -26,9 +25,9 @@ class Partials:
     """What small changes of state and parameters do in a step of a gated cell, row by row.
 
         x, u: gates of the input and of the past      r: its results, h and the memories
-        F_s = r_s + r_u W_hh        F_theta: r_x x' by W_ih, r_u h' by W_hh, r_p by a parameter p
+        F_s = r_s + r_u W_hh        F_theta: r_x x' by W_ih, r_u h' by W_hh
 
-    What is by parameters holds where the matrices that the cell reads are its weights.
+    What is by parameters is whole for `separable` cells alone.
 
     Attributes:
         cell: whose step it is, with its own parameters.
@@ -36,7 +35,6 @@ class Partials:
         s, x: states before the step, their fields side by side, and inputs.
         by_input, by_past: r_x and r_u; the same tensor where they are only added.
         by_state: r_s where u is held.
-        by_units: r_p of the trained unit parameters, by name: hidden, or gates and hidden, last.
         direct: results and fields of which r_s differs from zero anywhere.
     """
 
@@ -47,7 +45,6 @@ class Partials:
     by_input: Float[Tensor, "batch results gates hidden"]
     by_past: Float[Tensor, "batch results gates hidden"]
     by_state: Float[Tensor, "batch results fields hidden"]
-    by_units: dict[str, Tensor]
     direct: tuple[tuple[int, int], ...]
 
     def unflattened(self, time: int) -> list["Partials"]:
@@ -59,7 +56,6 @@ class Partials:
 
         parts = (self.s, self.x, self.by_input, self.by_past, self.by_state)
         s, x, by_input, by_past, by_state = (t.unflatten(0, (time, -1)).unbind() for t in parts)
-        units = {n: p.unflatten(0, (time, -1)).unbind() for n, p in self.by_units.items()}
         same = self.by_past is self.by_input
         return [
             Partials(
@@ -70,7 +66,6 @@ class Partials:
                 by_input[t],
                 by_input[t] if same else by_past[t],
                 by_state[t],
-                {name: partial[t] for name, partial in units.items()},
                 self.direct,
             )
             for t in range(time)
@@ -104,34 +99,12 @@ class Partials:
             by_past = (of[:, :, None] * self.by_past).sum(1).flatten(1)
         parts: list[Tensor] = []
         for name in self.trained:
-            if name in self.by_units:
-                unit = self.by_units[name]
-                each = of if unit.dim() == of.dim() else of[:, :, None]
-                parts.append((each * unit).sum(1))
-            elif name.startswith("bias"):
+            if name.startswith("bias"):
                 parts.append(by_input if name == "bias_ih" else by_past)
             else:
                 gates = by_input if name == "weight_ih" else by_past
                 parts.append(gates[:, :, None] * self._read(name)[:, None])
         return torch.cat([part.flatten(1) for part in parts], 1)
-
-    def back(self, v: Float[Tensor, "batch size"]) -> Float[Tensor, "batch size"]:
-        """v' F_s.
-
-        Arguments:
-            v: of each row.
-        """
-        fields = v.unflatten(1, (-1, self.cell.hidden_size))
-        of = self._results(v)
-        found = (of[:, :, None] * self.by_state).sum(1)
-        by_past = (of[:, :, None] * self.by_past).sum(1).flatten(1)
-        for lag, matrix in self._matrices():
-            found[:, self._field(lag)] += by_past @ matrix
-        count = self.by_state.shape[1]
-        if fields.shape[1] > count:  # h_{t-1} and so on become older
-            found[:, 0] += fields[:, count]
-            found[:, count:-1] += fields[:, count + 1 :]
-        return found.flatten(1)
 
     def by_s(self) -> Float[Tensor, "batch size size"]:
         """F_s."""
@@ -172,11 +145,7 @@ class Partials:
         own = [self.cell.get_parameter(name) for name in self.trained]
         results = whole.unflatten(1, (-1, hidden))[:, :count]
         blocks = results.split([p.numel() for p in own], -1)
-        for name, parameter, block in zip(self.trained, own, blocks, strict=True):
-            if name in self.by_units:
-                shape = (*parameter.shape[:-1], hidden)
-                block.unflatten(-1, shape).diagonal(dim1=2, dim2=-1).add_(self.by_units[name])
-                continue
+        for name, block in zip(self.trained, blocks, strict=True):
             gates = self.by_past if "_hh" in name else self.by_input
             if name.startswith("bias"):
                 block.unflatten(-1, (-1, hidden)).diagonal(dim1=2, dim2=4).add_(gates)
@@ -234,14 +203,16 @@ def elementwise(cell: Cell) -> bool:
 
 
 def separable(cell: Cell) -> bool:
-    """Whether it is `elementwise` and its matrices are its weights: then its `Partials` are whole.
+    """Whether it is `elementwise`, its matrices are its weights, and no other parameter is trained.
 
     Arguments:
         cell: any.
     """
     if not isinstance(cell, GatedCell) or not elementwise(cell):
         return False
-    return type(cell).recurrent_matrix is GatedCell.recurrent_matrix
+    linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
+    trained = {name for name, p in cell.named_parameters() if p.requires_grad}
+    return trained <= linear and type(cell).recurrent_matrix is GatedCell.recurrent_matrix
 
 
 def partials(
@@ -255,41 +226,33 @@ def partials(
         x: their inputs.
         streams: of them.
     """
-    kind, rows, hidden = type(cell), x.shape[0], cell.hidden_size
+    kind, hidden = type(cell), cell.hidden_size
     s = side_by_side(before).detach().requires_grad_()
     trained = tuple(name for name, p in cell.named_parameters() if p.requires_grad)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         projected = cell.project(x)
     by_input = torch.zeros_like(projected, requires_grad=True)
     apart = bool(cell.lags) and not cell.additive
     by_past = torch.zeros_like(projected, requires_grad=True) if apart else by_input
-    units: dict[str, Tensor] = {}
-    for name in trained:
-        if not name.startswith("weight_hh") and name not in _LINEAR:
-            own = cell.get_parameter(name).detach().unsqueeze(-2)
-            units[name] = own.repeat_interleave(rows, -2).requires_grad_()
-    held = bind(cell, units)
-
+    held = bind(cell, {})
     # no nested function: tests would compile a check of it at every step
     vars(held)["_gates"] = lambda projected, own: _moved(
         kind._gates(held, projected + by_input, before), by_past if apart else None
     )
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         own = (streams,) if streams else ()
         _, after = held.step(projected, with_tensors(before, s), *own)
         results = after[: 1 + len(cell.memories)]
-        by = [s, by_input, by_past, *units.values()]
+        by = [s, by_input, by_past]
         found = [
             torch.autograd.grad(
                 r.sum(), by, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for r in results
         ]
-    of_s, of_input, of_past, *of_units = (
-        torch.stack([part.movedim(-2, 0) for part in parts], 1)
-        for parts in zip(*found, strict=True)
+    of_s, of_input, of_past = (
+        torch.stack(parts, 1).unflatten(-1, (-1, hidden)) for parts in zip(*found, strict=True)
     )
-    of_s, of_input, of_past = (t.unflatten(-1, (-1, hidden)) for t in (of_s, of_input, of_past))
     return Partials(
         cell,
         trained,
@@ -298,7 +261,6 @@ def partials(
         of_input,
         of_past if apart else of_input,
         of_s,
-        dict(zip(units, of_units, strict=True)),
         tuple((int(r), int(f)) for r, f in of_s.any(-1).any(0).nonzero()),
     )
 

@@ -102,6 +102,20 @@ def pattern_of(cell: StepMap, reads: Bool[Tensor, "size size"], order: int | Non
     )
 
 
+def all_of(cell: StepMap) -> Pattern:
+    """The pattern that leaves nothing out.
+
+    Arguments:
+        cell: of the model.
+    """
+    device = next(iter(cell.parameters.values())).device
+    rows, columns = torch.arange(cell.size, device=device), cell.count
+    every = torch.ones(cell.size, columns, dtype=torch.bool, device=device)
+    reads = torch.ones(cell.size, cell.size, dtype=torch.bool, device=device)
+    learnt = torch.ones((), dtype=torch.bool, device=device)
+    return Pattern(rows[:, None], every, every, reads, rows, rows, learnt)
+
+
 def colours(pattern: Bool[Tensor, "rows columns"]) -> Int[Tensor, " rows"]:
     """A colour for each row, from 0 on, such that no column has two rows of one colour.
 

@@ -12,7 +12,7 @@ from throughtime.core.state import State
 from throughtime.learning import influence as sparse
 from throughtime.learning.forward import Step, StepMap, go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
-from throughtime.learning.pattern import Pattern, pattern_of, reaches_all, reading
+from throughtime.learning.pattern import Pattern, all_of, pattern_of, reaches_all, reading
 
 
 @final
@@ -56,9 +56,10 @@ class RTRL(Learner):
                     after = sparse.carried(influence, by_s, by_theta, pattern)
                     return sparse.past(step, influence, pattern), (after, memory[1])
                 influence = sparse.dense(influence, pattern)
+                memory = (memory[0], tuple(all_of(cell)))
             influence = started(cell, step, influence)
             past = torch.einsum("bs,bsp->p", step.credit, influence)
-            return past, (cell.influence(step, influence),)
+            return past, (cell.influence(step, influence), *memory[1:])
 
         return go_forward(model, state, chunk, visit)
 

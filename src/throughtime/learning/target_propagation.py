@@ -169,6 +169,8 @@ def play(model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Played:
         answers = model.readout(outputs.flatten(0, 1))
         own = model.loss(answers, chunk.targets.flatten(0, 1)).sum()
         (slope,) = torch.autograd.grad(own, outputs)
+    if chunk.weights is not None:
+        slope = torch.where(chunk.weights[..., None] != 0, slope, 0.0)
     largest = slope.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
     asked = -slope / largest
     if chunk.weights is not None:

@@ -217,6 +217,7 @@ class Run:
         for group in self._groups():
             group["lr"] = rate
         self.optimizer.step()
+        self.teacher.keep()
 
         state.step += 1
         state.clipped += clipped

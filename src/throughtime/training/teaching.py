@@ -49,6 +49,10 @@ class Teacher(abc.ABC):
             step: its number, from 0.
         """
 
+    def keep(self) -> None:
+        """Told that the update was made: what was taught last is not undone as divergence."""
+        return
+
     def state(self) -> dict[str, Tensor]:
         """What it carries from update to update, to be saved."""
         return {}
@@ -141,15 +145,19 @@ class _Stream(Teacher):
 
     def __init__(self, learner: Learner, model: StepwiseModel, task: Task, config: RunConfig):
         self.learner, self.model, self.task = learner, model, task
-        self.carried = learner.init(model, config.batch_size, config.seed)
+        self.carried = self.after = learner.init(model, config.batch_size, config.seed)
 
     def teach(self, batch: Batch, step: int) -> Tensor:
         """By the learner, from the state after the batch before."""
         del step
         chunk = chunk_of(self.task, batch)
-        loss, gradients, self.carried = self.learner.update(self.model, self.carried, chunk)
+        loss, gradients, self.after = self.learner.update(self.model, self.carried, chunk)
         _assign(self.model, gradients)
         return loss
+
+    def keep(self) -> None:
+        """The state after the batch is that before the next."""
+        self.carried = self.after
 
     def state(self) -> dict[str, Tensor]:
         """The learner's."""
