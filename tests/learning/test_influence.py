@@ -20,9 +20,10 @@ from torch import Tensor, nn
 import throughtime as tt
 from throughtime.core.state import State, state_type
 from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel, load_state, state_dict
-from throughtime.learning.forward import Step, StepMap, go_forward
+from throughtime.learning.forward import go_forward
 from throughtime.learning.pattern import colours
 from throughtime.learning.real_time import started
+from throughtime.learning.step_map import Step, StepMap
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")

@@ -31,8 +31,8 @@ from throughtime.learning import (
     StepwiseModel,
 )
 from throughtime.learning import forward as forward_module
-from throughtime.learning.forward import Step, StepMap
 from throughtime.learning.partials import elementwise, partials, separable
+from throughtime.learning.step_map import Step, StepMap
 
 ROWS = 3
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")

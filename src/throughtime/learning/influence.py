@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.learning.forward import Step, StepMap
 from throughtime.learning.pattern import Pattern, rows_of_s, rows_of_theta
+from throughtime.learning.step_map import Step, StepMap
 
 _ROUNDING = 1000  # differences that are allowed, in units of the largest value's last place
 _FEW = 4  # a dense product is faster where more than one entry in so many is kept

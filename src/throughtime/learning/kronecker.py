@@ -10,9 +10,10 @@ from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
-from throughtime.learning.forward import Step, StepMap, go_forward
+from throughtime.learning.forward import go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.partials import separable
+from throughtime.learning.step_map import Step, StepMap
 from throughtime.learning.unbiased import ratio
 
 _LINEAR = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -10,9 +10,10 @@ from throughtime.core.errors import LearnerRefusalError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
-from throughtime.learning.forward import Step, StepMap, go_forward
+from throughtime.learning.forward import go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.real_time import started
+from throughtime.learning.step_map import Step, StepMap
 
 Feedback: TypeAlias = Literal["random", "readout"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from throughtime.core.binding import bind
 from throughtime.core.cell import Streams
 from throughtime.core.dynamics import Dynamics
-from throughtime.learning.forward import Step, StepMap
+from throughtime.learning.step_map import Step, StepMap
 
 _DRAWS, _ROWS = 4, 4  # of parameters; of states and inputs, each with both signs
 _BLOCK = 8  # states whose rows of F_theta are found at once

@@ -10,9 +10,10 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning import influence as sparse
-from throughtime.learning.forward import Step, StepMap, go_forward
+from throughtime.learning.forward import go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.pattern import Pattern, all_of, pattern_of, reaches_all, reading
+from throughtime.learning.step_map import Step, StepMap
 
 
 @final

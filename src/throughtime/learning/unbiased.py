@@ -9,8 +9,9 @@ from torch import Tensor
 
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
-from throughtime.learning.forward import Step, StepMap, go_forward
+from throughtime.learning.forward import go_forward
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.step_map import Step, StepMap
 
 _SMALL = 1e-7  # keeps the ratios of norms finite; whatever it is, the estimate is unbiased
 
