@@ -37,7 +37,7 @@ def tensors(result):
     return [output, *state_tensors(state)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(sorted(CELLS)),
     layers=st.integers(1, 3),

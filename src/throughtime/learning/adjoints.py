@@ -1,6 +1,5 @@
 """The gradient by every state on the way back: dL/ds after each step."""
 
-import itertools
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Request, run
 from throughtime.learning.learner import Chunk
-from throughtime.learning.partials import elementwise, partials
+from throughtime.learning.partials import Partials, elementwise, partials
 from throughtime.learning.unrolled import entering, side_by_side, unrolled, with_tensors
 
 
@@ -62,16 +61,16 @@ def adjoints(
         losses = model.losses(outputs, chunk.targets, chunk.weights)
         (own,) = torch.autograd.grad(losses.sum(), outputs)
     found = partials(cell, before, chunk.inputs.flatten(0, 1), rows)
-    shape = chunk.inputs.shape[:2]
-    by_gates, by_state = (t.unflatten(0, shape) for t in (found.by_past, found.by_state))
-    return before, _back(cell, own, by_gates, by_state, ~resets).flatten(0, 1).flatten(1)
+    return before, _back(found, own, ~resets).flatten(0, 1).flatten(1)
 
 
 def _back(
-    cell: Any, own: Tensor, by_gates: Tensor, by_state: Tensor, linked: Tensor
+    found: Partials, own: Float[Tensor, "time batch hidden"], linked: Bool[Tensor, "time batch"]
 ) -> Float[Tensor, "time batch fields hidden"]:
     """v_{k-1} = v_k ds_k/ds_{k-1} + dl_{k-1}/ds_{k-1}."""
+    cell = found.cell
     matrix = cell.recurrent_matrix(1).detach() if cell.lags else None
+    by_gates, by_state = (t.unflatten(0, linked.shape) for t in (found.by_past, found.by_state))
     if not linked[1:].all():
         by_gates, by_state = (
             torch.where(linked[..., None, None, None], partial, 0)
@@ -80,11 +79,7 @@ def _back(
     # a partial derivative that is zero everywhere, as most of them are, costs nothing
     fields = range(by_state.shape[2])
     gates = {i: by_gates[:, :, i].unbind() for i in fields if by_gates[:, :, i].any()}
-    direct = {
-        (i, j): by_state[:, :, i, j].unbind()
-        for i, j in itertools.product(fields, fields)
-        if by_state[:, :, i, j].any()
-    }
+    direct = {(i, j): by_state[:, :, i, j].unbind() for i, j in found.direct}
     v = torch.zeros_like(by_state[:, :, 0])
     v[:, :, 0] = own
     rows = [v[:, :, i].unbind() for i in fields]

@@ -53,7 +53,6 @@ class Partials:
         Arguments:
             time: how many there are; the rows of each follow each other.
         """
-
         parts = (self.s, self.x, self.by_input, self.by_past, self.by_state)
         s, x, by_input, by_past, by_state = (t.unflatten(0, (time, -1)).unbind() for t in parts)
         same = self.by_past is self.by_input
@@ -184,8 +183,7 @@ class Partials:
 
 
 def elementwise(cell: Cell) -> bool:
-    """Whether a cell's step is elementwise after products with its matrices; found by tracing
-    `pointwise`, once.
+    """Whether a cell's step is elementwise after products with its matrices: `pointwise` is traced.
 
     Arguments:
         cell: any.

@@ -169,7 +169,7 @@ def s_of(x: torch.Tensor) -> torch.Tensor:
     return torch.special.expit(x) + torch.logit(x, 0.1) + torch.stack([x, x]).softmax(0)[0]
 
 
-@settings(max_examples=15)
+@settings(max_examples=25)
 @given(recipe=recipes())
 def test_second_derivatives(recipe) -> None:
     """Of a program that is differentiated twice, as of the cell."""

@@ -123,7 +123,7 @@ def assert_near(
     assert not wrong, shown
 
 
-@settings(max_examples=50)
+@settings(max_examples=80)
 @given(recipe=recipes())
 def test_random_cell(recipe) -> None:
     """Forward, backward and second derivatives of functions that are finite."""
@@ -134,7 +134,7 @@ def test_random_cell(recipe) -> None:
     assert found.derived or "no gradient" in str(recipe)
 
 
-@settings(max_examples=50)
+@settings(max_examples=80)
 @given(recipe=recipes(wild=True))
 def test_wild_random_cell(recipe) -> None:
     """Forward and backward of functions that jump, overflow or are undefined somewhere."""
