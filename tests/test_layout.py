@@ -5,6 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import surface
 
 FILES = sorted(
@@ -42,10 +43,21 @@ def imported_by(statement: str) -> set[str]:
 
 
 def test_import_is_light() -> None:
-    """`import throughtime` loads torch, numpy and jaxtyping, with what these load, and no more."""
+    """`import throughtime` loads nothing; its layers load torch, numpy and jaxtyping alone."""
     own = imported_by("import torch, numpy.random, jaxtyping")
-    extra = imported_by("import throughtime") - own - {"throughtime"}
-    assert extra <= sys.stdlib_module_names, sorted(extra - sys.stdlib_module_names)
+    for statement, allowed in (("import throughtime", set[str]()), ("throughtime.LSTM", own)):
+        extra = imported_by(f"import throughtime; {statement}") - allowed - {"throughtime", "__main__"}
+        assert extra <= sys.stdlib_module_names, sorted(extra - sys.stdlib_module_names)
+
+
+def test_public_names_of_the_package() -> None:
+    import throughtime
+
+    assert dir(throughtime) == sorted(throughtime.__all__)
+    for name in throughtime.__all__:
+        assert getattr(throughtime, name) is getattr(throughtime, name)
+    with pytest.raises(AttributeError, match="has no attribute 'lstm'"):
+        _ = throughtime.lstm  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_data_files_are_packaged() -> None:

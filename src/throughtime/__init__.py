@@ -3,27 +3,58 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from throughtime import cells, engines, instruments, learning, models, tasks, wiring
-from throughtime.core import errors, initializers
-from throughtime.core.cell import Cell
-from throughtime.core.gated import GatedCell
-from throughtime.core.state import State
-from throughtime.engines import engine_options
-from throughtime.layers import GRU, LSTM, RNN, Recurrent
-
 if TYPE_CHECKING:
-    from throughtime import doctor
+    from throughtime import (
+        cells,
+        doctor,
+        engines,
+        instruments,
+        learning,
+        models,
+        studies,
+        tasks,
+        training,
+        wiring,
+    )
+    from throughtime.core import errors, initializers
+    from throughtime.core.cell import Cell
+    from throughtime.core.gated import GatedCell
+    from throughtime.core.state import State
     from throughtime.doctor import diagnose
+    from throughtime.engines import engine_options
+    from throughtime.layers import GRU, LSTM, RNN, Recurrent
 
 __version__ = "0.1.0"
 
+_DEFINED_IN = {
+    "Cell": "core.cell",
+    "GRU": "layers",
+    "GatedCell": "core.gated",
+    "LSTM": "layers",
+    "RNN": "layers",
+    "Recurrent": "layers",
+    "State": "core.state",
+    "diagnose": "doctor",
+    "engine_options": "engines",
+}
+_MODULES = {"errors": "core.errors", "initializers": "core.initializers"}
+"""The modules whose place is not their name."""
+
 
 def __getattr__(name: str) -> Any:
-    """The doctor comes when it is asked for, since `import throughtime` loads little."""
-    if name in ("diagnose", "doctor"):
-        doctor = importlib.import_module("throughtime.doctor")
-        return doctor if name == "doctor" else doctor.diagnose
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """A public name, imported on first use: `throughtime --help` does not load torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    origin = _DEFINED_IN.get(name) or _MODULES.get(name, name)
+    module = importlib.import_module(f"{__name__}.{origin}")
+    found = getattr(module, name) if name in _DEFINED_IN else module
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)
 
 
 __all__ = [
@@ -44,6 +75,8 @@ __all__ = [
     "instruments",
     "learning",
     "models",
+    "studies",
     "tasks",
+    "training",
     "wiring",
 ]
