@@ -118,3 +118,54 @@ def test_recurrent_takes_a_class_with_sizes_or_a_cell_alone():
         tt.Recurrent(cell, 3, 4)
     with pytest.raises(errors.ConfigurationError, match="input_size and hidden_size too"):
         tt.Recurrent(tt.cells.GRUCell)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bias": "False"}, "bias: got 'False', expected True or False"),
+        ({"bias": 0}, "bias: got 0"),
+        ({"bias": None}, "bias: got None"),
+        ({"batch_first": 1}, "batch_first: got 1"),
+        ({"input_size": 2.5}, "input_size: got 2.5"),
+        ({"hidden_size": None}, "hidden_size: got None"),
+        ({"num_layers": "2"}, "num_layers: got '2'"),
+        ({"input_size": 0}, "input_size: got 0"),
+        ({"hidden_size": -1}, "hidden_size: got -1"),
+        ({"num_layers": 0}, "num_layers: got 0"),
+        ({"num_layers": 2, "dropout": 1.5}, "dropout: got 1.5"),
+        ({"num_layers": 2, "dropout": None}, "dropout: got None"),
+        ({"num_layers": 2, "dropout": True}, "dropout: got True"),
+        ({"proj_size": 4}, "proj_size.*: got 4"),
+        ({"proj_size": -1}, "proj_size.*: got -1"),
+    ],
+)
+def test_a_constructor_raises_what_torch_raises(kind, options, words):
+    """An `except` clause that is written for torch.nn catches ours."""
+    options = {"input_size": 3, "hidden_size": 4, **options}
+    with pytest.raises(Exception) as theirs:  # noqa: PT011  # the type is what is asked for
+        getattr(torch.nn, kind)(**options)
+    with pytest.raises(theirs.type, match=words) as ours:
+        getattr(tt, kind)(**options)
+    assert isinstance(ours.value, errors.ConfigurationError)
+
+
+def test_a_projection_of_others_than_the_lstm_is_refused_in_words():
+    for kind in (tt.GRU, tt.RNN):
+        with pytest.raises(ValueError, match=r"got 2, expected 0, since only an LSTM .* Use LSTM"):
+            kind(3, 4, proj_size=2)
+
+
+def test_what_torch_takes_as_bidirectional():
+    assert tt.GRU(3, 4, bidirectional=1).num_directions == 2
+
+
+def test_tensors_that_are_not_dense():
+    layer, x = tt.GRU(3, 4), torch.zeros(5, 2, 3)
+    with pytest.raises(errors.ShapeError, match=r"got layout torch\.sparse_coo, expected a dense"):
+        layer(x.to_sparse())
+    with pytest.raises(errors.ShapeError, match=r"hx\.h: got layout torch\.sparse_coo"):
+        layer(x, torch.zeros(1, 2, 4).to_sparse())
+    with pytest.raises(errors.ShapeError, match=r"reset: got layout torch\.sparse_coo"):
+        layer(x, reset=torch.zeros(5, 2, dtype=torch.bool).to_sparse())

@@ -9,6 +9,7 @@ or with part of one, stops it.
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from throughtime.core.errors import ThroughtimeError
@@ -70,12 +71,14 @@ def is_additive(pointwise: Callable[..., Any], totals: Sequence[Tensor], *rest: 
         totals: one tensor a gate, of any values.
         rest: state, and streams if the function takes them.
     """
-    trial = [total.clone() for total in totals]
-    versions = [total._version for total in trial]
-    try:
-        result = pointwise(*gates_of(trial), *rest)
-    except (NotAdditiveError, TypeError, AttributeError):
-        return False  # an operation, operator or method that gates do not have
+    # tensors of inference mode count no changes
+    with torch.inference_mode(False), torch.no_grad():
+        trial = [total.clone() for total in totals]
+        versions = [total._version for total in trial]
+        try:
+            result = pointwise(*gates_of(trial), *rest)
+        except (NotAdditiveError, TypeError, AttributeError):
+            return False  # an operation, operator or method that gates do not have
     results = result if isinstance(result, tuple) else (result,)
     if any(isinstance(value, Gate) for value in results):
         return False

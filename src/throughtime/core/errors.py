@@ -1,12 +1,15 @@
 """Every error that throughtime raises on purpose.
 
     ThroughtimeError
-    ├── ShapeError              a tensor of the wrong rank or size        (ValueError)
-    ├── DtypeError              a tensor of the wrong dtype               (TypeError)
-    ├── DeviceError             tensors on different devices              (ValueError)
-    ├── LengthsError            lengths that do not fit the sequence      (ValueError)
-    ├── StateError              a state that is not this cell's           (ValueError)
+    ├── ShapeError              a tensor of the wrong rank, size or layout
+    │                                                       (ValueError, RuntimeError)
+    ├── DtypeError              a tensor of the wrong dtype
+    │                                                       (TypeError, ValueError, RuntimeError)
+    ├── DeviceError             tensors on different devices             (ValueError, RuntimeError)
+    ├── LengthsError            lengths that do not fit the sequence     (ValueError, RuntimeError)
+    ├── StateError              a state that is not this cell's          (ValueError, RuntimeError)
     ├── ConfigurationError      options that contradict each other        (ValueError)
+    │   ├── OptionTypeError     an option of the wrong type               (TypeError)
     │   └── UnknownNameError    a name that is not in a registry
     ├── EngineRefusalError      an engine asked for what it cannot do     (RuntimeError)
     ├── LearnerRefusalError     a learner asked for what it cannot do     (RuntimeError)
@@ -18,7 +21,8 @@
         ├── RunWriteError       the folder cannot be written, or the disk is full
         └── RunInterrupted      stopped by Ctrl-C, saved, ready to go on
 
-Each says what was got, what was expected, and what to do.
+Each says what was got, what was expected, and what to do. The classes in brackets are those that
+torch raises for the same fault, so that an `except` clause written for torch catches ours.
 """
 
 import difflib
@@ -56,28 +60,32 @@ def _rebuild(kind: type[ThroughtimeError], message: str) -> ThroughtimeError:
     return error
 
 
-class ShapeError(ThroughtimeError, ValueError):
-    """A tensor has the wrong rank or size."""
+class ShapeError(ThroughtimeError, ValueError, RuntimeError):
+    """A tensor has the wrong rank, size or layout."""
 
 
-class DtypeError(ThroughtimeError, TypeError):
+class DtypeError(ThroughtimeError, TypeError, ValueError, RuntimeError):
     """A tensor has the wrong dtype."""
 
 
-class DeviceError(ThroughtimeError, ValueError):
+class DeviceError(ThroughtimeError, ValueError, RuntimeError):
     """Tensors that work together lie on different devices."""
 
 
-class LengthsError(ThroughtimeError, ValueError):
+class LengthsError(ThroughtimeError, ValueError, RuntimeError):
     """Lengths are not integers between 1 and the number of time steps, one a sequence."""
 
 
-class StateError(ThroughtimeError, ValueError):
+class StateError(ThroughtimeError, ValueError, RuntimeError):
     """A state does not belong to the cell that it was given to."""
 
 
 class ConfigurationError(ThroughtimeError, ValueError):
     """Options are out of range or contradict each other."""
+
+
+class OptionTypeError(ConfigurationError, TypeError):
+    """An option has the wrong type."""
 
 
 class UnknownNameError(ConfigurationError):

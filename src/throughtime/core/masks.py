@@ -31,8 +31,8 @@ def bernoulli(
     """
     mask = lend(shape, dtype)
     below = round(rate * 2**32)
-    if below == 2**32:
-        return mask.fill_(1)
+    if below in (0, 2**32):  # nothing is random
+        return mask.fill_(float(below > 0))
     seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     count = math.prod(shape)
     words = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-count // 2)).view(np.int32))

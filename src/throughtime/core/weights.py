@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import nn
 
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, OptionTypeError
 
 
 def add_weights(
@@ -32,7 +32,11 @@ def add_weights(
         lags: of the past outputs that are read.
         bias: whether there are biases.
         device, dtype: of the parameters.
+
+    Raises:
+        OptionTypeError: `bias` is neither True nor False.
     """
+    check_flag("bias", bias)
     rows = gates * cell.hidden_size
     shapes: dict[str, tuple[int, ...] | None] = {"weight_ih": (rows, cell.input_size)}
     shapes |= {recurrent_weight(lag): (rows, cell.output_size) for lag in lags}
@@ -64,5 +68,14 @@ def recurrent_weight(lag: int) -> str:
 
 def check_size(name: str, value: object) -> None:
     """Raises ConfigurationError unless the value is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(name, got=repr(value), expected="a whole number of at least 1")
+    expected = "a whole number of at least 1"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise OptionTypeError(name, got=repr(value), expected=expected)
+    if value < 1:
+        raise ConfigurationError(name, got=repr(value), expected=expected)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises OptionTypeError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise OptionTypeError(name, got=repr(value), expected="True or False")

@@ -14,12 +14,13 @@ from throughtime.core.errors import (
     ConfigurationError,
     DeviceError,
     DtypeError,
+    OptionTypeError,
     ShapeError,
     StateError,
 )
 from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state
-from throughtime.core.weights import check_size
+from throughtime.core.weights import check_flag, check_size
 
 if TYPE_CHECKING:
     from throughtime.layers.layer import RecurrentLayer
@@ -50,15 +51,14 @@ def check_options(
 ) -> None:
     """Raises ConfigurationError for a layer's options out of range."""
     check_size("num_layers", num_layers)
-    if (
-        not isinstance(dropout, numbers.Real)
-        or isinstance(dropout, bool)
-        or not 0 <= float(dropout) <= 1
-    ):
-        raise ConfigurationError("dropout", got=repr(dropout), expected="a probability in [0, 1]")
-    for name, value in (("batch_first", batch_first), ("bidirectional", bidirectional)):
-        if not isinstance(value, bool):
-            raise ConfigurationError(name, got=repr(value), expected="True or False")
+    expected = "a probability in [0, 1]"
+    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool):
+        raise OptionTypeError("dropout", got=repr(dropout), expected=expected)
+    if not 0 <= float(dropout) <= 1:
+        raise ConfigurationError("dropout", got=repr(dropout), expected=expected)
+    check_flag("batch_first", batch_first)
+    if bidirectional not in (True, False):  # torch takes 1 and numpy's True too
+        raise OptionTypeError("bidirectional", got=repr(bidirectional), expected="True or False")
 
 
 def prepare(
@@ -149,6 +149,7 @@ def _form(layer: "RecurrentLayer") -> str:
 def _check_input(layer: "RecurrentLayer", x: object, what: str, cell: Cell) -> None:
     if not isinstance(x, Tensor):
         raise ShapeError(what, got=type(x).__name__, expected="a tensor or a PackedSequence")
+    _check_layout(x, what)
     if x.dim() > 0 and x.shape[-1] != layer.input_size:
         raise ShapeError(
             what,
@@ -175,6 +176,23 @@ def _check_input(layer: "RecurrentLayer", x: object, what: str, cell: Cell) -> N
         )
 
 
+def _check_layout(x: Tensor, what: str) -> None:
+    if x.is_nested:
+        raise ShapeError(
+            what,
+            got="a nested tensor",
+            expected="a dense one",
+            fix="Pad the sequences and give `lengths`, or use a PackedSequence.",
+        )
+    if x.layout != torch.strided:
+        raise ShapeError(
+            what,
+            got=f"layout {x.layout}",
+            expected="a dense tensor",
+            fix="Convert the tensor: tensor.to_dense().",
+        )
+
+
 def _check_reset(
     layer: "RecurrentLayer", reset: object, inputs: Tensor, batched: bool
 ) -> Bool[Tensor, "time batch"]:
@@ -183,6 +201,7 @@ def _check_reset(
     if not isinstance(reset, Tensor) or reset.dtype != torch.bool:
         got = f"dtype {reset.dtype}" if isinstance(reset, Tensor) else type(reset).__name__
         raise DtypeError("reset", got=got, expected="a torch.bool tensor, True at each fresh start")
+    _check_layout(reset, "reset")
     if tuple(reset.shape) != shape:
         raise ShapeError("reset", got=f"shape {tuple(reset.shape)}", expected=f"shape {shape}")
     if reset.device != inputs.device:
@@ -232,6 +251,7 @@ def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: b
         return type(default)(*parts) if hasattr(default, "_fields") else tuple(parts)
     if not isinstance(value, Tensor):
         raise StateError(f"hx.{name}", got=type(value).__name__, expected="a tensor")
+    _check_layout(value, f"hx.{name}")
     shape = tuple(default.shape) if batched else (default.shape[0], *default.shape[2:])
     if tuple(value.shape) != shape:
         raise StateError(

@@ -80,7 +80,7 @@ class RecurrentLayer(nn.Module, abc.ABC):
             )
         self.num_layers, self.bidirectional, self.batch_first = (
             num_layers,
-            bidirectional,
+            bool(bidirectional),
             batch_first,
         )
         self.dropout, self.engine = float(dropout), engine
@@ -283,8 +283,16 @@ class RecurrentLayer(nn.Module, abc.ABC):
         arguments = prepare(self, cells, input, hx, lengths, reset)
         first = map_state(lambda s: s[0], arguments.state)
         outputs: Outputs = "states" if return_states else "all"
-        with torch.random.fork_rng(devices=()):  # streams are drawn, but not for the next call
-            request = request_for(self, cells[0], arguments.inputs, first, arguments, outputs, 0)
+        request = request_for(
+            self,
+            cells[0],
+            arguments.inputs,
+            first,
+            arguments,
+            outputs,
+            0,
+            generator=torch.Generator("cpu"),  # of streams that no run uses
+        )
         return choose(request, self.engine)[1]
 
     def _new_cells(self, input_size: int) -> list[Cell]:
@@ -331,6 +339,14 @@ def _is_persistent(cell: Cell, name: str) -> bool:
 
 
 def _template(cell: Cell) -> Cell:
+    """A copy of a cell on meta tensors; the cell's own tensors, which the layer has, stay."""
     if isinstance(cell, GatedCell):
         _ = cell.additive  # seen once here, rather than for every sequence
-    return cell.to("meta")
+    empty: dict[int, Tensor] = {}  # a tensor that a cell shares under two names stays one
+    named: dict[str, Tensor] = {}
+    for name, parameter in cell.named_parameters(remove_duplicate=False):
+        made = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        named[name] = empty.setdefault(id(parameter), made)
+    for name, buffer in cell.named_buffers(remove_duplicate=False):
+        named[name] = empty.setdefault(id(buffer), buffer.detach().to("meta"))
+    return bind(cell, named)

@@ -65,6 +65,7 @@ def request_for(
     arguments: Arguments,
     outputs: Outputs,
     direction: int,
+    generator: torch.Generator = torch.default_generator,
 ) -> Request:
     """What an engine is asked for one cell of a layer; the cell's streams are drawn here.
 
@@ -76,18 +77,18 @@ def request_for(
         arguments: of the call.
         outputs: what is asked for.
         direction: 0 forward, 1 reverse.
+        generator: the source of the streams that are random.
     """
     resets, lengths = arguments.resets, arguments.lengths
     if direction == 1 and resets is not None:
         resets = reverse_resets(resets, lengths)
     streams = ()
     if cell.streams:
-        seed = int(torch.randint(2**62, (), device="cpu"))
         drawn = cell.draw_streams(
             steps_since_reset(state.steps, resets, inputs.shape[0]),
             training=layer.training,
             dtype=state.h.dtype,
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=generator,
         )
         streams = tuple(stream.to(state.h.device) for stream in drawn)
     return Request(cell, inputs, state, lengths, resets, streams, outputs)

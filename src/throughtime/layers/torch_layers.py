@@ -10,7 +10,7 @@ from throughtime.cells.elman import ElmanCell, Nonlinearity
 from throughtime.cells.gru import GRUCell
 from throughtime.cells.lstm import LSTMCell, ProjectedLSTMCell
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, OptionTypeError
 from throughtime.core.initializers import Initializer
 from throughtime.engines import Engine
 from throughtime.layers.layer import RecurrentLayer
@@ -65,10 +65,11 @@ class LSTM(RecurrentLayer):
         engine: str | Engine = "auto",
         initializers: Sequence[Initializer] = (),
     ):
-        if not isinstance(proj_size, int) or proj_size < 0:
-            raise ConfigurationError(
-                "proj_size", got=repr(proj_size), expected="a whole number; 0 for no projection"
-            )
+        expected = "a whole number; 0 for no projection"
+        if not isinstance(proj_size, int):
+            raise OptionTypeError("proj_size", got=repr(proj_size), expected=expected)
+        if proj_size < 0:
+            raise ConfigurationError("proj_size", got=repr(proj_size), expected=expected)
         super().__init__(
             functools.partial(_lstm, hidden_size, proj_size, bias, device, dtype),
             input_size,
@@ -103,6 +104,7 @@ class GRU(RecurrentLayer):
         device, dtype: of the parameters.
         engine: "auto", "native", "vendor", "eager", or an engine object.
         initializers: applied to each cell in order, from `throughtime.initializers`.
+        proj_size: 0, as in torch's layer: only an LSTM has a projection.
 
     Raises:
         ConfigurationError: sizes or options out of range.
@@ -127,7 +129,9 @@ class GRU(RecurrentLayer):
         *,
         engine: str | Engine = "auto",
         initializers: Sequence[Initializer] = (),
+        proj_size: int = 0,
     ):
+        _refuse_projection("GRU", proj_size)
         super().__init__(
             functools.partial(_gru, hidden_size, bias, device, dtype),
             input_size,
@@ -138,7 +142,7 @@ class GRU(RecurrentLayer):
             engine=engine,
             initializers=initializers,
         )
-        self.bias = bias
+        self.bias, self.proj_size = bias, proj_size
 
 
 @final
@@ -163,6 +167,7 @@ class RNN(RecurrentLayer):
         lags: the past outputs that each step reads, as (1, 21) for a skip connection.
         engine: "auto", "native", "vendor", "eager", or an engine object.
         initializers: applied to each cell in order, from `throughtime.initializers`.
+        proj_size: 0, as in torch's layer: only an LSTM has a projection.
 
     Raises:
         ConfigurationError: sizes or options out of range.
@@ -189,7 +194,9 @@ class RNN(RecurrentLayer):
         lags: Sequence[int] = (1,),
         engine: str | Engine = "auto",
         initializers: Sequence[Initializer] = (),
+        proj_size: int = 0,
     ):
+        _refuse_projection("RNN", proj_size)
         super().__init__(
             functools.partial(_rnn, hidden_size, nonlinearity, tuple(lags), bias, device, dtype),
             input_size,
@@ -200,7 +207,18 @@ class RNN(RecurrentLayer):
             engine=engine,
             initializers=initializers,
         )
-        self.bias, self.nonlinearity, self.lags = bias, nonlinearity, tuple(lags)
+        self.bias, self.proj_size = bias, proj_size
+        self.nonlinearity, self.lags = nonlinearity, tuple(lags)
+
+
+def _refuse_projection(layer: str, proj_size: int) -> None:
+    if proj_size != 0:
+        raise ConfigurationError(
+            f"proj_size of {layer}",
+            got=repr(proj_size),
+            expected="0, since only an LSTM has a projection",
+            fix="Use LSTM(..., proj_size=...).",
+        )
 
 
 def _lstm(
