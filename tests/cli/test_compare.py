@@ -95,10 +95,10 @@ def test_run_again_from_another_folder(tmp_path, capsys) -> None:
 def test_other_steps_in_the_same_folder(tmp_path, capsys) -> None:
     assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
     capsys.readouterr()
-    assert main([*TINY, "--out", str(tmp_path), "--steps", "6"]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "belongs to another comparison: got steps=6, expected steps=5." in captured.err
+    assert main([*TINY, "--out", str(tmp_path), "--steps", "6", "--models", "gru:hidden=3"]) == 0
+    printed = capsys.readouterr().out
+    assert "gru:hidden=3, steps=5" in printed
+    assert "gru:hidden=3, steps=6" in printed
 
 
 def test_ctrl_c_with_workers_stops_cleanly_and_goes_on(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Comparisons as they are run: once each, in any number of processes, and on after any stop."""
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from throughtime.core.errors import (
 from throughtime.reports import Comparison, read_comparison
 from throughtime.studies import CompareRequest, Done, Planned, StudyEvent, Waiting, compare, plan
 from throughtime.studies import compare as compare_function
+from throughtime.studies.variant import Variant
 from throughtime.training import Progress, RunFolder, Started
 
 TASK = "digits:pixels_per_step=8"
@@ -267,14 +269,104 @@ def test_matched_parameters_are_trained(tmp_path) -> None:
     assert rnn.runs[0].config["model"] == "rnn:hidden=17"
 
 
-def test_folder_of_another_comparison(tmp_path) -> None:
+def test_other_settings_join_what_is_there(tmp_path) -> None:
+    """More steps, another batch size, one model, more seeds: all add to one folder and report."""
+    request = CompareRequest(TASK, ("rnn:hidden=2", "gru:hidden=2"), seeds=1, steps=6, jobs=1)
+    compare(request, tmp_path)
+    first = results(tmp_path)
+    changes: list[dict[str, object]] = [
+        {"steps": 7},
+        {"batch_size": 16},
+        {"models": ("gru:hidden=2",)},
+        {"seeds": 2},
+    ]
+    started: list[tuple[str, int]] = []
+
+    def watch(event: StudyEvent) -> None:
+        if isinstance(event.event, Started):
+            started.append((event.label, event.seed))
+
+    counts = []
+    for change in changes:
+        started.clear()
+        comparison = compare(dataclasses.replace(request, **change), tmp_path, watch)
+        counts.append((len(started), len(comparison.runs)))
+    assert counts == [(2, 4), (2, 6), (0, 6), (2, 8)]
+    after = results(tmp_path)
+    assert {run: after[run] for run in first} == first
+    assert [model.label for model in comparison.models] == [
+        "rnn:hidden=2, steps=6, batch_size=64",
+        "gru:hidden=2, steps=6, batch_size=64",
+        "rnn:hidden=2, steps=7",
+        "gru:hidden=2, steps=7",
+        "rnn:hidden=2, batch_size=16",
+        "gru:hidden=2, batch_size=16",
+    ]
+    assert [len(model.runs) for model in comparison.models] == [2, 2, 1, 1, 1, 1]
+    assert [model.asked for model in comparison.models] == [True, True, False, False, False, False]
+    assert comparison.differing == ("steps", "batch_size", "learning_rate")
+    assert len(comparison.commands) == 5
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == [
+        "gru-hidden-2",
+        "gru-hidden-2-batch_size-16",
+        "gru-hidden-2-steps-7",
+        "rnn-hidden-2",
+        "rnn-hidden-2-batch_size-16",
+        "rnn-hidden-2-steps-7",
+    ]
+
+
+def test_folder_of_an_earlier_version_is_gone_on_with(tmp_path) -> None:
+    """compare.json had neither configurations nor what was asked last."""
+    before = compare(TINY, tmp_path)
+    file = tmp_path / "compare.json"
+    study = json.loads(file.read_text())
+    for entry in study["models"]:
+        del entry["configuration"]
+    del study["asked"], study["commands"]
+    file.write_text(json.dumps({**study, "seeds": [0, 1]}))
+    assert measured(read_comparison(tmp_path)) == measured(before)
+    more = compare(dataclasses.replace(TINY, steps=7, seeds=1), tmp_path)
+    assert len(more.runs) == 6
+    assert [m.label for m in more.models][::2] == ["rnn:hidden=3, steps=6", "rnn:hidden=3, steps=7"]
+
+
+def test_runs_of_other_threads_are_found(tmp_path, monkeypatch) -> None:
+    """Cores are shared otherwise on another day; the runs are the same."""
+    first = compare(TINY, tmp_path)
+    monkeypatch.setattr(plan, "_share_cores", lambda request: (request.jobs, 2))
+    assert measured(compare(TINY, tmp_path)) == measured(first)
+
+
+def test_variants_beside_the_plain_model(tmp_path) -> None:
+    request = CompareRequest(TASK, ("rnn:hidden=2",), seeds=1, steps=2, jobs=1)
+    variants = (Variant("plain", {}), Variant("clipped", {"clip_norm": 0.5}))
+    compare(dataclasses.replace(request, variants=variants), tmp_path)
+    sgd = dataclasses.replace(request, variants=(Variant("sgd", {"optimizer": "SGD"}),))
+    assert [model.label for model in compare(sgd, tmp_path).models] == [
+        "rnn:hidden=2, plain",
+        "rnn:hidden=2, clipped",
+        "rnn:hidden=2, optimizer=SGD",
+    ]
+
+
+def test_folder_of_another_task(tmp_path) -> None:
     compare(TINY, tmp_path)
-    other = CompareRequest(TASK, TINY.models, seeds=2, steps=7, jobs=1)
-    with pytest.raises(
-        RunMismatchError, match=r"got steps=7, expected steps=6\. Ask for the same again, or choose"
-    ):
-        compare(other, tmp_path)
-    assert measured(read_comparison(tmp_path)) == measured(compare(TINY, tmp_path))
+    before = results(tmp_path)
+    with pytest.raises(RunMismatchError, match="holds a comparison on another task: got latch"):
+        compare(dataclasses.replace(TINY, task="latch"), tmp_path)
+    assert results(tmp_path) == before
+
+
+def test_runs_that_are_not_finished_are_counted(tmp_path) -> None:
+    compare(TINY, tmp_path)
+    (tmp_path / "lstm-hidden-3" / "seed-1" / "result.json").unlink()
+    found = read_comparison(tmp_path)
+    assert (len(found.runs), found.unfinished) == (3, 1)
+    for result in tmp_path.glob("*/*/result.json"):
+        result.unlink()
+    with pytest.raises(RunError, match="holds no finished run: expected at least one"):
+        read_comparison(tmp_path)
 
 
 def test_folder_that_cannot_be_made(tmp_path) -> None:

@@ -1,8 +1,8 @@
 """What a comparison of models on a task came to: plain values, several runs a model."""
 
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -119,19 +119,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class ModelRuns:
-    """All runs of one model.
+    """All finished runs of one configuration: a model, and the settings of its training.
 
     Attributes:
-        label: the model as it was asked for, "skip-rnn".
+        label: a name that no other configuration of the comparison has: the model as it was asked
+            for, "skip-rnn", with its variant, "lstm, clipped", or with the settings that tell it
+            from others of the same model, "gru, steps=3000".
         spec: the model as it was run, "skip-rnn:lag=8".
         description: one line.
         runs: one a seed.
+        name: the label without settings.
+        settings: the training settings of each run, by name: steps, batch_size, learning_rate ...
+        asked: true if the latest request is about this configuration.
     """
 
     label: str
     spec: str
     description: str
     runs: tuple[Run, ...]
+    name: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    asked: bool = True
 
     @property
     def finished(self) -> tuple[Run, ...]:
@@ -154,14 +162,16 @@ class ModelRuns:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models on one task, several seeds each.
+    """Models on one task, several seeds each: all finished runs of one folder.
 
     Attributes:
         folder: where the runs and the report lie.
-        command: the command line that runs it again.
-        request: what was asked, as JSON values.
+        command: the latest command line that added to the folder.
+        request: its request, as JSON values.
         task: what it is.
-        models: in the order in which they were asked for.
+        models: the configurations, in the order in which they were asked for.
+        commands: the command lines that made the folder, in order, each once.
+        unfinished: the number of runs in the folder that have no result yet.
     """
 
     folder: Path
@@ -169,6 +179,8 @@ class Comparison:
     request: Mapping[str, Any]
     task: TaskFacts
     models: tuple[ModelRuns, ...]
+    commands: tuple[str, ...] = ()
+    unfinished: int = 0
 
     @property
     def report(self) -> Path:
@@ -185,6 +197,11 @@ class Comparison:
         return name if several and starts else None
 
     @property
+    def differing(self) -> tuple[str, ...]:
+        """The names of the settings that are not the same for all configurations."""
+        return differing([model.settings for model in self.models])
+
+    @property
     def in_short(self) -> "Comparison":
         """The same, with the name of an only model left out: "rtrl" instead of "lstm, rtrl"."""
         name = self.only_model
@@ -197,6 +214,20 @@ class Comparison:
     def runs(self) -> tuple[Run, ...]:
         """All runs of all models."""
         return tuple(run for model in self.models for run in model.runs)
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of the settings whose values are not all the same.
+
+    Arguments:
+        settings: of several configurations, by name.
+
+    Example:
+        >>> differing([{"steps": 10, "learner": "bptt"}, {"steps": 20, "learner": "bptt"}])
+        ('steps',)
+    """
+    names = dict.fromkeys(name for each in settings for name in each)
+    return tuple(n for n in names if any(each.get(n) != settings[0].get(n) for each in settings))
 
 
 def spread(values: Iterable[float]) -> Spread | None:

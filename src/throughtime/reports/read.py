@@ -14,6 +14,7 @@ from throughtime.reports.comparison import (
     ModelRuns,
     Run,
     TaskFacts,
+    differing,
 )
 from throughtime.training.atomic import read_json
 from throughtime.training.config import RunConfig
@@ -22,31 +23,95 @@ from throughtime.training.run_folder import RunFolder, read_metrics
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Read a finished comparison.
+    """Read the finished runs of a comparison: all that its folder holds, of all requests.
 
     Arguments:
         folder: holds compare.json and a folder a run, as `throughtime compare` wrote them.
 
     Raises:
-        RunError: a file is missing or is not what it should be, or a run is not finished.
+        RunError: a file is missing or is not what it should be, or no run is finished.
         RunVersionError: written in another version of the format.
     """
     file = folder / "compare.json"
     study = read_json(file)
+    runs = _finished_runs(folder)
     with _well_formed(file):
         task = TaskFacts(**study["task"])
-        models = tuple(
-            ModelRuns(
-                model["label"],
-                model["spec"],
-                model["description"],
-                tuple(
-                    read_run(folder / model["folder"] / f"seed-{seed}") for seed in study["seeds"]
-                ),
-            )
-            for model in study["models"]
+        noted = {entry["folder"]: entry for entry in study["models"]}
+        asked = study.get("asked", [*noted])
+        models = [
+            _configuration(name, noted.get(name, {}), runs[name], asked=name in asked)
+            for name in [*noted, *sorted(runs.keys() - noted.keys())]
+            if name in runs
+        ]
+        command = study["command"]
+        commands, request = tuple(study.get("commands", [command])), study["request"]
+    if not models:
+        raise RunError(
+            f"{folder} holds no finished run",
+            expected="at least one",
+            fix=f"Finish one: {command}",
         )
-        return Comparison(folder, study["command"], study["request"], task, models)
+    unfinished = len(run_folders(folder)) - sum(map(len, runs.values()))
+    return Comparison(
+        folder, command, request, task, tuple(_told_apart(models)), commands, unfinished
+    )
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of all runs of a comparison, finished or not, by configuration and seed.
+
+    Arguments:
+        folder: of the comparison.
+    """
+    found = [file.parent for file in folder.glob("*/seed-*/config.json")]
+    return sorted(found, key=lambda run: (run.parent.name, len(run.name), run.name))
+
+
+def _finished_runs(folder: Path) -> dict[str, tuple[Run, ...]]:
+    found: dict[str, tuple[Run, ...]] = {}
+    for run in run_folders(folder):
+        if RunFolder(run).result.exists():
+            name = run.parent.name
+            found[name] = (*found.get(name, ()), read_run(run))
+    return found
+
+
+def _configuration(
+    folder: str, entry: Mapping[str, Any], runs: tuple[Run, ...], *, asked: bool
+) -> ModelRuns:
+    """One configuration. Its entry of compare.json has the name that it was asked for by."""
+    config = runs[0].config
+    name = entry.get("label", folder)
+    settings = RunConfig.from_json(config).settings()
+    spec = entry.get("spec", config["model"])
+    return ModelRuns(name, spec, entry.get("description", ""), runs, name, settings, asked)
+
+
+def _told_apart(models: list[ModelRuns]) -> Iterator[ModelRuns]:
+    """The configurations with labels that differ.
+
+    Several of one name get as few of their settings as tell them apart: "gru, steps=3000". So does
+    a model beside variants of it.
+    """
+    facts = {id(model): _facts(model) for model in models}
+    for model in models:
+        alike = [o for o in models if o.name == model.name or o.name.startswith(f"{model.name}, ")]
+        mine, told = facts[id(model)], list[str]()
+        while len(alike) > 1:
+            excluded = {
+                name: sum(facts[id(other)][name] != mine[name] for other in alike)
+                for name in differing([facts[id(other)] for other in alike])
+            }
+            best = max(excluded, key=lambda name: excluded[name])
+            told.append(f"{best}={mine[best]}")
+            alike = [other for other in alike if facts[id(other)][best] == mine[best]]
+        yield dataclasses.replace(model, label=", ".join([model.name, *told]))
+
+
+def _facts(model: ModelRuns) -> dict[str, Any]:
+    """What may tell a configuration from others; the folder always does."""
+    return {"model": model.spec, **model.settings, "folder": model.runs[0].folder.parent.name}
 
 
 def read_run(folder: Path) -> Run:
@@ -101,5 +166,6 @@ def _well_formed(file: Path) -> Iterator[None]:
         raise RunError(
             f"{file} is not what throughtime writes",
             got=f"{type(error).__name__}: {error}",
-            fix="Delete the folder and run the same command again.",
+            fix="Bring the file back from a copy, or rename the folder and run the same command "
+            "again.",
         ) from error

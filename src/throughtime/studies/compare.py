@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from throughtime.core.errors import RunError, RunInterrupted, RunMismatchError
+from throughtime.core.errors import RunError, RunInterrupted
 from throughtime.reports import Comparison, read_comparison
+from throughtime.studies.folders import configuration, placed, read_study
 from throughtime.studies.plan import Plan, PlannedRun, make_plan
 from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.worker import Outcome, perform, perform_in_worker, start_worker
-from throughtime.training import RunConfig, RunFolder, read_json, write_json
+from throughtime.training import RunFolder, write_json
 from throughtime.training.atomic import writing
 
 _LOOK_SECONDS = 0.1
@@ -32,26 +33,29 @@ _RETRY_SECONDS = 2.0
 def compare(
     request: CompareRequest, out: str | Path, observer: StudyObserver | None = None
 ) -> Comparison:
-    """Train every model with every seed, measure each, and write a report.
+    """Train every model with every seed, measure each, and report all that is in the folder.
 
     The same call goes on with what an interrupted or killed one left, run by run, and trains
-    nothing that is finished. With several jobs, runs are spread over worker processes, which import
-    the main module: a script that calls this needs `if __name__ == "__main__":`. The results are
-    the same to the bit as with one job of as many threads. Two comparisons may share a folder: no
-    run is written by both.
+    nothing that is finished. A call with more seeds or models, or with other settings, adds runs to
+    the same folder: each configuration has a folder of its own in it.
+
+    With several jobs, runs are spread over worker processes, which import the main module: a script
+    that calls this needs `if __name__ == "__main__":`. The results are the same to the bit as with
+    one job of as many threads. Two comparisons may share a folder: no run is written by both.
 
     Arguments:
         request: what to compare.
-        out: folder of the results: compare.json, a folder a run, report.html.
+        out: folder of the results: compare.json, a folder a configuration and in it one a run,
+            report.html.
         observer: told of what happens; see `studies.progress`.
 
     Returns:
-        What was found, as `reports.read_comparison` reads it back.
+        All finished runs of the folder, as `reports.read_comparison` reads them back.
 
     Raises:
         ConfigurationError, UnknownNameError: the request cannot be met; nothing is written.
         DataError: the task's data are missing or not whole.
-        RunMismatchError: the folder holds runs of another configuration.
+        RunMismatchError: the folder holds a comparison on another task.
         RunError: a run's folder cannot be used, or a worker process died.
         RunInterrupted: Ctrl-C; all is saved.
     """
@@ -59,8 +63,8 @@ def compare(
 
     out = Path(out)
     plan = make_plan(request)
-    _check_folder(plan, out)
     with _alone(out):
+        plan = placed(plan, out)
         _write_study(request, plan, out)
     notify = observer if observer is not None else _ignore
     for run in plan.runs:
@@ -85,7 +89,7 @@ def compare(
             "with fewer jobs.",
         ) from error
     with _alone(out):
-        _write_study(request, plan, out)  # again: it may be that of a comparison beside this one
+        _write_study(request, plan, out)  # again: the latest request is that of the latest report
         comparison = read_comparison(out)
         write_report(comparison)
     return comparison
@@ -110,31 +114,25 @@ def _alone(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_folder(plan: Plan, out: Path) -> None:
-    """Refuse runs of another configuration before any is trained."""
-    for run in plan.runs:
-        files = RunFolder(out / run.folder)
-        if not files.config.exists():
-            continue
-        stored = RunConfig.from_json(read_json(files.config), str(files.config)).identity()
-        asked = run.config.identity()
-        changed = [name for name in asked if asked[name] != stored[name]]
-        if changed:
-            raise RunMismatchError(
-                f"{files.path} belongs to another comparison",
-                got=", ".join(f"{name}={asked[name]!r}" for name in changed),
-                expected=", ".join(f"{name}={stored[name]!r}" for name in changed),
-                fix="Ask for the same again, or choose another folder for the results."
-                + (" Threads are cores / jobs." if "threads" in changed else ""),
-            )
-
-
 def _write_study(request: CompareRequest, plan: Plan, out: Path) -> None:
-    task = plan.task
+    """Add the plan's configurations to those that compare.json has."""
+    task, study, command = plan.task, read_study(out), request.command(out)
+    before = study.get("commands", [study["command"]] if study else [])
+    noted: dict[str, dict[str, Any]] = {entry["folder"]: entry for entry in study.get("models", ())}
+    configurations = {run.folder.parent.name: configuration(run.config) for run in plan.runs}
+    for model in plan.models:
+        noted[model.folder] = {
+            "label": model.label,
+            "spec": model.spec,
+            "description": model.description,
+            "folder": model.folder,
+            "configuration": configurations[model.folder],
+        }
     write_json(
         out / "compare.json",
         {
-            "command": request.command(out),
+            "command": command,
+            "commands": [*dict.fromkeys([*before, command])],
             "request": dataclasses.asdict(request),
             "task": {
                 "spec": plan.task_spec,
@@ -146,8 +144,8 @@ def _write_study(request: CompareRequest, plan: Plan, out: Path) -> None:
                 "chance_loss": task.chance_loss,
                 "criterion": task.criterion,
             },
-            "models": [dataclasses.asdict(model) for model in plan.models],
-            "seeds": list(range(request.seeds)),
+            "models": [*noted.values()],
+            "asked": [model.folder for model in plan.models],
         },
     )
 

@@ -99,9 +99,10 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     """
     size = study.scales[scale]
     models = {
-        (part, model.label): model
+        (part, model.name): model
         for part, comparison in comparisons.items()
         for model in comparison.models
+        if model.asked
     }
     first, *_ = comparisons.values()
     runs = [run for comparison in comparisons.values() for run in comparison.runs]

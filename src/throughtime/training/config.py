@@ -22,6 +22,7 @@ _AT_LEAST_ONE = (
 )
 _AT_LEAST_ZERO = ("seed", "warmup_steps")
 _BEYOND_IDENTITY = ("data_dir", "tensorboard")
+_OF_THE_RUN = ("task", "model", "seed", "threads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +186,11 @@ class RunConfig:
         return {
             name: value for name, value in self.to_json().items() if name not in _BEYOND_IDENTITY
         }
+
+    def settings(self) -> dict[str, object]:
+        """The fields that all runs of one configuration of a comparison share: the identity without
+        task, model, seed and threads."""
+        return {name: value for name, value in self.identity().items() if name not in _OF_THE_RUN}
 
 
 def _is_above_zero(value: object) -> bool:

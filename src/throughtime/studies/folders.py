@@ -1,0 +1,108 @@
+"""The folders of a comparison: one for each configuration, whatever call asked for it.
+
+A configuration is a model with the settings of its training. It is found again by its content, not
+by the name of its folder, so that nothing is trained twice and nothing is overwritten.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from throughtime.core.errors import RunMismatchError
+from throughtime.reports.comparison import differing
+from throughtime.reports.read import run_folders
+from throughtime.studies.plan import Plan, PlannedModel, PlannedRun
+from throughtime.studies.specs import slug
+from throughtime.training import RunConfig, RunFolder, read_json
+
+Configuration = Mapping[str, Any]
+"""The model's registry text, and the settings of its training."""
+
+_LONGEST_NAME = 150
+
+
+def read_study(out: Path) -> dict[str, Any]:
+    """The content of compare.json; empty where there is none.
+
+    Arguments:
+        out: the folder of the comparison.
+    """
+    file = out / "compare.json"
+    return read_json(file) if file.exists() else {}
+
+
+def placed(plan: Plan, out: Path) -> Plan:
+    """The plan with the folders that its configurations have, or get, in a comparison's folder.
+
+    A run that is there keeps its number of threads.
+
+    Arguments:
+        plan: with the folders that its configurations have where nothing else is there.
+        out: the folder of the comparison. Nobody else may choose folders in it at the same time.
+
+    Raises:
+        RunMismatchError: the folder holds a comparison on another task.
+        RunError: a file of the folder is damaged.
+    """
+    study = read_study(out)
+    _check_task(plan, study, out)
+    taken: dict[str, Configuration] = {
+        entry["folder"]: entry["configuration"]
+        for entry in study.get("models", ())
+        if "configuration" in entry
+    }
+    stored = {run: _stored(run) for run in run_folders(out)}
+    taken |= {run.parent.name: configuration(config) for run, config in stored.items()}
+    models: list[PlannedModel] = []
+    runs: dict[PlannedRun, PlannedRun] = {}
+    for model in plan.models:
+        mine = [run for run in plan.runs if run.folder.parent.name == model.folder]
+        wanted = configuration(mine[0].config)
+        there = [name for name, other in taken.items() if other == wanted]
+        folder = there[0] if there else _free_name(model.folder, wanted, taken)
+        taken[folder] = wanted
+        models.append(dataclasses.replace(model, folder=folder))
+        for run in mine:
+            path = Path(folder) / run.folder.name
+            threads = stored[out / path].threads if out / path in stored else run.config.threads
+            config = dataclasses.replace(run.config, threads=threads)
+            runs[run] = PlannedRun(run.label, config, path)
+    return dataclasses.replace(
+        plan, models=tuple(models), runs=tuple(runs[run] for run in plan.runs)
+    )
+
+
+def configuration(config: RunConfig) -> Configuration:
+    """The configuration that a run belongs to.
+
+    Arguments:
+        config: of the run.
+    """
+    return {"model": config.model, **config.settings()}
+
+
+def _stored(run: Path) -> RunConfig:
+    file = RunFolder(run).config
+    return RunConfig.from_json(read_json(file), str(file))
+
+
+def _check_task(plan: Plan, study: Mapping[str, Any], out: Path) -> None:
+    there = study.get("task", {}).get("spec", plan.task_spec)
+    if there != plan.task_spec:
+        raise RunMismatchError(
+            f"{out} holds a comparison on another task",
+            got=plan.task_spec,
+            expected=there,
+            fix="Choose another folder for the results.",
+        )
+
+
+def _free_name(name: str, wanted: Configuration, taken: Mapping[str, Configuration]) -> str:
+    """A name that no other configuration has; from the second one on, with what tells it apart."""
+    if name in taken:
+        told = differing([wanted, taken[name]])
+        settings = slug("-".join(f"{setting}-{wanted.get(setting)}" for setting in told))
+        name = f"{name}-{settings}"[:_LONGEST_NAME]
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+    return next(free for free in (name, *numbered) if free not in taken)
