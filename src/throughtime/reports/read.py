@@ -94,23 +94,30 @@ def _told_apart(models: list[ModelRuns]) -> Iterator[ModelRuns]:
     Several of one name get as few of their settings as tell them apart: "gru, steps=3000". So does
     a model beside variants of it.
     """
-    facts = {id(model): _facts(model) for model in models}
     for model in models:
         alike = [o for o in models if o.name == model.name or o.name.startswith(f"{model.name}, ")]
-        mine, told = facts[id(model)], list[str]()
+        told: list[str] = []
         while len(alike) > 1:
-            excluded = {
-                name: sum(facts[id(other)][name] != mine[name] for other in alike)
-                for name in differing([facts[id(other)] for other in alike])
-            }
-            best = max(excluded, key=lambda name: excluded[name])
-            told.append(f"{best}={mine[best]}")
-            alike = [other for other in alike if facts[id(other)][best] == mine[best]]
+            name, value = _best_difference(model, alike)
+            told.append(f"{name}={value}")
+            alike = [other for other in alike if _facts(other).get(name) == value]
         yield dataclasses.replace(model, label=", ".join([model.name, *told]))
 
 
+def _best_difference(model: ModelRuns, others: list[ModelRuns]) -> tuple[str, object]:
+    """The setting that tells a configuration from most of the others; else its folder."""
+    mine = _facts(model)
+    excluded = {
+        name: sum(_facts(other)[name] != mine[name] for other in others)
+        for name in differing([_facts(other) for other in others])
+    }
+    settings = [name for name in excluded if name != "folder"] or ["folder"]
+    best = max(settings, key=lambda name: excluded[name])
+    return best, mine[best]
+
+
 def _facts(model: ModelRuns) -> dict[str, Any]:
-    """What may tell a configuration from others; the folder always does."""
+    """The model, its settings, and its folder, which no other configuration has."""
     return {"model": model.spec, **model.settings, "folder": model.runs[0].folder.parent.name}
 
 
