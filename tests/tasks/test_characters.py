@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import itertools
+import sys
 
 import pytest
 import torch
@@ -88,3 +89,17 @@ def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
         assert "".join(task.alphabet[k] for k in row) in training * 3
     other = task.training_batch(0, 4, seed=2)
     assert not torch.equal(other.targets, batches[0].targets)
+
+
+def test_a_file_that_is_damaged_or_unpacks_to_far_too_much(tmp_path, monkeypatch) -> None:
+    module = sys.modules["throughtime.tasks.characters"]
+    monkeypatch.setattr(module, "_MOST_BYTES", 1000)
+    path, file = tmp_path / "text.txt.gz", RemoteFile("text.txt", (), "0")
+    whole = gzip.compress(TEXT.encode())
+    for k in range(len(whole)):  # each byte wrong in turn; the file's name and time may be
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
+        with pytest.raises(DataError, match=r"text\.txt"):
+            read_text(tmp_path, file=file)
+    path.write_bytes(gzip.compress(bytes(1001)))
+    with pytest.raises(DataError, match="more than 1,000 bytes, expected SHA-256"):
+        read_text(tmp_path, file=file)

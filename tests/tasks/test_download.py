@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from throughtime.core.errors import DataError
-from throughtime.tasks import image_sets, load_mnist
+from throughtime.tasks import download, image_sets, load_mnist
 from throughtime.tasks.download import CHUNK, RemoteFile, fetch
 
 CONTENT = bytes(range(256)) * 1_000
@@ -45,7 +45,7 @@ class Answer(BaseHTTPRequestHandler):
         assert self.headers.get("Accept-Encoding") == "identity"
         content = self.server.files.get(self.path)
         if content is None:
-            self.send_error(404)
+            self.send_error(416 if "416" in self.path else 404)
             return
         start = 0
         if asked and not self.server.ranges_ignored:
@@ -176,6 +176,19 @@ def test_a_missing_file_and_a_missing_server_are_told(server, tmp_path):
     with pytest.raises(DataError, match=r"data\.bin could not be downloaded: .*[Cc]onnection"):
         fetch([nowhere], tmp_path)
     assert names(tmp_path) == set()
+
+
+def test_a_server_that_refuses_ranges_nobody_asked_for(server, tmp_path):
+    with pytest.raises(DataError, match=r"downloaded: got http://.*/416: 416 .*"):
+        fetch([remote(server, "/416")], tmp_path)
+    fetch([remote(server, "/416", "/data.bin")], tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_server_that_goes_on_sending(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", CHUNK)
+    with pytest.raises(DataError, match="it sends more than 65,536 bytes"):
+        fetch([remote(server)], tmp_path)
 
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):

@@ -1,6 +1,7 @@
 """`throughtime complexity`: the measures of an architecture, and its graph drawn."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +46,7 @@ def run(words: Sequence[str]) -> int:
     }
     out = arguments.out
     if out is None and not arguments.json:
-        out = Path(f"{found.name}.svg")
+        out = Path(_file_name(found.name))
     if out is not None:
         write_whole(out, architecture_svg(found, measured).encode())
     if arguments.json:
@@ -70,6 +71,12 @@ def _architecture(source: str, lag: int) -> Architecture:
     if source in NAMED or not Path(source).suffix:
         return architecture(source, lag)
     return read_architecture(source)
+
+
+def _file_name(name: str) -> str:
+    """A file of the current folder, whatever the name within a file that was given."""
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    return f"{plain[:60] or 'architecture'}.svg"
 
 
 def _number(value: Fraction) -> str:

@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("error", f"unknown command {name!r}.{hint} There are: {', '.join(COMMANDS)}.")
         return USAGE
     try:
+        _check_words(words)
         return importlib.import_module(f"throughtime.cli.{name}").run(words[1:])
     except SystemExit as stop:  # of tyro: --help, or options that do not parse
         return stop.code if isinstance(stop.code, int) else USAGE
@@ -91,6 +92,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has had enough. Python would complain while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # a path that the system refuses, wherever it is looked at first
+        where = "" if error.filename is None else f"{error.filename}: "
+        _complain("error", f"{where}{error.strerror or error}")
+        return FAILED
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse what no option takes: an empty text would be read as the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        if "\0" in word:
+            raise ConfigurationError("an argument", got=repr(word), expected="text without \\0")
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            raise ConfigurationError(
+                (option or before) or "an argument", got="an empty text", expected="a value"
+            )
 
 
 def _help() -> str:
@@ -102,9 +119,10 @@ def _help() -> str:
 
 def _complain(kind: str, message: str) -> None:
     """Write a message to stderr, wrapped at words where that is a terminal."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    from throughtime.cli.output import error_console
+
+    console = error_console()
     text = Text.assemble((f"{kind}: ", "bold red" if kind == "error" else "bold"), message)
     console.print(text, soft_wrap=not console.is_terminal)

@@ -2,14 +2,43 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from throughtime.core.escaping import escaped
+
+
+@final
+class LiteralConsole(Console):
+    """A console that prints names and paths as they are: no markup, no emoji codes, and control
+    characters written out.
+
+    Arguments:
+        options: those of rich's Console.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore
+        """A text that is not markup, escaped before its width is measured."""
+        return super().render_str(escaped(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments of what is printed, their texts escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=escaped(segment.text))
 
 
 def show(result: RenderableType) -> None:
     """Print a result for people."""
-    Console(highlight=False).print(result)
+    LiteralConsole().print(result)
 
 
 def show_json(result: Mapping[str, object]) -> None:
@@ -19,4 +48,4 @@ def show_json(result: Mapping[str, object]) -> None:
 
 def error_console() -> Console:
     """The console of progress and remarks."""
-    return Console(stderr=True, highlight=False)
+    return LiteralConsole(stderr=True)

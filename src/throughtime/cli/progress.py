@@ -119,6 +119,7 @@ class _LiveLines:
             TextColumn(
                 "{task.fields[name]}",
                 style="bold",
+                markup=False,
                 table_column=Column(no_wrap=True, overflow="ellipsis", max_width=20),
             ),
             TextColumn("{task.fields[seed]}", style="bold"),

@@ -8,6 +8,7 @@ a track can be, so that no edge crosses a label.
 import html
 from collections.abc import Iterable, Sequence
 
+from throughtime.core.escaping import escaped
 from throughtime.reports.architecture_parts import (
     MARGIN,
     Parts,
@@ -55,7 +56,8 @@ def architecture_svg(architecture: Architecture, complexity: Complexity) -> str:
     unfolded_width = unfolded.draw(right, rows)
     right.translate(left, 84)
     bottom = 84 + rows.height + 52
-    name = html.escape(shortened(architecture.name, _TITLE_CELLS))
+    whole = escaped(architecture.name)
+    name = html.escape(shortened(whole, _TITLE_CELLS))
     heading = f"unfolded in time{unfolded.remark}"
     width = max(
         left + unfolded_width,
@@ -67,7 +69,7 @@ def architecture_svg(architecture: Architecture, complexity: Complexity) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" style="max-width: 100%; height: auto" '
-        f'role="img">\n<title>{html.escape(architecture.name)}</title>\n'
+        f'role="img">\n<title>{html.escape(whole)}</title>\n'
         f"<style>\n{_style()}</style>\n"
         f'<rect class="page" width="{width:.0f}" height="{height:.0f}"/>\n'
         f"<defs>{_arrow('plain')}{''.join(map(_arrow, _WITNESSES))}</defs>\n"

@@ -31,7 +31,7 @@ def write_page(diagnosis: Diagnosis, path: str | Path, drawings: Sequence[Drawin
     Raises:
         RunWriteError: the file cannot be written, or the disk is full.
     """
-    write_whole(Path(path), render_page(diagnosis, drawings).encode())
+    write_whole(Path(path), render_page(diagnosis, drawings).encode("utf-8", "backslashreplace"))
     return Path(path)
 
 

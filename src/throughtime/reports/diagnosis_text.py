@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from throughtime.core.escaping import escaped
 from throughtime.reports import diagnosis_words as words
 from throughtime.reports.diagnosis import Diagnosis, Estimate, Finding, Remedy
 
@@ -42,7 +43,7 @@ def plain_text(diagnosis: Diagnosis, width: int = 80) -> str:
         legacy_windows=False,
     )
     console.print(diagnosis_text(diagnosis))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in escaped(stream.getvalue()).splitlines())
 
 
 def _parts(diagnosis: Diagnosis) -> Iterator[RenderableType]:

@@ -20,7 +20,7 @@ def write_report(comparison: Comparison) -> Path:
     Raises:
         RunWriteError: the folder cannot be written, or the disk is full.
     """
-    write_whole(comparison.report, render_report(comparison).encode())
+    write_whole(comparison.report, render_report(comparison).encode("utf-8", "backslashreplace"))
     return comparison.report
 
 

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import final
@@ -26,6 +27,8 @@ SHAKESPEARE = RemoteFile(
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
 """A million characters of Shakespeare's plays, 65 different ones: public domain."""
+
+_MOST_BYTES = 1 << 24  # of a text, unpacked: a file may unpack to a thousand times its size
 
 
 @final
@@ -187,10 +190,20 @@ def _read(folder: Path, file: RemoteFile) -> str:
             expected=f"{file.name} or {file.name}.gz, there or in its subfolder tinyshakespeare",
             fix="Point --data-dir or THROUGHTIME_DATA at its folder, or set neither to get it.",
         )
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(str(path), got=str(error), expected="a whole gzip file") from error
+        with opened(path, "rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            str(path),
+            got=str(error),
+            expected="a whole gzip file" if path.suffix == ".gz" else "a file that can be read",
+        ) from error
+    if len(content) > _MOST_BYTES:
+        raise DataError(
+            str(path), got=f"more than {_MOST_BYTES:,} bytes", expected=f"SHA-256 {file.sha256}"
+        )
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise DataError(str(path), got=f"SHA-256 {found}", expected=file.sha256)

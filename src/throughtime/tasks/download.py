@@ -9,6 +9,7 @@ from typing import Any, cast
 from throughtime.core.errors import DataError
 
 CHUNK = 1 << 16
+MOST_BYTES = 1 << 28  # of a file, whatever a server goes on sending
 TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -107,7 +108,9 @@ def _resume(partial: Path, url: str, output_file: str, store: object) -> None:
     # Without "identity" a server may send a .gz file as an encoding, which requests would undo.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code != requests.codes.requested_range_not_satisfiable:
+        # 416: the partial file is all that there is, or the server refuses ranges that it was not
+        # asked for, which is its failure
+        if not start or response.status_code != requests.codes.requested_range_not_satisfiable:
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
                 start = 0  # the server sends the whole file again
@@ -124,6 +127,8 @@ def _resume(partial: Path, url: str, output_file: str, store: object) -> None:
                 partial.open("ab" if start else "wb") as file,
             ):
                 for chunk in response.iter_content(CHUNK):
+                    if file.tell() > MOST_BYTES:
+                        raise ValueError(f"it sends more than {MOST_BYTES:,} bytes")
                     file.write(chunk)
                     bar.update(len(chunk))
     # All bytes are here, or (416) there were no more to come: the checksum decides.

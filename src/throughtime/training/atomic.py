@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ _FIXES = {
     errno.EPERM: "Choose a folder that you may write to.",
     errno.EROFS: "Choose a folder that you may write to.",
     errno.ENOTDIR: "Choose a path whose parents are folders.",
+    errno.EISDIR: "Choose the name of a file.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Choose a path whose links end somewhere.",
     errno.EEXIST: "Choose a path that is a folder, or does not exist yet.",
 }
 
@@ -28,6 +33,8 @@ _FIXES = {
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the system's errors while `path` is written into RunWriteError."""
+    if "\0" in str(path):
+        raise RunWriteError("cannot write", got=repr(str(path)), expected="a path without \\0")
     try:
         yield
     except OSError as error:
@@ -51,21 +58,54 @@ def write_flushed(path: Path, content: bytes) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file by `content` in one step that outlasts a crash of the process or the machine.
 
-    The content is written beside it, flushed to the disk, and renamed.
+    The content is written beside it, flushed to the disk, and renamed. Links are followed: their
+    target is replaced. What is no regular file (a device, a pipe) is written to.
 
     Raises:
-        RunWriteError: the disk is full, or the folder cannot be written; `path` is then as before.
+        RunWriteError: the disk is full, or the folder cannot be written; a file is then as before.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):
+        if _written_through(path, content):
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f"{target.name}.tmp")
         try:
             _write_flushed(temporary, content)
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except OSError:
             with contextlib.suppress(OSError):  # the first error is the one to report
                 temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync_folder(target.parent)
+
+
+def _written_through(path: Path, content: bytes) -> bool:
+    """Write to a device, a pipe, or this process's own output; False for any other path."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for number in (1, 2):
+        if _is_open(number, found):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            with open(os.dup(number), "wb") as file:  # a file goes on where the output is
+                file.write(content)
+            return True
+    if stat.S_ISREG(found.st_mode):
+        return False
+    with path.open("wb") as file:
+        file.write(content)
+    return True
+
+
+def _is_open(descriptor: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(file, os.fstat(descriptor))
+    except OSError:  # it is closed
+        return False
 
 
 def _write_flushed(path: Path, content: bytes) -> None:

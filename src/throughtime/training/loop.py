@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from throughtime.core.errors import RunMismatchError
-from throughtime.training.atomic import read_json
+from throughtime.training.atomic import read_json, writing
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment, current_environment
 from throughtime.training.observer import Event, Finished, Observer
@@ -64,16 +64,17 @@ def train(
     files = RunFolder(Path(folder))
     environment = current_environment(device, config.threads)
     notify = observer if observer is not None else _ignore
-    # Before the lock, too: a finished run may be read where nothing can be written.
-    result = _stored_result(files, config, environment, allow_mismatch)
+    with writing(files.path):  # a path that the system refuses
+        # Before the lock, too: a finished run may be read where nothing can be written.
+        result = _stored_result(files, config, environment, allow_mismatch)
     if result is None:
-        with files.locked():
-            result = _stored_result(files, config, environment, allow_mismatch)
-            if result is None:
-                with reproducible(device, config.threads, config.seed):
-                    result = Run(
-                        files, config, device, environment, allow_mismatch, notify
-                    ).finish()
+        with reproducible(device, config.threads, config.seed):
+            # Built before there is a folder: what is refused leaves nothing behind.
+            run = Run(files, config, device, environment, allow_mismatch, notify)
+            with files.locked():
+                result = _stored_result(files, config, environment, allow_mismatch)
+                if result is None:
+                    result = run.finish()
     notify(Finished(files.path, result))
     return result
 

@@ -48,7 +48,7 @@ def check_environment(files: RunFolder, environment: Environment, stored: Enviro
 
 @final
 class Run:
-    """A run whose folder is locked and whose configuration is the folder's.
+    """A run, built before its folder is locked; `finish` reads and writes the folder.
 
     Arguments:
         files: its folder.

@@ -1,13 +1,17 @@
 """The graph of an architecture: which state reads which, and from how many steps ago."""
 
 import dataclasses
+import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, final
 
-from throughtime.core.errors import ConfigurationError, DataError, UnknownNameError
+from throughtime.core.errors import ConfigurationError, UnknownNameError
 
 INPUT, OUTPUT = "input", "output"
+
+MOST_LAG = 1_000_000
+"""Steps of an edge, at most."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -16,7 +20,7 @@ class Edge:
 
     Attributes:
         source, target: names of states; "input" and "output" are the sequence's.
-        lag: steps, at least 0.
+        lag: steps, 0 to 1,000,000.
     """
 
     source: str
@@ -42,8 +46,9 @@ class Architecture:
 
     Raises:
         ConfigurationError: no input or output; a state that the input does not reach, or that does
-            not reach the output; no cycle; a cycle of zero lag, which is named; a negative lag; the
-            same edge twice; an edge into the input or out of the output.
+            not reach the output; no cycle; a cycle of zero lag, which is named; a lag out of range;
+            the same edge twice; a name that is empty, or has blanks around it or characters that
+            cannot be printed; an edge into the input or out of the output.
 
     Example:
         >>> skip = Architecture([("input", "h"), ("h", "h", 1), ("h", "h", 5), ("h", "output")])
@@ -58,7 +63,7 @@ class Architecture:
 
     def __init__(self, edges: Iterable[Edge | tuple[Any, ...]], name: str = "architecture"):
         self.name = name
-        self.edges = tuple(e if isinstance(e, Edge) else Edge(*e) for e in edges)
+        self.edges = tuple(map(_as_edge, edges))
         self._check_edges()
         import networkx as nx  # here, since `import throughtime` shall not take its time
 
@@ -117,17 +122,11 @@ class Architecture:
 
     def _check_edges(self) -> None:
         for edge in self.edges:
-            if not isinstance(edge.lag, int) or isinstance(edge.lag, bool) or edge.lag < 0:
-                raise ConfigurationError(
-                    f"lag of {edge.source} -> {edge.target}",
-                    got=repr(edge.lag),
-                    expected="a whole number of steps, at least 0",
-                )
             if edge.target == INPUT or edge.source == OUTPUT:
                 raise ConfigurationError(
                     self.name, got=str(edge), expected="nothing into the input or out of the output"
                 )
-        doubled = {str(edge) for edge in self.edges if self.edges.count(edge) > 1}
+        doubled = {str(edge) for edge, count in Counter(self.edges).items() if count > 1}
         if doubled:
             raise ConfigurationError(
                 self.name, got=f"{', '.join(sorted(doubled))} more than once", expected="each once"
@@ -150,6 +149,34 @@ class Architecture:
                 raise ConfigurationError(
                     self.name, got=f"{node!r}, which the output does not read", expected="a path"
                 )
+
+
+def _as_edge(edge: Edge | tuple[Any, ...]) -> Edge:
+    parts = dataclasses.astuple(edge) if isinstance(edge, Edge) else edge
+    if not isinstance(parts, tuple | list) or len(parts) not in (2, 3):
+        raise ConfigurationError(
+            "an edge", got=reprlib.repr(parts), expected="(source, target) or (source, target, lag)"
+        )
+    (source, target), lag = parts[:2], parts[2] if len(parts) == 3 else 0
+    for state in (source, target):
+        if (
+            not isinstance(state, str)
+            or not state.isprintable()
+            or not state
+            or state != state.strip()
+        ):
+            raise ConfigurationError(
+                "a state",
+                got=reprlib.repr(state),
+                expected="a name that can be printed, without blanks around it",
+            )
+    if not isinstance(lag, int) or isinstance(lag, bool) or not 0 <= lag <= MOST_LAG:
+        raise ConfigurationError(
+            f"lag of {source} -> {target}",
+            got=reprlib.repr(lag),
+            expected=f"a whole number of steps, 0 to {MOST_LAG:,}",
+        )
+    return Edge(source, target, lag)
 
 
 def _one(lag: int) -> list[tuple[Any, ...]]:
@@ -215,35 +242,3 @@ def architecture(name: str, lag: int = 21) -> Architecture:
     if lag < 2:
         raise ConfigurationError("lag", got=lag, expected="at least 2, or it is no skip")
     return Architecture(NAMED[name][1](lag), name)
-
-
-def read_architecture(path: str | Path) -> Architecture:
-    """An architecture from a YAML or JSON file: {"edges": [["input", "h"], ["h", "h", 1], ...]}.
-
-    Arguments:
-        path: of the file.
-
-    Raises:
-        DataError: no such file, neither YAML nor JSON, or no list of edges.
-        ConfigurationError: the edges are no architecture.
-    """
-    import yaml  # here, since files are read by few
-
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML, too
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(str(path), got=str(error), expected="a YAML or JSON file") from error
-    edges = document.get("edges") if isinstance(document, dict) else None
-    if not isinstance(edges, list) or not all(_is_edge(edge) for edge in edges):
-        raise DataError(
-            str(path), got="no list of edges", expected='{"edges": [[source, target, lag], ...]}'
-        )
-    return Architecture((tuple(edge) for edge in edges), str(document.get("name", Path(path).stem)))
-
-
-def _is_edge(edge: object) -> bool:
-    return (
-        isinstance(edge, list)
-        and len(edge) in (2, 3)
-        and all(isinstance(end, str) for end in edge[:2])
-    )

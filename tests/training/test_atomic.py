@@ -1,0 +1,99 @@
+"""Files that are replaced whole, and what is no file."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from throughtime.core.errors import DataError, RunWriteError
+from throughtime.training.atomic import write_whole
+from throughtime.training.config import RunConfig
+from throughtime.training.loop import train
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path) -> None:
+    path = tmp_path / "a"
+    for content in (b"one", b"two"):
+        write_whole(path, content)
+        assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_links_are_followed(tmp_path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"old")
+    (tmp_path / "to-file").symlink_to("other/file")
+    (tmp_path / "to-link").symlink_to("to-file")
+    (tmp_path / "to-nothing").symlink_to(folder / "new")
+    write_whole(tmp_path / "to-link", b"through two")
+    write_whole(tmp_path / "to-nothing", b"new")
+    assert (folder / "file").read_bytes() == b"through two"
+    assert (folder / "new").read_bytes() == b"new"
+    links = [path for path in tmp_path.iterdir() if path.is_symlink()]
+    assert len(links) == 3
+    assert len(os.listdir(folder)) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, pipes and folders of Unix")
+def test_what_cannot_be_a_file_is_told(tmp_path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    name_limit = os.pathconf(tmp_path, "PC_NAME_MAX")
+    for path, said in {
+        tmp_path: "Is a directory. Choose the name of a file.",
+        tmp_path / "loop": f"{os.strerror(errno.ELOOP)}. Choose a path whose links end somewhere.",
+        tmp_path / ("x" * (name_limit + 1)): "File name too long. Choose a shorter name.",
+        tmp_path / "none" / "file": "No such file",
+        tmp_path / "a\0b": r"expected a path without \0",
+    }.items():
+        with pytest.raises(RunWriteError) as caught:
+            write_whole(path, b"")
+        assert said in str(caught.value)
+    assert os.listdir(tmp_path) == ["loop"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_is_written_to(tmp_path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    reader.start()
+    write_whole(path, b"content")
+    reader.join()
+    assert got == [b"content"]
+    assert path.is_fifo()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/stdout, a device of our own")
+def test_devices_are_written_to(tmp_path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/dev/full")
+    with pytest.raises(RunWriteError, match="No space left on device"):
+        write_whole(link, b"content")
+    assert link.is_symlink()
+    assert Path("/dev/full").is_char_device()
+    # where the output goes to a file, the content takes its turn
+    script = (
+        "from pathlib import Path; from throughtime.training.atomic import write_whole;"
+        "print('a'); write_whole(Path('/dev/stdout'), b'b\\n'); print('c')"
+    )
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        subprocess.run([sys.executable, "-c", script], stdout=file, check=True)
+    assert out.read_bytes() == b"a\nb\nc\n"
+    assert sorted(os.listdir(tmp_path)) == ["link", "out"]
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path) -> None:
+    missing = RunConfig("characters", "rnn", data_dir=str(tmp_path / "none"))
+    with pytest.raises(DataError, match="no such folder"):
+        train(missing, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunWriteError, match=r"cannot write .*Choose a shorter name"):
+        train(RunConfig("adding:length=11", "rnn", steps=1), tmp_path / ("x" * 300))
