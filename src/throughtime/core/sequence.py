@@ -55,6 +55,9 @@ def check_lengths(lengths: object, time: int, batch: int) -> Int[Tensor, " batch
         time: number of steps of the padded input.
         batch: number of sequences.
 
+    Returns:
+        A copy: the given tensor may be changed before a backward pass.
+
     Raises:
         LengthsError: of another type or number, below 1, or beyond `time`.
     """
@@ -74,7 +77,7 @@ def check_lengths(lengths: object, time: int, batch: int) -> Int[Tensor, " batch
             got=f"shape {tuple(checked.shape)}",
             expected=f"shape ({batch},): one a sequence",
         )
-    checked = checked.to("cpu", torch.int64)
+    checked = checked.to("cpu", torch.int64, copy=True)
     outside = (checked < 1) | (checked > time)
     if outside.any():
         where = int(outside.nonzero()[0])

@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -19,6 +19,9 @@ A cell's own fields are known to the cell alone, hence `Any` to a type checker.
 def state_type(*fields: str) -> type:
     """The NamedTuple class with these fields: one class for each list of fields, picklable.
 
+    An instance is also made of one iterable of all fields, as a tuple is: code that is written for
+    torch's (h, c) rebuilds a state by `type(state)(f(field) for field in state)`.
+
     Arguments:
         fields: names in order, as ("h", "c").
 
@@ -26,10 +29,21 @@ def state_type(*fields: str) -> type:
         A class whose instances can be pickled, copied and mapped over.
 
     Example:
-        >>> state_type("h", "c")(h=1, c=2)
+        >>> state = state_type("h", "c")(h=1, c=2)
+        >>> state
         State(h=1, c=2)
+        >>> type(state)(10 * field for field in state)
+        State(h=10, c=20)
     """
     kind = collections.namedtuple("State", fields)  # pyright: ignore[reportUntypedNamedTuple]
+    of_fields = kind.__new__
+
+    def new(cls: type, *values: Any, **named: Any) -> Any:
+        if len(values) == 1 and not named and (len(fields) > 1 or isinstance(values[0], Iterator)):
+            values = tuple(values[0])
+        return of_fields(cls, *values, **named)
+
+    setattr(kind, "__new__", new)  # noqa: B010
     # pickle looks classes up by module and name, which a class made at run time does not have.
     setattr(kind, "__reduce__", lambda state: (_rebuild, (fields, tuple(state))))  # noqa: B010
     return kind

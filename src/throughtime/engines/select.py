@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from throughtime.core.errors import EngineRefusalError, UnknownNameError
+from throughtime.engines.autocast import as_torch_casts, autocasts
 from throughtime.engines.eager import EagerEngine
 from throughtime.engines.engine import Engine, Request, Result
 from throughtime.engines.native import NativeEngine
@@ -100,7 +101,8 @@ def run(request: Request, engine: str | Engine = "auto") -> Result:
     chosen, _ = choose(request, engine)
     for names in _record.get():
         names.append(chosen.name)
-    return chosen.run(request)
+    result = chosen.run(request)
+    return as_torch_casts(request, result) if autocasts(request) else result
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from throughtime.core.state import State
+from throughtime.engines.autocast import autocasts
 from throughtime.engines.engine import Engine, Request, Result, transformed
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -31,6 +32,8 @@ class VendorEngine(Engine):
             return "torch's kernels return the states of the last step only"
         if not request.options.stores_all:
             return "torch's kernels store every step, without checkpoints"
+        if _is_half_lstm(request):
+            return "oneDNN has no LSTM in float16, which autocast asks for"
         return transformed(request)
 
     def run(self, request: Request) -> Result:
@@ -75,3 +78,16 @@ class VendorEngine(Engine):
         ends: State = type(request.state)(*(s.squeeze(0) for s in final))
         last: Tensor = ends.h if request.outputs == "last" else outputs
         return Result(last, ends, None)
+
+
+def _is_half_lstm(request: Request) -> bool:
+    """Whether torch would call oneDNN's LSTM on the CPU, and autocast has it in float16."""
+    cell, inputs = request.cell, request.inputs
+    return (
+        cell.torch_equivalent() == "LSTM"
+        and cell.output_size == cell.hidden_size
+        and request.lengths is None
+        and (inputs.device.type, inputs.dtype) == ("cpu", torch.float32)
+        and autocasts(request)
+        and torch.get_autocast_dtype("cpu") == torch.float16
+    )

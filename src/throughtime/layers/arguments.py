@@ -21,6 +21,7 @@ from throughtime.core.errors import (
 from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state
 from throughtime.core.weights import check_flag, check_size
+from throughtime.engines.autocast import autocast_on
 
 if TYPE_CHECKING:
     from throughtime.layers.layer import RecurrentLayer
@@ -167,7 +168,7 @@ def _check_input(layer: "RecurrentLayer", x: object, what: str, cell: Cell) -> N
             expected=f"the layer's device {weight.device}",
             fix=f"Move one of them: input.to({str(weight.device)!r}).",
         )
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and not autocast_on(x.device):
         raise DtypeError(
             what,
             got=f"dtype {x.dtype}",
@@ -206,6 +207,7 @@ def _check_reset(
         raise ShapeError("reset", got=f"shape {tuple(reset.shape)}", expected=f"shape {shape}")
     if reset.device != inputs.device:
         raise DeviceError("reset", got=f"device {reset.device}", expected=f"{inputs.device}")
+    reset = reset.clone()  # a backward pass reads it, and the caller may use theirs again
     if not batched:
         return reset.unsqueeze(1)
     return reset.transpose(0, 1) if layer.batch_first else reset
@@ -261,6 +263,6 @@ def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: b
         )
     if value.device != inputs.device:
         raise DeviceError(f"hx.{name}", got=f"device {value.device}", expected=f"{inputs.device}")
-    if value.dtype != default.dtype and not torch.is_autocast_enabled(inputs.device.type):
+    if value.dtype != default.dtype and not autocast_on(inputs.device):
         raise DtypeError(f"hx.{name}", got=f"dtype {value.dtype}", expected=f"{default.dtype}")
     return value if batched else value.unsqueeze(1)

@@ -1,7 +1,11 @@
 """What code written for torch.nn's layers relies on beside their results."""
 
+import contextlib
+from typing import Any
+
 import pytest
 import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from throughtime.core import errors
 from throughtime.core.state import state_tensors
@@ -62,3 +66,59 @@ class LayerConventions(LayerPair):
         with pytest.raises(RuntimeError, match="got shape") as caught:
             layer(x, given)
         assert isinstance(caught.value, errors.StateError)
+
+    def test_state_is_made_anew_as_a_tuple_is(self) -> None:
+        """`type(h)(f(t) for t in h)`, as code for torch's (h, c) detaches a state, works."""
+        layer, x = self.make(dtype=torch.float64).eval(), self.input()
+        state = layer(x)[1]
+        if isinstance(state, torch.Tensor):
+            return  # as of torch.nn.GRU
+        for make in (iter, list, tuple):
+            again = type(state)(make(state))
+            assert type(again) is type(state)
+            assert all(a is b for a, b in zip(again, state, strict=True))
+        close(floating(layer(x, type(state)(s for s in state))), floating(layer(x, state)), 0.0)
+
+    def test_reset_and_lengths_may_change_before_the_backward_pass(self) -> None:
+        """Gradients are those of the values that the call was given."""
+        layer, x = self.make(dtype=torch.float64).eval(), self.input(time=6)
+        first = torch.zeros(6, 2, dtype=torch.bool)
+        first[3, 0] = True
+        found = []
+        for change in (False, True):
+            reset, lengths = first.clone(), torch.tensor([6, 4])
+            output = layer(x, reset=reset, lengths=lengths)[0]
+            if change:
+                reset.fill_(True)
+                lengths.fill_(1)
+            found.append(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
+        close(found[1], found[0], 0.0)
+
+    @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+    @pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
+    def test_autocast_gives_dtypes_that_no_engine_changes(self, lower: torch.dtype) -> None:
+        """Outputs and state come in the dtypes of torch.nn's layer, by every engine."""
+        layer = self.make(dtype=torch.float32).eval()
+        reference = self.reference(dtype=torch.float32)
+        for dtype in (torch.float32, lower):
+            for packed in (False, True):
+                x = self.input().detach().to(dtype)
+                found: dict[str, list[torch.dtype]] = {}
+                with torch.autocast("cpu", lower):
+                    given = pack_padded_sequence(x, [5, 3]) if packed else x
+                    for engine in ("auto", "eager", "vendor", "scan"):
+                        layer.engine = engine
+                        with contextlib.suppress(errors.EngineRefusalError):
+                            found[engine] = _dtypes(layer(given))
+                    if reference is not None:
+                        # of float16, torch has no oneDNN kernel
+                        with contextlib.suppress(RuntimeError):
+                            found["torch.nn"] = _dtypes(reference(given))
+                assert len(found) > 1
+                assert all(kinds == found["eager"] for kinds in found.values()), found
+
+
+def _dtypes(result: Any) -> list[torch.dtype]:
+    output, state = result
+    output = output.data if isinstance(output, PackedSequence) else output
+    return [output.dtype, *(t.dtype for t in state_tensors(state))]

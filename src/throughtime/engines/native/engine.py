@@ -13,6 +13,7 @@ from torch import Tensor
 from throughtime.core.gated import GatedCell
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import State, state_tensors
+from throughtime.engines.autocast import autocasts
 from throughtime.engines.engine import Engine, Request, Result, transformed
 from throughtime.engines.native.building import CompilationError
 from throughtime.engines.native.cache import CacheFolderError
@@ -38,8 +39,7 @@ class NativeEngine(Engine):
     """Compiles a cell's `pointwise` and its gradient into a kernel for whole sequences.
 
     It serves gated cells in float32 and float64 on the CPU, where there is a C++ compiler. Under
-    autocast it computes in float32, returns outputs in the autocast dtype, and the state in
-    float32.
+    autocast it computes in float32.
     """
 
     name = "native"
@@ -59,17 +59,10 @@ class NativeEngine(Engine):
         if asked() is not request:
             kernel, _ = _found(request)
         assert kernel is not None, "refused before"
-        if not _autocasts(request):
+        if not autocasts(request):
             return _run(kernel, request)
         with torch.autocast("cpu", enabled=False):
-            result = _run(kernel, request)
-        # the state stays as it is: it is carried on, and would lose its last bits at each call
-        return result._replace(outputs=result.outputs.to(torch.get_autocast_dtype("cpu")))
-
-
-def _autocasts(request: Request) -> bool:
-    """Whether autocast is on, and is for this: it leaves float64 alone."""
-    return torch.is_autocast_enabled("cpu") and request.inputs.dtype != torch.float64
+            return _run(kernel, request)
 
 
 def _unfit(request: Request) -> str | None:
@@ -89,7 +82,7 @@ def _unfit(request: Request) -> str | None:
     for name, buffer in cell.named_buffers():
         if buffer.requires_grad:
             return f"its buffer {name} requires a gradient, which buffers have none of here"
-    if _autocasts(request):
+    if autocasts(request):
         return None
     tensors += [*cell.parameters(), *cell.buffers()]
     dtypes = {t.dtype for t in tensors if t.is_floating_point()}
@@ -106,7 +99,7 @@ def _found(request: Request) -> tuple[Kernel | None, str | None]:
         if os.environ.get("THROUGHTIME_CXX") not in ("", "none"):
             _warn(compiler)
         return None, compiler
-    dtype = torch.float32 if _autocasts(request) else request.inputs.dtype
+    dtype = torch.float32 if autocasts(request) else request.inputs.dtype
     assert isinstance(request.cell, GatedCell), "refused before"
     try:
         planned = plan(request.cell, dtype)
@@ -146,8 +139,7 @@ def _run(kernel: Kernel, request: Request) -> Result:
     operands = gather(p, cell, request.inputs, state, request.streams).flat()
     if any(t.dtype != kernel.dtype for t in operands):
         operands = [t.to(kernel.dtype) for t in operands]
-    # a copy: the backward pass reads them too, and the caller may use theirs again
-    lengths = None if request.lengths is None else request.lengths.clone()
+    lengths = request.lengths
     ages = None
     if request.resets is not None:
         # before the first reset, what is seen of the past is the initial state, of any age
