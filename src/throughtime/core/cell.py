@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.state import State
 
 TorchEquivalent: TypeAlias = Literal["LSTM", "GRU", "RNN_TANH", "RNN_RELU"]
@@ -74,7 +74,8 @@ class Cell(nn.Module, abc.ABC):
             generator: on the CPU; the only source of randomness that may be used.
 
         Returns:
-            For each name in `streams`, a tensor (time, batch, hidden) or (time, batch, 1).
+            For each name in `streams`, a tensor (time, batch, hidden) or (time, batch, 1); a batch
+            axis of 1 stands for all sequences.
         """
         del steps, training, dtype, generator
         return ()
@@ -111,3 +112,29 @@ def advance(
     if streams:
         return cell.step(projected, state, streams)  # pyright: ignore[reportCallIssue]
     return cell.step(projected, state)
+
+
+def fit_streams(cell: Cell, streams: Streams, time: int, batch: int) -> Streams:
+    """Streams with the axes of time and batch that they need; one for all sequences is expanded.
+
+    Arguments:
+        cell: that drew them.
+        streams: as `draw_streams` returns them.
+        time: number of steps.
+        batch: number of sequences.
+
+    Raises:
+        ShapeError: a stream has other axes.
+    """
+    found: list[Tensor] = []
+    for i, stream in enumerate(streams):
+        if stream.dim() < 3 or stream.shape[0] != time or stream.shape[1] not in (1, batch):
+            raise ShapeError(
+                f"stream {i} of {type(cell).__name__}",
+                got=f"shape {tuple(stream.shape)}",
+                expected=f"(time {time}, batch {batch}, hidden or 1)",
+                fix="draw_streams returns a value for each step and sequence.",
+            )
+        whole = stream.shape[1] == batch
+        found.append(stream if whole else stream.expand(time, batch, *stream.shape[2:]))
+    return tuple(found)

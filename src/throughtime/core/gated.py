@@ -157,8 +157,8 @@ class GatedCell(Cell, abc.ABC):
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """W_ih x + b_ih, and + b_hh if the gates are only ever added; for any leading axes."""
         bias = self.bias_ih
-        if self.additive and bias is not None and self.bias_hh is not None:
-            bias = bias + self.bias_hh
+        if self.additive and self.bias_hh is not None:
+            bias = self.bias_hh if bias is None else bias + self.bias_hh
         return F.linear(x, self.weight_ih, bias)
 
     def step(

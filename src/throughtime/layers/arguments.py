@@ -19,7 +19,7 @@ from throughtime.core.errors import (
     StateError,
 )
 from throughtime.core.sequence import check_lengths
-from throughtime.core.state import State, map_state
+from throughtime.core.state import State, map_state, state_tensors
 from throughtime.core.weights import check_flag, check_size
 from throughtime.engines.autocast import autocast_on
 
@@ -217,6 +217,14 @@ def _complete_state(cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: b
     """The state of all cells, stacked; fields that `hx` leaves out are the initial state's."""
     batch = inputs.shape[1]
     fresh = [c.initial_state(batch, dtype=inputs.dtype, device=inputs.device) for c in cells]
+    for cell, state in zip(cells, fresh, strict=True):
+        for tensor in state_tensors(state):
+            if tensor.shape[:1] != (batch,):
+                raise StateError(
+                    f"initial_state of {type(cell).__name__}",
+                    got=f"a tensor of shape {tuple(tensor.shape)}",
+                    expected=f"a first axis of {batch}, the batch",
+                )
     initial = map_state(lambda *s: s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s), *fresh)
     if hx is None:
         return initial

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, DeviceError, ShapeError
 from throughtime.core.gated import GatedCell
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import map_state
@@ -97,6 +97,10 @@ class RecurrentLayer(nn.Module, abc.ABC):
                 names[-1][name] = own = taken.setdefault(id(buffer), _own_name(name, suffix))
                 self.register_buffer(own, buffer, persistent=_is_persistent(cell, name))
         self._names = tuple(names)
+        self._shapes = tuple(
+            {name: p.shape for name, p in cell.named_parameters(remove_duplicate=False)}
+            for cell in cells
+        )
         first = cells[0]
         # Templates without data of their own: `bind` gives them the layer's tensors for each run.
         # They lie in a tuple, which nn.Module does not search: each tensor has one name.
@@ -145,15 +149,42 @@ class RecurrentLayer(nn.Module, abc.ABC):
 
         Returns:
             num_layers * num_directions cells whose tensors are the layer's own.
+
+        Raises:
+            ShapeError: a parameter has another shape than at construction.
         """
         bound = tuple(
-            bind(cell, {own: getattr(self, name) for own, name in names.items()})
-            for cell, names in zip(self._cells, self._names, strict=True)
+            bind(cell, self._fitting(names, shapes))
+            for cell, names, shapes in zip(self._cells, self._names, self._shapes, strict=True)
         )
         for cell in bound:
             if cell.training != self.training:
                 cell.train(self.training)
         return bound
+
+    def _fitting(self, names: dict[str, str], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        """The tensors of a cell by its own names, if its parameters have these shapes."""
+        tensors = {own: getattr(self, name) for own, name in names.items()}
+        device = None
+        for own, shape in shapes.items():
+            tensor = tensors[own]
+            if not isinstance(tensor, Tensor) or tensor.shape != shape:
+                found = f"shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else tensor
+                raise ShapeError(
+                    names[own],
+                    got=str(found),
+                    expected=f"shape {tuple(shape)}, as at construction",
+                    fix="Make a layer of the sizes that you need, and give it the weights.",
+                )
+            device = device or tensor.device
+            if tensor.device != device:
+                raise DeviceError(
+                    names[own],
+                    got=f"device {tensor.device}",
+                    expected=f"{device}, that of the layer's first parameter",
+                    fix=f"Move the layer: layer.to({str(device)!r}).",
+                )
+        return tensors
 
     def replica(self) -> "RecurrentLayer":
         """A layer of the same class and mode on the very tensors of this one.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, fit_streams
 from throughtime.core.sequence import reverse_resets, reverse_time, steps_since_reset
 from throughtime.core.state import State, map_state
 from throughtime.engines import Outputs, Request, Result, run
@@ -90,6 +90,7 @@ def request_for(
             dtype=state.h.dtype,
             generator=generator,
         )
+        drawn = fit_streams(cell, drawn, *inputs.shape[:2])
         streams = tuple(stream.to(state.h.device) for stream in drawn)
     return Request(cell, inputs, state, lengths, resets, streams, outputs)
 

@@ -18,20 +18,25 @@ static int64_t read_number(FILE* file) {
     return value;
 }
 
-// -1: null; -2: a list of pointers, its length and each of them; otherwise bytes and contents.
+// -1: null; -2: a list of arrays, its length and each of them; otherwise bytes and contents.
 struct Field {
     int64_t size;
     void* memory = nullptr;
     std::vector<Field> list;
-    std::vector<void*> pointers;
+    std::vector<int64_t> pairs;  // of an address and a number of values each
+
+    int64_t values() const { return size == -2 ? int64_t(list.size()) : size < 0 ? 0 : size / 8; }
 
     void read(FILE* file) {
         size = read_number(file);
         if (size == -2) {
             list.resize(size_t(read_number(file)));
             for (Field& field : list) field.read(file);
-            for (Field& field : list) pointers.push_back(field.memory);
-            memory = pointers.data();
+            for (Field& field : list) {
+                pairs.push_back(reinterpret_cast<int64_t>(field.memory));
+                pairs.push_back(field.values());
+            }
+            memory = pairs.data();
         } else if (size >= 0) {
             memory = malloc(size_t(size));
             if (size && fread(memory, 1, size_t(size), file) != size_t(size)) abort();
@@ -53,22 +58,29 @@ int main(int, char** words) {
     const size_t count = sizeof(Job) / 8, numbers = size_t(read_number(file));
     std::vector<int64_t> slots(count);
     for (size_t i = 0; i < numbers; i++) slots[i] = read_number(file);
-    std::vector<Field> fields(count - numbers);
-    for (size_t i = numbers; i < count; i++) {
-        fields[i - numbers].read(file);
-        slots[i] = reinterpret_cast<int64_t>(fields[i - numbers].memory);
+    const size_t first = numbers + 3;  // after the cell's functions
+    std::vector<Field> fields((count - first) / 2);
+    for (size_t i = 0; i < fields.size(); i++) {
+        fields[i].read(file);
+        slots[first + 2 * i] = reinterpret_cast<int64_t>(fields[i].memory);
+        slots[first + 2 * i + 1] = fields[i].values();
     }
     fclose(file);
     Job job;
     memcpy(&job, slots.data(), sizeof job);
     const int cell = atoi(words[2]);
-    job.forward = (backward || job.saved_values ? FORWARDS : INFERENCES)[cell];
+    job.forward = FORWARDS[cell];
+    job.inference = INFERENCES[cell];
     job.backward = BACKWARDS[cell];
     const int64_t size = backward ? backward_workspace(&job) : forward_workspace(&job);
-    job.workspace = static_cast<char*>(aligned_alloc(64, size_t(size + 63) / 64 * 64));
-    memset(job.workspace, 0xff, size_t(size));  // NaN
-    (backward ? run_backward : run_forward)(&job);
-    free(job.workspace);
+    if (size < 0) return 1;
+    job.workspace = {static_cast<char*>(aligned_alloc(64, size_t(size + 63) / 64 * 64)), size};
+    memset(job.workspace.at, 0xff, size_t(size));  // NaN
+    if (const char* wrong = (backward ? run_backward : run_forward)(&job)) {
+        fprintf(stderr, "%s does not fit\n", wrong);
+        return 1;
+    }
+    free(job.workspace.at);
     file = fopen(words[4], "wb");
     for (const Field& field : fields) field.write(file);
     fclose(file);

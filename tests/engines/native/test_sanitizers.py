@@ -55,59 +55,31 @@ class Case:
     """One call as it was, and what it wrote."""
 
     def __init__(self, direction: str, job: jobs.Job):
-        self.direction = direction
-        s = job.structure
-        self.structure = s
-        field = 8 * s.batch * s.hidden
-        steps = s.time * field
-        state = s.depth + s.memories
-        segments = -(-s.time // s.segment) if s.segment else 0
-        weight = 8 * s.gates * s.hidden
-        whole = {
-            "gate_of": 8 * s.accumulators, "lag": 8 * s.lags, "past": 8 * s.pasts,
-            "stream_strides": 8 * s.streams, "lengths": 8 * s.batch, "ages": 8 * s.time * s.batch,
-            "inputs": 8 * s.time * s.batch * s.input, "weight_ih": weight * s.input,
-            "bias_ih": weight, "bias_hh": weight, "outputs": steps,
-            "saved_values": steps * s.saved, "snapshots": segments * state * field,
-            "output_gradient": steps, "d_inputs": 8 * s.time * s.batch * s.input,
-            "d_weight_ih": weight * s.input, "d_bias_ih": weight, "d_bias_hh": weight,
-        }  # fmt: skip
-        unit = 8 * s.hidden
-        lists = {
-            "weight_hh": [weight * s.hidden] * s.lags, "initial": [field] * state,
-            "parameter_values": [unit] * s.parameters, "histories": [steps] * s.memories,
-            "final": [field] * state, "history_gradients": [steps] * s.memories,
-            "final_gradients": [field] * state, "d_weight_hh": [weight * s.hidden] * s.lags,
-            "d_initial": [field] * state, "d_parameters": [unit] * s.parameter_gradients,
-        }  # fmt: skip
-        strides = np.ctypeslib.as_array((ctypes.c_int64 * s.streams).from_address(s.stream_strides))
-        lists["stream_values"] = [
-            8 * s.time * s.batch * (s.hidden if k else 1) for k in strides.tolist()
-        ]
-        self.whole, self.lists = whole, lists
+        self.direction, self.structure = direction, job.structure
 
     def contents(self, *, sizes: bool) -> bytes:
         """All arrays as they are now, with their sizes or without."""
         parts: list[bytes] = []
 
-        def array(address: int | None, size: int) -> None:
+        def array(address: int | None, values: int) -> None:
             if not address:
                 parts.append(numbers(-1) if sizes else b"")
                 return
-            parts.append(numbers(size) if sizes else b"")
-            parts.append(ctypes.string_at(address, size))
+            parts.append(numbers(8 * values) if sizes else b"")
+            parts.append(ctypes.string_at(address, 8 * values))
 
-        for name in jobs._POINTERS:
+        for name in jobs._ARRAYS:
             address = getattr(self.structure, name)
-            if name in ("forward", "backward", "workspace") or not address:
+            size = getattr(self.structure, f"{name}_size")
+            if name == "workspace" or not address:
                 parts.append(numbers(-1) if sizes else b"")
-            elif name in self.lists:
-                entries = self.lists[name]
-                parts.append(numbers(-2) + numbers(len(entries)) if sizes else b"")
-                for i, size in enumerate(entries):
-                    array(ctypes.c_int64.from_address(address + 8 * i).value, size)
+            elif name in _LISTS:
+                parts.append(numbers(-2) + numbers(size) if sizes else b"")
+                for i in range(size):
+                    pair = (ctypes.c_int64 * 2).from_address(address + 16 * i)
+                    array(*pair)
             else:
-                array(address, self.whole[name])
+                array(address, size)
         return b"".join(parts)
 
     def before(self) -> bytes:
@@ -115,6 +87,14 @@ class Case:
         plain = [getattr(s, name) for name in jobs._NUMBERS]
         plain += [stride for name in jobs._STRIDES for stride in getattr(s, name)]
         return b"".join(map(numbers, [len(plain), *plain])) + self.contents(sizes=True)
+
+
+_LISTS = frozenset(
+    [
+        *("weight_hh", "initial", "stream_values", "parameter_values", "histories", "final"),
+        *("history_gradients", "final_gradients", "d_weight_hh", "d_initial", "d_parameters"),
+    ]
+)
 
 
 def cases(cell, monkeypatch) -> tuple[object, list[tuple[str, bytes, bytes]]]:

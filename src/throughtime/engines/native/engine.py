@@ -76,6 +76,9 @@ def _unfit(request: Request) -> str | None:
     own_start = kind.initial_state is not GatedCell.initial_state or "initial_state" in vars(cell)
     if request.resets is not None and own_start:
         return f"{kind.__name__} has an initial state of its own, and a reset starts from zero"
+    misfit = _misfit(cell, request)
+    if misfit is not None:
+        return misfit
     tensors = [request.inputs, *state_tensors(request.state), *request.streams]
     if any(t.device.type != "cpu" for t in [*tensors, cell.weight_ih]):
         return f"it runs on the CPU, and this is on {request.inputs.device}"
@@ -89,6 +92,28 @@ def _unfit(request: Request) -> str | None:
     if len(dtypes) > 1 or request.inputs.dtype not in (torch.float32, torch.float64):
         named = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
         return f"it computes in float32 or float64, and this is in {named}"
+    return None
+
+
+def _misfit(cell: GatedCell, request: Request) -> str | None:
+    """What of the state, the streams and the biases has a form that only broadcasting allows."""
+    time, batch, _ = request.inputs.shape
+    state, whole = request.state, (batch, cell.hidden_size)
+    for field in (
+        state.h,
+        *(getattr(state, m) for m in cell.memories),
+        *getattr(state, "past", ()),
+    ):
+        if field.shape != whole:
+            return f"its state has a tensor of shape {tuple(field.shape)}, not {whole}"
+    for stream in request.streams:
+        shape = stream.shape
+        if len(shape) != 3 or shape[0] != time or shape[1] not in (1, batch):
+            return f"a stream has the shape {tuple(shape)}, not (time, batch, hidden or 1)"
+        if shape[2] not in (1, cell.hidden_size):
+            return f"a stream has the width {shape[2]}, not 1 or {cell.hidden_size}"
+    if cell.bias_ih is None and cell.bias_hh is not None:
+        return "it has bias_hh without bias_ih"
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from throughtime.core.errors import ThroughtimeError
+from throughtime.core.errors import ShapeError, ThroughtimeError
 
 _NUMBERS = (
     *("time", "batch", "input", "hidden", "threads"),
@@ -15,8 +15,9 @@ _NUMBERS = (
     *("depth", "segment", "split_units"),
 )
 _STRIDES = ("input_strides", "output_gradient_strides")
-_POINTERS = (
-    *("gate_of", "lag", "past", "stream_strides", "forward", "backward"),
+_FUNCTIONS = ("forward", "inference", "backward")
+_ARRAYS = (
+    *("gate_of", "lag", "past", "stream_strides"),
     *("lengths", "ages", "inputs", "weight_ih", "bias_ih", "bias_hh", "weight_hh", "initial"),
     *("stream_values", "parameter_values"),
     *("outputs", "histories", "saved_values", "snapshots", "final"),
@@ -30,7 +31,12 @@ class _Structure(ctypes.Structure):
     _fields_ = [  # ctypes asks for a list
         *((name, ctypes.c_int64) for name in _NUMBERS),
         *((name, ctypes.c_int64 * 2) for name in _STRIDES),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
+        *((name, ctypes.c_void_p) for name in _FUNCTIONS),
+        *(
+            field
+            for name in _ARRAYS
+            for field in ((name, ctypes.c_void_p), (f"{name}_size", ctypes.c_int64))
+        ),
     ]
 
 
@@ -53,22 +59,55 @@ class Job:
             setattr(self.structure, name, value)
 
     def tensors(self, **fields: Tensor | None) -> None:
-        """Fill in pointers to the values of tensors."""
+        """Fill in pointers to the values of tensors, and how many there are."""
+        structure = self.structure
         for name, value in fields.items():
-            setattr(self.structure, name, None if value is None else value.data_ptr())
+            setattr(structure, name, None if value is None else value.data_ptr())
+            setattr(structure, f"{name}_size", 0 if value is None else _extent(value))
         self._alive.append(fields)
 
-    def lists(self, **fields: Sequence[Tensor | int | None]) -> None:
-        """Fill in pointers to lists: of whole numbers, or of pointers to the values of tensors."""
+    def whole_numbers(self, **fields: Sequence[int]) -> None:
+        """Fill in pointers to lists of whole numbers, and their lengths."""
         for name, values in fields.items():
-            numbers = [
-                v.data_ptr() if isinstance(v, Tensor) else 0 if v is None else v for v in values
-            ]
-            array = (ctypes.c_int64 * (len(numbers) + 1))(
-                *numbers
-            )  # never empty: it has an address
-            setattr(self.structure, name, ctypes.addressof(array))
-            self._alive.append((array, values))
+            self._list(name, values, len(values))
+
+    def lists(self, **fields: Sequence[Tensor | None]) -> None:
+        """Fill in pointers to lists of tensors: of each, where its values are and how many."""
+        for name, values in fields.items():
+            pairs: list[int] = []
+            for value in values:
+                pairs += (0, 0) if value is None else (value.data_ptr(), _extent(value))
+            self._list(name, pairs, len(values))
+            self._alive.append(values)
+
+    def misfit(self, name: str) -> ShapeError:
+        """The error that says what the compiled code found not to fit.
+
+        Arguments:
+            name: of a field; or "sizes", "functions".
+        """
+        sizes = ("time", "batch", "input", "hidden", "gates", "segment")
+        return ShapeError(
+            f"{name} of a compiled call",
+            got=f"{getattr(self.structure, f'{name}_size', 'what cannot be')} values or arrays",
+            expected="what "
+            + ", ".join(f"{size} {getattr(self.structure, size)}" for size in sizes)
+            + " need, at addresses that are multiples of a value",
+            fix="Give each operand the shape that its cell has for it.",
+        )
+
+    def _list(self, name: str, numbers: Sequence[int], length: int) -> None:
+        array = (ctypes.c_int64 * (len(numbers) + 1))(*numbers)  # never empty: it has an address
+        setattr(self.structure, name, ctypes.addressof(array))
+        setattr(self.structure, f"{name}_size", length)
+        self._alive.append(array)
+
+
+def _extent(tensor: Tensor) -> int:
+    """How many values lie between a tensor's first and its last, both included."""
+    if tensor.is_contiguous() or not tensor.numel():
+        return tensor.numel()
+    return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def check_structure(library: ctypes.CDLL) -> None:

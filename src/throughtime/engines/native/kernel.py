@@ -75,8 +75,11 @@ class Kernel:
             parameters=len(plan.parameters),
             parameter_gradients=len(plan.parameter_gradients),
             depth=plan.depth,
+            **{name: self._address(name) for name in ("forward", "inference", "backward")},
         )
-        job.lists(gate_of=[a.gate for a in plan.accumulators], lag=plan.lags, past=plan.pasts)
+        job.whole_numbers(
+            gate_of=[a.gate for a in plan.accumulators], lag=plan.lags, past=plan.pasts
+        )
         return job
 
     @functools.cached_property
@@ -84,8 +87,7 @@ class Kernel:
         """How many values a step saves for the backward pass."""
         return len(self.plan.forward.outputs) - 1 - len(self.plan.memories)
 
-    def address(self, function: str) -> int:
-        """Of "forward", "inference" or "backward"."""
+    def _address(self, function: str) -> int:
         symbol = getattr(self.cell, f"{function}_{self.index}")
         found = ctypes.cast(symbol, ctypes.c_void_p).value
         assert found is not None, "a function that was loaded has an address"
@@ -96,14 +98,22 @@ class Kernel:
         return bool(self.loop.reserve_threads(ctypes.c_int64(count)))
 
     def workspace(self, direction: str, job: Job) -> int:
-        """Bytes that a pass, "forward" or "backward", needs to work in."""
+        """Bytes that a pass, "forward" or "backward", works in; 0 if the job does not fit."""
         function = getattr(self.loop, f"{direction}_workspace")
         function.restype = ctypes.c_int64
-        return function(ctypes.byref(job.structure))
+        return max(0, function(ctypes.byref(job.structure)))
 
     def run(self, direction: str, job: Job) -> None:
-        """Run a pass, "forward" or "backward"; other Python threads go on meanwhile."""
-        getattr(self.loop, f"run_{direction}")(ctypes.byref(job.structure))
+        """Run a pass, "forward" or "backward"; other Python threads go on meanwhile.
+
+        Raises:
+            ShapeError: an array has another size than the job's numbers say; nothing has run.
+        """
+        function = getattr(self.loop, f"run_{direction}")
+        function.restype = ctypes.c_char_p
+        misfit = function(ctypes.byref(job.structure))
+        if misfit is not None:
+            raise job.misfit(misfit.decode())
 
 
 def kernel_for(plan: StepPlan, dtype: torch.dtype, compiler: Compiler) -> Kernel:

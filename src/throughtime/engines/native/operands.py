@@ -52,13 +52,14 @@ def gather(
     """
     named = dict(cell.named_parameters(remove_duplicate=False))
     named |= dict(cell.named_buffers(remove_duplicate=False))
+    batch = inputs.shape[1]
     return Operands(
         inputs,
         [cell.weight_ih, *(cell.recurrent_matrix(lag) for lag in plan.lags)],
         [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None],
         [_row(named[name], row, cell.hidden_size) for name, row in plan.parameters],
         [state.h, *(getattr(state, name) for name in plan.memories), *getattr(state, "past", ())],
-        streams,
+        [s if s.shape[1] == batch else s.expand(-1, batch, -1) for s in streams],
     )
 
 
@@ -131,8 +132,8 @@ def job_of(
         bias_ih=bias_ih,
         bias_hh=bias_hh,
     )
+    job.whole_numbers(stream_strides=[int(s.shape[2] == hidden) for s in operands.streams])
     job.lists(
-        stream_strides=[int(s.shape[2] == hidden) for s in operands.streams],
         weight_hh=operands.weights[1:],
         initial=operands.initial,
         stream_values=operands.streams,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from throughtime.core.buffers import lend
 from throughtime.core.errors import EngineRefusalError
+from throughtime.engines.native.checks import check_operands, check_values, compare
 from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel, kernel_named
 from throughtime.engines.native.operands import job_of, split
@@ -41,16 +42,15 @@ def sequence(
         not kept.
     """
     k = kernel_named(kernel)
+    check_operands(k, operands, lengths, ages)
     tensors = split(k.plan, _in_memory(operands))
-    job = job_of(k, tensors, lengths, ages, segment)
+    job = job_of(k, tensors, lengths, ages, segment if save else 0)
     results = [
         lend(shape, tensors.inputs.dtype) for shape in _shapes(k, operands, outputs, save, segment)
     ]
     final = len(tensors.initial)
     job.lists(final=results[:final])
     _keep(job, results[final:])
-    saves = save and not segment and k.saved
-    job.numbers(forward=k.address("forward" if saves else "inference"))
     _run(k, "forward", job)
     return results
 
@@ -97,10 +97,11 @@ def sequence_backward(
         The gradients in the order of `needed`; empty tensors for those that are not.
     """
     k = kernel_named(kernel)
+    check_operands(k, operands, lengths, ages)
+    _check_backward(k, gradients, given, operands, kept, needed, segment)
     plan, tensors = k.plan, split(k.plan, _in_memory(operands))
     job = job_of(k, tensors, lengths, ages, segment)
-    _keep(job, kept)
-    job.numbers(forward=k.address("forward"), backward=k.address("backward"))
+    _keep(job, [t.contiguous() for t in kept])
     fields, above = len(tensors.initial), _spread(gradients, given)
     of_final, (of_outputs, *of_histories) = above[:fields], above[fields:]
     job.lists(
@@ -158,7 +159,7 @@ def _(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    ctx.kernel, operands, lengths, ages, ctx.outputs, _, ctx.segment = inputs
+    ctx.kernel, operands, lengths, ages, ctx.outputs, ctx.save, ctx.segment = inputs
     ctx.set_materialize_grads(False)
     plan = kernel_named(ctx.kernel).plan
     ctx.fields = len(plan.memories) + plan.depth
@@ -170,6 +171,9 @@ def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     operands, (lengths, ages, *kept) = saved[: ctx.count], saved[ctx.count :]
     plan = kernel_named(ctx.kernel).plan
+    if not ctx.save:  # what was captured where no gradient was wanted, and is differentiated now
+        again = sequence(ctx.kernel, list(operands), lengths, ages, ctx.outputs, True, ctx.segment)
+        kept = again[ctx.fields :]
     differentiable = ctx.count - len(plan.streams)
     needed = list(ctx.needs_input_grad[1][:differentiable])
     above = gradients[: ctx.fields + 1 + len(plan.memories)]
@@ -272,6 +276,37 @@ def _shapes(
         (time, batch, kernel.saved, hidden) if whole and kernel.saved else (0,),
         (-(-time // segment), fields, batch, hidden) if save and segment else (0,),
     ]
+
+
+def _check_backward(
+    kernel: Kernel,
+    gradients: Sequence[Tensor],
+    given: Sequence[bool],
+    operands: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    needed: Sequence[bool],
+    segment: int,
+) -> None:
+    """Raises ShapeError, DtypeError or DeviceError for what a backward pass cannot read."""
+    plan = kernel.plan
+    fields, memories = len(plan.memories) + plan.depth, len(plan.memories)
+    shapes = _shapes(kernel, operands, "states", True, segment)
+    results = [f"final state {i}" for i in range(fields)]
+    results += ["outputs", *(f"states {name}" for name in plan.memories)]
+    compare(["given"], [(len(given), sum(given))], [(fields + 1 + memories, len(gradients))])
+    compare(["needed"], [(len(needed),)], [(len(operands) - len(plan.streams),)])
+    names = [f"gradient of {name}" for name, there in zip(results, given, strict=True) if there]
+    wanted = [shape for shape, there in zip(shapes, given, strict=False) if there]
+    compare(names, [g.shape for g in gradients], wanted)
+    check_values(kernel.dtype, names, gradients)
+    names = [f"kept {name}" for name in (*results[fields:], "values", "states of segments")]
+    # segments need no histories: they are run again from the states between them
+    wanted = [
+        (0,) if segment and tuple(t.shape) == (0,) and i <= memories else shape
+        for i, (t, shape) in enumerate(zip(kept, shapes[fields:], strict=False))
+    ]
+    compare(names, [t.shape for t in kept], wanted if len(kept) == memories + 3 else [])
+    check_values(kernel.dtype, names, kept)
 
 
 def _in_memory(operands: Sequence[Tensor]) -> list[Tensor]:

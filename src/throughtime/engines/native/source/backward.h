@@ -164,13 +164,13 @@ class BackwardBlock {
         real** p = walk.table + i * walk.pointers() + walk.forward_pointers();
         *p++ = h_at(t, b);
         *p++ = job.output_gradient
-                   ? const_cast<real*>(job.output_gradient) + t * job.output_gradient_strides[0] +
+                   ? const_cast<real*>(job.output_gradient.at) + t * job.output_gradient_strides[0] +
                          b * job.output_gradient_strides[1]
                    : const_cast<real*>(walk.zeros);
         for (int64_t m = 0; m < job.memories; m++) *p++ = memory_at(m, b);
         for (int64_t m = 0; m < job.memories; m++)
             *p++ = const_cast<real*>(job.history_gradients[m]
-                                         ? job.history_gradients[m] + (t * job.batch + b) * H
+                                         ? job.history_gradients[m].at + (t * job.batch + b) * H
                                          : walk.zeros);
         *p++ = carry.gates + (carry.count + i) * carry.gate_stride;
         *p++ = steps >= 1 ? h_at(t - 1, b) : walk.trash;

@@ -92,11 +92,12 @@ inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const 
         if (weights.count(o) > 0)
             multiply(rows, walk.operands + o * walk.rows() + row, weights.block(o, block), at);
     }
+    const Forward function = walk.saved.base ? job.forward : job.inference;
     for (int64_t u = 0; u < wide; u++) {
         const int64_t unit = (block * weights.units + u) * LANES;
-        job.forward(step, rows, unit, std::min<int64_t>(LANES, job.hidden - unit),
-                    accumulators + u * LANES, stride, wide * LANES,
-                    walk.table + row * walk.pointers());
+        function(step, rows, unit, std::min<int64_t>(LANES, job.hidden - unit),
+                 accumulators + u * LANES, stride, wide * LANES,
+                 walk.table + row * walk.pointers());
     }
 }
 

@@ -7,6 +7,14 @@
 
 namespace throughtime {
 
+// A pointer with the number of values that may be read or written there.
+template <class Value>
+struct Span {
+    Value* at;
+    int64_t size;
+    operator Value*() const { return at; }
+};
+
 struct Job {
     // Sizes.
     int64_t time, batch, input, hidden, threads;
@@ -17,37 +25,37 @@ struct Job {
     int64_t segment;         // steps between two snapshots of the state; 0 for none
     int64_t split_units;     // whether threads share rows, each with units of its own
     int64_t input_strides[2], output_gradient_strides[2];  // of time and batch
-    const int64_t* gate_of;  // for each accumulator
-    const int64_t* lag;      // delays with a recurrent matrix
-    const int64_t* past;     // delays that `pointwise` reads
-    const int64_t* stream_strides;
-    Forward forward;
+    Forward forward, inference;  // with the values to save, and without
     Backward backward;
+    Span<const int64_t> gate_of;  // for each accumulator
+    Span<const int64_t> lag;      // delays with a recurrent matrix
+    Span<const int64_t> past;     // delays that `pointwise` reads
+    Span<const int64_t> stream_strides;
     // Inputs; (batch, hidden) and (time, batch, hidden) fields are contiguous.
-    const int64_t* lengths;  // or null
-    const int64_t* ages;     // (time, batch) steps since the last reset, or null
-    const real* inputs;
-    const real *weight_ih, *bias_ih, *bias_hh;
-    const real* const* weight_hh;      // for each lag
-    const real* const* initial;        // h, memories, then the other past outputs, newest first
-    const real* const* stream_values;  // (time, batch, hidden or 1)
-    const real* const* parameter_values;  // for each (hidden,)
+    Span<const int64_t> lengths;  // or null
+    Span<const int64_t> ages;     // (time, batch) steps since the last reset, or null
+    Span<const real> inputs;
+    Span<const real> weight_ih, bias_ih, bias_hh;
+    Span<const Span<const real>> weight_hh;      // for each lag
+    Span<const Span<const real>> initial;        // h, memories, then the other past outputs, newest first
+    Span<const Span<const real>> stream_values;  // (time, batch, hidden or 1)
+    Span<const Span<const real>> parameter_values;  // for each (hidden,)
     // What the forward pass writes. Null histories are kept for as long as they are needed only.
-    real* outputs;             // (time, batch, hidden) or null
-    real* const* histories;    // of the memories, (time, batch, hidden), or nulls
-    real* saved_values;        // (time, batch, saved, hidden) or null
-    real* snapshots;           // (segments, depth + memories, batch, hidden) or null
-    real* const* final;        // as `initial`
+    Span<real> outputs;                // (time, batch, hidden) or null
+    Span<const Span<real>> histories;  // of the memories, (time, batch, hidden), or nulls
+    Span<real> saved_values;           // (time, batch, saved, hidden) or null
+    Span<real> snapshots;              // (segments, depth + memories, batch, hidden) or null
+    Span<const Span<real>> final;      // as `initial`
     // What the backward pass reads and writes; null for what is not there or not wanted.
-    const real* output_gradient;            // last axis contiguous
-    const real* const* history_gradients;   // of the memories, (time, batch, hidden)
-    const real* const* final_gradients;     // as `initial`
-    real *d_inputs, *d_weight_ih, *d_bias_ih, *d_bias_hh;
-    real* const* d_weight_hh;
-    real* const* d_initial;
-    real* const* d_parameters;  // for each with a gradient (hidden,), or nulls
+    Span<const real> output_gradient;                // last axis contiguous
+    Span<const Span<const real>> history_gradients;  // of the memories, (time, batch, hidden)
+    Span<const Span<const real>> final_gradients;    // as `initial`
+    Span<real> d_inputs, d_weight_ih, d_bias_ih, d_bias_hh;
+    Span<const Span<real>> d_weight_hh;
+    Span<const Span<real>> d_initial;
+    Span<const Span<real>> d_parameters;  // for each with a gradient (hidden,), or nulls
     // Room to work in; its size is asked for first.
-    char* workspace;
+    Span<char> workspace;
 };
 
 #if defined(__SANITIZE_ADDRESS__)

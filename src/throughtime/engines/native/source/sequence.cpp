@@ -2,6 +2,7 @@
 // the batch for all of time.
 #include "backward.h"
 #include "forward.h"
+#include "misfit.h"
 #include "subnormals.h"
 #include "threads.h"
 
@@ -19,7 +20,7 @@ inline void enter(const Job& job, Walk& walk, int64_t segment, const real** entr
     walk.begin = segment * segment_length(job);
     walk.end = std::min(job.time, walk.begin + segment_length(job));
     for (int64_t i = 0; i < fields; i++)
-        entry[i] = segment == 0 ? job.initial[i] : job.snapshots + (segment * fields + i) * size;
+        entry[i] = segment == 0 ? job.initial[i].at : job.snapshots.at + (segment * fields + i) * size;
     walk.entry = entry;
 }
 
@@ -216,20 +217,33 @@ using throughtime::Job;
 
 extern "C" int64_t job_size() { return sizeof(Job); }
 
-// Bytes of workspace that a pass needs.
+// Bytes of workspace that a pass needs; -1 where something of the call does not fit.
 extern "C" int64_t forward_workspace(const Job* job) {
+    if (throughtime::misfit(*job, false)) return -1;
     Job empty = *job;
-    empty.workspace = nullptr;
+    empty.workspace = {nullptr, 0};
     return throughtime::ForwardPass(empty).room.size();
 }
 extern "C" int64_t backward_workspace(const Job* job) {
+    if (throughtime::misfit(*job, true)) return -1;
     Job empty = *job;
-    empty.workspace = nullptr;
+    empty.workspace = {nullptr, 0};
     return throughtime::BackwardPass(empty).room.size();
 }
 
 // Whether `count` threads, the caller's included, can run at once.
 extern "C" int64_t reserve_threads(int64_t count) { return throughtime::Pool::reserve(count - 1); }
 
-extern "C" void run_forward(const Job* job) { throughtime::ForwardPass(*job).run(); }
-extern "C" void run_backward(const Job* job) { throughtime::BackwardPass(*job).run(); }
+// The name of what does not fit, and nothing is done then; null where the pass has run.
+extern "C" const char* run_forward(const Job* job) {
+    if (const char* wrong = throughtime::misfit(*job, false)) return wrong;
+    if (job->workspace.size < forward_workspace(job)) return "workspace";
+    throughtime::ForwardPass(*job).run();
+    return nullptr;
+}
+extern "C" const char* run_backward(const Job* job) {
+    if (const char* wrong = throughtime::misfit(*job, true)) return wrong;
+    if (job->workspace.size < backward_workspace(job)) return "workspace";
+    throughtime::BackwardPass(*job).run();
+    return nullptr;
+}

@@ -92,7 +92,7 @@ struct Walk {
             for (int64_t d = 0; d < job.pasts; d++)
                 *p++ = const_cast<real*>(past(t, b, job.past[d], steps));
             for (int64_t s = 0; s < job.streams; s++)
-                *p++ = const_cast<real*>(job.stream_values[s]) +
+                *p++ = const_cast<real*>(job.stream_values[s].at) +
                        (t * job.batch + b) * (job.stream_strides[s] ? job.hidden : 1);
             *p++ = outputs.at(t, b, job.hidden);
             for (int64_t m = 0; m < m_count; m++) *p++ = memories[m].at(t, b, job.hidden);
