@@ -64,7 +64,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     show(reproduction_table(found))
     reports = "report.html" if list(size.parts) == [""] else "*/report.html"
-    show(f"\ntable: {out / 'reproduction.md'}\nreport: {out / reports}")
+    show(f"\npage: {out / 'reproduction.html'}\nruns: {out / reports}")
     return 0
 
 

@@ -1,6 +1,7 @@
-"""What a reproduction came to: the paper's numbers beside ours, and whether the effect is there."""
+"""A reproduction as text: the paper's numbers beside ours, and each claim with yes or no."""
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from throughtime.reports.comparison import Spread
 from throughtime.reports.numbers import duration
+
+_SHARES = ("accuracy", "solved")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +41,20 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A part of the effect: what was asked, what was found, and whether it is met."""
+    """A claim of the paper as a condition on the means of rows, and the judgement of it.
+
+    Attributes:
+        statement: the claim in words.
+        kind: "difference", "ratio", "order", "below" or "above", as in `studies.catalogue`.
+        of: labels of the rows.
+        value: the difference, the ratio, the least rise or the mean; None where a mean is missing.
+        bound: the least value that is asked for; of "below" the largest.
+        holds: true if the value meets the bound.
+    """
 
     statement: str
+    kind: str
+    of: tuple[str, ...]
     value: float | None
     bound: float
     holds: bool
@@ -77,8 +91,18 @@ class Reproduction:
 
     @property
     def reproduced(self) -> bool:
-        """Whether every part of the effect is there."""
+        """True if every claim holds."""
         return all(check.holds for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The number of claims that hold, as a sentence."""
+        held, n = sum(check.holds for check in self.checks), len(self.checks)
+        if n == 1:
+            return f"The claim {'holds' if held else 'does not hold'} in these runs."
+        if held in (0, n):
+            return f"{'All' if held else 'None'} of the {n} claims hold in these runs."
+        return f"{held} of the {n} claims {_hold(held)} in these runs."
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -90,17 +114,18 @@ class Reproduction:
 
 
 def reproduction_markdown(found: Reproduction) -> str:
-    """The table and the checks as a page of Markdown.
+    """The table and the claims as a page of Markdown.
 
     Arguments:
         found: of any study.
     """
-    lines = [f"# {found.title}", "", f"{found.source}.", "", found.effect, ""]
+    lines = [f"# {found.title}", "", f"Paper: {found.source}.", "", f"Effect: {found.effect}", ""]
     lines += ["| | paper | ours | expected | seeds | time |", "|---|---|---|---|---|---|"]
     for row in found.rows:
-        lines.append(f"| {row.label} | {' | '.join(_cells(row, found))} |")
+        lines.append(f"| {row.label} | {' | '.join(cells(row, found))} |")
     lines += ["", f"Quantity: {found.quantity}. Scale: {found.scale}. {found.differs}", ""]
-    lines += [f"- {_said(check)}" for check in found.checks]
+    lines += [f"- {_said(check, found)}" for check in found.checks]
+    lines += ["", found.verdict]
     lines += ["", f"{found.seeds} seeds, {duration(found.seconds)} of runs, {found.device}, "]
     lines[-1] += f"commit {found.commit}."
     return "\n".join(lines) + "\n"
@@ -117,30 +142,86 @@ def reproduction_table(found: Reproduction) -> Group:
     for name in ("paper", "ours", "expected", "seeds", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
-        table.add_row(Text(row.label, style="bold"), *_cells(row, found))
-    words = [Text(_said(check), style="green" if check.holds else "red") for check in found.checks]
+        table.add_row(Text(row.label, style="bold"), *cells(row, found))
+    words = [
+        Text(_said(check, found), style="green" if check.holds else "red") for check in found.checks
+    ]
     note = Text(f"{found.quantity} on the test set. {found.differs}", style="dim")
-    return Group(Text(found.title, style="bold"), Text(found.source), table, *words, note)
+    verdict = Text(found.verdict, style="bold")
+    return Group(Text(found.title, style="bold"), Text(found.source), table, *words, verdict, note)
 
 
-def _cells(row: Measured, found: Reproduction) -> list[str]:
-    percent = found.quantity in ("accuracy", "solved")
+def cells(row: Measured, found: Reproduction) -> list[str]:
+    """The texts of a row: paper, ours, expected, seeds, time.
 
-    def shown(value: float) -> str:
-        return f"{100 * value:.1f} %" if percent else f"{value:.3g}"
-
+    Arguments:
+        row: one of the study's.
+        found: the study.
+    """
     ours = "diverged"
     if row.ours is not None:
+        percent = found.quantity in _SHARES
         wide = 100 * row.ours.deviation if percent else row.ours.deviation
-        ours = f"{shown(row.ours.mean)} ± {wide:.2g}"
+        ours = _shown(row.ours.mean, found)
+        if row.ours.n > 1:
+            ours += f" ± {wide:.2g}"
         if found.quantity == "solved":
             ours = f"{round(row.ours.mean * row.ours.n)} of {row.ours.n}"
     seeds = str(found.seeds) + (f" ({row.diverged} diverged)" if row.diverged else "")
-    expected = "-" if row.expected is None else " to ".join(map(shown, row.expected))
-    paper = "-" if row.paper is None else shown(row.paper)
+    expected = "-"
+    if row.expected is not None:
+        expected = " to ".join(_shown(edge, found) for edge in row.expected)
+    paper = "-" if row.paper is None else _shown(row.paper, found)
     return [paper, ours, expected, seeds, duration(row.seconds)]
 
 
-def _said(check: Checked) -> str:
-    value = "not known" if check.value is None or math.isnan(check.value) else f"{check.value:.3g}"
-    return f"{'yes' if check.holds else 'NO'}: {check.statement} ({value}; asked {check.bound:.3g})"
+def judgement(check: Checked, found: Reproduction) -> str:
+    """The measure by which a claim was judged, its value and its bound.
+
+    Arguments:
+        check: one of the study's.
+        found: the study.
+    """
+    measure = {
+        "difference": " minus ".join(check.of),
+        "ratio": " divided by ".join(check.of),
+        "order": f"the least rise along {', '.join(check.of)}",
+    }.get(check.kind, check.of[0])
+    known = check.value is not None and not math.isnan(check.value)
+    value = _amount(check.value, check, found) if known and check.value is not None else "not known"
+    side = "at most" if check.kind == "below" else "at least"
+    return (
+        f"{measure}: {value}; asked for: {side} {_amount(check.bound, check, found)}"
+        f"{_caution(check, found)}"
+    )
+
+
+def _caution(check: Checked, found: Reproduction) -> str:
+    """A remark where the seeds leave the claim open: one seed, or seeds that overlap."""
+    ours = [row.ours for label in check.of for row in found.rows if row.label == label]
+    spreads = [spread for spread in ours if spread is not None]
+    if any(spread.n == 1 for spread in spreads):
+        return "; one seed"
+    overlap = any(max(a.low, b.low) <= min(a.high, b.high) for a, b in itertools.pairwise(spreads))
+    # shares of solved runs are zeros and ones, whose ranges nearly always overlap
+    return "; the seeds overlap" if overlap and found.quantity != "solved" else ""
+
+
+def _amount(value: float, check: Checked, found: Reproduction) -> str:
+    if check.kind == "ratio":
+        return f"{value:.3g}"
+    if check.kind in ("difference", "order") and found.quantity in _SHARES:
+        return f"{100 * value:.1f} points"
+    return _shown(value, found)
+
+
+def _shown(value: float, found: Reproduction) -> str:
+    return f"{100 * value:.1f} %" if found.quantity in _SHARES else f"{value:.3g}"
+
+
+def _said(check: Checked, found: Reproduction) -> str:
+    return f"{'yes' if check.holds else 'NO'}: {check.statement} ({judgement(check, found)})"
+
+
+def _hold(n: int) -> str:
+    return "holds" if n == 1 else "hold"

@@ -37,7 +37,7 @@ def reproduce(
     Arguments:
         name: as `publications` gives it.
         out: folder of the results: the comparison's, or one within it for each part, with
-            reproduction.json and reproduction.md.
+            reproduction.json, reproduction.md and reproduction.html.
             The same call goes on with what was interrupted.
         scale: "small" keeps the effect within minutes; "full" is the paper's, as far as known.
         seeds: how many; the study's own number if None.
@@ -52,6 +52,8 @@ def reproduce(
         UnknownNameError: no such study or scale.
         DataError, RunError, RunInterrupted: as `compare`.
     """
+    from throughtime.reports.reproduction_page import render_reproduction
+
     study, size = find_study(name, scale)
     out = Path(out)
     comparisons = {
@@ -63,6 +65,8 @@ def reproduce(
     found = read_off(study, scale, comparisons)
     write_json(out / "reproduction.json", found.to_json())
     write_whole(out / "reproduction.md", reproduction_markdown(found).encode())
+    reports = {part: f"{slug(part)}/report.html".lstrip("/") for part in comparisons}
+    write_whole(out / "reproduction.html", render_reproduction(found, reports).encode())
     return found
 
 
@@ -132,6 +136,8 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
         checks=tuple(
             Checked(
                 statement=check.statement,
+                kind=check.kind,
+                of=check.of,
                 value=check.value(means) if all(label in means for label in check.of) else None,
                 bound=check.bound,
                 holds=check.holds(means),
