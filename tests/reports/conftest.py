@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reports.pages import Page
+
+from throughtime.reports import read_comparison
+from throughtime.reports.html import render_report
 
 TASK = {
     "spec": "digits",
@@ -155,3 +159,10 @@ def write_comparison(tmp_path: Path) -> WriteComparison:
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def page(write_comparison: WriteComparison) -> Page:
+    """Of a comparison one of whose runs diverged."""
+    folder = write_comparison(statuses={("irnn", 1): "diverged"})
+    return Page(render_report(read_comparison(folder)))

@@ -4,9 +4,9 @@ import dataclasses
 import io
 
 import pytest
+from reports.pages import Page
 from rich.console import Console
 
-from tests.reports.test_html import Page
 from throughtime.reports.comparison import spread
 from throughtime.reports.reproduction import (
     Checked,

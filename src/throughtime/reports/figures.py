@@ -1,9 +1,11 @@
 """The figures of a comparison as plotly figures, without colours: the page gives them its theme.
 
 Each trace carries `meta = {"series": i, "role": ...}`; the page colours series i, draws a role
-"band" translucent, and can switch a series off in every figure.
+"band" translucent, and can switch a series off in every figure. A rough curve is drawn twice: faint
+and thin as it is (role "raw"), and thick as its moving average.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,32 +17,64 @@ from throughtime.reports.numbers import count
 
 REACH = 0.01
 _SMALLEST = 1e-12
+_ROUGH = 3.0
+"""The length of a curve's way up and down, over its range, from which it is rough; of a monotone
+curve it is 1."""
 
 
 def accuracy_figure(comparison: Comparison) -> go.Figure:
-    """Validation accuracy by training step: mean over seeds, band from lowest to highest."""
+    """Validation accuracy by training step: mean over seeds, band from lowest to highest.
+
+    The axis fits the curves, and chance where it is near them.
+    """
     figure = _curves(comparison, lambda run: run.curve.accuracy, _mean)
-    figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    guide(figure, "chance", y=comparison.task.chance)
+    low, high = _range([v for run in comparison.runs for v in run.curve.accuracy], default=(0, 1))
+    pad = max(0.05 * (high - low), 0.005)
+    chance = comparison.task.chance
+    if low - 0.5 * (high - low) <= chance <= high + 0.5 * (high - low):
+        low, high = min(low, chance), max(high, chance)
+        guide(figure, "chance", y=chance)
+    edges = [max(low - pad, -0.02), min(high + pad, 1.02)]
+    figure.update_yaxes(range=edges, tickformat=".0%" if high - low > 0.06 else ".1%")
     return figure
 
 
 def loss_figure(comparison: Comparison) -> go.Figure:
-    """Validation loss by training step, log axis: geometric mean, band from lowest to highest."""
+    """Validation loss by training step: geometric mean, band from lowest to highest.
+
+    The axis is logarithmic where the losses differ by a factor of three or more.
+    """
     figure = _curves(comparison, lambda run: run.curve.loss, _geometric_mean)
-    values, texts = ladder([v for run in comparison.runs for v in run.curve.loss if v > 0])
-    figure.update_yaxes(type="log", tickvals=values, ticktext=texts)
-    if comparison.task.chance_loss > 0:
-        guide(figure, "chance", y=comparison.task.chance_loss, logarithmic=True)
+    losses = [v for run in comparison.runs for v in run.curve.loss if v > 0]
+    low, high = _range(losses, default=(1, 10))
+    chance = comparison.task.chance_loss
+    if low / 3 <= chance <= 3 * high:
+        low, high = min(low, chance), max(high, chance)
+    logarithmic = high / low >= 3
+    if low <= chance <= high:
+        guide(figure, "chance", y=chance, logarithmic=logarithmic)
+    if logarithmic:
+        values, texts = ladder([low, high])
+        edges = [math.log10(low) - 0.05, math.log10(high) + 0.05]
+        figure.update_yaxes(type="log", tickvals=values, ticktext=texts, range=edges)
+    else:
+        pad = 0.05 * (high - low) or 0.05 * high
+        figure.update_yaxes(range=[low - pad, high + pad])
     return figure
+
+
+def smoothed(figure: go.Figure) -> bool:
+    """True where a curve of a figure is rough, and has its moving average beside it."""
+    roles = (trace["meta"]["role"] for trace in figure.to_plotly_json()["data"])
+    return "raw" in roles
 
 
 def gradient_figure(comparison: Comparison, when: When) -> go.Figure:
     """The norm of dL/dh by lag, relative to each run's largest, on a log axis.
 
     Geometric mean over seeds, band from the lowest to the highest; the task's dependency length and
-    the level of 1 % by which the reach is told are marked. The axis is the same before and after
-    training; what is below 1e-12 is not drawn.
+    the level of 1 % by which the reach is told are marked. The axis fits the curves; what is below
+    1e-12 is not drawn.
 
     Arguments:
         comparison: whose runs.
@@ -56,9 +90,12 @@ def gradient_figure(comparison: Comparison, when: When) -> go.Figure:
         columns = [[flow[lag] for flow in flows if flow[lag] > 0] for lag in lags]
         _series(figure, index, model, list(lags), columns, _geometric_mean)
         longest = max(longest, len(lags))
-    floor = math.floor(math.log10(max(_smallest(comparison), _SMALLEST)))
+    floor = math.log10(max(_smallest(comparison, when), _SMALLEST))
     figure.update_yaxes(
-        type="log", range=[floor - 0.15, 0.4], exponentformat="power", dtick=max(1, -floor // 5)
+        type="log",
+        range=[floor - 0.15, 0.15],
+        exponentformat="power",
+        dtick=max(1, round(-floor / 5)),
     )
     figure.update_xaxes(title_text="lag: steps before the last one", rangemode="tozero")
     guide(figure, f"{100 * REACH:g} %", y=REACH, logarithmic=True)
@@ -103,10 +140,39 @@ def _series(
     """Add a band from the lowest to the highest value and a line of averages."""
     kept = [(at, column) for at, column in zip(x, columns, strict=True) if column]
     at = [k for k, _ in kept]
+    middle, lows, highs = ([edge(c) for _, c in kept] for edge in (average, min, max))
+    rough = _is_rough(middle)
+    if rough:
+        raw = [short(value) for value in middle]
+        line(figure, index, model.label, at, raw)
+        figure.data[-1].update(
+            opacity=0.4,
+            line={"width": 1, "dash": "solid"},
+            meta={"series": index, "role": "raw"},
+        )
+        middle, lows, highs = (_moving(values, average) for values in (middle, lows, highs))
     if any(len(column) > 1 for _, column in kept):
-        lows, highs = ([short(edge(c)) for _, c in kept] for edge in (min, max))
-        band(figure, index, at, lows, highs)
-    line(figure, index, model.label, at, [short(average(c)) for _, c in kept])
+        band(figure, index, at, *([short(value) for value in edge] for edge in (lows, highs)))
+    line(figure, index, model.label, at, [short(value) for value in middle])
+    if rough:
+        figure.data[-1].update(hoverinfo="skip")  # the thin curve has the measured values
+
+
+def _is_rough(values: Sequence[float]) -> bool:
+    """True for a curve that goes up and down: a sawtooth."""
+    known = [value for value in values if math.isfinite(value)]
+    if len(known) < 8:
+        return False
+    way = sum(abs(b - a) for a, b in itertools.pairwise(known))
+    return way > _ROUGH * (max(known) - min(known))
+
+
+def _moving(
+    values: Sequence[float], average: Callable[[Sequence[float]], float]
+) -> Sequence[float]:
+    """The averages of each value and its neighbours, over a tenth of the curve."""
+    reach = max(1, len(values) // 20)
+    return [average(values[max(0, k - reach) : k + reach + 1]) for k in range(len(values))]
 
 
 def _cross(
@@ -127,9 +193,9 @@ def _cross(
         )
 
 
-def _smallest(comparison: Comparison) -> float:
-    """The smallest relative norm of any gradient, before training or after; at most 1 %."""
-    flows = [flow for run in comparison.runs if run.gradient for flow in run.gradient.values()]
+def _smallest(comparison: Comparison, when: When) -> float:
+    """The smallest relative norm of any gradient; at most 1 %."""
+    flows = [run.gradient[when] for run in comparison.runs if run.gradient]
     norms = (norm for flow in flows for norm in _relative(flow.norm_by_lag) if norm > 0)
     return min(REACH, min(norms, default=REACH))
 
@@ -137,6 +203,11 @@ def _smallest(comparison: Comparison) -> float:
 def _relative(norms: Sequence[float]) -> list[float]:
     largest = max(norms, default=0.0)
     return [norm / largest if largest > 0 else 0.0 for norm in norms]
+
+
+def _range(values: Sequence[float], default: tuple[float, float]) -> tuple[float, float]:
+    known = [value for value in values if math.isfinite(value)]
+    return (min(known), max(known)) if known else default
 
 
 def _mean(values: Sequence[float]) -> float:

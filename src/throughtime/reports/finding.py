@@ -58,7 +58,7 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
     elif _at_chance(comparison, scored):
         best, highest = max(scored, key=lambda pair: pair[1].high)
         yield (
-            f"No run on {task.spec} does better than chance ({percent(task.chance)}): "
+            f"No run on {task.spec} is more than 1 point above chance ({percent(task.chance)}): "
             f"the highest test accuracy is {percent(highest.high)}, of {best.label}"
         )
     elif len(scored) == 1:
@@ -170,7 +170,7 @@ def _mean_steps(model: ModelRuns) -> float:
 
 
 def _at_chance(comparison: Comparison, scored: Sequence[_Scored]) -> bool:
-    return max(score.high for _, score in scored) <= comparison.task.chance
+    return max(score.high for _, score in scored) <= comparison.task.chance + 0.01
 
 
 def _is_best(scored: Sequence[_Scored]) -> bool:

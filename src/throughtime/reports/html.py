@@ -5,9 +5,10 @@ from typing import Any
 
 from throughtime.reports import figures, numbers
 from throughtime.reports.comparison import Comparison, Run
-from throughtime.reports.finding import finding
+from throughtime.reports.finding import finding, starred
 from throughtime.reports.lines import DASHES
 from throughtime.reports.page import figure_data, plotly_bundle, templates
+from throughtime.reports.spreadsheet import csv_link, model_rows, run_rows
 from throughtime.training.atomic import write_whole
 
 
@@ -28,6 +29,13 @@ def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
     comparison, only = comparison.in_short, comparison.only_model
     names = numbers.listed([model.label for model in comparison.models])
+    stars, star_told = starred(comparison)
+    shown = {
+        "accuracy": figures.accuracy_figure(comparison),
+        "loss": figures.loss_figure(comparison),
+        "gradient_start": figures.gradient_figure(comparison, "start"),
+        "gradient": figures.gradient_figure(comparison, "trained"),
+    }
     return (
         templates()
         .get_template("comparison.html")
@@ -37,16 +45,20 @@ def render_report(comparison: Comparison) -> str:
             models=comparison.models,
             finding=finding(comparison),
             title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
-            best=_best(comparison),
+            stars=stars,
+            star_told=star_told,
+            seeds=_seeds(comparison),
+            with_loss=comparison.task.answer in ("value", "value_per_step"),
+            csv_name=comparison.folder.name,
+            csv_models=csv_link(model_rows(comparison)),
+            csv_runs=csv_link(run_rows(comparison)),
             numbers=numbers,
             dashes=DASHES,
             reach_level=f"{100 * figures.REACH:g} %",
-            figures={
-                "accuracy": figure_data(figures.accuracy_figure(comparison)),
-                "loss": figure_data(figures.loss_figure(comparison)),
-                "gradient_start": figure_data(figures.gradient_figure(comparison, "start")),
-                "gradient": figure_data(figures.gradient_figure(comparison, "trained")),
-            },
+            figures={name: figure_data(figure) for name, figure in shown.items()},
+            smoothed=figures.smoothed(shown["accuracy"]) or figures.smoothed(shown["loss"]),
+            smoothed_by_lag=figures.smoothed(shown["gradient_start"])
+            or figures.smoothed(shown["gradient"]),
             shared=_shared([{**run.config, **_environment(run)} for run in comparison.runs]),
             environment_of=_environment,
             plotly=plotly_bundle(),
@@ -54,10 +66,10 @@ def render_report(comparison: Comparison) -> str:
     )
 
 
-def _best(comparison: Comparison) -> str | None:
-    """The label of the model with the highest mean test accuracy."""
-    means = {m.label: score.mean for m in comparison.models if (score := m.test("accuracy"))}
-    return max(means, key=lambda label: means[label]) if means else None
+def _seeds(comparison: Comparison) -> str:
+    """The number of seeds of each model, "3", or the least and the largest, "3 to 5"."""
+    counts = sorted({len(model.runs) for model in comparison.models})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -20,6 +20,9 @@ def templates() -> jinja2.Environment:
     )
     environment.filters["sentence"] = _sentence
     environment.filters["coded"] = _coded
+    environment.filters["plain"] = plain
+    environment.filters["spaced"] = _spaced
+    environment.filters["unbroken"] = _unbroken
     return environment
 
 
@@ -32,6 +35,34 @@ def figure_data(figure: go.Figure) -> dict[str, Any]:
 def plotly_bundle() -> Markup:
     """Plotly itself, to be put into a page: some four megabytes."""
     return Markup(plotly.offline.get_plotlyjs())  # noqa: S704 -- plotly's own bundle
+
+
+def plain(value: object) -> str:
+    """The value of a setting as a reader writes it.
+
+    Arguments:
+        value: a JSON value.
+
+    Example:
+        >>> [plain(value) for value in (None, True, 0.0001, "bptt", {"b": 1})]
+        ['none', 'yes', '0.0001', 'bptt', '{"b": 1}']
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _unbroken(text: str) -> str:
+    """A text in which no line breaks within "94.6 ± 1.2 %"."""
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
 
 
 def _sentence(text: str) -> str:

@@ -2,7 +2,7 @@
 const plots = [...document.querySelectorAll(".plot")];
 const hidden = new Set(); // "plot series", or " series" in all plots
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const narrow = matchMedia("(max-width: 760px)");
+const narrow = matchMedia("screen and (max-width: 760px)");
 const nameOf = (plot) => plot.id.replace("plot-", "");
 const read = (name) => JSON.parse(document.getElementById("data-" + name).textContent);
 const figures = new Map(plots.map((plot) => [plot, read(nameOf(plot))]));
@@ -66,7 +66,15 @@ function draw() {
   }
 }
 
+// On paper: light colours, and figures as wide as the paper, which they cannot learn in time.
+function paper(printing) {
+  document.documentElement.toggleAttribute("data-print", printing);
+  draw();
+}
+
 draw();
+addEventListener("beforeprint", () => paper(true));
+addEventListener("afterprint", () => paper(false));
 dark.addEventListener("change", draw);
 narrow.addEventListener("change", draw);
 for (const details of document.querySelectorAll("details"))
