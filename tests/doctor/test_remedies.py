@@ -109,7 +109,7 @@ def test_a_skip_is_a_further_lag_of_the_cell() -> None:
             cell.weight_hh_lag5.copy_(skip.weights[0])
         skip.begin(1)
         loss = s.loss(model, batch)
-    lagged.layer = tt.Recurrent(cell, batch_first=True)  # copies the cell
+    lagged.layer = tt.Recurrent(cell, batch_first=True)
     expected = cross_entropy(lagged, batch)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
     mine = torch.autograd.grad(loss, [skip.weights[0], model.layer.weight_hh_l0])

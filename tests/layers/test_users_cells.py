@@ -180,3 +180,62 @@ def test_pointwise_returns_h_and_the_memories():
 
     with pytest.raises(tt.errors.ConfigurationError, match=r"got 2 results, expected \(h, c, d\)"):
         tt.Recurrent(Forgets, 2, 3)(torch.zeros(4, 1, 2))
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_an_optimizer_of_the_given_cell_trains_the_layer(engine):
+    cell = tt.cells.LayerNormLSTMCell(3, 4)
+    optimizer = torch.optim.SGD(cell.parameters(), 0.1)
+    layer = tt.Recurrent(cell, engine=engine, initializers=[tt.initializers.forget_bias(3.0)])
+    assert {id(p) for p in layer.parameters()} == {id(p) for p in cell.parameters()}
+    x = torch.randn(5, 2, 3)
+    before = layer(x)[0]
+    before.square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(layer(x)[0], before)
+
+
+def test_a_layer_of_a_given_cell_is_reset_to_what_the_cell_was():
+    cell = tt.cells.GRUCell(3, 4)
+    start = {name: p.detach().clone() for name, p in cell.named_parameters()}
+    layer = tt.Recurrent(cell)
+    with torch.no_grad():
+        cell.weight_ih.zero_()
+    layer.reset_parameters()
+    assert all(torch.equal(p, start[name]) for name, p in cell.named_parameters())
+
+
+def test_the_representation_shows_the_cell():
+    zoneout = tt.wiring.ZoneoutCell
+    layers = [
+        tt.Recurrent(tt.cells.ElmanCell, 3, 5, num_layers=2, lags=(1, 7)),
+        tt.Recurrent(lambda i, h: zoneout(tt.cells.GRUCell(i, h)), 3, 5, bidirectional=True),
+        tt.Recurrent(tt.cells.GRUCell(3, 4), engine="eager"),
+    ]
+    assert [repr(layer) for layer in layers] == [
+        "Recurrent(ElmanCell, 3, 5, num_layers=2, lags=(1, 7))",
+        "Recurrent(ZoneoutCell(GRUCell), 3, 5, bidirectional=True)",
+        "Recurrent(GRUCell, 3, 4, engine='eager')",
+    ]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("lstm", r"got 'lstm', .*Write Recurrent\(throughtime\.cells\.LSTMCell, input_size"),
+        ("RNN", r"Write Recurrent\(throughtime\.cells\.ElmanCell,"),
+        ("qqq", r"The cells are classes of throughtime\.cells"),
+        (nn.LSTMCell, r"got torch\..*LSTMCell, .*Write Recurrent\(throughtime\.cells\.LSTMCell,"),
+        (nn.GRUCell(3, 5), r"Write Recurrent\(throughtime\.cells\.GRUCell,"),
+        (nn.RNN, r"Write throughtime\.RNN\(input_size, hidden_size\), which is a layer"),
+        (tt.LSTM, "LSTM is a layer: use it alone"),
+        (nn.Linear(3, 5), r"Write a subclass of throughtime\.GatedCell"),
+        (lambda i, h: nn.LSTMCell(i, h), "what the given function makes: got torch.*LSTMCell"),
+        (None, "got NoneType, expected a class of cell"),
+    ],
+)
+def test_what_is_no_cell(given, words):
+    with pytest.raises(TypeError, match=words) as caught:
+        tt.Recurrent(given, 3, 5)
+    assert isinstance(caught.value, tt.errors.OptionTypeError)

@@ -3,7 +3,7 @@
 import abc
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Int
@@ -39,6 +39,7 @@ class RecurrentLayer(nn.Module, abc.ABC):
         dropout: probability that an output of a layer but the last is zeroed in training.
         engine: "auto", "native", "vendor", "eager", or an engine object.
         initializers: applied to each cell in order.
+        cell: the only cell, instead of one that `make_cell` makes.
 
     Attributes:
         input_size: width of x_t.
@@ -69,6 +70,7 @@ class RecurrentLayer(nn.Module, abc.ABC):
         dropout: float,
         engine: str | Engine,
         initializers: Sequence[Initializer],
+        cell: Cell | None = None,
     ):
         super().__init__()
         check_options(num_layers, dropout, batch_first, bidirectional)
@@ -85,7 +87,7 @@ class RecurrentLayer(nn.Module, abc.ABC):
         )
         self.dropout, self.engine = float(dropout), engine
         self._make_cell, self._initializers = make_cell, tuple(initializers)
-        cells = self._new_cells(input_size)
+        cells = self._new_cells(input_size) if cell is None else [cell]
         names: list[dict[str, str]] = []  # for each cell, its names of tensors and the layer's
         for cell, suffix in zip(cells, self._suffixes(), strict=True):
             names.append({})
@@ -97,6 +99,8 @@ class RecurrentLayer(nn.Module, abc.ABC):
                 names[-1][name] = own = taken.setdefault(id(buffer), _own_name(name, suffix))
                 self.register_buffer(own, buffer, persistent=_is_persistent(cell, name))
         self._names = tuple(names)
+        # for each weight that `_flat_weights` was given: what it replaces, and itself
+        self._replaced: dict[str, tuple[Tensor, Tensor]] = {}
         self._shapes = tuple(
             {name: p.shape for name, p in cell.named_parameters(remove_duplicate=False)}
             for cell in cells
@@ -139,10 +143,52 @@ class RecurrentLayer(nn.Module, abc.ABC):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, as torch.nn's layers give them."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of `all_weights`."""
         return [
-            [getattr(self, names[name]) for name, _ in cell.named_parameters()]
+            [names[name] for name, _ in cell.named_parameters()]
             for cell, names in zip(self._cells, self._names, strict=True)
         ]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        """The names of `_flat_weights`."""
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Tensor | None]:
+        """The weights that a call runs with, in torch's order; None for one that was deleted.
+
+        Code for torch.nn sets this list to run a layer on other weights, beside its parameters.
+        Such weights hold until the parameter is set, swapped or converted, as in torch.
+        """
+        return [self._tensor(n) if hasattr(self, n) else None for n in self._flat_weights_names]
+
+    @_flat_weights.setter
+    def _flat_weights(self, weights: Sequence[Tensor | None]) -> None:
+        names = self._flat_weights_names
+        if len(weights) != len(names):
+            raise ConfigurationError(
+                "_flat_weights", got=f"{len(weights)} tensors", expected=f"{len(names)}: {names}"
+            )
+        self._replaced = {
+            name: (own, weight)
+            for name, weight in zip(names, weights, strict=True)
+            if (own := getattr(self, name, None)) is not None and weight is not None
+            if weight is not own
+        }
+
+    def _tensor(self, name: str) -> Tensor:
+        own = getattr(self, name)
+        replaced, given = self._replaced.get(name, (None, own))
+        return given if replaced is own else own
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._replaced = {}
+        return super()._apply(fn, recurse)
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells, layer by layer and forward before reverse, bound to the layer's parameters.
@@ -164,7 +210,7 @@ class RecurrentLayer(nn.Module, abc.ABC):
 
     def _fitting(self, names: dict[str, str], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         """The tensors of a cell by its own names, if its parameters have these shapes."""
-        tensors = {own: getattr(self, name) for own, name in names.items()}
+        tensors = {own: self._tensor(name) for own, name in names.items()}
         device = None
         for own, shape in shapes.items():
             tensor = tensors[own]
@@ -206,7 +252,9 @@ class RecurrentLayer(nn.Module, abc.ABC):
             self._parameters.pop(name, None)
             self._buffers.pop(name, None)
             # past nn.Module's own bookkeeping: these need not be parameters
-            tensor = getattr(layer, name)
+            tensor = (
+                layer._tensor(name) if isinstance(layer, RecurrentLayer) else getattr(layer, name)
+            )
             if with_gradient and tensor.is_floating_point() and not tensor.requires_grad:
                 tensor = tensor.detach().requires_grad_()
             vars(self)[name] = tensor

@@ -12,6 +12,7 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
 from throughtime.engines import Engine
 from throughtime.layers.layer import RecurrentLayer
+from throughtime.layers.no_cell import check_makes_cells, refuse_cell
 
 
 @final
@@ -20,8 +21,8 @@ class Recurrent(RecurrentLayer):
 
     Arguments:
         cell: a class of cell, or another function that makes one: it is called for each layer and
-            direction with the width of its input, `hidden_size` and the options; or one cell,
-            which then is the only one, copied.
+            direction with the width of its input, `hidden_size` and the options; or one cell, the
+            only one, whose parameters and buffers become the layer's own.
         input_size: width of x_t; left out with a cell.
         hidden_size: width of each cell; left out with a cell.
         num_layers: how many cells lie on top of each other.
@@ -30,11 +31,12 @@ class Recurrent(RecurrentLayer):
         dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
         engine: "auto", "native", "vendor", "eager", or an engine object.
         initializers: applied to each cell in order, from `throughtime.initializers`.
-        device, dtype: of the parameters.
+        device, dtype: of the parameters; a given cell is converted.
         options: what else the class of cell takes, as `lags=(1, 21)`.
 
     Raises:
         ConfigurationError: sizes or options out of range, or sizes beside a cell that has its own.
+        OptionTypeError: `cell` is no cell, and nothing that makes cells.
 
     Example:
         >>> from throughtime.cells import ElmanCell
@@ -65,6 +67,7 @@ class Recurrent(RecurrentLayer):
         dtype: torch.dtype | None = None,
         **options: Any,
     ):
+        given_cell = cell if isinstance(cell, Cell) else None
         if isinstance(cell, Cell):
             given = {"input_size": input_size, "hidden_size": hidden_size, **options}
             if any(v is not None for v in given.values()) or num_layers > 1 or bidirectional:
@@ -73,10 +76,13 @@ class Recurrent(RecurrentLayer):
                     got="a cell beside sizes, layers, directions or options",
                     expected="the cell alone, or what makes such cells: its class, or a function",
                 )
-            template = copy.deepcopy(cell).to(device=device, dtype=dtype)
-            make_cell = functools.partial(_copy, template)
+            start = copy.deepcopy(cell.to(device=device, dtype=dtype))
+            make_cell = functools.partial(_copy, start)  # for `reset_parameters`
             input_size = cell.input_size
+            for initializer in initializers:
+                initializer(cell)
         else:
+            check_makes_cells(cell)
             if input_size is None or hidden_size is None:
                 raise ConfigurationError(
                     "Recurrent",
@@ -93,7 +99,20 @@ class Recurrent(RecurrentLayer):
             dropout=dropout,
             engine=engine,
             initializers=initializers,
+            cell=given_cell,
         )
+        self._options = options
+
+    def extra_repr(self) -> str:
+        """The cell, the sizes and the options that differ from their defaults."""
+        options = [f"{name}={value!r}" for name, value in self._options.items()]
+        return ", ".join([_title(self._cells[0]), super().extra_repr(), *options])
+
+
+def _title(cell: Cell) -> str:
+    wrapped = vars(cell).get("wrapped")
+    inner = f"({_title(wrapped)})" if isinstance(wrapped, Cell) else ""
+    return type(cell).__name__ + inner
 
 
 def _make(
@@ -104,9 +123,12 @@ def _make(
     dtype: torch.dtype | None,
     input_size: int,
 ) -> Cell:
-    return make(input_size, hidden_size, **options).to(device=device, dtype=dtype)
+    made = make(input_size, hidden_size, **options)
+    if not isinstance(made, Cell):
+        refuse_cell("Recurrent: what the given function makes", made)
+    return made.to(device=device, dtype=dtype)
 
 
-def _copy(template: Cell, input_size: int) -> Cell:
+def _copy(start: Cell, input_size: int) -> Cell:
     del input_size
-    return copy.deepcopy(template)
+    return copy.deepcopy(start)

@@ -94,6 +94,32 @@ class LayerConventions(LayerPair):
             found.append(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
         close(found[1], found[0], 0.0)
 
+    def test_flat_weights(self) -> None:
+        """`_flat_weights` lists the parameters; a list that is set is run with until conversion."""
+        layer, x = self.make(dtype=torch.float64).eval(), self.input()
+        reference = self.reference(dtype=torch.float64)
+        names, weights = layer._flat_weights_names, layer._flat_weights
+        if reference is not None:
+            assert names == reference._flat_weights_names
+        assert [id(w) for w in weights] == [id(p) for p in layer.parameters()]
+        doubled = [(2 * w.detach()).requires_grad_() for w in weights if w is not None]
+        named = dict(zip(names, doubled, strict=True))
+        expected = torch.func.functional_call(layer, named, x)[0]
+        plain = layer(x)[0]
+        layer._flat_weights = doubled
+        assert all(a is b for a, b in zip(layer._flat_weights, doubled, strict=True))
+        assert [id(w) for w in weights] == [id(p) for p in layer.parameters()]
+        output = layer(x)[0]
+        close([output], [expected], 0.0)
+        found = [torch.autograd.grad(o.square().sum(), doubled) for o in (output, expected)]
+        close(found[0], found[1], 0.0)
+        close([torch.func.functional_call(layer, named, x)[0]], [expected], 0.0)
+        layer.to(torch.float64)
+        assert [id(w) for w in layer._flat_weights] == [id(p) for p in layer.parameters()]
+        close([layer(x)[0]], [plain], 0.0)
+        with pytest.raises(errors.ConfigurationError, match="_flat_weights: got 1 tensors"):
+            layer._flat_weights = doubled[:1]
+
     @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
     @pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
     def test_autocast_gives_dtypes_that_no_engine_changes(self, lower: torch.dtype) -> None:
