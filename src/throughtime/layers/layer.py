@@ -1,34 +1,30 @@
 """The recurrent layer: cells stacked over layers and directions, with torch.nn's signature."""
 
-import abc
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError, DeviceError, ShapeError
-from throughtime.core.gated import GatedCell
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import map_state
 from throughtime.engines import Choice, Engine, Outputs, check_engine, choose
 from throughtime.layers.arguments import check_options, prepare, restore
 from throughtime.layers.running import request_for, run_cells
+from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.stacked import StackedCell
 
 CellFactory = Callable[[int], Cell]
 
 
-class RecurrentLayer(nn.Module, abc.ABC):
+class RecurrentLayer(CellTensors):
     """What all recurrent layers share: everything but their constructors.
-
-    Parameters lie on the layer under torch's names (`weight_ih_l0`, `weight_hh_l1_reverse`,
-    `weight_hh_lag21_l0`); the cells are templates that are bound to them once a sequence.
 
     Arguments:
         make_cell: makes a cell for an input of this width.
@@ -88,27 +84,8 @@ class RecurrentLayer(nn.Module, abc.ABC):
         self.dropout, self.engine = float(dropout), engine
         self._make_cell, self._initializers = make_cell, tuple(initializers)
         cells = self._new_cells(input_size) if cell is None else [cell]
-        names: list[dict[str, str]] = []  # for each cell, its names of tensors and the layer's
-        for cell, suffix in zip(cells, self._suffixes(), strict=True):
-            names.append({})
-            taken: dict[int, str] = {}  # a tensor that a cell shares under two names is one
-            for name, parameter in cell.named_parameters(remove_duplicate=False):
-                names[-1][name] = own = taken.setdefault(id(parameter), _own_name(name, suffix))
-                self.register_parameter(own, parameter)
-            for name, buffer in cell.named_buffers(remove_duplicate=False):
-                names[-1][name] = own = taken.setdefault(id(buffer), _own_name(name, suffix))
-                self.register_buffer(own, buffer, persistent=_is_persistent(cell, name))
-        self._names = tuple(names)
-        # for each weight that `_flat_weights` was given: what it replaces, and itself
-        self._replaced: dict[str, tuple[Tensor, Tensor]] = {}
-        self._shapes = tuple(
-            {name: p.shape for name, p in cell.named_parameters(remove_duplicate=False)}
-            for cell in cells
-        )
+        self._hold(cells, self._suffixes())
         first = cells[0]
-        # Templates without data of their own: `bind` gives them the layer's tensors for each run.
-        # They lie in a tuple, which nn.Module does not search: each tensor has one name.
-        self._cells = tuple(_template(cell) for cell in cells)
         self.input_size, self.hidden_size = first.input_size, first.hidden_size
         self.output_size = first.output_size * self.num_directions
 
@@ -137,101 +114,6 @@ class RecurrentLayer(nn.Module, abc.ABC):
                         )
                     own.copy_(parameter)
 
-    def flatten_parameters(self) -> None:
-        """Nothing: kept since code written for torch.nn calls it."""
-
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """The parameters of each layer and direction, as torch.nn's layers give them."""
-        return [[getattr(self, name) for name in names] for names in self._all_weights]
-
-    @property
-    def _all_weights(self) -> list[list[str]]:
-        """The names of `all_weights`."""
-        return [
-            [names[name] for name, _ in cell.named_parameters()]
-            for cell, names in zip(self._cells, self._names, strict=True)
-        ]
-
-    @property
-    def _flat_weights_names(self) -> list[str]:
-        """The names of `_flat_weights`."""
-        return [name for names in self._all_weights for name in names]
-
-    @property
-    def _flat_weights(self) -> list[Tensor | None]:
-        """The weights that a call runs with, in torch's order; None for one that was deleted.
-
-        Code for torch.nn sets this list to run a layer on other weights, beside its parameters.
-        Such weights hold until the parameter is set, swapped or converted, as in torch.
-        """
-        return [self._tensor(n) if hasattr(self, n) else None for n in self._flat_weights_names]
-
-    @_flat_weights.setter
-    def _flat_weights(self, weights: Sequence[Tensor | None]) -> None:
-        names = self._flat_weights_names
-        if len(weights) != len(names):
-            raise ConfigurationError(
-                "_flat_weights", got=f"{len(weights)} tensors", expected=f"{len(names)}: {names}"
-            )
-        self._replaced = {
-            name: (own, weight)
-            for name, weight in zip(names, weights, strict=True)
-            if (own := getattr(self, name, None)) is not None and weight is not None
-            if weight is not own
-        }
-
-    def _tensor(self, name: str) -> Tensor:
-        own = getattr(self, name)
-        replaced, given = self._replaced.get(name, (None, own))
-        return given if replaced is own else own
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._replaced = {}
-        return super()._apply(fn, recurse)
-
-    def cells(self) -> tuple[Cell, ...]:
-        """The cells, layer by layer and forward before reverse, bound to the layer's parameters.
-
-        Returns:
-            num_layers * num_directions cells whose tensors are the layer's own.
-
-        Raises:
-            ShapeError: a parameter has another shape than at construction.
-        """
-        bound = tuple(
-            bind(cell, self._fitting(names, shapes))
-            for cell, names, shapes in zip(self._cells, self._names, self._shapes, strict=True)
-        )
-        for cell in bound:
-            if cell.training != self.training:
-                cell.train(self.training)
-        return bound
-
-    def _fitting(self, names: dict[str, str], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        """The tensors of a cell by its own names, if its parameters have these shapes."""
-        tensors = {own: self._tensor(name) for own, name in names.items()}
-        device = None
-        for own, shape in shapes.items():
-            tensor = tensors[own]
-            if not isinstance(tensor, Tensor) or tensor.shape != shape:
-                found = f"shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else tensor
-                raise ShapeError(
-                    names[own],
-                    got=str(found),
-                    expected=f"shape {tuple(shape)}, as at construction",
-                    fix="Make a layer of the sizes that you need, and give it the weights.",
-                )
-            device = device or tensor.device
-            if tensor.device != device:
-                raise DeviceError(
-                    names[own],
-                    got=f"device {tensor.device}",
-                    expected=f"{device}, that of the layer's first parameter",
-                    fix=f"Move the layer: layer.to({str(device)!r}).",
-                )
-        return tensors
-
     def replica(self) -> "RecurrentLayer":
         """A layer of the same class and mode on the very tensors of this one.
 
@@ -239,25 +121,6 @@ class RecurrentLayer(nn.Module, abc.ABC):
             A layer whose options, as `engine`, may be changed without touching this one.
         """
         return bind(self, {}).train(self.training)
-
-    def share_tensors(self, layer: nn.Module, *, with_gradient: bool = False) -> None:
-        """Use the tensors of a layer whose parameters have the same names, as they are now.
-
-        Arguments:
-            layer: of ours or of torch.nn. Its parameters may be parametrised or recomputed by
-                hooks: what it would compute with now is taken.
-            with_gradient: whether those that are frozen shall have a gradient here all the same.
-        """
-        for name in {own for names in self._names for own in names.values()}:
-            self._parameters.pop(name, None)
-            self._buffers.pop(name, None)
-            # past nn.Module's own bookkeeping: these need not be parameters
-            tensor = (
-                layer._tensor(name) if isinstance(layer, RecurrentLayer) else getattr(layer, name)
-            )
-            if with_gradient and tensor.is_floating_point() and not tensor.requires_grad:
-                tensor = tensor.detach().requires_grad_()
-            vars(self)[name] = tensor
 
     def as_cell(self) -> Cell:
         """The layer as one cell: a unidirectional stack steps all its layers at once.
@@ -406,26 +269,3 @@ class RecurrentLayer(nn.Module, abc.ABC):
         if self.engine != "auto":
             options.append(f"engine={self.engine!r}")
         return ", ".join([str(self.input_size), str(self.hidden_size), *options])
-
-
-def _own_name(name: str, suffix: str) -> str:
-    return name.replace(".", "_") + suffix
-
-
-def _is_persistent(cell: Cell, name: str) -> bool:
-    """Whether a buffer is part of the state_dict."""
-    return name in cell.state_dict()
-
-
-def _template(cell: Cell) -> Cell:
-    """A copy of a cell on meta tensors; the cell's own tensors, which the layer has, stay."""
-    if isinstance(cell, GatedCell):
-        _ = cell.additive  # seen once here, rather than for every sequence
-    empty: dict[int, Tensor] = {}  # a tensor that a cell shares under two names stays one
-    named: dict[str, Tensor] = {}
-    for name, parameter in cell.named_parameters(remove_duplicate=False):
-        made = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        named[name] = empty.setdefault(id(parameter), made)
-    for name, buffer in cell.named_buffers(remove_duplicate=False):
-        named[name] = empty.setdefault(id(buffer), buffer.detach().to("meta"))
-    return bind(cell, named)
