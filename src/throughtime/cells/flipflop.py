@@ -53,7 +53,8 @@ class FlipFlopCell(GatedCell):
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """h_t, -1 or 1."""
         a = x[0] + u[0]
-        held = torch.where(state.h >= 0, 1.0, -1.0)
-        hard = torch.where(a >= 1, 1.0, torch.where(a <= -1, -1.0, held)).to(a.dtype)
+        one = torch.ones_like(a)
+        held = torch.where(state.h >= 0, one, -one)
+        hard = torch.where(a >= 1, one, torch.where(a <= -1, -one, held))
         soft = a + torch.where(a.abs() < 1, state.h, 0.0)
         return hard + (soft - soft.detach())

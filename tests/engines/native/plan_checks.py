@@ -123,6 +123,8 @@ def by_plan(plan: StepPlan, step: Step) -> tuple[list[Tensor], dict[str, Tensor]
                 return saved[key.index]
             case "result":
                 return results[names.index(key.name)]
+            case "present":
+                return torch.ones_like(step.state.h)
             case "cotangent":
                 return step.cotangents[names.index(key.name)]
             case "gate":

@@ -17,7 +17,7 @@ _NUMBERS = (
 _STRIDES = ("input_strides", "output_gradient_strides")
 _FUNCTIONS = ("forward", "inference", "backward")
 _ARRAYS = (
-    *("gate_of", "lag", "past", "stream_strides"),
+    *("gate_of", "lag", "past", "reach", "stream_strides"),
     *("lengths", "ages", "inputs", "weight_ih", "bias_ih", "bias_hh", "weight_hh", "initial"),
     *("stream_values", "parameter_values"),
     *("outputs", "histories", "saved_values", "snapshots", "final"),

@@ -78,7 +78,10 @@ class Kernel:
             **{name: self._address(name) for name in ("forward", "inference", "backward")},
         )
         job.whole_numbers(
-            gate_of=[a.gate for a in plan.accumulators], lag=plan.lags, past=plan.pasts
+            gate_of=[a.gate for a in plan.accumulators],
+            lag=plan.lags,
+            past=plan.pasts,
+            reach=plan.reach,
         )
         return job
 

@@ -13,6 +13,7 @@ import torch
 from throughtime.core.gated import GatedCell
 from throughtime.engines.native.derivation import is_derived
 from throughtime.engines.native.fingerprint import fingerprint
+from throughtime.engines.native.presence import guarded, sources
 from throughtime.engines.native.program import Key, Node, Program
 from throughtime.engines.native.saving import values_to_save
 from throughtime.engines.native.simplify import Builder, ancestors
@@ -21,6 +22,7 @@ from throughtime.engines.native.trial import check_plan
 from throughtime.engines.native.untraceable import UntraceableError
 
 _KEPT = 256
+_MOST_RESULTS = 62  # a bit each
 
 
 @final
@@ -58,7 +60,8 @@ class StepPlan:
             state, past, stream and parameter.
         backward: yields the gradients of the accumulators, of the memories before the step, of
             h_{t-1} where `reads_h`, of `pasts`, and of `parameter_gradients`, of these for each
-            sequence. It reads saved, state, past, stream, parameter, result and cotangent.
+            sequence. It reads saved, state, past, stream, parameter, result, cotangent and
+            present.
         inference: `forward` without the values to save.
         derived: whether `backward` is what torch derives from `inference`, so that second
             derivatives may be taken of it; not so where `pointwise` detaches a value, say.
@@ -89,6 +92,21 @@ class StepPlan:
     def depth(self) -> int:
         """How many past outputs the state holds."""
         return max(self.lags, default=1)
+
+    @property
+    def reach(self) -> list[int]:
+        """For each past output from the newest on, then each memory before a step: by which results
+        of the step a gradient reaches it, as bits, h the lowest, then the memories."""
+        found = sources(self.backward, ("h", *self.memories))
+        bits = iter([found[i] for i in self.backward.outputs])
+        of_past = 0
+        for accumulator in self.accumulators:
+            of_past |= next(bits) * accumulator.of_past
+        memories = [next(bits) for _ in self.memories]
+        outputs = [of_past * (delay in self.lags) for delay in range(1, self.depth + 1)]
+        for delay in (*([1] if self.reads_h else []), *self.pasts):
+            outputs[delay - 1] |= next(bits)
+        return [*outputs, *memories]
 
 
 _lock = threading.Lock()
@@ -175,6 +193,8 @@ def plan_of(cell: GatedCell, traced: Trace) -> StepPlan:
     wanted += [gradients.get(source, zero) for source in sources]
 
     names = ("h", *cell.memories)
+    if len(names) > _MOST_RESULTS:
+        raise UntraceableError(f"the cell has more than {_MOST_RESULTS - 1} memories")
     saved, backward = _backward(builder.nodes, results, wanted, names)
     forward = builder.program([*results, *saved])
     gates = [Key("gate", "", i) for i in range(len(accumulators))]
@@ -189,7 +209,7 @@ def plan_of(cell: GatedCell, traced: Trace) -> StepPlan:
         pasts=pasts,
         reads_h=reads_h,
         forward=forward,
-        backward=backward,
+        backward=guarded(backward, names),
         inference=builder.program(results),
         derived=not traced.detached and is_derived(forward, backward, names, [*gates, *sources]),
     )

@@ -156,6 +156,8 @@ def _backward_leaf(rows: _Rows, key: Key) -> str:
         field = rows.field(key.name)
         carried, returned = rows.carried(field), rows.returned(field)
         return f"add(loadu(row[{carried}] + unit), load(row[{returned}] + unit, lanes))"
+    if key.kind == "present":
+        return f"broadcast(step.present & {key.index} ? 1 : 0)"
     if key.kind == "saved":
         return f"load(row[{rows.saved}] + {key.index} * step.hidden + unit, lanes)"
     if key.kind == "result":
@@ -192,7 +194,7 @@ def _statements(
         elif node.operation == "input":
             assert node.key is not None
             line = f"const vec v{i} = {leaf(rows, node.key)};"
-            if node.key.kind == "parameter":
+            if node.key.kind in ("parameter", "present"):
                 same[i] = line
             else:
                 each.append(line)

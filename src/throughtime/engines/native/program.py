@@ -19,10 +19,12 @@ class Key:
     Attributes:
         kind: "gate" (an accumulator), "state" (before the step), "past" (the output of `index`
             steps ago), "stream", "parameter", "saved" (by the forward for the backward program),
-            "result" (after the step), "cotangent" (gradient of a result); while a cell is traced,
-            "x" and "u" are its gates.
+            "result" (after the step), "cotangent" (gradient of a result), "present" (not zero where
+            one of a set of results has a gradient); while a cell is traced, "x" and "u" are its
+            gates.
         name: of a parameter, or of a field of the state: "h" or a memory.
-        index: of a gate, accumulator, stream or saved value; a parameter's row; a delay.
+        index: of a gate, accumulator, stream or saved value; a parameter's row; a delay;
+            a set of results as bits, h the lowest, then the memories.
     """
 
     kind: str
@@ -31,7 +33,7 @@ class Key:
 
     def __str__(self) -> str:
         parts = [self.name] if self.name else []
-        if self.kind in ("gate", "past", "stream", "parameter", "saved", "x", "u"):
+        if self.kind in ("gate", "past", "stream", "parameter", "saved", "present", "x", "u"):
             parts.append(str(self.index))
         return f"{self.kind}[{', '.join(parts)}]"
 

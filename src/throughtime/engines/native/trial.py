@@ -179,6 +179,8 @@ class _Trial:
         names = ("h", *self.plan.memories)
         if key.kind == "result":
             return self.results[names.index(key.name)]
+        if key.kind == "present":
+            return torch.ones_like(self.state.h, requires_grad=False)
         if key.kind == "cotangent":
             return self.cotangents[names.index(key.name)]
         return self._forward_value(key)

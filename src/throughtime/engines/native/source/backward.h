@@ -109,19 +109,46 @@ struct Carry {
     }
 };
 
+// For each step, which results have a gradient, as bits: h the lowest, then the memories. It is the
+// same for all rows: where a gradient reaches some of them, it is zero for the others.
+inline void find_present(const Job& job, int64_t* present) {
+    int64_t always = job.output_gradient ? 1 : 0;
+    for (int64_t m = 0; m < job.memories; m++)
+        if (job.history_gradients[m]) always |= int64_t(2) << m;
+    std::fill_n(present, job.time, always);
+    const auto ends = [&](int64_t end) {  // the final state of a sequence of so many steps
+        if (job.final_gradients[0]) present[end - 1] |= 1;
+        for (int64_t m = 0; m < job.memories; m++)
+            if (job.final_gradients[1 + m]) present[end - 1] |= int64_t(2) << m;
+        for (int64_t d = 2; d <= job.depth && d <= end; d++)
+            if (job.final_gradients[job.memories + d - 1]) present[end - d] |= 1;
+    };
+    if (!job.lengths) ends(job.time);
+    for (int64_t b = 0; job.lengths && b < job.batch; b++) ends(job.lengths[b]);
+    for (int64_t t = job.time - 1; t >= 0; t--) {
+        for (int64_t d = 1; d <= job.depth && d <= t; d++)
+            if (present[t] & job.reach[d - 1]) present[t - d] |= 1;
+        for (int64_t m = 0; m < job.memories && t > 0; m++)
+            if (present[t] & job.reach[job.depth + m]) present[t - 1] |= int64_t(2) << m;
+    }
+}
+
 class BackwardBlock {
   public:
     BackwardBlock(Walk& walk, const BackwardWeights& weights, const Gradients& gradients,
-                  const Member& member, Carry& carry)
+                  const Member& member, Carry& carry, const int64_t* present)
         : job(walk.job), walk(walk), weights(weights), gradients(gradients), member(member),
-          carry(carry) {}
+          carry(carry), present(present) {}
 
     void segment(const Step& step) {
         for (int64_t t = walk.end - 1; t >= walk.begin; t--) {
             const int64_t count = walk.arrive(t);
             for (int64_t i = 0; i < count; i++) point(t, i);
             if (member.leads()) zero_beyond(t, count);
-            job.backward(step, count, walk.table);
+            Step now = step;
+            now.present = present[t];
+            if (now.present) job.backward(now, count, walk.table);
+            else nothing_present(count);
             member.wait();  // all of dL/daccumulators is there
             past_outputs(t, count);
             carry.count += count;
@@ -193,6 +220,14 @@ class BackwardBlock {
         for (int64_t b = walk.first; b < walk.last; b++)
             if (t >= walk.length(b))
                 std::fill_n(job.d_inputs + (t * job.batch + b) * job.input, job.input, real(0));
+    }
+
+    // A step whose results no gradient reaches: that of the memories is zero already.
+    void nothing_present(int64_t count) {
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t a = 0; a < job.accumulators; a++)
+                std::fill_n(carry.gates + (carry.count + i) * carry.gate_stride + a * job.hidden +
+                                member.first_unit, member.units(), real(0));
     }
 
     // dL/dh_{t-d} += dL/daccumulators W_hh; then step t's own place is free for step t - D - 1.
@@ -267,6 +302,7 @@ class BackwardBlock {
     const Gradients& gradients;
     const Member& member;
     Carry& carry;
+    const int64_t* present;
 };
 
 // One share of the sum over threads: gate `gate`'s rows of every gradient, in torch's layout.

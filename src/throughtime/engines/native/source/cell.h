@@ -26,6 +26,7 @@ struct Step {
     const real* parameters;         // unit parameters, `padded` apart
     const int64_t* stream_strides;  // 1 for a stream with a value for each unit, 0 for one for all
     real* parameter_gradients;      // of this thread, `padded` apart
+    int64_t present;                // bits: which results have a gradient, h the lowest
 };
 
 // rows x one vector of units; accumulators of row r start at `accumulators + r * stride`, and lie

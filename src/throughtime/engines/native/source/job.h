@@ -30,6 +30,7 @@ struct Job {
     Span<const int64_t> gate_of;  // for each accumulator
     Span<const int64_t> lag;      // delays with a recurrent matrix
     Span<const int64_t> past;     // delays that `pointwise` reads
+    Span<const int64_t> reach;    // bits for each past output, then each memory: see `present`
     Span<const int64_t> stream_strides;
     // Inputs; (batch, hidden) and (time, batch, hidden) fields are contiguous.
     Span<const int64_t> lengths;  // or null

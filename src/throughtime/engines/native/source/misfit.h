@@ -71,6 +71,8 @@ inline const char* misfit(const Job& job, bool backward) {
     if (!are_within(job.gate_of, job.accumulators, 0, job.gates - 1)) return "gate_of";
     if (!are_within(job.lag, job.lags, 1, job.depth)) return "lag";
     if (!are_within(job.past, job.pasts, 1, job.depth)) return "past";
+    const int64_t every = M < 62 ? (int64_t(2) << M) - 1 : 0;
+    if (!are_within(job.reach, job.depth + M, 0, every)) return "reach";
     if (!are_within(job.stream_strides, job.streams, 0, 1)) return "stream_strides";
 
     const int64_t rows = count({job.gates, H}), fields = job.depth + M;

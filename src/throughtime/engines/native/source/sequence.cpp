@@ -71,7 +71,7 @@ struct Place {
 inline Step step_of(const Job& job, const Member& member, const real* parameters,
                     real* parameter_gradients) {
     return {job.hidden, whole_vectors(job.hidden), member.first_unit, member.last_unit,
-            parameters, job.stream_strides, parameter_gradients};
+            parameters, job.stream_strides, parameter_gradients, 0};
 }
 
 struct ForwardPass {
@@ -145,6 +145,7 @@ struct BackwardPass {
     Place* places;
     Carry* carries;
     Gradients* gradients;
+    int64_t* present;  // for each step
     Barrier barrier;
 
     explicit BackwardPass(const Job& job)
@@ -152,6 +153,8 @@ struct BackwardPass {
         places = room.take<Place>(shares.count());
         carries = room.take<Carry>(shares.count());
         gradients = room.take<Gradients>(shares.by_rows);
+        present = room.take<int64_t>(job.time);
+        if (present) find_present(job, present);
         const int64_t steps = job.segment ? std::min(job.segment, job.time) : 0;
         for (int64_t i = 0; i < shares.count(); i++) {
             const int64_t leader = shares.leader(i);
@@ -193,7 +196,7 @@ struct BackwardPass {
             walk.last = std::min(b + shares.block(), end);
             if (member.leads()) carry.clear(job, walk.rows());
             member.wait();
-            BackwardBlock block(walk, weights, own, member, carry);
+            BackwardBlock block(walk, weights, own, member, carry, present);
             for (int64_t s = segments(job) - 1; s >= 0; s--) {
                 if (job.segment) place.own(std::min(job.segment, job.time), true);
                 else place.kept();
