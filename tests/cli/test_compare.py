@@ -36,7 +36,7 @@ def test_table_finding_and_report(tmp_path, capsys) -> None:
     assert rows[:2] == ["rnn:hidden=3", "gru:hidden=3"]
     assert any("digits:pixels_per_step=8" in line for line in lines[8:])
     assert max(map(len, lines[:-1])) <= 80
-    assert captured.out.replace("\n", "").endswith(f"report: {tmp_path / 'report.html'}")
+    assert lines[-1] == f"report: {tmp_path / 'report.html'}"
     assert (tmp_path / "report.html").stat().st_size > 10**6
 
 
@@ -101,14 +101,15 @@ def test_other_steps_in_the_same_folder(tmp_path, capsys) -> None:
     assert "gru:hidden=3, steps=6" in printed
 
 
-def test_ctrl_c_with_workers_stops_cleanly_and_goes_on(tmp_path) -> None:
-    """As a terminal sends it: to every process of the group. The runs are too long to end first."""
+def test_signals_with_workers_stop_cleanly_and_it_goes_on(tmp_path) -> None:
+    """Ctrl-C, then SIGTERM, as a terminal and a supervisor send them: to every process of the
+    group. The runs are too long to end first."""
     out = tmp_path / "out"
     words = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,rnn:hidden=4", "--seeds", "1"]
     words = [*words, "--steps", "100000000", "--jobs", "2", "--out", str(out)]
 
-    def interrupted_once(ready: Callable[[str], bool]) -> str:
-        """What it wrote to stderr, interrupted as soon as it is ready."""
+    def interrupted_once(sent: signal.Signals, code: int, ready: Callable[[str], bool]) -> None:
+        """Sends the signal as soon as it is ready."""
         with (
             (tmp_path / "stderr").open("w") as stderr,
             subprocess.Popen(
@@ -126,22 +127,27 @@ def test_ctrl_c_with_workers_stops_cleanly_and_goes_on(tmp_path) -> None:
                     assert time.monotonic() < end
                     assert process.poll() is None
                     time.sleep(0.02)
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, sent)
                 printed, _ = process.communicate(timeout=60)
             finally:
                 if process.poll() is None:  # what fails here must not wait for ever
                     os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == 130
+        assert process.returncode == code
         assert printed == ""
         said = (tmp_path / "stderr").read_text()
         assert said.splitlines()[-1] == (
-            f"stopped: {out} was interrupted with 0 of 2 runs done. "
+            f"throughtime: stopped: {out} was interrupted with 0 of 2 runs done. "
             "All is saved: the same call or command goes on from there."
         )
         assert "Traceback" not in said
         assert len(list(out.glob("*/seed-0/latest"))) == 2
-        return said
 
-    interrupted_once(lambda _: len(list(out.glob("*/seed-0/metrics.jsonl"))) == 2)
+    interrupted_once(
+        signal.SIGINT, 130, lambda _: len(list(out.glob("*/seed-0/metrics.jsonl"))) == 2
+    )
     # A run that was stopped before its first step starts, one that was stopped later goes on.
-    interrupted_once(lambda said: said.count(": from step ") + said.count(": started") == 2)
+    interrupted_once(
+        signal.SIGTERM,
+        143,
+        lambda said: said.count(": from step ") + said.count(": started") == 2,
+    )

@@ -103,7 +103,9 @@ def test_none(monkeypatch, tmp_path, cache: Path, capsys) -> None:
     assert main(["compiler", "--check"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: engine 'native' cannot: no C++ compiler works here")
+    assert captured.err.startswith(
+        "throughtime: error: engine 'native' cannot: no C++ compiler works here"
+    )
 
 
 def test_switched_off(monkeypatch, capsys) -> None:

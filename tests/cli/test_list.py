@@ -6,6 +6,7 @@ import platform
 import pytest
 import torch
 
+import throughtime as tt
 from throughtime.cli.main import main
 from throughtime.engines import ENGINES
 from throughtime.models import MODELS
@@ -54,9 +55,20 @@ def test_list_as_json(capsys) -> None:
     }
 
 
-@pytest.mark.parametrize("words", [["version"], ["--version"], ["-V"]])
-def test_version(words: list[str], capsys) -> None:
-    assert main(words) == 0
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_version_alone(word: str, capsys) -> None:
+    assert main([word]) == 0
+    assert capsys.readouterr().out == f"throughtime {tt.__version__}\n"
+
+
+def test_no_trailing_blanks_where_it_is_no_terminal(capsys) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+
+
+def test_version(capsys) -> None:
+    assert main(["version"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["torch"] == torch.__version__
     assert lines["python"] == platform.python_version()

@@ -5,22 +5,36 @@ import json
 
 import pytest
 
-from throughtime.cli import train
+from throughtime.cli import compare, train, training
 from throughtime.cli.main import main
+from throughtime.studies import settings
+from throughtime.studies.variant import VARIABLE
 from throughtime.training import RunConfig, read_json
 
 TINY = ["train", "digits:pixels_per_step=8", "rnn:hidden=3", "--steps", "4"]
 
 
 def test_options_are_the_fields_of_a_run() -> None:
-    """All of them, with the same values when left out."""
-    options = {field.name: field.default for field in dataclasses.fields(train.Arguments)}
-    for field in dataclasses.fields(RunConfig):
-        default = field.default
-        if field.name == "optimizer_options":
-            default = ()
-        assert options.pop(field.name) == default, field.name
-    assert list(options) == ["allow_mismatch", "out", "quiet", "json"]
+    """All of them, and the help gives the values that these have when left out."""
+    fields = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    options = {f.name: f.metadata["option"] for f in dataclasses.fields(train.Arguments)}
+    assert set(options) - set(fields) == {"allow_mismatch", "out", "quiet", "json"}
+    assert set(fields) <= set(options)
+    shown = {"True": "stop", "False": "no", "None": "none"}
+    for name in training.TrainingOptions.__dataclass_fields__:
+        default = fields[name]
+        if name != "optimizer_options":
+            assert options[name].usual == shown.get(str(default), str(default)), name
+
+
+def test_compare_takes_the_same_training_options() -> None:
+    """Their usual values are the task's where the table of studies has some."""
+    suited = {*settings.COMMON}.union(*settings.BY_TASK.values())
+    assert set(compare.Arguments.usual) == suited
+    shared = {field.name for field in dataclasses.fields(training.TrainingOptions)}
+    for arguments in (train.Arguments, compare.Arguments):
+        assert shared <= {field.name for field in dataclasses.fields(arguments)}
+    assert {*VARIABLE} == shared
 
 
 def test_result_and_folder(tmp_path, capsys) -> None:

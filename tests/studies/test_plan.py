@@ -141,6 +141,14 @@ def test_command_asks_for_the_same(variants: tuple[Variant, ...]) -> None:
         jobs=7,
         match_parameters=True,
         data_dir="a folder; rm x",
+        settings={
+            "clip_norm": None,
+            "stop_when_solved": False,
+            "optimizer": "SGD",
+            "optimizer_options": {"momentum": 0.5, "nesterov": True},
+            "schedule": "cosine",
+            "warmup_steps": 2,
+        },
     )
     assert all(
         getattr(request, field.name) != field.default for field in dataclasses.fields(request)

@@ -3,17 +3,16 @@
 import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
-from throughtime.cli.arguments import option, parse
+from throughtime.cli.arguments import flag, parse
 from throughtime.cli.output import show, show_json
 from throughtime.core.errors import EngineRefusalError
-from throughtime.engines.native import cache
-from throughtime.engines.native.compiler import Compiler, Search, search
-from throughtime.engines.native.library import builds, load_library
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from throughtime.engines.native.compiler import Compiler, Search
 
 _CHECK = 'extern "C" int number() { return NUMBER; }\n'
 
@@ -24,17 +23,18 @@ class Arguments:
     compiled code. The variable THROUGHTIME_CXX names another compiler, or none; THROUGHTIME_CACHE
     another folder for the cache."""
 
-    check: Annotated[bool, option(None, "")] = False
-    """Compile, keep, load and run a tiny library."""
-    clear: Annotated[bool, option(None, "")] = False
-    """First remove all libraries from the cache."""
-    json: Annotated[bool, option(None, "")] = False
-    """Print one JSON object."""
+    check: bool = flag("Compile, keep, load and run a tiny library.")
+    clear: bool = flag("First remove all libraries from the cache.")
+    json: bool = flag("Print one JSON object.")
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "compiler", words)
+
+    from throughtime.engines.native import cache
+    from throughtime.engines.native.compiler import search
+
     found: dict[str, Any] = {}
     if arguments.clear:
         found["removed"] = cache.clear_cache()
@@ -49,13 +49,15 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _compiler(how: Search) -> dict[str, Any]:
+def _compiler(how: "Search") -> dict[str, Any]:
     if isinstance(how.found, str):
         return {"compiler": None, "reason": how.found, "tried": how.tried}
     return {"compiler": dataclasses.asdict(how.found), "reason": None, "tried": how.tried}
 
 
 def _cache() -> dict[str, Any]:
+    from throughtime.engines.native import cache
+
     problem = None
     try:
         opened = cache.open_cache()
@@ -72,8 +74,11 @@ def _cache() -> dict[str, Any]:
     }
 
 
-def _check(compiler: Compiler | str) -> dict[str, Any]:
+def _check(compiler: "Compiler | str") -> dict[str, Any]:
     """Build a library that no run before has built, and take it out of the cache again."""
+    from throughtime.engines.native import cache
+    from throughtime.engines.native.library import builds, load_library
+
     if isinstance(compiler, str):
         raise EngineRefusalError(f"engine 'native' cannot: {compiler}")
     number = secrets.randbelow(1 << 30)
@@ -90,7 +95,10 @@ def _check(compiler: Compiler | str) -> dict[str, Any]:
     return {"seconds": build.seconds, "kept": kept}
 
 
-def _table(found: Mapping[str, Any]) -> Table:
+def _table(found: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     rows: dict[str, str] = {}
     if found["compiler"] is None:
         rows["compiler"] = f"none: {found['reason']}"

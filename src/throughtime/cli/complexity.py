@@ -5,17 +5,13 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-from rich.table import Table
+from throughtime.cli.arguments import flag, option, parse, position, whole_number
+from throughtime.cli.output import show, show_json, show_place
 
-from throughtime.cli.arguments import option, parse
-from throughtime.cli.output import show, show_json
-from throughtime.reports.architecture_drawing import architecture_svg, in_words
-from throughtime.training.atomic import write_whole
-from throughtime.wiring import Architecture, architecture, complexity, read_architecture
-from throughtime.wiring.graph import NAMED
+if TYPE_CHECKING:
+    from throughtime.wiring import Architecture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +19,29 @@ class Arguments:
     """Print recurrent depth, feedforward depth and skip coefficient of an architecture (Zhang et
     al. 2016), exactly, with the cycles and the path that show them, and draw its graph."""
 
-    source: Annotated[tyro.conf.Positional[str], option("NAME|FILE", "")]
-    """sh, st, bu, td, skip, variant-1 to variant-4; or a YAML or JSON file
-    {"edges": [["input", "h"], ["h", "h", 1], ["h", "output"]]}."""
-    lag: Annotated[int, option("STEPS", "21")] = 21
-    """Of the skips of a named architecture."""
-    out: Annotated[Path | None, option("FILE", "NAME.svg")] = None
-    """The picture."""
-    json: Annotated[bool, option(None, "")] = False
-    """Print one JSON object; no picture but where --out names one."""
+    source: str = position(
+        "NAME|FILE",
+        "sh, st, bu, td, skip, variant-1 to variant-4; or a YAML or JSON file "
+        '{"edges": [["input", "h"], ["h", "h", 1], ["h", "output"]]}.',
+    )
+    lag: int = option(
+        "STEPS", "Lag of the skips of a named architecture.", whole_number, default=21, usual="21"
+    )
+    out: str | None = option("FILE", "The picture.", usual="NAME.svg")
+    json: bool = flag("Print one JSON object; no picture but where --out names one.")
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "complexity", words)
+
+    from rich.table import Table
+
+    from throughtime.reports.architecture_drawing import architecture_svg, in_words
+    from throughtime.training.atomic import write_whole
+    from throughtime.wiring import complexity
+    from throughtime.wiring.graph import NAMED
+
     found = _architecture(arguments.source, arguments.lag)
     measured = complexity(found)
     shown = {
@@ -46,9 +51,9 @@ def run(words: Sequence[str]) -> int:
     }
     out = arguments.out
     if out is None and not arguments.json:
-        out = Path(_file_name(found.name))
+        out = _file_name(found.name)
     if out is not None:
-        write_whole(out, architecture_svg(found, measured).encode())
+        write_whole(Path(out), architecture_svg(found, measured).encode())
     if arguments.json:
         document: dict[str, Any] = {"name": found.name, "edges": [str(e) for e in found.edges]}
         for name, (value, edges) in shown.items():
@@ -63,11 +68,14 @@ def run(words: Sequence[str]) -> int:
     for name, (value, edges) in shown.items():
         table.add_row(name, _number(value), in_words(edges))
     show(table)
-    show(f"picture: {out}")
+    show_place("picture", out)
     return 0
 
 
-def _architecture(source: str, lag: int) -> Architecture:
+def _architecture(source: str, lag: int) -> "Architecture":
+    from throughtime.wiring import architecture, read_architecture
+    from throughtime.wiring.graph import NAMED
+
     if source in NAMED or not Path(source).suffix:
         return architecture(source, lag)
     return read_architecture(source)

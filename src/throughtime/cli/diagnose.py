@@ -2,15 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from throughtime.cli.arguments import option, parse
-from throughtime.cli.output import error_console, show, show_json
-from throughtime.doctor import diagnose
-from throughtime.doctor.sources import from_text
+from throughtime.cli.arguments import flag, option, parse, position, whole_number
+from throughtime.cli.output import error_console, show, show_json, show_place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,28 +12,38 @@ class Arguments:
     """Find out why a recurrent network does not remember, try what helps on copies, and write a
     report. Nothing of the model is changed."""
 
-    source: Annotated[tyro.conf.Positional[str], option("SOURCE", "")]
-    """my_project.py:make, a function that returns (model, batches, loss); or the folder of a run of
-    throughtime train or compare."""
-    layer: Annotated[str | None, option("NAME", "the only one")] = None
-    """Name of the recurrent layer within the model."""
-    lag: Annotated[int | None, option("STEPS", "measured")] = None
-    """How many steps back the answer depends on its inputs."""
-    budget: Annotated[str, option("TIME", "60s")] = "60s"
-    """How long it may take: 60s, 2min."""
-    no_remedies: Annotated[bool, option(None, "")] = False
-    """Do not train copies with changes."""
-    seed: Annotated[int, option("N", "0")] = 0
-    """Seed of the doctor's own random numbers."""
-    out: Annotated[Path, option("FILE", "diagnosis.html")] = Path("diagnosis.html")
-    """The report."""
-    json: Annotated[bool, option(None, "")] = False
-    """Print the diagnosis as one JSON object on stdout; no report but where --out names one."""
+    source: str = position(
+        "SOURCE",
+        "my_project.py:make, a function that returns (model, batches, loss); or the folder of a "
+        "run of throughtime train or compare.",
+    )
+    layer: str | None = option(
+        "NAME", "Name of the recurrent layer within the model.", usual="the only one"
+    )
+    lag: int | None = option(
+        "STEPS",
+        "Steps back to the inputs that the answer depends on.",
+        whole_number,
+        usual="measured",
+    )
+    budget: str = option("TIME", "Time that it may take: 60s, 2min.", default="60s", usual="60s")
+    no_remedies: bool = flag("Do not train copies with changes.")
+    seed: int = option(
+        "N", "Seed of the doctor's own random numbers.", whole_number, default=0, usual="0"
+    )
+    out: str | None = option("FILE", "The report.", usual="diagnosis.html")
+    json: bool = flag(
+        "Print the diagnosis as one JSON object on stdout; no report but where --out names one."
+    )
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "diagnose", words)
+
+    from throughtime.doctor import diagnose
+    from throughtime.doctor.sources import from_text
+
     patient = from_text(arguments.source)
     options = dict(patient.options)
     if arguments.lag is not None:
@@ -59,10 +63,11 @@ def run(words: Sequence[str]) -> int:
     )
     if arguments.json:
         show_json(diagnosis.to_json())
-        if "--out" in words:
+        if arguments.out is not None:
             diagnosis.save(arguments.out)
         return 0
-    diagnosis.save(arguments.out)
+    out = arguments.out or "diagnosis.html"
+    diagnosis.save(out)
     show(diagnosis)
-    show(f"report: {arguments.out}")
+    show_place("report", out)
     return 0

@@ -2,18 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
-from rich.table import Table
-from rich.text import Text
-
-from throughtime.cli.arguments import option, parse
+from throughtime.cli.arguments import flag, one_of, parse, position
 from throughtime.cli.output import show, show_json
 from throughtime.core.registry import Registry
-from throughtime.learning import LEARNERS
-from throughtime.models import MODELS
-from throughtime.tasks import TASKS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +17,24 @@ class Arguments:
     """Show the tasks, models and learners there are, each with its options and the values that
     these have when left out. Options follow a name after a colon: lstm:hidden=32,layers=2"""
 
-    what: Annotated[
-        tyro.conf.Positional[Literal["tasks", "models", "learners", "all"]], option(None, "all")
-    ] = "all"
-    """Which of them."""
-    json: Annotated[bool, option(None, "")] = False
-    """Print one JSON object."""
+    what: str = position(
+        "KIND",
+        "tasks, models, learners or all.",
+        "all",
+        read=one_of("tasks", "models", "learners", "all"),
+        usual="all",
+    )
+    json: bool = flag("Print one JSON object.")
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "list", words)
+
+    from throughtime.learning import LEARNERS
+    from throughtime.models import MODELS
+    from throughtime.tasks import TASKS
+
     registries: dict[str, Registry[Any]] = {
         "tasks": TASKS,
         "models": MODELS,
@@ -54,7 +57,10 @@ def _as_json(registry: Registry[Any]) -> dict[str, Any]:
     }
 
 
-def _table(kind: str, registry: Registry[Any]) -> Table:
+def _table(kind: str, registry: Registry[Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_row(Text(kind, style="bold underline"))
     for name in registry:

@@ -1,18 +1,26 @@
 """The `throughtime` command: runs a sub-command; turns errors into messages and exit codes.
 
 Exit codes: 0 done, 1 failed, 2 usage (an unknown name, an option out of range), 130 stopped by
-Ctrl-C.
+Ctrl-C, 143 stopped by SIGTERM.
 """
 
-import difflib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
 
-from throughtime.core.errors import ConfigurationError, RunInterrupted, ThroughtimeError
+from throughtime.cli.arguments import help_text
+from throughtime.core.errors import (
+    ConfigurationError,
+    RunInterrupted,
+    ThroughtimeError,
+    suggestion,
+)
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 COMMANDS = {
     "diagnose": "find out why a model does not remember, and what helps",
@@ -43,9 +51,9 @@ examples:
   throughtime complexity td
   throughtime list tasks
 
-throughtime COMMAND --help tells the options of a command.
-Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C (the same command
-then goes on).
+throughtime help COMMAND shows the options of a command.
+Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C, 143 stopped by
+SIGTERM (the same command then goes on).
 """
 
 
@@ -63,25 +71,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(_help())
         return USAGE
     if words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_help())
+        if len(words) == 1:
+            sys.stdout.write(_help())
+            return DONE
+        words = [words[1], "--help"]
+    if words[0] in ("-V", "--version"):
+        from throughtime.cli.version import short
+
+        sys.stdout.write(short())
         return DONE
-    name = "version" if words[0] in ("-V", "--version") else words[0]
+    name = words[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        _complain("error", f"unknown command {name!r}.{hint} There are: {', '.join(COMMANDS)}.")
+        hint = suggestion(name, COMMANDS)
+        known = f"There are: {', '.join(COMMANDS)}."
+        _complain("error", " ".join(filter(None, (f"unknown command {name!r}.", hint, known))))
         return USAGE
+    stopped = _Stop()
     try:
+        command = importlib.import_module(f"throughtime.cli.{name}")
+        if {"-h", "--help"} & {*words[1:]}:
+            sys.stdout.write(help_text(command.Arguments, name))
+            return DONE
         _check_words(words)
-        return importlib.import_module(f"throughtime.cli.{name}").run(words[1:])
-    except SystemExit as stop:  # of tyro: --help, or options that do not parse
-        return stop.code if isinstance(stop.code, int) else USAGE
+        return command.run(words[1:])
     except RunInterrupted as error:
         _complain("stopped", str(error))
-        return INTERRUPTED
+        return stopped.code
     except KeyboardInterrupt:
-        _complain("stopped", "Ctrl-C. The same command starts again.")
-        return INTERRUPTED
+        _complain("stopped", f"{stopped.name}. The same command starts again.")
+        return stopped.code
     except ConfigurationError as error:
         _complain("error", str(error))
         return USAGE
@@ -96,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "
         _complain("error", f"{where}{error.strerror or error}")
         return FAILED
+    finally:
+        stopped.release()
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -108,6 +128,33 @@ def _check_words(words: Sequence[str]) -> None:
             raise ConfigurationError(
                 (option or before) or "an argument", got="an empty text", expected="a value"
             )
+
+
+class _Stop:
+    """SIGTERM as Ctrl-C: a run saves and stops, anything else is broken off."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self.release: Callable[[], object] = lambda: None
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.signal(signal.SIGTERM, self._interrupt)
+            self.release = lambda: signal.signal(signal.SIGTERM, previous)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.terminated = True
+        loaded = sys.modules.get("throughtime.training.interruption")
+        if loaded is None or not loaded.request_stop():
+            raise KeyboardInterrupt
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return TERMINATED if self.terminated else INTERRUPTED
+
+    @property
+    def name(self) -> str:
+        """The signal that came, in words."""
+        return "SIGTERM" if self.terminated else "Ctrl-C"
 
 
 def _help() -> str:
@@ -124,5 +171,6 @@ def _complain(kind: str, message: str) -> None:
     from throughtime.cli.output import error_console
 
     console = error_console()
-    text = Text.assemble((f"{kind}: ", "bold red" if kind == "error" else "bold"), message)
+    style = "bold red" if kind == "error" else "bold"
+    text = Text.assemble((f"throughtime: {kind}: ", style), message)
     console.print(text, soft_wrap=not console.is_terminal)

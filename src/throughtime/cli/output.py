@@ -37,8 +37,21 @@ class LiteralConsole(Console):
 
 
 def show(result: RenderableType) -> None:
-    """Print a result for people."""
-    LiteralConsole().print(result)
+    """Print a result for people, wrapped at words; without blanks at the ends of lines where it is
+    no terminal."""
+    console = LiteralConsole()
+    if console.is_terminal:
+        console.print(result)
+        return
+    with console.capture() as captured:
+        console.print(result)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def show_place(what: str, place: object) -> None:
+    """Print the path of a file or folder on one line, which can be copied."""
+    sys.stdout.write(f"{what}: {escaped(str(place))}\n")
 
 
 def show_json(result: Mapping[str, object]) -> None:

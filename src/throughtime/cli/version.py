@@ -1,30 +1,31 @@
 """`throughtime version`: the versions of what results depend on."""
 
 import dataclasses
+import importlib.metadata
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import torch
-
-from throughtime.cli.arguments import option, parse
+from throughtime.cli.arguments import flag, parse
 from throughtime.cli.output import show_json
-from throughtime.engines import ENGINES
-from throughtime.training.environment import package_version
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Show the versions of throughtime, torch and Python, the devices, and the engines."""
 
-    json: Annotated[bool, option(None, "")] = False
-    """Print one JSON object."""
+    json: bool = flag("Print one JSON object.")
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "version", words)
+
+    import torch
+
+    from throughtime.engines import ENGINES
+    from throughtime.training.environment import package_version
+
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     found = {
         "throughtime": package_version(),
@@ -41,3 +42,11 @@ def run(words: Sequence[str]) -> int:
         text = ", ".join(value) if isinstance(value, list) else value
         sys.stdout.write(f"{name:<12} {text}\n")
     return 0
+
+
+def short() -> str:
+    """The version of the package in one line, without the time that importing torch takes."""
+    try:
+        return f"throughtime {importlib.metadata.version('throughtime')}\n"
+    except importlib.metadata.PackageNotFoundError:
+        return "throughtime (not installed)\n"

@@ -99,14 +99,27 @@ class UnknownNameError(ConfigurationError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]):
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-        fix = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         super().__init__(
             f"unknown {kind}",
             got=repr(name),
             expected=f"one of: {', '.join(names) or '(none)'}",
-            fix=fix,
+            fix=suggestion(name, names),
         )
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The question "Did you mean ...?" with the nearest one or two names; empty if none is near.
+
+    Arguments:
+        name: the name that was asked for.
+        known: all names that exist.
+
+    Example:
+        >>> suggestion("lsmt", ["lstm", "gru"])
+        "Did you mean 'lstm'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 class EngineRefusalError(ThroughtimeError, RuntimeError):

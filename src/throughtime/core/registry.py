@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.core.errors import ConfigurationError, UnknownNameError, suggestion
 
 Built = TypeVar("Built")
 
@@ -119,7 +119,10 @@ def _convert(text: str, annotation: object, subject: str) -> object:
         choices = typing.get_args(annotation)
         if text not in choices:
             raise ConfigurationError(
-                subject, got=repr(text), expected=f"one of {', '.join(choices)}"
+                subject,
+                got=repr(text),
+                expected=f"one of {', '.join(choices)}",
+                fix=suggestion(text, choices),
             )
         return text
     if annotation is bool:

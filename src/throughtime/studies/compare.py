@@ -31,7 +31,11 @@ _RETRY_SECONDS = 2.0
 
 
 def compare(
-    request: CompareRequest, out: str | Path, observer: StudyObserver | None = None
+    request: CompareRequest,
+    out: str | Path,
+    observer: StudyObserver | None = None,
+    *,
+    allow_mismatch: bool = False,
 ) -> Comparison:
     """Train every model with every seed, measure each, and report all that is in the folder.
 
@@ -48,6 +52,7 @@ def compare(
         out: folder of the results: compare.json, a folder a configuration and in it one a run,
             report.html.
         observer: told of what happens; see `studies.progress`.
+        allow_mismatch: go on with runs of other versions or engines, as `training.train` does.
 
     Returns:
         All finished runs of the folder, as `reports.read_comparison` reads them back.
@@ -69,7 +74,7 @@ def compare(
     notify = observer if observer is not None else _ignore
     for run in plan.runs:
         notify(StudyEvent(run.label, run.config.seed, Planned(run.config.steps)))
-    study = _Study(plan, out, notify)
+    study = _Study(plan, out, notify, allow_mismatch)
     try:
         study.recall()
         if plan.jobs == 1:
@@ -158,17 +163,22 @@ class _Study:
         plan: all runs.
         out: folder of the results.
         notify: told of what happens.
+        allow_mismatch: go on with runs of other versions or engines.
     """
 
-    def __init__(self, plan: Plan, out: Path, notify: StudyObserver):
+    def __init__(self, plan: Plan, out: Path, notify: StudyObserver, allow_mismatch: bool):
         self.plan, self.out, self.notify = plan, out, notify
+        self.allow_mismatch = allow_mismatch
         self.done: set[PlannedRun] = set()
 
     def recall(self) -> None:
         """Read back the runs that earlier calls have finished: no worker is needed for those."""
         for run in self.plan.runs:
             if RunFolder(self.out / run.folder).result.exists():
-                self._settle(run, perform(run, self.out, self.notify))
+                self._settle(run, self._perform(run))
+
+    def _perform(self, run: PlannedRun) -> Outcome:
+        return perform(run, self.out, self.notify, allow_mismatch=self.allow_mismatch)
 
     def remaining(self) -> list[PlannedRun]:
         """The runs that are not done yet, in order."""
@@ -179,7 +189,7 @@ class _Study:
         remaining = self.remaining()
         while remaining:
             for run in list(remaining):
-                if self._settle(run, perform(run, self.out, self.notify)):
+                if self._settle(run, self._perform(run)):
                     remaining.remove(run)
             if remaining:
                 time.sleep(_RETRY_SECONDS)
@@ -202,8 +212,8 @@ class _Study:
 
     def _spread(self, pool: concurrent.futures.Executor, events: "Queue[StudyEvent]") -> None:
         def submit(run: PlannedRun) -> concurrent.futures.Future[Outcome]:
-            with _inherited_deafness_to_ctrl_c():
-                return pool.submit(perform_in_worker, run, self.out)
+            with _inherited_deafness_to_signals():
+                return pool.submit(perform_in_worker, run, self.out, self.allow_mismatch)
 
         pending = {submit(run): run for run in self.remaining()}
         # A pool watches the workers that it had when it was last given something, which is before
@@ -243,13 +253,16 @@ class _Study:
 
 
 @contextlib.contextmanager
-def _inherited_deafness_to_ctrl_c() -> Iterator[None]:
-    """Let processes that start within the block ignore Ctrl-C until they are set up."""
+def _inherited_deafness_to_signals() -> Iterator[None]:
+    """Let processes that start within the block ignore Ctrl-C, and leave SIGTERM pending, until
+    they are set up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

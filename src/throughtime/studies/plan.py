@@ -142,11 +142,15 @@ def _config(
         if (value := getattr(request, name)) is not None
     }
     usual = settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0])
-    fields = {**usual, **asked, **model.settings}
+    asked |= {**request.settings, **model.settings}
+    fields = {**usual, **asked}
     # A short run still has a curve, and ends its warmup.
     tenth = max(1, fields["steps"] // 10)
-    fields["evaluate_every"] = min(fields["evaluate_every"], tenth)
-    fields["warmup_steps"] = min(fields["warmup_steps"], tenth if fields["steps"] > 1 else 0)
+    shorter = {
+        "evaluate_every": min(fields["evaluate_every"], tenth),
+        "warmup_steps": min(fields["warmup_steps"], tenth if fields["steps"] > 1 else 0),
+    }
+    fields = {**fields, **shorter, **asked}
     return RunConfig(
         task=task_spec,
         model=model.spec,

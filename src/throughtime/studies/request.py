@@ -1,11 +1,14 @@
 """What a comparison is asked to do, and the command line that asks for it."""
 
 import dataclasses
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from throughtime.core.errors import ConfigurationError
-from throughtime.studies.variant import Variant, learner_variants
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.studies.variant import VARIABLE, Variant, learner_variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +28,11 @@ class CompareRequest:
         match_parameters: set the hidden size of each model so that it has as many parameters as
             the first, as nearly as possible.
         data_dir: local folder for data files.
+        settings: further fields of `RunConfig` for every run, by name.
 
     Raises:
         ConfigurationError: a count is below 1.
+        UnknownNameError: a setting is no field of `RunConfig`, or has a place of its own above.
     """
 
     task: str
@@ -42,6 +47,7 @@ class CompareRequest:
     jobs: int | None = None
     match_parameters: bool = False
     data_dir: str | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any], hash=False)
 
     def __post_init__(self) -> None:
         for name in ("length", "seeds", "steps", "batch_size", "jobs"):
@@ -50,6 +56,11 @@ class CompareRequest:
                 raise ConfigurationError(
                     f"{name} of the comparison", got=value, expected="at least 1"
                 )
+        own = {field.name for field in dataclasses.fields(self)}
+        known = [name for name in VARIABLE if name not in own]
+        for name in self.settings:
+            if name not in known:
+                raise UnknownNameError("setting of the comparison", name, known)
 
     def command(self, out: Path) -> str:
         """The command line that asks for this, with the results in `out`, quoted for a shell.
@@ -71,6 +82,8 @@ class CompareRequest:
             value = getattr(self, name)
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
+        for name, value in self.settings.items():
+            words += _option_words(name, value)
         if self.device != "cpu":
             words += ["--device", self.device]
         if self.jobs is not None:
@@ -80,3 +93,17 @@ class CompareRequest:
         if self.data_dir is not None:
             words += ["--data-dir", self.data_dir]
         return shlex.join([*words, "--out", str(out)])
+
+
+def _option_words(name: str, value: object) -> list[str]:
+    """The words that give a field of RunConfig on the command line."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{dashed}" if value else f"--no-{dashed}"]
+    if isinstance(value, Mapping):
+        given = (
+            f"{key}={item if isinstance(item, str) else json.dumps(item)}"
+            for key, item in value.items()
+        )
+        return [f"--{dashed}", *given]
+    return [f"--{dashed}", "none" if value is None else str(value)]

@@ -10,6 +10,8 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.training import RunConfig
 
 _OF_THE_COMPARISON = ("task", "model", "seed", "device", "threads", "data_dir")
+VARIABLE = tuple(f.name for f in dataclasses.fields(RunConfig) if f.name not in _OF_THE_COMPARISON)
+"""The fields of `RunConfig` that a comparison leaves to its settings and variants."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,9 @@ class Variant:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigurationError("variant", got="no name", expected="NAME FIELD=VALUE ...")
-        known = [f.name for f in dataclasses.fields(RunConfig) if f.name not in _OF_THE_COMPARISON]
         for field in self.settings:
-            if field not in known:
-                raise UnknownNameError(f"field of variant {self.name!r}", field, known)
+            if field not in VARIABLE:
+                raise UnknownNameError(f"field of variant {self.name!r}", field, VARIABLE)
 
     def text(self) -> str:
         """As `parse_variant` takes it.

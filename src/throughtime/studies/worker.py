@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from throughtime.core.errors import RunInterrupted, RunLockedError
@@ -14,18 +15,25 @@ from throughtime.studies.flow import measure_gradient_flow
 from throughtime.studies.plan import PlannedRun
 from throughtime.studies.progress import StudyEvent
 from throughtime.training import Event, Result, train
+from throughtime.training.interruption import request_stop
+
+_TERMINATED = 128 + signal.SIGTERM
 
 Outcome = Result | Literal["locked"]
 
 
-def perform(run: PlannedRun, out: Path, send: Callable[[StudyEvent], None]) -> Outcome:
+def perform(
+    run: PlannedRun, out: Path, send: Callable[[StudyEvent], None], *, allow_mismatch: bool
+) -> Outcome:
     """Train and measure one run, or find it done, or find that another process writes it."""
 
     def observe(event: Event) -> None:
         send(StudyEvent(run.label, run.config.seed, event))
 
     try:
-        result = train(run.config, out / run.folder, observer=observe)
+        result = train(
+            run.config, out / run.folder, observer=observe, allow_mismatch=allow_mismatch
+        )
         if result.status != "diverged":
             measure_gradient_flow(out / run.folder)
     except RunLockedError:
@@ -38,14 +46,16 @@ class _Worker:
 
     events: "Queue[StudyEvent]"
     stop: Any
+    busy = False
+    terminated = False
 
 
 def start_worker(events: "Queue[StudyEvent]", stop: Any) -> None:
     """Set a worker process up: its channel, and how it ends.
 
     Ctrl-C reaches every process of a terminal, but it is the study that decides: it sets `stop`,
-    and the run here takes that as its own Ctrl-C. A worker whose study was killed ends at once; its
-    run goes on from the last checkpoint next time.
+    and the run here takes that as its own Ctrl-C. SIGTERM ends a worker once its run is saved. A
+    worker whose study was killed ends at once; its run goes on from the last checkpoint next time.
 
     Arguments:
         events: what happens here, on its way to the study.
@@ -55,23 +65,36 @@ def start_worker(events: "Queue[StudyEvent]", stop: Any) -> None:
     _Worker.events, _Worker.stop = events, stop
     events.cancel_join_thread()  # what nobody reads any more must not keep the process alive
     signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def perform_in_worker(run: PlannedRun, out: Path) -> Outcome:
+def perform_in_worker(run: PlannedRun, out: Path, allow_mismatch: bool) -> Outcome:
     """`perform` in a worker process that `start_worker` set up."""
-    stopping = False
 
     def send(event: StudyEvent) -> None:
-        nonlocal stopping
         _Worker.events.put(event)
-        if _Worker.stop.value and not stopping:
-            stopping = True
-            signal.raise_signal(signal.SIGINT)  # training saves and ends
+        if _Worker.stop.value:
+            request_stop()
 
     if _Worker.stop.value:
         raise RunInterrupted(f"{out / run.folder} was not started")
-    return perform(run, out, send)
+    _Worker.busy = True
+    try:
+        return perform(run, out, send, allow_mismatch=allow_mismatch)
+    finally:
+        _Worker.busy = False
+        if _Worker.terminated:
+            os._exit(_TERMINATED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    _Worker.terminated = True
+    request_stop()
+    if not _Worker.busy:
+        os._exit(_TERMINATED)
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that is met between two updates, when the run's state is whole."""
+"""A request to stop, as by Ctrl-C: met between two updates, when the run's state is whole."""
 
 import contextlib
 import signal
@@ -11,12 +11,12 @@ Item = TypeVar("Item")
 
 
 class StopRequested(Exception):  # noqa: N818  # no error: caught by the loop, which saves and says so
-    """Ctrl-C was pressed."""
+    """A stop was requested."""
 
 
 @final
 class Interruption:
-    """Whether Ctrl-C was pressed since the block of `interruptible` began."""
+    """A flag: a stop was requested since the block of `interruptible` began."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -33,6 +33,22 @@ class Interruption:
             yield item
 
 
+_running: list[Interruption] = []
+"""The runs that go on in the main thread, the innermost last."""
+
+
+def request_stop() -> bool:
+    """Let the run of the main thread end its update, save and stop, as the first Ctrl-C does.
+
+    Returns:
+        False if no run goes on, or it was requested before.
+    """
+    if not _running or _running[-1].requested:
+        return False
+    _running[-1].requested = True
+    return True
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
     """Within the block the first Ctrl-C sets a flag; the second raises KeyboardInterrupt, as ever.
@@ -41,20 +57,22 @@ def interruptible() -> Iterator[Interruption]:
     started to ignore Ctrl-C) nothing is changed.
     """
     interruption = Interruption()
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous in (
-        None,
-        signal.SIG_IGN,
-    ):
+    if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    previous = signal.getsignal(signal.SIGINT)
+    ours = previous not in (None, signal.SIG_IGN)
 
     def request(number: int, frame: FrameType | None) -> None:
         interruption.requested = True
         signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, request)
+    _running.append(interruption)
+    if ours:
+        signal.signal(signal.SIGINT, request)
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGINT, previous)
+        if ours:
+            signal.signal(signal.SIGINT, previous)
+        _running.remove(interruption)
