@@ -3,8 +3,10 @@
 import contextlib
 import os
 import re
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,14 @@ FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     *("-Wno-psabi", "-fPIC", "-shared", "-pthread"),
 )
+
+
+_MOST_OUTPUT = 1 << 26  # bytes that a compiler may say; templates make megabytes of errors
+_KEPT_OUTPUT = 1 << 18
+
+
+class _Flood(Exception):  # noqa: N818  # a reason to stop, which nobody outside sees
+    """A program says more than anybody reads."""
 
 
 class CompilationError(ThroughtimeError, RuntimeError):
@@ -45,17 +55,15 @@ def compile_source(
 
     Raises:
         ConfigurationError: a definition is not a name with a plain value.
+        OSError: the folder cannot be written.
     """
     macros = [_macro(name, value) for name, value in definitions.items()]
-    try:
-        (folder / "source.cpp").write_text(source, encoding="utf-8")
-    except OSError as error:
-        return f"{error.filename}: {error.strerror}"
+    (folder / "source.cpp").write_text(source, encoding="utf-8")
     # names relative to the folder: two builds of one source are equal to the bit
     files = ["-I", str(SOURCE_FOLDER), "-o", "library.so", "source.cpp"]
     code, said = run_program([*words, *macros, *files], folder, limit)
     if code is None:
-        return f"it was stopped after {limit:g} seconds"
+        return said
     if code != 0:
         return _errors(said) or f"exit code {code} and no message"
     library = folder / "library.so"
@@ -71,32 +79,56 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
         limit: seconds after which it is killed, with all processes that it has started.
 
     Returns:
-        Its exit code, None if it took too long; and what it said.
+        Its exit code and the beginning of what it said; or None, and why it was stopped.
     """
     try:
         process = subprocess.Popen(  # noqa: S603  # the user's compiler; its arguments are a list
             words,
             cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
+            # its temporary files in the folder, which is removed whatever becomes of it
+            env={**os.environ, "LC_ALL": "C", "TMPDIR": "."},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             start_new_session=True,  # a process group of its own, to be killed as a whole
         )
     except OSError as error:  # not a program after all
         return 127, f"error: {error.strerror}"
     with process:
         try:
-            said, _ = process.communicate(timeout=limit)
+            deadline = time.monotonic() + limit
+            said = _read(process, deadline)
+            process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            return None, ""
+            return None, f"it was stopped after {limit:g} seconds"
+        except _Flood:
+            return None, f"it was stopped after more than {_MOST_OUTPUT >> 20} MB of output"
         finally:  # after Ctrl-C too, which does not reach another session
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just gone
                     os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, said
+        return process.returncode, said.decode(errors="replace")
+
+
+def _read(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
+    """The beginning of a process's output, read to its end so that it does not wait."""
+    assert process.stdout is not None
+    kept, total = b"", 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(process.args, deadline)
+            if not selector.select(left):
+                continue
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return kept
+            total += len(chunk)
+            if total > _MOST_OUTPUT:
+                raise _Flood
+            kept = (kept + chunk)[:_KEPT_OUTPUT] if len(kept) < _KEPT_OUTPUT else kept
 
 
 def _errors(said: str) -> str:

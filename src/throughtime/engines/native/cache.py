@@ -6,16 +6,29 @@ import hashlib
 import json
 import os
 import re
-import shlex
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, TypeVar, final
 
-from throughtime.core.errors import ThroughtimeError
+from throughtime.engines.native.loading import LibraryError
+from throughtime.engines.native.privacy import CacheFolderError, check_private
+
+__all__ = [
+    "CacheFolderError",
+    "Entry",
+    "cache_entries",
+    "cache_folder",
+    "clear_cache",
+    "make_in_a_folder",
+    "open_cache",
+]
+
+Made = TypeVar("Made")
 
 VARIABLE = "THROUGHTIME_CACHE"
 """Names the folder in which `native` holds the libraries, in place of the user's cache folder."""
@@ -24,11 +37,9 @@ SCHEMA_VERSION = 1
 """Of the JSON beside each library."""
 
 _BUILDING = "building-"
+_ROOM = 1 << 22  # bytes that a build needs, at least
+_MOST_BYTES = 1 << 28  # of a file of the cache
 _ABANDONED = 600.0  # seconds after which whatever is being built is not being built any more
-
-
-class CacheFolderError(ThroughtimeError, RuntimeError):
-    """Others could change the libraries that this process loads."""
 
 
 @final
@@ -54,15 +65,30 @@ class Entry:
         """What is known of it."""
         return self.folder / f"{self.key}.json"
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The library's file, whose content is what was put here, and which is this user's own.
+
+        Raises:
+            OSError: there is none, it is not this user's alone, or it is not what was put here.
+        """
+        with _own_file(self.record) as file:
+            record = _json(file.read(_MOST_BYTES))
+        with _own_file(self.library) as file:
+            digest = hashlib.sha256(file.read(_MOST_BYTES)).hexdigest()
+            expected = {"schema_version": SCHEMA_VERSION, "key": self.key, "sha256": digest}
+            if not expected.items() <= record.items():
+                raise OSError(f"{self.library} is not the library that was put there")
+            file.seek(0)
+            yield file
+
     def valid(self) -> bool:
         """Whether both are our own files, and the library the one that was put here."""
         try:
-            record = json.loads(_own_bytes(self.record))
-            digest = hashlib.sha256(_own_bytes(self.library)).hexdigest()
-        except (OSError, ValueError):
+            with self.opened():
+                return True
+        except OSError:
             return False
-        expected = {"schema_version": SCHEMA_VERSION, "key": self.key, "sha256": digest}
-        return isinstance(record, dict) and expected.items() <= record.items()
 
     def publish(self, built: Path, facts: Mapping[str, Any]) -> None:
         """Put a library here, in one step for whoever looks. Raises OSError if that cannot be.
@@ -80,6 +106,8 @@ class Entry:
         }
         text = built.with_suffix(".json")
         text.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        for path, mode in ((text, 0o600), (built, 0o700)):
+            path.chmod(mode)
         # Between the two, a reader finds them not to fit and builds its own. Builds of one key are
         # equal to the bit: when several processes publish, it does not matter whose files stay.
         text.replace(self.record)
@@ -107,7 +135,8 @@ def cache_folder() -> Path:
 
 
 def open_cache() -> Path | str:
-    """The folder in which libraries are kept, made if need be; or why there can be none.
+    """The folder in which libraries are kept, made if need be, without links in its path; or why
+    there can be none.
 
     Raises:
         CacheFolderError: others could change what is in it; it says what to do.
@@ -118,32 +147,75 @@ def open_cache() -> Path | str:
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(os.path.realpath(folder))
+        check_private(folder, VARIABLE)
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
-    _check_private(folder)
     return folder
 
 
-@contextlib.contextmanager
-def building_folder() -> Iterator[Path]:
-    """A new private folder in the cache, where libraries can be loaded from; removed at the end.
+def make_in_a_folder(make: Callable[[Path], Made | str]) -> Made | str:
+    """What is made in a new private folder of the cache; where that fails for the folder, in one
+    with the temporary files. The folder is removed at the end.
 
-    Where the cache cannot be written it lies with the temporary files.
+    Arguments:
+        make: returns what it has made in the folder, or what went wrong. It raises OSError if the
+            folder is at fault.
 
     Raises:
-        CacheFolderError: others could change what is in the cache.
+        CacheFolderError: others could change what is in the cache, or both disks are full.
+        LibraryError: what was made cannot be loaded from either folder.
     """
-    cache = open_cache()
+    wrong: list[str] = []
+    for prefix, place in ((_BUILDING, open_cache), (f"throughtime-{_BUILDING}", _temporary)):
+        parent = place()
+        if isinstance(parent, str):
+            wrong.append(parent)
+            continue
+        _remove_leavings(parent, prefix)
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix=prefix, dir=parent, ignore_cleanup_errors=True
+            ) as folder:
+                check_private(Path(folder), VARIABLE)
+                made = make(Path(folder))
+                if isinstance(made, str):
+                    _check_room(Path(folder))
+                return made
+        except OSError as error:
+            if isinstance(error, LibraryError) and place is _temporary:
+                raise
+            wrong.append(f"{parent}: {error.strerror or error}")
+    raise CacheFolderError(
+        "no folder to compile in",
+        got="; ".join(wrong),
+        expected="room for a few megabytes",
+        fix=f"Free some space, or set {VARIABLE} to a folder on another disk.",
+    )
+
+
+def _temporary() -> Path | str:
     try:
-        if isinstance(cache, str):
-            raise OSError(cache)
-        parent = tempfile.TemporaryDirectory(
-            prefix=_BUILDING, dir=cache, ignore_cleanup_errors=True
-        )
-    except OSError:  # a file system that is read-only or full
-        parent = tempfile.TemporaryDirectory(prefix="throughtime-", ignore_cleanup_errors=True)
-    with parent as name:
-        yield Path(name)
+        return Path(os.path.realpath(tempfile.gettempdir()))
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _check_room(folder: Path) -> None:
+    """Raises OSError if the folder's disk is full, so that no compiler can work there."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_ROOM))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_leavings(folder: Path, prefix: str) -> None:
+    """Remove the folders of builds that were killed."""
+    for path in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # it is just gone, or another user's
+            state = path.lstat()
+            if state.st_uid == os.geteuid() and time.time() - state.st_mtime > _ABANDONED:
+                shutil.rmtree(path)
 
 
 def cache_entries() -> list[Entry]:
@@ -164,11 +236,7 @@ def clear_cache() -> int:
     try:
         for entry in entries:
             entry.remove()
-        for path in folder.glob(f"{_BUILDING}*"):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                for file in path.iterdir():
-                    file.unlink()
-                path.rmdir()
+        _remove_leavings(folder, _BUILDING)
     except OSError as error:
         raise CacheFolderError(
             f"emptying {folder}", got=str(error), fix="Remove that folder by hand."
@@ -181,36 +249,25 @@ def _key_of(path: Path) -> str | None:
     return found[1] if found else None
 
 
-def _check_private(folder: Path) -> None:
-    """What is loaded runs with all rights of this user: nobody else may put it there."""
-    state, above = folder.stat(), folder.parent.stat()
-    user, subject = os.geteuid(), f"compiled code cannot be kept in {folder}"
-    elsewhere = f"set {VARIABLE} to a folder of your own."
-    if state.st_uid != user:
-        raise CacheFolderError(
-            subject,
-            got=f"a folder of the user with id {state.st_uid}",
-            expected=f"one of your own (id {user})",
-            fix=f"Remove it, or {elsewhere}",
-        )
-    open_path = None
-    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        open_path = folder
-    elif above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-        open_path = folder.parent  # where they could put another folder in place of ours
-    if open_path is not None:
-        raise CacheFolderError(
-            subject,
-            got=f"{open_path}, which other users may write",
-            expected="one that only you may write",
-            fix=f"Run: chmod go-w {shlex.quote(str(open_path))}, or {elsewhere}",
-        )
-
-
-def _own_bytes(path: Path) -> bytes:
-    """The content of a file that is no link and belongs to this user. Raises OSError otherwise."""
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is no link and that this user alone writes. Raises OSError otherwise."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
             raise OSError(f"{path} is not a file of this user")
-        return file.read()
+        if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise OSError(f"{path} can be written by others")
+        if state.st_size > _MOST_BYTES:
+            raise OSError(f"{path} has {state.st_size} bytes")
+        yield file
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"no JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise OSError("no JSON object")
+    return record

@@ -1,6 +1,5 @@
 """The C++ compiler of this machine: found once a process, by having it compile a few lines."""
 
-import ctypes
 import functools
 import hashlib
 import os
@@ -17,7 +16,9 @@ from throughtime.engines.native.building import (
     compile_source,
     run_program,
 )
-from throughtime.engines.native.cache import CacheFolderError, building_folder
+from throughtime.engines.native.cache import VARIABLE as FOLDER
+from throughtime.engines.native.cache import CacheFolderError, make_in_a_folder
+from throughtime.engines.native.loading import LibraryError, load, unload
 
 __all__ = ["CompilationError", "Compiler", "Search", "find_compiler", "forget", "search"]
 
@@ -118,7 +119,7 @@ def search() -> Search:
             continue
         try:
             found = _probe(os.path.abspath(path))
-        except (CacheFolderError, OSError) as error:  # no place to try it in
+        except CacheFolderError as error:  # no place to try it in
             return Search(str(error).rstrip("."), tried)
         if isinstance(found, Compiler):
             tried[name] = found.path
@@ -150,36 +151,31 @@ def _candidates(chosen: str | None) -> dict[str, str]:
 def _probe(path: str) -> Compiler | str:
     """A compiler that has compiled the probe, or what went wrong in few words."""
     flags = (*FLAGS, *_native_flags())
-    with building_folder() as folder:
+
+    def tried(folder: Path) -> Compiler | str:
         built = compile_source(_PROBE, {}, (path, *flags), folder, PROBE_LIMIT)
         if isinstance(built, str):
             return built[:200]
-        try:
-            library = ctypes.CDLL(str(built))
-        except OSError as error:
-            return (
-                f"what it compiles cannot be loaded ({str(error)[:200]}; if programs may not run "
-                "from that folder, name another in THROUGHTIME_CACHE)"
-            )
+        with built.open("rb") as file:
+            library = load(file, ("throughtime_vector_bytes", "throughtime_probe"))
         try:
             width = library.throughtime_vector_bytes()
             works = library.throughtime_probe(7) == 7
-        except AttributeError:
-            return "it leaves functions out of a library"
         finally:
-            _unload(library)
+            unload(library)
         if not works:
             return "it compiles vectors wrongly"
         code, said = run_program([path, "--version"], folder, PROBE_LIMIT)
-    version = said.partition("\n")[0].strip() if code == 0 else ""
-    return Compiler(path, version or "unknown version", flags, width, _cpu())
+        version = said.partition("\n")[0].strip() if code == 0 else ""
+        return Compiler(path, version or "unknown version", flags, width, _cpu())
 
-
-def _unload(library: ctypes.CDLL) -> None:
-    """Let go of a library's file: on a network drive it could not be removed before."""
-    import _ctypes
-
-    _ctypes.dlclose(library._handle)
+    try:
+        return make_in_a_folder(tried)
+    except LibraryError as error:
+        return (
+            f"what it compiles cannot be loaded ({str(error)[:200]}; if programs may not run "
+            f"from temporary folders, name another in {FOLDER})"
+        )
 
 
 def _native_flags() -> tuple[str, ...]:

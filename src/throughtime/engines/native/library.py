@@ -6,17 +6,19 @@ import hashlib
 import json
 import os
 import platform
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from throughtime.engines.native import building
 from throughtime.engines.native.building import CompilationError, compile_source
-from throughtime.engines.native.cache import Entry, building_folder, open_cache
+from throughtime.engines.native.cache import CacheFolderError, Entry, make_in_a_folder, open_cache
 from throughtime.engines.native.compiler import VARIABLE, Compiler
+from throughtime.engines.native.loading import LibraryError, load
 
 BUILD_LIMIT = 120.0
 """Seconds that a compiler may take over the code of one cell."""
@@ -63,16 +65,18 @@ def load_library(
 
     Raises:
         CompilationError: it cannot be compiled, or not be loaded.
-        CacheFolderError: others could change what is in the cache folder.
+        CacheFolderError: others could change what is in the cache folder, or the disks are full.
         ConfigurationError: a definition is not a name with a plain value.
     """
     key = library_key(source, definitions, compiler)
     with _locks.setdefault(key, threading.Lock()):  # one build of a key, whatever the threads
         if key not in _loaded:
             start = time.perf_counter()
-            library = _from_cache(key)
+            library = _from_cache(key, _functions(source))
             cached = library is not None
-            _loaded[key] = library or _build(key, source, definitions, compiler)
+            if library is None:
+                library = _build(key, source, definitions, compiler)
+            _loaded[key] = library
             _builds.append(Build(key, time.perf_counter() - start, cached))
         return _loaded[key]
 
@@ -103,38 +107,56 @@ def library_key(source: str, definitions: Mapping[str, str | int], compiler: Com
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _from_cache(key: str) -> ctypes.CDLL | None:
+def _functions(source: str) -> list[str]:
+    """The functions that the text of a file makes for others."""
+    return re.findall(r'^extern "C"[^;{(]*?(\w+)\([^;{]*\{', source, re.M)
+
+
+def _from_cache(key: str, functions: Sequence[str]) -> ctypes.CDLL | None:
     cache = open_cache()
-    if isinstance(cache, str) or not (entry := Entry(cache, key)).valid():
+    if isinstance(cache, str):
         return None
+    entry = Entry(cache, key)
     try:
-        return ctypes.CDLL(str(entry.library))
-    except OSError:
+        with entry.opened() as file:
+            return load(file, functions)
+    except LibraryError:
         # Whole, and yet no library here: it is built again, and takes this one's place if that
         # can be written.
         with contextlib.suppress(OSError):
             entry.remove()
-        return None
+    except OSError:  # there is none, or it is damaged
+        pass
+    return None
 
 
 def _build(
     key: str, source: str, definitions: Mapping[str, str | int], compiler: Compiler
 ) -> ctypes.CDLL:
     start = time.perf_counter()
-    with building_folder() as folder:
-        words = (compiler.path, *compiler.flags)
+    words = (compiler.path, *compiler.flags)
+
+    def build(folder: Path) -> ctypes.CDLL | str:
         built = compile_source(source, definitions, words, folder, BUILD_LIMIT)
         if isinstance(built, str):
-            raise CompilationError(
-                f"{compiler.path} cannot compile the native engine's code", got=built, fix=_FIX
-            )
-        try:
-            library = ctypes.CDLL(str(built))
-        except OSError as error:
-            raise CompilationError(
-                f"what {compiler.path} has compiled cannot be loaded", got=str(error), fix=_FIX
-            ) from error
+            return built
+        with built.open("rb") as file:
+            library = load(file, _functions(source))
         _keep(key, built, {"compiler": compiler.version, "seconds": time.perf_counter() - start})
+        return library
+
+    try:
+        library = make_in_a_folder(build)
+    except CacheFolderError as error:  # no room, neither there nor with the temporary files
+        raise CompilationError(str(error)) from error
+    except LibraryError as error:
+        raise CompilationError(
+            f"what {compiler.path} has compiled cannot be loaded", got=str(error), fix=_FIX
+        ) from error
+    if isinstance(library, str):
+        raise CompilationError(
+            f"{compiler.path} cannot compile the native engine's code", got=library, fix=_FIX
+        )
     return library
 
 
