@@ -1,4 +1,4 @@
-"""The folder of compiled code: who may write there, full disks, and what no compiler should make."""
+"""The folder of compiled code: who may write there, full disks, compilers that make no library."""
 
 import dataclasses
 import errno
