@@ -94,6 +94,20 @@ class LayerConventions(LayerPair):
             found.append(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
         close(found[1], found[0], 0.0)
 
+    def test_results_may_be_changed_in_place(self) -> None:
+        """Gradients are those of the values that the call returned."""
+        layer, x = self.make(dtype=torch.float64).eval(), self.input()
+        wanted = [x, *layer.parameters()]
+        calls: list[dict[str, Any]] = [{}, {"return_states": True}, {"lengths": [5, 3]}]
+        for more in calls:
+            found = []
+            for change in (False, True):
+                results = floating(layer(x, **more))
+                doubled = [r.mul_(2) if change else 2 * r for r in results]
+                loss = torch.stack([d.square().sum() for d in doubled]).sum()
+                found.append(torch.autograd.grad(loss, wanted))
+            close(found[1], found[0], 1e-12)
+
     def test_flat_weights(self) -> None:
         """`_flat_weights` lists the parameters; a list that is set is run with until conversion."""
         layer, x = self.make(dtype=torch.float64).eval(), self.input()

@@ -13,6 +13,7 @@ from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel, kernel_named
 from throughtime.engines.native.operands import job_of, split
 from throughtime.engines.native.replay import replay
+from throughtime.engines.native.shown import Shown
 
 
 @torch.library.custom_op("throughtime::sequence", mutates_args=(), device_types="cpu")
@@ -164,14 +165,18 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     plan = kernel_named(ctx.kernel).plan
     ctx.fields = len(plan.memories) + plan.depth
     ctx.count = len(operands)
-    ctx.save_for_backward(*operands, lengths, ages, *output[ctx.fields :])
+    kept = output[ctx.fields :]
+    visible = 1 + (len(plan.memories) if ctx.outputs == "states" else 0)
+    ctx.shown = Shown(kept[:visible])
+    ctx.save_for_backward(*operands, lengths, ages, *ctx.shown.saved, *kept[visible:])
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     operands, (lengths, ages, *kept) = saved[: ctx.count], saved[ctx.count :]
     plan = kernel_named(ctx.kernel).plan
-    if not ctx.save:  # what was captured where no gradient was wanted, and is differentiated now
+    # not saved: what was captured where no gradient was wanted, and is differentiated now
+    if not ctx.save or ctx.shown.changed():
         again = sequence(ctx.kernel, list(operands), lengths, ages, ctx.outputs, True, ctx.segment)
         kept = again[ctx.fields :]
     differentiable = ctx.count - len(plan.streams)
