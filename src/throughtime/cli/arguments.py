@@ -3,12 +3,13 @@
 Nothing here imports torch, so that help comes at once.
 """
 
+import argparse
 import dataclasses
 import inspect
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypeVar
 
 from throughtime.core.errors import ConfigurationError, suggestion
 
@@ -132,9 +133,9 @@ def parse(kind: type[Arguments], command: str, words: Sequence[str]) -> Argument
     """The values of the words after a sub-command.
 
     Arguments:
-        kind: a dataclass; its fields are the options.
-        command: the name of the sub-command.
-        words: the words after it.
+        kind: A dataclass; its fields are the options.
+        command: The name of the sub-command.
+        words: The words after it.
 
     Raises:
         ConfigurationError: an unknown option, a missing or wrong value, or a word too many.
@@ -144,138 +145,131 @@ def parse(kind: type[Arguments], command: str, words: Sequence[str]) -> Argument
 
 def given(kind: type[Any], command: str, words: Sequence[str]) -> dict[str, Any]:
     """The values of those options alone that the words name; arguments and errors as `parse`."""
-    declared = _declared(kind)
-    positions = [name for name, each in declared.items() if each.kind == "position"]
-    found: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word.startswith("-") and len(word) > 1:
-            name, value = _read_option(declared, command, word, rest)
-        elif positions:
-            name = positions.pop(0)
-            value = _read(declared[name], declared[name].metavar, word)
-        else:
-            raise ConfigurationError(
-                f"{command} takes no further word", got=repr(word), fix=_see_help(command)
-            )
-        found[name] = value
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    missing = [name for name in positions if fields[name].default is dataclasses.MISSING]
-    if missing:
-        names = " ".join(declared[name].metavar for name in missing)
-        verb = "is" if len(missing) == 1 else "are"
-        raise ConfigurationError(
-            f"{names} {verb} missing", expected=_usage(kind, command), fix=_see_help(command)
-        )
-    return found
-
-
-def _declared(kind: type[Any]) -> dict[str, Option]:
-    return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}
-
-
-def _read_option(
-    declared: Mapping[str, Option], command: str, word: str, rest: list[str]
-) -> tuple[str, Any]:
-    """The name and value of one option; takes the words of its value from the rest."""
-    word, equals, attached = word.partition("=")
-    name = word.removeprefix("--").replace("-", "_")
-    asked = declared.get(name)
-    off = declared.get(name.removeprefix("no_"))
-    if name.startswith("no_") and asked is None and off is not None and off.kind == "switch":
-        return _flagged(word, equals, name.removeprefix("no_"), False)
-    if asked is None or asked.kind == "position" or not word.startswith("--"):
-        names = [spelt for name, each in declared.items() for spelt in _spellings(name, each)]
-        fix = suggestion(word, names)
-        raise ConfigurationError(
-            f"{command} has no option {word}", fix=f"{fix} {_see_help(command)}".strip()
-        )
-    if asked.kind in ("flag", "switch"):
-        return _flagged(word, equals, name, True)
-    values = [attached] if equals else []
-    while not equals and rest and not rest[0].startswith("--"):
-        values.append(rest.pop(0))
-        if asked.kind == "value":
-            break
-    if not values:
-        raise ConfigurationError(word, got="no value", expected=asked.metavar)
-    if asked.kind == "values":
-        return name, tuple(values)
-    return name, _read(asked, word, values[0])
-
-
-def _flagged(word: str, equals: str, name: str, value: bool) -> tuple[str, bool]:
-    if equals:
-        raise ConfigurationError(word, got="a value", expected="none")
-    return name, value
-
-
-def _read(asked: Option, name: str, word: str) -> object:
+    parser = _parser(kind, command)
     try:
-        return asked.read(word)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}{error}") from None
+        # the words without a name may stand before, between and after the options
+        found, rest = parser.parse_known_intermixed_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(f"{error.argument_name}: {error.message}") from None
+    if rest:
+        raise _not_taken(parser, command, rest[0])
+    return vars(found)
 
 
-def _spellings(name: str, asked: Option) -> list[str]:
-    if asked.kind == "position":
-        return []
-    dashed = name.replace("_", "-")
-    return [f"--{dashed}", f"--no-{dashed}"] if asked.kind == "switch" else [f"--{dashed}"]
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigurationError instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error; argparse calls this where a required word is missing."""
+        names = message.rpartition(": ")[2].replace(", ", " ")
+        verb = "are" if " " in names else "is"
+        usage = self.format_usage().removeprefix("usage: ").strip()
+        raise ConfigurationError(
+            f"{names} {verb} missing", expected=usage, fix=_see_help(self.prog)
+        )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Help as wide as the terminal, at most 100 columns, without breaks within a word."""
+
+    def __init__(self, prog: str):
+        width = min(shutil.get_terminal_size().columns, _WIDEST)
+        super().__init__(prog, max_help_position=_LEFT_COLUMN, width=width)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def _parser(kind: type[Any], command: str) -> _Parser:
+    fields = dataclasses.fields(kind)
+    declared: dict[str, Option] = {field.name: field.metadata["option"] for field in fields}
+    required = {field.name for field in fields if field.default is dataclasses.MISSING}
+    positions = {name: each for name, each in declared.items() if each.kind == "position"}
+    words = [p.metavar if name in required else f"[{p.metavar}]" for name, p in positions.items()]
+    parser = _Parser(
+        prog=command,
+        usage=" ".join(["throughtime", command, *words, "[options]"]),
+        description=inspect.getdoc(kind),
+        formatter_class=_HelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    groups = {"arguments": parser.add_argument_group("arguments")}
+    groups["options"] = parser.add_argument_group("options")
+    usual: Mapping[str, str] = getattr(kind, "usual", {})
+    for name, each in declared.items():
+        group = "arguments" if each.kind == "position" else each.group
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        value = usual.get(name, each.usual)
+        shown = (each.help + (f" (default: {value})" if value else "")).replace("%", "%%")
+        spelling = name if each.kind == "position" else f"--{name.replace('_', '-')}"
+        how = _HOW[each.kind](each, name in required)
+        groups[group].add_argument(spelling, help=shown, **how)
+    groups["options"].add_argument("--help", action="help", help="Show this help.")
+    return parser
+
+
+_HOW: Mapping[str, Callable[[Option, bool], dict[str, Any]]] = {
+    "position": lambda each, required: {
+        "metavar": each.metavar,
+        "type": _type(each.read),
+        **({} if required else {"nargs": "?"}),
+    },
+    "value": lambda each, _: {"metavar": each.metavar, "type": _type(each.read)},
+    "values": lambda each, _: {"metavar": each.metavar, "nargs": "+", "action": _AsTuple},
+    "flag": lambda *_: {"action": "store_true"},
+    "switch": lambda *_: {"action": argparse.BooleanOptionalAction},
+}
+"""The arguments of `add_argument` for each kind of option."""
+
+
+class _AsTuple(argparse.Action):
+    """An action that stores several words as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        """Store the words."""
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _type(read: Reader) -> Reader:
+    """A reader whose errors argparse shows as they are."""
+
+    def convert(word: str) -> object:
+        if word is argparse.SUPPRESS:  # the default of a position that is left out
+            return word
+        try:
+            return read(word)
+        except ConfigurationError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
+
+    return convert
+
+
+def _not_taken(parser: _Parser, command: str, word: str) -> ConfigurationError:
+    """The error for a word that no option takes."""
+    if not word.startswith("-"):
+        return ConfigurationError(
+            f"{command} takes no further word", got=repr(word), fix=_see_help(command)
+        )
+    name = word.partition("=")[0]
+    known = [spelling for action in parser._actions for spelling in action.option_strings]
+    fix = f"{suggestion(name, known)} {_see_help(command)}".strip()
+    return ConfigurationError(f"{command} has no option {name}", fix=fix)
 
 
 def _see_help(command: str) -> str:
     return f"`throughtime {command} --help` lists the options."
 
 
-def _usage(kind: type[Any], command: str) -> str:
-    words = [
-        field.metadata["option"].metavar
-        if field.default is dataclasses.MISSING
-        else f"[{field.metadata['option'].metavar}]"
-        for field in dataclasses.fields(kind)
-        if field.metadata["option"].kind == "position"
-    ]
-    return " ".join(["throughtime", command, *words, "[options]"])
-
-
 def help_text(kind: type[Any], command: str) -> str:
     """The help of a sub-command, as wide as the terminal, at most 100 columns.
 
     Arguments:
-        kind: a dataclass; its docstring describes the command, its fields are the options. Its
+        kind: A dataclass; its docstring describes the command, its fields are the options. Its
             class attribute `usual`, where there is one, replaces the values of options left out.
-        command: the name of the sub-command.
+        command: The name of the sub-command.
     """
-    width = min(shutil.get_terminal_size().columns, _WIDEST)
-    lines = [f"usage: {_usage(kind, command)}", ""]
-    lines += textwrap.wrap(" ".join((inspect.getdoc(kind) or "").split()), width)
-    declared = _declared(kind)
-    usual: Mapping[str, str] = getattr(kind, "usual", {})
-    groups: dict[str, list[str]] = {"arguments": [], "options": []}
-    for name, each in declared.items():
-        group = "arguments" if each.kind == "position" else each.group
-        shown = _help_lines(name, each, usual.get(name, each.usual), width)
-        groups.setdefault(group, []).extend(shown)
-    groups["options"] += _two_columns("--help", "Show this help.", width)
-    for group, shown in groups.items():
-        lines += ["", f"{group}:", *shown] if shown else []
-    return "\n".join(lines) + "\n"
-
-
-def _help_lines(name: str, each: Option, usual: str, width: int) -> Iterator[str]:
-    spelt = " | ".join(_spellings(name, each)) or each.metavar
-    if each.kind in ("value", "values"):
-        spelt += f" {each.metavar}" + (" ..." if each.kind == "values" else "")
-    yield from _two_columns(spelt, each.help + (f" (default: {usual})" if usual else ""), width)
-
-
-def _two_columns(left: str, right: str, width: int) -> list[str]:
-    indent = " " * _LEFT_COLUMN
-    wrapped = textwrap.wrap(
-        right, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-    )
-    if len(left) + 4 > _LEFT_COLUMN:
-        return [f"  {left}", *wrapped]
-    return [f"  {left}".ljust(_LEFT_COLUMN) + wrapped[0][_LEFT_COLUMN:], *wrapped[1:]]
+    return _parser(kind, command).format_help()
