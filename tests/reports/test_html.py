@@ -35,7 +35,7 @@ def test_the_title_names_a_model_once_that_learns_in_several_ways(write_comparis
     found = read_comparison(write_comparison(labels=("rnn", "lstm", "gru")))
     ways = ("clipped", "rtrl", "uoro")
     models = tuple(
-        dataclasses.replace(model, label=f"lstm, {way}")
+        dataclasses.replace(model, label=f"lstm, {way}", name=f"lstm, {way}")
         for model, way in zip(found.models, ways, strict=True)
     )
     for asked, title in (

@@ -119,8 +119,10 @@ def test_one_seed_is_said() -> None:
     [
         ([True], "The claim holds in these runs."),
         ([False], "The claim does not hold in these runs."),
-        ([True, True], "All of the 2 claims hold in these runs."),
-        ([False, False], "None of the 2 claims hold in these runs."),
+        ([True, True], "Both claims hold in these runs."),
+        ([False, False], "Neither claim holds in these runs."),
+        ([True, True, True], "All of the 3 claims hold in these runs."),
+        ([False, False, False], "None of the 3 claims hold in these runs."),
         ([True, False], "1 of the 2 claims holds in these runs."),
     ],
 )

@@ -1,6 +1,7 @@
 """The table of a comparison's page: settings, sorting, the star, and the same as CSV."""
 
 import csv
+import dataclasses
 import io
 import json
 import urllib.parse
@@ -23,6 +24,14 @@ def test_settings_that_differ_are_in_the_table(write_comparison) -> None:
     assert heading[2:4] == ["learning rate", "optimizer options"]
     assert gru[2:4] == ["0.02", "{}"]
     assert lstm[2:4] == ["0.001", '{"betas": [0.5, 0.9]}']
+
+
+def test_the_title_names_a_model_once_that_has_several_settings(write_comparison) -> None:
+    found = read_comparison(write_comparison(labels=("gru", "lstm"), seeds=1))
+    first, second = found.models
+    again = dataclasses.replace(first, label="gru, steps=3000")
+    page = render_report(dataclasses.replace(found, models=(first, second, again)))
+    assert "<h1>digits: gru and lstm</h1>" in page
 
 
 def test_headings_are_buttons_and_cells_have_values_to_sort_by(page: Page) -> None:

@@ -1,6 +1,7 @@
 """The terminal's table at 80 columns."""
 
 import io
+import shutil
 
 from rich.console import Console
 
@@ -33,6 +34,12 @@ def test_table_as_it_is_printed(write_comparison) -> None:
         "largest lag at which the gradient's norm is 1 % of its largest, before training",
         "and after it, of the 63 steps that the answer needs",
     ]
+
+
+def test_numbers_of_seeds_that_differ_are_said(write_comparison) -> None:
+    folder = write_comparison(labels=("lstm", "gru"))
+    shutil.rmtree(folder / "gru" / "seed-2")
+    assert printed(read_comparison(folder))[0].strip() == "digits: 2 to 3 seeds, chance 10.0 %"
 
 
 def test_values_have_a_loss(write_comparison) -> None:

@@ -197,6 +197,12 @@ class Comparison:
         return name if several and starts else None
 
     @property
+    def seeds(self) -> str:
+        """The number of seeds of a configuration: "3", or the least and the largest, "1 to 3"."""
+        counts = sorted({len(model.runs) for model in self.models})
+        return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+
+    @property
     def differing(self) -> tuple[str, ...]:
         """The names of the settings that are not the same for all configurations."""
         return differing([model.settings for model in self.models])

@@ -28,7 +28,8 @@ def write_report(comparison: Comparison) -> Path:
 def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
     comparison, only = comparison.in_short, comparison.only_model
-    names = numbers.listed([model.label for model in comparison.models])
+    shown_names = (model.name or model.label for model in comparison.models)
+    names = [name.removeprefix(f"{only}, ") for name in dict.fromkeys(shown_names)]
     stars, star_told = starred(comparison)
     shown = {
         "accuracy": figures.accuracy_figure(comparison),
@@ -44,10 +45,9 @@ def render_report(comparison: Comparison) -> str:
             task=comparison.task,
             models=comparison.models,
             finding=finding(comparison),
-            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
+            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{numbers.listed(names)}",
             stars=stars,
             star_told=star_told,
-            seeds=_seeds(comparison),
             with_loss=comparison.task.answer in ("value", "value_per_step"),
             csv_name=comparison.folder.name,
             csv_models=csv_link(model_rows(comparison)),
@@ -64,12 +64,6 @@ def render_report(comparison: Comparison) -> str:
             plotly=plotly_bundle(),
         )
     )
-
-
-def _seeds(comparison: Comparison) -> str:
-    """The number of seeds of each model, "3", or the least and the largest, "3 to 5"."""
-    counts = sorted({len(model.runs) for model in comparison.models})
-    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _environment(run: Run) -> dict[str, Any]:

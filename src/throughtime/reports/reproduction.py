@@ -100,6 +100,8 @@ class Reproduction:
         held, n = sum(check.holds for check in self.checks), len(self.checks)
         if n == 1:
             return f"The claim {'holds' if held else 'does not hold'} in these runs."
+        if n == 2 and held != 1:
+            return f"{'Both claims hold' if held else 'Neither claim holds'} in these runs."
         if held in (0, n):
             return f"{'All' if held else 'None'} of the {n} claims hold in these runs."
         return f"{held} of the {n} claims {_hold(held)} in these runs."

@@ -28,8 +28,8 @@ def comparison_table(comparison: Comparison) -> Group:
     """
     comparison, only = comparison.in_short, comparison.only_model
     task = comparison.task
-    seeds = len(comparison.models[0].runs)
-    runs = f"{seeds} seed{'' if seeds == 1 else 's'}, chance {percent(task.chance)}"
+    seeds = comparison.seeds
+    runs = f"{seeds} seed{'' if seeds == '1' else 's'}, chance {percent(task.chance)}"
     heading = Text.assemble((task.spec, "bold"), f": {f'{only}, ' if only else ''}{runs}")
     note = Text(
         "mean ± standard deviation over seeds; steps, time a run: means; gradient reach: largest "

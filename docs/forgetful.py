@@ -1,0 +1,37 @@
+"""A network that does not learn: `throughtime diagnose docs/forgetful.py:make` says why.
+
+The sign of the first input decides the class, 80 steps before the answer.
+"""
+
+import torch
+from torch import nn
+
+
+class Classifier(nn.Module):
+    """The class of a sequence from the last output of a recurrent layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(4, 32, batch_first=True)
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, inputs):
+        outputs, _ = self.rnn(inputs)
+        return self.head(outputs[:, -1])
+
+
+def make():
+    """The model after training, its batches and its loss."""
+    torch.manual_seed(0)
+    inputs = 0.3 * torch.randn(1024, 80, 4)
+    targets = torch.randint(2, (1024,))
+    inputs[:, 0, 0] = 2.0 * targets - 1
+    batches = list(zip(inputs.split(64), targets.split(64), strict=True))
+    model, loss = Classifier(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(10):
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+    return model, batches, loss
