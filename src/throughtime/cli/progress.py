@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from throughtime.cli.output import error_console
-from throughtime.reports.numbers import count, duration, percent
+from throughtime.reports.numbers import count, duration, ending, percent
 from throughtime.studies import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.training import Evaluated, Result, Started
 from throughtime.training import Progress as Updates
@@ -49,7 +49,7 @@ def _ended(result: Result) -> str:
     steps = f"{count(result.step)} steps, {duration(result.seconds)}"
     if result.diverged is not None or result.test is None:
         return f"diverged after {steps}"
-    return f"{result.status}: test accuracy {percent(result.test['accuracy'])}, {steps}"
+    return f"{ending(result.status)}: test accuracy {percent(result.test['accuracy'])}, {steps}"
 
 
 def _run_name(event: StudyEvent) -> str:

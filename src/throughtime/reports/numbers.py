@@ -85,6 +85,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def ending(status: str) -> str:
+    """The status of a run, with the split on which it was solved.
+
+    Example:
+        >>> ending("solved"), ending("completed")
+        ('solved on validation', 'completed')
+    """
+    return "solved on validation" if status == "solved" else status
+
+
 def listed(names: list[str]) -> str:
     """Names in a sentence.
 
