@@ -1,11 +1,22 @@
 """The drop-in suite, applied to layers of every kind."""
 
+import pytest
 from torch import nn
 
 import throughtime as tt
 from throughtime.cells import ClockworkCell, GRUCell, LSTMCell, MinGRUCell
 from throughtime.testing import DropInConformance
 from throughtime.wiring import ZoneoutCell
+
+# what captures a program cannot read the checks of annotations
+pytestmark = [
+    pytest.mark.usefixtures("unchecked"),
+    # torch's own, in its exporters, traces and fake tensors
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size:UserWarning"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning"),
+]
 
 
 class TestLSTM(DropInConformance):

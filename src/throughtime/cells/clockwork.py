@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from throughtime.core.binding import bind
-from throughtime.core.buffers import lend
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
@@ -87,16 +86,20 @@ class ClockworkCell(GatedCell):
         if connections not in ("slower", "all"):
             raise UnknownNameError("connections", str(connections), ("slower", "all"))
         self.connections: Literal["slower", "all"] = connections
-        own = self.unit_periods().to(device)
+        own = self.unit_periods().to(self.weight_ih.device)
         allowed = own[:, None] <= own[None] if connections == "slower" else own[:, None] > 0
         self.register_buffer("allowed", allowed.expand(hidden_size, hidden_size), persistent=False)
 
     def unit_periods(self) -> Int[Tensor, " hidden"]:
         """The period of each unit."""
-        sizes = [
-            len(part) for part in torch.arange(self.hidden_size).tensor_split(len(self.periods))
-        ]
-        return torch.tensor(self.periods).repeat_interleave(torch.tensor(sizes))
+        pairs = zip(self.periods, self._group_sizes(), strict=True)
+        units = [period for period, size in pairs for _ in range(size)]
+        return torch.tensor(units, device="cpu")
+
+    def _group_sizes(self) -> list[int]:
+        """Units of each period, those of the first periods one more where they differ."""
+        least, more = divmod(self.hidden_size, len(self.periods))
+        return [least + (group < more) for group in range(len(self.periods))]
 
     def recurrent_matrix(self, lag: int) -> Float[Tensor, "hidden hidden"]:
         """W_hh, zero where a unit would read a faster one.
@@ -123,11 +126,12 @@ class ClockworkCell(GatedCell):
     ) -> Streams:
         """1 where a unit acts, else 0: (time, batch, hidden)."""
         del training, generator
-        acts = lend((*steps.shape, self.hidden_size), dtype)
-        groups = acts.tensor_split(len(self.periods), -1)
-        for group, period in zip(groups, self.periods, strict=True):
-            group.copy_((steps.cpu() % period == 0)[..., None].expand_as(group))
-        return (acts,)
+        steps = steps[..., None]
+        groups = [
+            (steps % period == 0).to(dtype).expand(*steps.shape[:2], size)
+            for period, size in zip(self.periods, self._group_sizes(), strict=True)
+        ]
+        return (torch.cat(groups, -1),)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
         """h_t."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from throughtime.core.capture import capturing
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
@@ -62,7 +63,8 @@ class _Dropped(GatedCell, abc.ABC):
             return (drawn(time),)
         # which sequence of its column each step is of: 0 for what goes on from a state
         which = (steps.cpu() == 0).long().cumsum(0)
-        return (drawn(int(which.max()) + 1)[which, torch.arange(batch)],)
+        most = time if capturing() else int(which.max())
+        return (drawn(most + 1)[which, torch.arange(batch, device="cpu")],)
 
 
 @final

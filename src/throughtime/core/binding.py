@@ -1,6 +1,6 @@
 """A cell that reads its parameters from given tensors instead of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -37,3 +37,25 @@ def bind(cell: ModuleType, tensors: Mapping[str, Tensor]) -> ModuleType:
         for name, child in cell.__dict__["_modules"].items()
     }
     return bound
+
+
+def converted(cell: ModuleType, function: Callable[[Tensor], Tensor]) -> ModuleType:
+    """A shallow copy of a cell on the values of a function of its tensors; the cell keeps its own.
+
+    `Module.to` changes the module itself, or swaps its tensors, which fake tensors do not allow.
+
+    Arguments:
+        cell: any cell, or module, whose submodules it copies likewise.
+        function: of a tensor without gradient; a tensor that is shared stays one.
+
+    Returns:
+        A cell of the same class, with parameters of its own.
+    """
+    made: dict[int, Tensor] = {}
+    named: dict[str, Tensor] = {}
+    for name, parameter in cell.named_parameters(remove_duplicate=False):
+        new = nn.Parameter(function(parameter.detach()), parameter.requires_grad)
+        named[name] = made.setdefault(id(parameter), new)
+    for name, buffer in cell.named_buffers(remove_duplicate=False):
+        named[name] = made.setdefault(id(buffer), function(buffer.detach()))
+    return bind(cell, named)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from throughtime.core.buffers import lend
+from throughtime.core.capture import capturing
 
 
 def bernoulli(
@@ -29,6 +30,8 @@ def bernoulli(
         >>> 200 < drawn.sum() < 300
         tensor(True)
     """
+    if capturing():  # the program draws anew whenever it runs
+        return (torch.rand(shape, device="cpu") < rate).to(dtype)
     mask = lend(shape, dtype)
     below = round(rate * 2**32)
     if below in (0, 2**32):  # nothing is random

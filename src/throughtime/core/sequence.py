@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from throughtime.core.capture import capturing
 from throughtime.core.errors import LengthsError
 
 
@@ -50,6 +51,8 @@ def packing(lengths: Int[Tensor, " batch"], device: torch.device) -> Packing:
 def check_lengths(lengths: object, time: int, batch: int) -> Int[Tensor, " batch"] | None:
     """Lengths as int64 on the CPU; None if every sequence fills the time axis.
 
+    Where a program is captured there are no values yet: they are not checked, and never None.
+
     Arguments:
         lengths: (batch,) whole numbers from 1 to `time`, a tensor or a sequence.
         time: number of steps of the padded input.
@@ -78,6 +81,8 @@ def check_lengths(lengths: object, time: int, batch: int) -> Int[Tensor, " batch
             expected=f"shape ({batch},): one a sequence",
         )
     checked = checked.to("cpu", torch.int64, copy=True)
+    if capturing():
+        return checked
     outside = (checked < 1) | (checked > time)
     if outside.any():
         where = int(outside.nonzero()[0])
@@ -115,14 +120,10 @@ def reverse_resets(
     A reset at t is a border between t-1 and t, which neither direction crosses: backwards it is
     step t-1 that starts afresh.
     """
-    starts = torch.zeros_like(resets)
-    starts[:-1] = resets[1:]
-    if lengths is not None:
-        last = torch.arange(resets.shape[0], device=resets.device)[:, None] >= (
-            lengths.to(resets.device) - 1
-        )
-        starts = starts & ~last
-    return reverse_time(starts, lengths)
+    time = resets.shape[0]
+    steps = torch.arange(time, device=resets.device)[:, None]
+    last = time - 1 if lengths is None else lengths.to(resets.device) - 1
+    return reverse_time(resets.roll(-1, 0) & (steps < last), lengths)
 
 
 def steps_since_reset(

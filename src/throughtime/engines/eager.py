@@ -8,6 +8,7 @@ from torch import Tensor
 from throughtime.core.state import state_tensors
 from throughtime.engines.engine import Engine, Request, Result, transformed
 from throughtime.engines.loop import unroll
+from throughtime.engines.masked import run_masked
 from throughtime.engines.options import EngineOptions
 from throughtime.engines.recomputation import every, within
 from throughtime.engines.segments import run_again
@@ -24,15 +25,18 @@ class EagerEngine(Engine):
     name = "eager"
 
     def refusal(self, request: Request) -> str | None:
-        """It refuses checkpoints under transforms, and nothing else."""
+        """It refuses checkpoints under transforms and in programs, and nothing else."""
         if request.options.stores_all:
             return None
-        why = transformed(request)
+        why = transformed(request) or request.captured
         return None if why is None else f"{why}, which sees no checkpoints"
 
     def run(self, request: Request) -> Result:
         """Run a request."""
-        options, time = request.options, len(request.inputs)
+        options, time = request.options, request.inputs.shape[0]
+        no_values = request.captured is not None or request.inputs.is_meta
+        if no_values or (request.resets is not None and transformed(request)):
+            return run_masked(request)
         if options.stores_all or not torch.is_grad_enabled():
             return unroll(request)
         if options.memory_budget is None:

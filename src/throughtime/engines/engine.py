@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue, reportMissingImports]
 
+from throughtime.core.capture import capturing
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.state import State
 from throughtime.engines.options import EngineOptions, current_options
@@ -30,6 +31,7 @@ class Request:
         streams: for each of the cell's `streams`, (time, batch, ...).
         outputs: "all" steps, the "last" valid one, or all and the "states" after every step.
         options: what the engine is asked for beside its results; by default, what holds here.
+        captured: what captures the call as a program, in words; None where it runs on values.
     """
 
     cell: Cell
@@ -40,6 +42,7 @@ class Request:
     streams: Streams = ()
     outputs: Outputs = "all"
     options: EngineOptions = dataclasses.field(default_factory=current_options)
+    captured: str | None = dataclasses.field(default_factory=capturing)
 
 
 class Result(NamedTuple):

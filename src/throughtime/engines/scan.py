@@ -27,6 +27,8 @@ class ScanEngine(Engine):
             return f"the state of {type(request.cell).__name__} is not linear in its past"
         if not request.options.stores_all:
             return "it stores every step, without checkpoints"
+        if isinstance(request.inputs.shape[0], torch.SymInt):
+            return "it is captured for one number of time steps, and this is dynamic"
         return None
 
     def run(self, request: Request) -> Result:

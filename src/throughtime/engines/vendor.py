@@ -30,6 +30,12 @@ class VendorEngine(Engine):
             return "torch's kernels have no per-step reset"
         if request.outputs == "states":
             return "torch's kernels return the states of the last step only"
+        if torch.onnx.is_in_onnx_export() and hasattr(request.cell, "weight_hr"):
+            return "ONNX has no LSTM with a projection"
+        if request.captured is not None and request.lengths is not None:
+            return f"{request.captured}, and torch's kernels read the lengths"
+        if isinstance(request.inputs.shape[0], torch.SymInt):
+            return "torch's kernels are captured for one number of time steps, and this is dynamic"
         if not request.options.stores_all:
             return "torch's kernels store every step, without checkpoints"
         if _is_half_lstm(request):
@@ -51,7 +57,7 @@ class VendorEngine(Engine):
             "RNN_RELU": torch._VF.rnn_relu,
         }[equivalent]
         # layers=1, dropout=0, train: without dropout, whether gradients may be wanted
-        train = torch.is_grad_enabled()
+        train = torch.is_grad_enabled() or request.captured is not None
         if request.lengths is None:
             outputs, *final = kernel(
                 request.inputs, hx, weights, has_bias, 1, 0.0, train, False, False

@@ -22,6 +22,7 @@ from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.core.weights import check_flag, check_size
 from throughtime.engines.autocast import autocast_on
+from throughtime.layers.exported import exported
 
 if TYPE_CHECKING:
     from throughtime.layers.layer import RecurrentLayer
@@ -127,6 +128,8 @@ def restore(
     if not arguments.batched:
         state = map_state(lambda s: s.squeeze(1), state)
         states = None if states is None else map_state(lambda s: s.squeeze(2), states)
+    if torch.compiler.is_exporting():
+        state, states = exported(state), exported(states)
     final = state.h if state._fields == ("h",) else state
     return (result, final) if states is None else (result, final, states)
 

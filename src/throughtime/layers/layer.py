@@ -6,17 +6,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
-from throughtime.core.state import map_state
+from throughtime.core.state import State, map_state
 from throughtime.engines import Choice, Engine, Outputs, check_engine, choose
 from throughtime.layers.arguments import check_options, prepare, restore
+from throughtime.layers.exported import exported
 from throughtime.layers.running import request_for, run_cells
+from throughtime.layers.scripted import scriptable
 from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.stacked import StackedCell
 
@@ -86,6 +88,7 @@ class RecurrentLayer(CellTensors):
         cells = self._new_cells(input_size) if cell is None else [cell]
         self._hold(cells, self._suffixes())
         first = cells[0]
+        self._form = _form_of(first)
         self.input_size, self.hidden_size = first.input_size, first.hidden_size
         self.output_size = first.output_size * self.num_directions
 
@@ -179,14 +182,27 @@ class RecurrentLayer(CellTensors):
             ShapeError, DtypeError, DeviceError, LengthsError, StateError: what does not fit.
             EngineRefusalError: `engine` names one that cannot do this.
         """
+        proxies = [a for a in (input, hx, lengths, reset) if isinstance(a, torch.fx.Proxy)]
+        if proxies:  # torch.fx.symbolic_trace takes a layer as one node, as those of torch.nn
+            tracer: Any = proxies[0].tracer
+            options = {"lengths": lengths, "reset": reset, "return_states": return_states}
+            path = tracer.path_of_module(self)
+            return tracer.create_proxy("call_module", path, (input, hx), options)
+        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+            return self._run_as_node(input, hx, lengths, reset, return_states)
         if torch.compiler.is_compiling():
             # A loop over time would be traced step by step; the rest of the model is compiled.
-            forward = torch.compiler.disable(reason="recurrence over time")(self._forward)
-            return forward(input, hx, lengths, reset, return_states)
-        return self._forward(input, hx, lengths, reset, return_states)
+            run = torch.compiler.disable(reason="recurrence over time")(self._run)
+            return run(input, hx, lengths, reset, return_states)
+        return self._run(input, hx, lengths, reset, return_states)
 
-    def _forward(
-        self, input: Any, hx: Any, lengths: Any, reset: Any, return_states: bool
+    def _run(
+        self,
+        input: Any,
+        hx: Any = None,
+        lengths: Any = None,
+        reset: Any = None,
+        return_states: bool = False,
     ) -> tuple[Any, ...]:
         cells = self.cells()
         arguments = prepare(self, cells, input, hx, lengths, reset)
@@ -194,6 +210,27 @@ class RecurrentLayer(CellTensors):
             self, cells, arguments, "states" if return_states else "all"
         )
         return restore(self, arguments, outputs, state, states)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return scriptable(self)
+
+    def _run_as_node(
+        self, input: Any, hx: Any, lengths: Any, reset: Any, return_states: bool
+    ) -> tuple[Any, ...]:
+        """A run under strict torch.export, which reads this method's Python, and no further."""
+        from throughtime.layers.strict import handle_of, run_layer  # its imports take their time
+
+        tensors = [self._tensor(name) for name in self._tensor_names()]
+        found = run_layer(handle_of(self), tensors, input, hx, lengths, reset, return_states)
+        rest = iter(found[1:])
+        states = [map_state(lambda _: next(rest), self._form) for _ in range(1 + return_states)]
+        if self._form._fields == ("h",):
+            states[0] = states[0].h
+        return (found[0], *states)
+
+    def _tensor_names(self) -> list[str]:
+        """The names of the layer's parameters and buffers, those that are parametrised too."""
+        return list(dict.fromkeys(own for names in self._names for own in names.values()))
 
     def explain(
         self,
@@ -269,3 +306,10 @@ class RecurrentLayer(CellTensors):
         if self.engine != "auto":
             options.append(f"engine={self.engine!r}")
         return ", ".join([str(self.input_size), str(self.hidden_size), *options])
+
+
+def _form_of(cell: Cell) -> State:
+    """A state without its tensors, as a program of torch.export returns it."""
+    like = next(iter(cell.parameters()), torch.empty(0))
+    state = cell.initial_state(1, dtype=like.dtype, device=like.device)
+    return exported(map_state(lambda _: None, state))

@@ -1,12 +1,12 @@
 """Any cell as a layer."""
 
-import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
 
+from throughtime.core.binding import converted
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
@@ -76,7 +76,9 @@ class Recurrent(RecurrentLayer):
                     got="a cell beside sizes, layers, directions or options",
                     expected="the cell alone, or what makes such cells: its class, or a function",
                 )
-            start = copy.deepcopy(cell.to(device=device, dtype=dtype))
+            if device is not None or dtype is not None:
+                cell.to(device=device, dtype=dtype)
+            start = converted(cell, torch.clone)
             make_cell = functools.partial(_copy, start)  # for `reset_parameters`
             input_size = cell.input_size
             for initializer in initializers:
@@ -126,9 +128,11 @@ def _make(
     made = make(input_size, hidden_size, **options)
     if not isinstance(made, Cell):
         refuse_cell("Recurrent: what the given function makes", made)
-    return made.to(device=device, dtype=dtype)
+    if device is None and dtype is None:
+        return made
+    return converted(made, lambda t: t.to(device, dtype if t.is_floating_point() else None))
 
 
 def _copy(start: Cell, input_size: int) -> Cell:
     del input_size
-    return copy.deepcopy(start)
+    return converted(start, torch.clone)

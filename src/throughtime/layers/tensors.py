@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
+from throughtime.core.binding import bind, converted
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, DeviceError, ShapeError
 from throughtime.core.gated import GatedCell
@@ -174,11 +174,4 @@ def _template(cell: Cell) -> Cell:
     """A copy of a cell on meta tensors; the cell's own tensors, which the layer has, stay."""
     if isinstance(cell, GatedCell):
         _ = cell.additive  # seen once here, rather than for every sequence
-    empty: dict[int, Tensor] = {}  # a tensor that a cell shares under two names stays one
-    named: dict[str, Tensor] = {}
-    for name, parameter in cell.named_parameters(remove_duplicate=False):
-        made = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        named[name] = empty.setdefault(id(parameter), made)
-    for name, buffer in cell.named_buffers(remove_duplicate=False):
-        named[name] = empty.setdefault(id(buffer), buffer.detach().to("meta"))
-    return bind(cell, named)
+    return converted(cell, lambda tensor: tensor.to("meta"))

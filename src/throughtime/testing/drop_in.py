@@ -4,9 +4,10 @@ import torch
 
 from throughtime.testing.compare import close, floating
 from throughtime.testing.conventions import LayerConventions
+from throughtime.testing.programs import LayerPrograms
 
 
-class DropInConformance(LayerConventions):
+class DropInConformance(LayerConventions, LayerPrograms):
     """What holds for every recurrent layer that stands in the place of one of torch.nn.
 
     Inherit it, supply `make`, and `reference` where torch.nn has such a layer, and run pytest. All

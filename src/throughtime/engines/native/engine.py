@@ -45,7 +45,9 @@ class NativeEngine(Engine):
     name = "native"
 
     def refusal(self, request: Request) -> str | None:
-        """No gated cell, another device or dtype, a functional transform, or no compiler."""
+        """A captured call, no gated cell, another device or dtype, a transform, or no compiler."""
+        if request.captured is not None:
+            return f"{request.captured}, and its kernels are of this process"
         reason = _unfit(request) or transformed(request)
         if reason is not None:
             return reason

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from throughtime.core.buffers import lend
 from throughtime.core.errors import EngineRefusalError
+from throughtime.engines.native.batching import register_batching
 from throughtime.engines.native.checks import check_operands, check_values, compare
 from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel, kernel_named
@@ -251,6 +252,10 @@ def _double_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ..
 
 
 sequence_backward.register_autograd(_double_backward, setup_context=_remember_backward)
+
+_library = torch.library.Library("throughtime", "IMPL")
+for _operator in (sequence, sequence_backward):
+    register_batching(_operator, _library)
 
 
 def _leaf(tensor: Tensor) -> Tensor:
