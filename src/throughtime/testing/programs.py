@@ -179,12 +179,12 @@ class LayerPrograms(LayerPair):
     def test_without_values(self) -> None:
         """Layers built and run on the meta device and under FakeTensorMode."""
         with FakeTensorMode():
-            fake = self.make(dtype=torch.float64)(torch.zeros(5, 2, WIDTH, dtype=torch.float64))
+            fake = self.make()(torch.zeros(5, 2, WIDTH))
         with torch.device("meta"):
-            layer = self.make(dtype=torch.float64)
-        x = torch.zeros(5, 2, WIDTH, dtype=torch.float64, device="meta")
+            layer = self.make()
+        x = torch.zeros(5, 2, WIDTH, device="meta")
         reset = torch.zeros(5, 2, dtype=torch.bool, device="meta")
-        plain = self.make(dtype=torch.float64)(self.input())
+        plain = self.make()(torch.zeros(5, 2, WIDTH))
         for result in (fake, layer(x), layer(x, lengths=[5, 2], reset=reset)):
             pairs = zip(state_tensors(result), state_tensors(plain), strict=True)
             assert all(r.shape == p.shape and r.dtype == p.dtype for r, p in pairs)
