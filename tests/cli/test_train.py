@@ -93,6 +93,26 @@ def test_optimizer_options_that_are_lists(tmp_path) -> None:
     assert config.optimizer_options == {"betas": (0.8, 0.9)}
 
 
+def test_more_steps_go_on(tmp_path, capsys) -> None:
+    words = [*TINY, "--out", str(tmp_path), "--schedule", "cosine", "--steps"]
+    assert main([*words, "2"]) == 0
+    capsys.readouterr()
+    assert main([*words, "4"]) == 0
+    captured = capsys.readouterr()
+    assert "rnn:hidden=3, seed 0: from step 2\n" in captured.err
+    assert "the result is not that of a run of 4 steps at once" in " ".join(captured.out.split())
+    assert main([*words, "3"]) == 1
+    assert "has done more steps: got steps=3, expected at least 4." in capsys.readouterr().err
+
+
+def test_other_settings_get_a_folder_of_their_own(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--batch-size", "16"], ["--learning-rate", "0.001"], ["--steps", "5"]):
+        assert main([*TINY, "--quiet", *more]) == 0
+    name = "train-digits-pixels_per_step-8-rnn-hidden-3-seed-0"
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [name, f"{name}-batch_size-16"]
+
+
 def test_json(tmp_path, capsys) -> None:
     assert main([*TINY, "--out", str(tmp_path), "--json"]) == 0
     captured = capsys.readouterr()

@@ -88,5 +88,10 @@ def test_a_run_of_ours(tmp_path) -> None:
     assert len(patient.options["history"].losses) == 2
     loss = patient.loss_fn(patient.model, patient.batches[0])
     assert loss.dim() == 0
-    with pytest.raises(errors.RunError):
+    with pytest.raises(errors.ConfigurationError, match="is not the folder of a run") as found:
         from_text(str(tmp_path))
+    assert str(found.value).endswith(
+        f"Diagnose one of them:\n  throughtime diagnose {tmp_path / 'run'}"
+    )
+    with pytest.raises(errors.ConfigurationError, match="got 0 trained runs in it, expected one"):
+        from_text(str(tmp_path / "run" / "checkpoint-20"))

@@ -1,8 +1,10 @@
 """The terminal's table at 80 columns."""
 
 import io
+import re
 import shutil
 
+import pytest
 from rich.console import Console
 
 from throughtime.reports import Comparison, read_comparison
@@ -58,6 +60,35 @@ def test_long_names_fold_within_80_columns(write_comparison, monkeypatch) -> Non
     assert max(map(len, lines)) <= 80
     first_column = "".join(line[:26].strip() for line in lines[4:8])
     assert long in first_column.replace(" ", "").lstrip("─")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "skip-rnn:hidden=64,lag=21, batch_size=16",
+        "lstm, truncated-bptt:every=50,window=150",
+        "gru, gradient_propagation_form=paper, gradient_propagation=0.5",
+        "lstm:initializer=" + "orthogonal_" * 5,
+    ],
+)
+def test_labels_do_not_break_within_words(write_comparison, label: str) -> None:
+    folder = write_comparison(labels=("gru",), task={"answer": "value"})
+    file = folder / "compare.json"
+    file.write_text(file.read_text().replace('"label": "gru"', f'"label": "{label}"'))
+    lines = printed(read_comparison(folder))
+    assert max(map(len, lines)) <= 80
+    start = next(index for index, line in enumerate(lines) if "───" in line) + 1
+    column = [re.split(r"  +", line.strip())[0] for line in lines[start : lines.index("", start)]]
+    words = [re.findall(r"[a-z0-9.]+", text) for text in (" ".join(column), label)]
+    assert words[0] == words[1]
+
+
+def test_seeds_that_differ_and_runs_that_are_not_finished(write_comparison) -> None:
+    folder = write_comparison(labels=("gru", "lstm"))
+    (folder / "gru" / "seed-2" / "result.json").unlink()
+    lines = printed(read_comparison(folder))
+    assert lines[0] == "digits: 2 to 3 seeds, chance 10.0 %"
+    assert lines[-1] == "1 run is not finished, and not in this table"
 
 
 def test_markup_in_names_is_text(write_comparison) -> None:

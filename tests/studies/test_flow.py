@@ -82,9 +82,15 @@ def test_every_kind_of_answer(tmp_path, task: str) -> None:
 
 def test_measured_once(tmp_path) -> None:
     folder = trained(tmp_path / "run", "digits:pixels_per_step=8", "rnn:hidden=2")
-    (folder / "gradient_flow.json").write_text("left alone")
+    file = folder / "gradient_flow.json"
+    whole = file.read_text()
+    for left_alone in ('{"schema_version": 1}', '{"schema_version": 1, "step": 3}'):
+        file.write_text(left_alone)
+        measure_gradient_flow(folder)
+        assert file.read_text() == left_alone
+    file.write_text('{"schema_version": 1, "step": 1}')  # of an earlier end of the run
     measure_gradient_flow(folder)
-    assert (folder / "gradient_flow.json").read_text() == "left alone"
+    assert file.read_text() == whole
 
 
 def test_not_while_another_writes_the_run(tmp_path) -> None:

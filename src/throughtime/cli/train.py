@@ -77,6 +77,8 @@ def run(words: Sequence[str]) -> int:
         show_json({"schema_version": 1, "folder": str(out), **result.to_json()})
     else:
         show(_summary(config, result))
+        if result.rescheduled:
+            show(_rescheduling(config, result.rescheduled))
         show_place("run", out)
     return 0
 
@@ -112,3 +114,15 @@ def _summary(config: "RunConfig", result: "Result") -> "Text":
     assert result.test is not None
     right = f"{ending(result.status)}, test accuracy {percent(result.test['accuracy'])}"
     return text.append(f"{right}, loss {result.test['loss']:.4g}; {took}", style="not bold")
+
+
+def _rescheduling(config: "RunConfig", earlier: Sequence[int]) -> str:
+    """The difference between this run and one that was asked for all steps at once."""
+    from throughtime.reports.numbers import count, listed
+
+    before = listed([count(steps) for steps in earlier])
+    return (
+        f"The {config.schedule} schedule depends on the number of steps, and began as that of "
+        f"{before} steps: the result is not that of a run of {count(config.steps)} steps at once. "
+        "For that one, choose another folder with --out."
+    )

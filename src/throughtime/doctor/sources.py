@@ -1,6 +1,7 @@
 """Where the command line's patients come from: a function of the user's, or the folder of a run."""
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,8 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.diagnose import History
-from throughtime.training import load_model
-from throughtime.training.run_folder import read_metrics
+from throughtime.training import RunFolder, load_model, read_metrics
 
 _BATCHES = 64
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
@@ -40,7 +40,8 @@ def from_text(source: str) -> Patient:
             Or a folder that `throughtime train` or `compare` wrote.
 
     Raises:
-        ConfigurationError: neither; or the function returns something else.
+        ConfigurationError: neither; or the function returns something else; or the folder is no
+            run's: the message lists the runs in it, as those of a comparison.
         RunError: the folder holds no trained run.
     """
     file, colon, name = source.rpartition(":")
@@ -89,6 +90,8 @@ def from_function(file: Path, name: str) -> Patient:
 
 def from_run(folder: Path) -> Patient:
     """A run's model as it is now, with fresh batches of its task and the record of its training."""
+    if not RunFolder(folder).config.exists():
+        raise _no_single_run(folder)
     config, task, model = load_model(folder)
     batches = [
         task.training_batch(_FRESH + k, config.batch_size, config.seed) for k in range(_BATCHES)
@@ -103,3 +106,18 @@ def from_run(folder: Path) -> Patient:
         gradient_norms=[float(row["gradient_norm"]) for row in rows],
     )
     return Patient(model, batches, loss, {"lag": task.dependency_length, "history": history})
+
+
+def _no_single_run(folder: Path) -> ConfigurationError:
+    """The error about a folder that is not a run's: it lists the commands that diagnose the runs in
+    it, as those of a comparison."""
+    patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
+    files = [RunFolder(f.parent) for pattern in patterns for f in sorted(folder.glob(pattern))]
+    runs = [files.path for files in files if files.latest.exists()]
+    commands = [f"  throughtime diagnose {shlex.quote(str(run))}" for run in runs]
+    return ConfigurationError(
+        f"{folder} is not the folder of a run",
+        got=f"{len(runs)} trained runs in it",
+        expected="one run: a folder with config.json and a checkpoint",
+        fix="\n".join(["Diagnose one of them:", *commands]) if runs else "",
+    )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from throughtime.core.errors import DataError
 from throughtime.instruments import gradient_flow
 from throughtime.tasks.task import Batch, Task
-from throughtime.training import RunFolder, load_model, write_json
+from throughtime.training import RunFolder, load_model, read_json, write_json
 from throughtime.training.reproducibility import reproducible
 
 BATCH_SIZE = 64
@@ -18,7 +18,7 @@ def measure_gradient_flow(folder: Path) -> None:
     """Measure a run's gradient flow before and after training and write gradient_flow.json.
 
     What arrives before the first update is what learning begins with; after training, what the
-    network made of it. Nothing is done if the file is there.
+    network made of it. Nothing is done if the file is there, unless the run has gone on since.
 
     The loss is that of the first 64 validation sequences, the same for all models of a task; where
     a task asks for answers at several steps, of each sequence's last answer alone, so that a lag is
@@ -31,8 +31,8 @@ def measure_gradient_flow(folder: Path) -> None:
         RunLockedError: another process writes the run now.
         RunError: the folder holds no trained run, or cannot be written.
     """
-    file = folder / "gradient_flow.json"
-    if file.exists():
+    file, step = folder / "gradient_flow.json", RunFolder(folder).latest_step()
+    if file.exists() and read_json(file).get("step", step) == step:
         return
     with RunFolder(folder).locked():
         config, task, start = load_model(folder, trained=False)
@@ -40,7 +40,8 @@ def measure_gradient_flow(folder: Path) -> None:
         with reproducible(torch.device("cpu"), config.threads, config.seed):
             batch = _held_out(task)
             flows = {"start": _flow(start, task, batch), "trained": _flow(trained, task, batch)}
-        write_json(file, {"dependency_length": task.dependency_length, **flows})
+        facts = {"dependency_length": task.dependency_length, "step": step}
+        write_json(file, {**facts, **flows})
 
 
 def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:

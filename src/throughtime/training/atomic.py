@@ -153,7 +153,7 @@ def read_whole(path: Path) -> bytes:
         raise RunError(
             f"cannot read {path}",
             got=error.strerror or str(error),
-            fix="If it cannot be brought back, delete the run's folder and start the run again.",
+            fix="If it cannot be brought back, rename the run's folder and start the run again.",
         ) from error
 
 
@@ -173,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not whole",
             got=f"{len(content)} bytes ({type(error).__name__}: {error})",
             expected="a JSON object with a schema_version",
-            fix="Delete the run's folder and start the run again.",
+            fix="Bring the file back, or rename the run's folder and start the run again.",
         ) from error
     if version != SCHEMA_VERSION:
         raise RunVersionError(

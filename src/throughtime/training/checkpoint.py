@@ -116,7 +116,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             got=f"{type(error).__name__}: {error}",
             expected=f"{_TENSORS} and {_STATE} as they were written",
             fix="Write the name of an earlier checkpoint, if there is one, into the file 'latest' "
-            "beside it, or delete the run's folder to start anew.",
+            "beside it, or rename the run's folder and start anew.",
         ) from error
 
 

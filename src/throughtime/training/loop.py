@@ -36,6 +36,10 @@ def train(
     threads.
     Ctrl-C ends the current update, saves, and raises RunInterrupted; a second one does not wait.
 
+    A run, finished or not, goes on if it is given more steps. Where the schedule of the learning
+    rate does not depend on the number of steps ("constant"), the result is, to the same bits, that
+    of a run of as many steps at once; otherwise `Result.rescheduled` is not empty.
+
     torch's seeds, threads and determinism are set for the run and put back after it.
 
     Arguments:
@@ -92,13 +96,16 @@ def _stored_result(
     finished = files.result.exists()
     mine, theirs = config.identity(), stored.identity()
     changed = [name for name in mine if mine[name] != theirs[name]]
+    if changed == ["steps"]:
+        _check_steps(files, config.steps)
+        return None
     hopeless = finished or "model" in changed or "optimizer" in changed
     if changed and (hopeless or not allow_mismatch):
         raise RunMismatchError(
             f"{files.path} belongs to another configuration",
             got=", ".join(f"{name}={mine[name]!r}" for name in changed),
             expected=", ".join(f"{name}={theirs[name]!r}" for name in changed),
-            fix="Choose another folder, or delete this one."
+            fix="Choose another folder."
             if hopeless
             else "Choose another folder, or allow the mismatch to go on with it.",
         )
@@ -108,3 +115,15 @@ def _stored_result(
     if not allow_mismatch:
         check_environment(files, environment, result.environment)
     return result
+
+
+def _check_steps(files: RunFolder, steps: int) -> None:
+    """Refuse fewer steps than the run has done: it goes on to more, not back."""
+    done = files.latest_step() or 0
+    if steps < done:
+        raise RunMismatchError(
+            f"{files.path} has done more steps",
+            got=f"steps={steps}",
+            expected=f"at least {done}",
+            fix="Choose another folder for a shorter run.",
+        )

@@ -37,6 +37,8 @@ class Result:
         test: the same on the test split, after the last update; None if the run diverged.
         diverged: where the run diverged, or None.
         environment: what it ran on.
+        rescheduled: the numbers of steps that earlier calls asked for, where the learning rate
+            depends on that number: the run differs from one that was asked for all steps at once.
     """
 
     status: Literal["completed", "solved", "diverged"]
@@ -48,10 +50,11 @@ class Result:
     test: dict[str, float] | None
     diverged: Divergence | None
     environment: Environment
+    rescheduled: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """All fields, as JSON has them."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "rescheduled": list(self.rescheduled)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, object], where: str = "the run's result") -> "Result":
@@ -61,10 +64,11 @@ class Result:
             if values["diverged"] is not None:
                 values["diverged"] = Divergence(**values["diverged"])  # pyright: ignore[reportCallIssue]
             values["environment"] = Environment(**values["environment"])  # pyright: ignore[reportCallIssue]
+            values["rescheduled"] = tuple(values.get("rescheduled", ()))  # pyright: ignore[reportArgumentType]
             return cls(**values)  # pyright: ignore[reportArgumentType]
         except (KeyError, TypeError) as error:
             raise RunError(
                 f"{where} is not a result",
                 got=f"{type(error).__name__}: {error}",
-                fix="Delete the run's folder and run the same command again.",
+                fix="Bring the file back, or rename the run's folder and start the run again.",
             ) from error

@@ -26,7 +26,7 @@ from throughtime.training.optimizers import build_optimizer
 from throughtime.training.reproducibility import random_states, restore_random_states
 from throughtime.training.result import Divergence, Result
 from throughtime.training.run_folder import MetricsFile, RunFolder
-from throughtime.training.schedules import learning_rate
+from throughtime.training.schedules import depends_on_steps, learning_rate
 from throughtime.training.teaching import build_teacher
 from throughtime.training.tensorboard import TensorBoardLog
 
@@ -118,9 +118,8 @@ class Run:
 
     def _read_folder(self) -> None:
         self.files.remove_leavings()
-        if not self.files.config.exists() or read_json(self.files.config) != self.config.to_json():
-            write_json(self.files.config, self.config.to_json())
         step = self.files.latest_step()
+        self._write_config(step)
         if step is None:
             return
         checkpoint = load_checkpoint(self.files.checkpoint(step))
@@ -140,6 +139,21 @@ class Run:
         restore_random_states(checkpoint.random, self.device)
         self.state = checkpoint.state
         self.environment = dataclasses.replace(self.environment, engines=stored.engines)
+
+    def _write_config(self, step: int | None) -> None:
+        """Write the configuration; first remove the result, if it is one of another."""
+        stored = read_json(self.files.config) if self.files.config.exists() else {}
+        if stored == self.config.to_json():
+            return
+        self.files.result.unlink(missing_ok=True)
+        if step and stored["steps"] != self.config.steps and depends_on_steps(self.config.schedule):
+            earlier = [*self._rescheduled(), stored["steps"]]
+            write_json(self.files.rescheduled, {"steps": earlier})
+        write_json(self.files.config, self.config.to_json())
+
+    def _rescheduled(self) -> tuple[int, ...]:
+        file = self.files.rescheduled
+        return tuple(read_json(file)["steps"]) if file.exists() else ()
 
     def _load_optimizer(self, stored: Mapping[str, Any]) -> None:
         """Take over the state, not the options: those of the configuration hold."""
@@ -175,6 +189,7 @@ class Run:
             test=test,
             diverged=self.diverged,
             environment=self.environment,
+            rescheduled=self._rescheduled(),
         )
 
     def _ended(self) -> bool:
@@ -183,6 +198,8 @@ class Run:
         if self.diverged is not None:
             return True
         last = state.step >= config.steps
+        if last:
+            self._save()  # before what only the end adds: a run of more steps goes on from here
         if state.step > state.evaluated_at and (last or state.step % config.evaluate_every == 0):
             metrics = self._evaluate("validation")
             if not math.isfinite(metrics["loss"]):

@@ -24,6 +24,7 @@ class RunFolder:
     checkpoint-<step>/      the latest and the one before it
     latest                  the name of the latest
     result.json             written last
+    rescheduled.json        earlier numbers of steps, where the learning rate depends on them
     lock                    held while a process writes the run
 
     Arguments:
@@ -36,6 +37,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.latest = path / "latest"
         self.result = path / "result.json"
+        self.rescheduled = path / "rescheduled.json"
         self.lock = path / "lock"
 
     @contextlib.contextmanager
@@ -94,7 +96,7 @@ class RunFolder:
                 f"{self.latest} names no checkpoint of this run",
                 got=repr(name[:80]),
                 expected=f"one of: {', '.join(self._names()) or '(there is none)'}",
-                fix="Write the name of a checkpoint into it, or delete the folder to start anew.",
+                fix="Write the name of a checkpoint into it, or rename the folder and start anew.",
             )
         return int(match.group(1))
 
@@ -190,7 +192,7 @@ class MetricsFile:
                     f"{path} has lost rows that were written before the checkpoint",
                     got=f"{found} bytes",
                     expected=f"at least {size}",
-                    fix="Bring the file back, or delete the run's folder and start the run again.",
+                    fix="Bring the file back, or rename the run's folder and start the run again.",
                 )
             self._file.truncate(size)
             self._file.seek(0, os.SEEK_END)
@@ -233,6 +235,6 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
                 f"line {number} of {path} is damaged",
                 got=repr(line[:80]),
                 expected="a JSON object",
-                fix="Delete the run's folder and start the run again.",
+                fix="Bring the file back, or rename the run's folder and start the run again.",
             ) from error
     return rows

@@ -7,6 +7,19 @@ FINAL_FRACTION = 0.01
 """Where the exponential schedule ends, as a fraction of the peak; our choice."""
 
 
+def depends_on_steps(schedule: str) -> bool:
+    """True if the learning rate of an update depends on the number of steps of the whole run.
+
+    Arguments:
+        schedule: as `learning_rate` takes it.
+
+    Example:
+        >>> depends_on_steps("constant"), depends_on_steps("cosine")
+        (False, True)
+    """
+    return schedule != "constant"
+
+
 def learning_rate(
     schedule: Literal["constant", "linear", "cosine", "exponential"],
     peak: float,
