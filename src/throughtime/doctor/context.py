@@ -84,6 +84,7 @@ def _windowed(
         return None
     site.replica.share_tensors(module)
     site.replica.engine = "auto"
+    run: Any = site.replica.forward
     runs = 0
 
     def forward(x: Any, hx: Any = None, **options: Any) -> Any:
@@ -91,8 +92,8 @@ def _windowed(
         runs += 1
         if not isinstance(x, Tensor) or x.dim() != 3 or options:
             runs = 2
-            return site.replica.forward(x, hx, **options)
-        outputs, final, states = site.replica.forward(x, hx, return_states=True)
+            return run(x, hx, **options)
+        outputs, final, states = run(x, hx, return_states=True)
         grid = x.transpose(0, 1) if site.replica.batch_first else x
         result = outputs.transpose(0, 1) if site.replica.batch_first else outputs
         times = [t for t in answered.nonzero()[:, 0].tolist() if older <= t < grid.shape[0]]
@@ -110,7 +111,7 @@ def _windowed(
             if site.replica.batch_first:
                 windows = windows.transpose(0, 1)
             given = before.h if before._fields == ("h",) else before
-            late, _ = site.replica.forward(windows, given)
+            late, _ = run(windows, given)
             last = late[:, -1] if site.replica.batch_first else late[-1]
             result[at] = last.reshape(len(times), grid.shape[1], -1)
         return (result.transpose(0, 1) if site.replica.batch_first else result), final

@@ -1,7 +1,6 @@
 """The arguments of a recurrent layer's call: checked, and brought to (time, batch, width)."""
 
 import numbers
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.core.weights import check_flag, check_size
 from throughtime.engines.autocast import autocast_on
+from throughtime.layers.calling import Lengths, Returned
 from throughtime.layers.exported import exported
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def prepare(
     cells: tuple[Cell, ...],
     input: Tensor | PackedSequence,
     hx: Any,
-    lengths: Int[Tensor, " batch"] | Sequence[int] | None,
+    lengths: Lengths | None,
     reset: Tensor | None,
 ) -> Arguments:
     """Check a call's arguments and bring them to (time, batch, width).
@@ -115,7 +115,7 @@ def restore(
     outputs: Tensor,
     state: State,
     states: State | None,
-) -> tuple[Any, ...]:
+) -> Returned:
     """Outputs and states in the form in which the inputs came."""
     if arguments.packed is not None:
         rows = _packed_index(arguments.packed, outputs.shape[1])

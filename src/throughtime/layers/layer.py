@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -16,6 +16,7 @@ from throughtime.core.initializers import Initializer
 from throughtime.core.state import State, map_state
 from throughtime.engines import Choice, Engine, Outputs, check_engine, choose
 from throughtime.layers.arguments import check_options, prepare, restore
+from throughtime.layers.calling import Call, Every, Final, Lengths, Returned
 from throughtime.layers.exported import exported
 from throughtime.layers.running import request_for, run_cells
 from throughtime.layers.scripted import scriptable
@@ -25,7 +26,7 @@ from throughtime.wiring.stacked import StackedCell
 CellFactory = Callable[[int], Cell]
 
 
-class RecurrentLayer(CellTensors):
+class RecurrentLayer(Call[Final, Every], CellTensors):
     """What all recurrent layers share: everything but their constructors.
 
     Arguments:
@@ -152,10 +153,10 @@ class RecurrentLayer(CellTensors):
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
+        lengths: Lengths | None = None,
         reset: Bool[Tensor, "..."] | None = None,
         return_states: bool = False,
-    ) -> tuple[Any, ...]:
+    ) -> Returned:
         """Run over sequences.
 
         Arguments:
@@ -203,7 +204,7 @@ class RecurrentLayer(CellTensors):
         lengths: Any = None,
         reset: Any = None,
         return_states: bool = False,
-    ) -> tuple[Any, ...]:
+    ) -> Returned:
         cells = self.cells()
         arguments = prepare(self, cells, input, hx, lengths, reset)
         outputs, state, states = run_cells(
@@ -237,7 +238,7 @@ class RecurrentLayer(CellTensors):
         input: Tensor | PackedSequence | None = None,
         hx: Any = None,
         *,
-        lengths: Int[Tensor, " batch"] | Sequence[int] | None = None,
+        lengths: Lengths | None = None,
         reset: Bool[Tensor, "..."] | None = None,
         return_states: bool = False,
     ) -> Choice:

@@ -10,13 +10,14 @@ from throughtime.core.binding import converted
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
+from throughtime.core.state import State
 from throughtime.engines import Engine
 from throughtime.layers.layer import RecurrentLayer
 from throughtime.layers.no_cell import check_makes_cells, refuse_cell
 
 
 @final
-class Recurrent(RecurrentLayer):
+class Recurrent(RecurrentLayer[State, State]):
     """A layer of any cell: a user's own, or one of `throughtime.cells`.
 
     Arguments:

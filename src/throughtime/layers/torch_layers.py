@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
+from torch import Tensor
 
 from throughtime.cells.elman import ElmanCell, Nonlinearity
 from throughtime.cells.gru import GRUCell
@@ -12,12 +13,14 @@ from throughtime.cells.lstm import LSTMCell, ProjectedLSTMCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, OptionTypeError
 from throughtime.core.initializers import Initializer
+from throughtime.core.state import State
 from throughtime.engines import Engine
+from throughtime.layers.calling import HState, LSTMState
 from throughtime.layers.layer import RecurrentLayer
 
 
 @final
-class LSTM(RecurrentLayer):
+class LSTM(RecurrentLayer[LSTMState, LSTMState]):
     """`torch.nn.LSTM`, and beyond it lengths, resets, states at every step, engines, initialisers.
 
         i, f, o = sigmoid(W x_t + b_ih + U h_{t-1} + b_hh)   g = tanh(...)
@@ -84,7 +87,7 @@ class LSTM(RecurrentLayer):
 
 
 @final
-class GRU(RecurrentLayer):
+class GRU(RecurrentLayer[Tensor, HState]):
     """`torch.nn.GRU`, and beyond it lengths, resets, states at every step, engines, initialisers.
 
         r, z = sigmoid(W x_t + b_ih + U h_{t-1} + b_hh)
@@ -146,7 +149,7 @@ class GRU(RecurrentLayer):
 
 
 @final
-class RNN(RecurrentLayer):
+class RNN(RecurrentLayer[State, State]):
     """`torch.nn.RNN`, and beyond it lags, lengths, resets, states, engines, initialisers.
 
         h_t = f(W x_t + b_ih + b_hh + sum over d in lags of U^(d) h_{t-d})

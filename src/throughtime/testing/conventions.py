@@ -145,7 +145,7 @@ class LayerConventions(LayerPair):
                 x = self.input().detach().to(dtype)
                 found: dict[str, list[torch.dtype]] = {}
                 with torch.autocast("cpu", lower):
-                    given = pack_padded_sequence(x, [5, 3]) if packed else x
+                    given: Any = pack_padded_sequence(x, [5, 3]) if packed else x
                     for engine in ("auto", "eager", "vendor", "scan"):
                         layer.engine = engine
                         with contextlib.suppress(errors.EngineRefusalError):
