@@ -1,5 +1,7 @@
 """Habits that a reader relies on: short files, telling names, a light import."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -31,6 +33,21 @@ def test_annotations_are_objects(path: Path) -> None:
     """Shapes are checked in tests, which strings would prevent."""
     text = (surface.ROOT / path).read_text(encoding="utf-8")
     assert "from __future__ import annotations" not in text
+
+
+@surface.of_each([p for p in FILES if p.parts[0] == "src" and "native" not in p.parts])
+def test_no_message_advises_to_delete_a_folder(path: Path) -> None:
+    """It may hold results: it can be renamed. (A cache of compiled code holds none.)"""
+    tree = ast.parse((surface.ROOT / path).read_text(encoding="utf-8"))
+    texts = [
+        argument.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for argument in ast.walk(call)
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
+    advice = [text for text in texts if re.search(r"(?i)\b(delete|remove)\b.*\bfolder", text)]
+    assert not advice, advice
 
 
 def imported_by(statement: str) -> set[str]:

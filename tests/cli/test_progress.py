@@ -60,6 +60,12 @@ def test_live_line_of_each_run() -> None:
         assert part in text
 
 
+def test_runs_that_go_on_say_where() -> None:
+    events = [*EVENTS[:2], StudyEvent("lstm", 0, Started(Path("x"), CONFIG, 40, 50))]
+    assert "lstm, seed 0: from step 40" in shown(events, terminal=True)
+    assert "lstm, seed 0: from step 40" in shown(events, terminal=False)
+
+
 def test_ended_runs_stay_above() -> None:
     text = shown([*EVENTS, StudyEvent("lstm", 0, Done(RESULT))], terminal=True)
     assert "completed: test accuracy 94.5 %, 100 steps, 12 s" in text

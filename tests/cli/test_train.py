@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import pytest
 
@@ -10,6 +11,7 @@ from throughtime.cli.main import main
 from throughtime.studies import settings
 from throughtime.studies.variant import VARIABLE
 from throughtime.training import RunConfig, read_json
+from throughtime.training import run as run_module
 
 TINY = ["train", "digits:pixels_per_step=8", "rnn:hidden=3", "--steps", "4"]
 
@@ -111,6 +113,34 @@ def test_other_settings_get_a_folder_of_their_own(tmp_path, monkeypatch, capsys)
         assert main([*TINY, "--quiet", *more]) == 0
     name = "train-digits-pixels_per_step-8-rnn-hidden-3-seed-0"
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [name, f"{name}-batch_size-16"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_signal_saves_and_it_goes_on(tmp_path, capsys, monkeypatch, sent, code) -> None:
+    """The update that is under way is ended and kept, as the second call shows."""
+    update = run_module.Run._update
+
+    def signalled(run: run_module.Run) -> None:
+        if run.state.step == 2:
+            signal.raise_signal(sent)
+        update(run)
+
+    before = signal.getsignal(signal.SIGTERM)
+    words = [*TINY, "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Run, "_update", signalled)
+        assert main(words) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1] == (
+        f"throughtime: stopped: {tmp_path} was interrupted: got 3 of 4 steps. "
+        "All is saved: the same call or command goes on from there."
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert main(words) == 0
+    assert "seed 0: from step 3\n" in capsys.readouterr().err
 
 
 def test_json(tmp_path, capsys) -> None:

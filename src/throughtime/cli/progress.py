@@ -71,7 +71,7 @@ class _PlainLines:
         if isinstance(what, Planned):
             self.planned += 1
         elif isinstance(what, Started):
-            self._print(name, f"from step {what.step}" if what.step else "started")
+            self._print(name, f"from step {count(what.step)}" if what.step else "started")
         elif isinstance(what, Waiting):
             self._print(name, "written by another process; waiting")
         elif isinstance(what, Evaluated) and what.split == "validation":
@@ -146,6 +146,8 @@ class _LiveLines:
             self.planned += 1
         elif isinstance(what, Started):
             self.before[name] = self.fraction[name] = what.step / what.config.steps
+            if what.step:
+                self.display.console.print(Text(f"{name}: from step {count(what.step)}"))
             self.lines[name] = self._line(
                 event.label, f"seed {event.seed}", f"{count(what.step)}/{count(what.config.steps)}"
             )
