@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import throughtime as tt
+from throughtime.engines import recording
 from throughtime.engines.native import engine as native_engine
 from throughtime.engines.native.compiler import find_compiler
 
@@ -62,3 +63,30 @@ def test_auto_runs_the_native_engine_where_it_can():
         layer(torch.zeros(5, 2, 3))
         layer(torch.zeros(5, 2, 3), reset=torch.zeros(5, 2, dtype=torch.bool), return_states=True)
     assert names == ["native"] * 8
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_float16_autocast_without_a_compiler_needs_no_kernel_of_onednn():
+    layer, x = tt.LSTM(3, 4), torch.randn(5, 2, 3)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.float16), recording() as names:
+        assert "not vendor: oneDNN has no LSTM in float16" in str(layer.explain(x))
+        output, (h, c) = layer(x)
+    assert names == ["eager"]
+    assert output.dtype == h.dtype == c.dtype == torch.float16
+    torch.testing.assert_close(output.float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_schedule_in_training_draws_nothing():
+    layer = tt.Recurrent(tt.cells.ClockworkCell, 3, 4)
+    zoneout = tt.Recurrent(
+        lambda i, h: tt.wiring.ZoneoutCell(
+            tt.cells.LSTMCell(i, h), output_rate=0.0, memory_rate=1.0
+        ),
+        3,
+        4,
+    )
+    before = torch.get_rng_state()
+    for never_random in (layer, zoneout):
+        never_random.train()(torch.ones(5, 2, 3))
+    assert torch.equal(torch.get_rng_state(), before)
