@@ -1,4 +1,4 @@
-"""A network that does not learn: `throughtime diagnose docs/forgetful.py:make` says why.
+"""A network that has not learnt: `throughtime diagnose docs/forgetful.py:make` finds the cause.
 
 The class is shown at the first step, 60 steps before the answer; noise follows.
 """
