@@ -3,6 +3,7 @@
 #
 # make install             the package alone, in .venv
 # make lint format types contracts unit      one stage of `make test`
+# make fuzz                random cells, shapes and operands under sanitizers, MINUTES long
 # make api                 rewrite the public-API snapshot after an intended change
 # make clean               remove .venv and what the tools left behind
 #
@@ -12,6 +13,7 @@
 #                 https://download.pytorch.org/whl/cpu                     [pip's own]
 #   DEMO_ARGS     more arguments for the demo: --seeds 1 --steps 30
 #   PYTEST_ARGS   arguments for pytest                                     [-n auto --maxprocesses 4]
+#   MINUTES       how long `make fuzz` runs                                [60]
 #
 # Mirrors, proxies and certificates are taken from the user's pip configuration and PIP_* variables.
 
@@ -19,12 +21,13 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 4
+MINUTES ?= 60
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install install-dev lint format types contracts unit unit-without-compiler api clean
+.PHONY: help demo test install install-dev lint format types contracts unit unit-without-compiler fuzz api clean
 # `make test` runs every stage, in order, and fails at the end if one of them failed.
 .NOTPARALLEL:
 MAKEFLAGS += --keep-going
@@ -73,6 +76,9 @@ unit: .venv/installed-dev
 # As on a machine without a C++ compiler.
 unit-without-compiler: .venv/installed-dev
 	THROUGHTIME_CXX=none $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: .venv/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)
 
 api: .venv/installed-dev
 	$(BIN)/python tests/test_public_api.py

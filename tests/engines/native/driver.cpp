@@ -25,7 +25,7 @@ struct Field {
     std::vector<Field> list;
     std::vector<int64_t> pairs;  // of an address and a number of values each
 
-    int64_t values() const { return size == -2 ? int64_t(list.size()) : size < 0 ? 0 : size / 8; }
+    int64_t bytes() const { return size == -2 ? 8 * int64_t(pairs.size()) : size < 0 ? 0 : size; }
 
     void read(FILE* file) {
         size = read_number(file);
@@ -34,7 +34,7 @@ struct Field {
             for (Field& field : list) field.read(file);
             for (Field& field : list) {
                 pairs.push_back(reinterpret_cast<int64_t>(field.memory));
-                pairs.push_back(field.values());
+                pairs.push_back(field.bytes());
             }
             memory = pairs.data();
         } else if (size >= 0) {
@@ -63,7 +63,7 @@ int main(int, char** words) {
     for (size_t i = 0; i < fields.size(); i++) {
         fields[i].read(file);
         slots[first + 2 * i] = reinterpret_cast<int64_t>(fields[i].memory);
-        slots[first + 2 * i + 1] = fields[i].values();
+        slots[first + 2 * i + 1] = fields[i].bytes();
     }
     fclose(file);
     Job job;

@@ -61,12 +61,12 @@ class Case:
         """All arrays as they are now, with their sizes or without."""
         parts: list[bytes] = []
 
-        def array(address: int | None, values: int) -> None:
+        def array(address: int | None, size: int) -> None:
             if not address:
                 parts.append(numbers(-1) if sizes else b"")
                 return
-            parts.append(numbers(8 * values) if sizes else b"")
-            parts.append(ctypes.string_at(address, 8 * values))
+            parts.append(numbers(size) if sizes else b"")
+            parts.append(ctypes.string_at(address, size))
 
         for name in jobs._ARRAYS:
             address = getattr(self.structure, name)
@@ -74,8 +74,8 @@ class Case:
             if name == "workspace" or not address:
                 parts.append(numbers(-1) if sizes else b"")
             elif name in _LISTS:
-                parts.append(numbers(-2) + numbers(size) if sizes else b"")
-                for i in range(size):
+                parts.append(numbers(-2) + numbers(size // 16) if sizes else b"")
+                for i in range(size // 16):
                     pair = (ctypes.c_int64 * 2).from_address(address + 16 * i)
                     array(*pair)
             else:

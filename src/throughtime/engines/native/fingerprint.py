@@ -140,7 +140,7 @@ class _Reader:
             return kind, value  # 1, 1.0 and True are equal, and not the same
         if kind is float:
             return kind, value.hex()  # nan is not equal to itself, and -0.0 is equal to 0.0
-        if kind is types.FunctionType and value.__closure__ is None and _is_fixed_function(value):
+        if kind is types.FunctionType and value.__closure__ is None and is_fixed_function(value):
             return value
         if isinstance(value, _BY_IDENTITY):
             return self._address(value)
@@ -210,7 +210,7 @@ class _Reader:
         self.kept.append(function.__code__)
         cells = [_content(cell) for cell in function.__closure__ or ()]
         found: list[Hashable] = [function, id(function.__code__), self.all(cells)]
-        if _is_fixed_function(function):
+        if is_fixed_function(function):
             return tuple(found)
         found.append(self.frozen(function.__defaults__))
         found.append(self.frozen(function.__kwdefaults__))
@@ -291,7 +291,7 @@ _PARTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def _is_fixed_function(function: types.FunctionType) -> bool:
+def is_fixed_function(function: types.FunctionType) -> bool:
     return _is_fixed(function.__globals__.get("__name__"))
 
 

@@ -59,7 +59,7 @@ class Job:
             setattr(self.structure, name, value)
 
     def tensors(self, **fields: Tensor | None) -> None:
-        """Fill in pointers to the values of tensors, and how many there are."""
+        """Fill in pointers to the values of tensors, and how many bytes they are."""
         structure = self.structure
         for name, value in fields.items():
             setattr(structure, name, None if value is None else value.data_ptr())
@@ -69,15 +69,15 @@ class Job:
     def whole_numbers(self, **fields: Sequence[int]) -> None:
         """Fill in pointers to lists of whole numbers, and their lengths."""
         for name, values in fields.items():
-            self._list(name, values, len(values))
+            self._list(name, values)
 
     def lists(self, **fields: Sequence[Tensor | None]) -> None:
-        """Fill in pointers to lists of tensors: of each, where its values are and how many."""
+        """Fill in pointers to lists of tensors: of each, its values and how many bytes they are."""
         for name, values in fields.items():
             pairs: list[int] = []
             for value in values:
                 pairs += (0, 0) if value is None else (value.data_ptr(), _extent(value))
-            self._list(name, pairs, len(values))
+            self._list(name, pairs)
             self._alive.append(values)
 
     def misfit(self, name: str) -> ShapeError:
@@ -89,25 +89,26 @@ class Job:
         sizes = ("time", "batch", "input", "hidden", "gates", "segment")
         return ShapeError(
             f"{name} of a compiled call",
-            got=f"{getattr(self.structure, f'{name}_size', 'what cannot be')} values or arrays",
+            got=f"{getattr(self.structure, f'{name}_size', 'what cannot be')} bytes",
             expected="what "
             + ", ".join(f"{size} {getattr(self.structure, size)}" for size in sizes)
             + " need, at addresses that are multiples of a value",
             fix="Give each operand the shape that its cell has for it.",
         )
 
-    def _list(self, name: str, numbers: Sequence[int], length: int) -> None:
+    def _list(self, name: str, numbers: Sequence[int]) -> None:
         array = (ctypes.c_int64 * (len(numbers) + 1))(*numbers)  # never empty: it has an address
         setattr(self.structure, name, ctypes.addressof(array))
-        setattr(self.structure, f"{name}_size", length)
+        setattr(self.structure, f"{name}_size", 8 * len(numbers))
         self._alive.append(array)
 
 
 def _extent(tensor: Tensor) -> int:
-    """How many values lie between a tensor's first and its last, both included."""
+    """How many bytes lie between a tensor's first value and its last, both included."""
     if tensor.is_contiguous() or not tensor.numel():
-        return tensor.numel()
-    return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+        return tensor.nbytes
+    places = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.itemsize * (1 + sum((size - 1) * stride for size, stride in places))
 
 
 def check_structure(library: ctypes.CDLL) -> None:

@@ -15,6 +15,7 @@ from throughtime.engines.native.derivation import is_derived
 from throughtime.engines.native.fingerprint import fingerprint
 from throughtime.engines.native.presence import guarded, sources
 from throughtime.engines.native.program import Key, Node, Program
+from throughtime.engines.native.reading import check_reading
 from throughtime.engines.native.saving import values_to_save
 from throughtime.engines.native.simplify import Builder, ancestors
 from throughtime.engines.native.trace import Trace, isolated, trace, unit_tensors
@@ -154,6 +155,7 @@ def plan(cell: GatedCell, dtype: torch.dtype) -> StepPlan:
 def _made(cell: GatedCell, dtype: torch.dtype) -> StepPlan | str:
     """A plan, or why there is none."""
     try:
+        check_reading(cell)
         made = isolated(lambda: plan_of(cell, trace(cell, dtype)))
         isolated(lambda: check_plan(made, cell, dtype))
         return made

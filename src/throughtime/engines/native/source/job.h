@@ -7,7 +7,7 @@
 
 namespace throughtime {
 
-// A pointer with the number of values that may be read or written there.
+// A pointer with the number of bytes that may be read or written there.
 template <class Value>
 struct Span {
     Value* at;
@@ -61,6 +61,7 @@ struct Job {
 
 #if defined(__SANITIZE_ADDRESS__)
 extern "C" void __asan_poison_memory_region(void const volatile*, size_t);
+extern "C" void __asan_unpoison_memory_region(void const volatile*, size_t);
 #endif
 
 // The workspace, cut into arrays; without a workspace it only adds up their sizes.
@@ -78,6 +79,12 @@ class Room {
         return result;
     }
     int64_t size() const { return at; }
+    // Leaves the workspace as it was, for whoever uses its memory next.
+    void leave() {
+#if defined(__SANITIZE_ADDRESS__)
+        __asan_unpoison_memory_region(start, at);
+#endif
+    }
 
   private:
     char* start;

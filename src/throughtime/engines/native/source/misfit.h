@@ -23,7 +23,7 @@ inline int64_t count(std::initializer_list<int64_t> axes) {
 
 template <class Value>
 bool is_there(const Span<Value>& span, int64_t size) {
-    return span.size == size &&
+    return span.size == size * int64_t(sizeof(Value)) &&
            (size == 0 || (span.at && reinterpret_cast<uintptr_t>(span.at) % alignof(Value) == 0));
 }
 template <class Value>
@@ -45,7 +45,8 @@ inline bool are_rows(const Job& job, const Span<const real>& span, const int64_t
     const int64_t along_time = count({job.time - 1, strides[0]});
     const int64_t along_batch = count({job.batch - 1, strides[1]});
     return strides[0] >= 0 && strides[1] >= 0 &&
-           is_there(span, span.size) && span.size >= along_time + along_batch + width;
+           is_there(span, span.size / int64_t(sizeof(real))) &&
+           span.size / int64_t(sizeof(real)) >= along_time + along_batch + width;
 }
 inline bool are_within(const Span<const int64_t>& list, int64_t length, int64_t least,
                        int64_t most) {

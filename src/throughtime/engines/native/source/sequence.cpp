@@ -241,12 +241,16 @@ extern "C" int64_t reserve_threads(int64_t count) { return throughtime::Pool::re
 extern "C" const char* run_forward(const Job* job) {
     if (const char* wrong = throughtime::misfit(*job, false)) return wrong;
     if (job->workspace.size < forward_workspace(job)) return "workspace";
-    throughtime::ForwardPass(*job).run();
+    throughtime::ForwardPass pass(*job);
+    pass.run();
+    pass.room.leave();
     return nullptr;
 }
 extern "C" const char* run_backward(const Job* job) {
     if (const char* wrong = throughtime::misfit(*job, true)) return wrong;
     if (job->workspace.size < backward_workspace(job)) return "workspace";
-    throughtime::BackwardPass(*job).run();
+    throughtime::BackwardPass pass(*job);
+    pass.run();
+    pass.room.leave();
     return nullptr;
 }

@@ -1,0 +1,390 @@
+"""What a cell's `pointwise` reads in ways that its fingerprint does not follow.
+
+A kernel has the constants that `pointwise` read when it was traced. The fingerprint follows
+globals, closures, defaults, attributes, and modules by name. This finds the rest, from the code of
+all functions that `pointwise` may reach, and names it; the eager engine runs then. Only what is
+known to be harmless is let through: everything else is a way to read what may change.
+"""
+
+import abc
+import array
+import collections
+import dataclasses
+import dis
+import enum
+import functools
+import itertools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.gated import GatedCell
+from throughtime.engines.native.fingerprint import is_fixed_function
+from throughtime.engines.native.untraceable import UntraceableError
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Modules whose functions depend on their arguments alone. Of torch, those parts that compute.
+_PURE = _words(
+    """math cmath operator _operator functools _functools itertools typing typing_extensions types
+    collections abc dataclasses enum numbers fractions string copy builtins numpy contextlib
+    jaxtyping beartype throughtime torch"""
+)
+_PURE_PARTS = _words(
+    """torch.nn torch.nn.functional torch.special torch.linalg torch.fft torch.autograd torch.jit
+    torch.autograd.function torch.nn.modules torch.nn.init torch.nn.utils torch._C._nn
+    torch._C._special torch.types torch.overrides torch.functional torch._refs"""
+)
+_STATE_OF_TORCH = _words("seed initial_seed default_generator compiler distributed")
+_PREDICATES = _words(
+    """is_tensor is_floating_point is_complex is_nonzero is_signed is_conj is_neg is_same_size
+    is_storage"""
+)
+_OF_GRAPHS = _words(
+    """requires_grad grad_fn is_leaf grad retains_grad is_inference data_ptr untyped_storage storage
+    _version"""
+)
+_BLIND = _words(
+    """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
+    memoryview"""
+)
+_ALL_NAMES = _words("getattr hasattr attrgetter methodcaller vars")
+_FILES = _words("load fromfile loadtxt genfromtxt memmap from_file")
+_PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
+_PLAIN += (type(None), type(...), type(NotImplemented))
+_PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
+_METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
+_OF_MODULES = frozenset(vars(nn.Module()))
+_NOT_RUN = _words(
+    """__init__ __doc__ __module__ __dict__ __weakref__ __annotations__ __init_subclass__
+    __class_getitem__ __reduce__ __reduce_ex__ __setstate__ __getstate__ __repr__ __del__
+    __orig_bases__ __parameters__ __slots__ __match_args__ __dataclass_fields__
+    __dataclass_params__ __abstractmethods__ _abc_impl __setattr__ __delattr__ __qualname__
+    __deepcopy__ __copy__ __new__ __post_init__ __static_attributes__ __firstlineno__"""
+)
+_DESCRIPTORS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
+_PARTS = {
+    functools.partial: ("func", "args", "keywords"),
+    functools.partialmethod: ("func", "args", "keywords"),
+    functools.cached_property: ("func",),
+    type(functools.cache(len)): ("__wrapped__",),
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget",),
+}
+
+
+def check_reading(cell: GatedCell) -> None:
+    """Look at all that `pointwise` may read.
+
+    Arguments:
+        cell: whose `pointwise` it is.
+
+    Raises:
+        UntraceableError: it reads something that may change unseen.
+    """
+    _Reading(cell).follow()
+
+
+@final
+class _Reading:
+    """A walk from `pointwise` along the names that its functions, and those they call, use."""
+
+    def __init__(self, cell: GatedCell):
+        self.names: set[str] = {"pointwise"}
+        self.every_name = False  # what is named may be computed
+        self.left: list[tuple[Any, str]] = [(cell, "the cell")]
+        self.seen: dict[int, object] = {}
+        self.spaces: list[Any] = []  # what has attributes, of which more may be named later
+
+    def follow(self) -> None:
+        """Walk until nothing new is found."""
+        while self.left:
+            while self.left:
+                value, called = self.left.pop()
+                if id(value) not in self.seen:
+                    self.seen[id(value)] = value
+                    self.visit(value, called)
+            for space in list(self.spaces):
+                self.left += _attributes(space, None if self.every_name else self.names)
+            self.left = [(v, c) for v, c in self.left if id(v) not in self.seen]
+
+    def visit(self, value: Any, called: str) -> None:
+        """One value; what it leads to is left for later."""
+        kind = type(value)
+        if isinstance(value, (*_PLAIN, *_PLAIN_OF_TORCH, Tensor, enum.Enum, torch.Generator)):
+            return
+        if kind is types.FunctionType:
+            self.function(value)
+        elif isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
+            self.builtin(value, called)
+        elif isinstance(value, types.ModuleType):
+            if not _is_pure(value.__name__):
+                self.module(value, called)
+        elif isinstance(value, type):
+            self.kind(value, called)
+        elif kind in _PARTS:
+            self.left += [(getattr(value, part), called) for part in _PARTS[kind]]
+        elif isinstance(value, tuple | list | set | frozenset | collections.deque):
+            self.left += [(part, called) for part in list(value)]
+        elif isinstance(value, dict | types.MappingProxyType):
+            self.left += [(part, called) for part in list(value.values())]
+        elif isinstance(value, np.ndarray | np.generic | array.array):
+            return
+        elif kind.__module__.partition(".")[0] in ("torch", "jaxtyping", "beartype") and not (
+            isinstance(value, nn.Module)
+        ):
+            self.of_torch(value, called)
+        elif _is_followed(value):
+            self.spaces.append(value)
+            if kind.__module__ not in sys.stdlib_module_names:
+                self.left.append((kind, f"the class of {called}"))
+            if isinstance(value, nn.Module) and not isinstance(value, Cell):
+                self.names.add("forward")
+        elif not isinstance(value, _DESCRIPTORS):
+            raise _unfollowed(f"{called}, of the type {kind.__module__}.{kind.__qualname__}")
+
+    def function(self, function: types.FunctionType) -> None:
+        """A function: of one that is fixed, what it wraps; of another, all that its code uses."""
+        cells = [c.cell_contents for c in function.__closure__ or () if _is_set(c)]
+        generated = function.__code__.co_filename.startswith("<@beartype")
+        if is_fixed_function(function) or generated:
+            inner = getattr(function, "__wrapped__", None)
+            wrapped = cells if inner is None else [inner]
+            for table in [c for c in wrapped if isinstance(c, dict | types.MappingProxyType)]:
+                wrapped += table.values()
+            functions = (types.FunctionType, types.MethodType, functools.partial)
+            self.left += [(c, "a function") for c in wrapped if isinstance(c, functions)]
+            name = function.__name__
+            if function.__module__ and function.__module__.startswith("torch") and _tells(name):
+                raise _unfollowed(f"torch.{name}")
+            return
+        names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        self.left += [(c, f"a variable of {function.__qualname__}") for c in cells]
+        self.left.append((function.__defaults__, f"a default of {function.__qualname__}"))
+        self.left.append((function.__kwdefaults__, f"a default of {function.__qualname__}"))
+        self.left += [(v, n) for n, v in vars(function).items() if n in self.names]
+        for code in _codes(function.__code__):
+            self.code(code, function, {n: c.cell_contents for n, c in names.items() if _is_set(c)})
+
+    def code(
+        self, code: types.CodeType, function: types.FunctionType, free: dict[str, Any]
+    ) -> None:
+        """The instructions of a function, or of one that is made within it."""
+        where = f"in {function.__qualname__}"
+        instructions = [
+            i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "PUSH_NULL")
+        ]
+        after = {i.offset: n for i, n in itertools.pairwise(instructions)}
+        before: dis.Instruction | None = None
+        for instruction in instructions:
+            target, before = before, instruction
+            name, operation = instruction.argval, instruction.opname
+            if operation == "IMPORT_NAME":
+                if not _is_pure(name):
+                    raise _unfollowed(f"the module {name}, imported {where}")
+            elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
+                value = _found(name, function, free, operation)
+                if value is not _nothing:
+                    self.named(value, name, after.get(instruction.offset), where)
+            elif operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
+                if name in _OF_GRAPHS:
+                    raise _unfollowed(f".{name} of a tensor {where}")
+                self.names.add(name)
+            elif operation in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
+                (operation == "STORE_DEREF" and name in function.__code__.co_freevars)
+                or (operation in ("STORE_ATTR", "DELETE_ATTR") and not _is_own(target))
+            ):
+                raise UntraceableError(f"pointwise changes {name} {where}: it must be pure")
+
+    def named(self, value: Any, name: str, after: dis.Instruction | None, where: str) -> None:
+        """A global, or a variable of an enclosing function."""
+        self.left.append((value, name))
+        self.every_name |= name in _ALL_NAMES
+        if not isinstance(value, types.ModuleType):
+            return
+        if after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            if not _is_pure(value.__name__) or value.__name__ in ("torch", "numpy"):
+                raise _unfollowed(f"the module {value.__name__}, which is passed on {where}")
+        elif _is_pure(value.__name__):
+            self.member(value, after.argval)
+
+    def member(self, module: types.ModuleType, name: str) -> None:
+        """What is read of a module that is pure but for some of its members."""
+        top = module.__name__.partition(".")[0]
+        value = getattr(module, name, None)
+        self.every_name |= name in _ALL_NAMES
+        if name in _FILES:
+            raise _unfollowed(f"a file by {module.__name__}.{name}")
+        if top == "torch" and (_tells(name) or name in _STATE_OF_TORCH):
+            raise _unfollowed(f"{module.__name__}.{name}")
+        if isinstance(value, types.ModuleType) and not _is_pure(value.__name__):
+            raise _unfollowed(f"the module {value.__name__}")
+
+    def module(self, module: types.ModuleType, called: str) -> None:
+        """A module that is not known to be pure: of a user, followed by names; else refused."""
+        top = module.__name__.partition(".")[0]
+        if top in sys.stdlib_module_names or top in ("torch", "numpy"):
+            raise _unfollowed(f"the module {module.__name__}")
+        if "__getattr__" in vars(module):
+            raise _unfollowed(f"{called}, a module with a __getattr__")
+        self.spaces.append(module)
+
+    def builtin(self, value: Any, called: str) -> None:
+        """A function that is not of Python."""
+        owner = getattr(value, "__self__", None)
+        name, module = value.__name__, getattr(value, "__module__", None)
+        if isinstance(owner, types.ModuleType) or owner is None:
+            home = owner.__name__ if owner is not None else module or "builtins"
+            if (home == "builtins" and name in _BLIND) or _tells(name):
+                raise _unfollowed(f"{name}()")
+            if not (_is_pure(home) or home.startswith("torch.")):
+                raise _unfollowed(f"{home}.{name}()")
+        elif not isinstance(owner, type):
+            self.left.append((owner, called))
+        elif not _is_pure(owner.__module__):
+            raise _unfollowed(f"{owner.__module__}.{owner.__qualname__}.{name}()")
+
+    def of_torch(self, value: Any, called: str) -> None:
+        """An object of torch: a script function, an operator and the like."""
+        if type(value).__module__.startswith(("torch.cuda", "torch.backends", "torch.distributed")):
+            raise _unfollowed(f"{called}, of {type(value).__module__}")
+
+    def kind(self, kind: type, called: str) -> None:
+        """A class, whose methods and attributes are read by name."""
+        top = kind.__module__.partition(".")[0]
+        if kind in _BASES or (top in sys.stdlib_module_names or top in ("torch", "numpy")):
+            if not _is_pure(kind.__module__) and top != "torch":
+                raise _unfollowed(f"{called}, the class {kind.__module__}.{kind.__qualname__}")
+            if not issubclass(kind, nn.Module):
+                return
+        home = type(kind).__module__.partition(".")[0]
+        if type(kind) not in _METACLASSES and home not in _PURE:
+            raise _unfollowed(f"{called}, a class with a metaclass of its own")
+        self.spaces.append(kind)
+        if issubclass(kind, torch.autograd.Function):
+            self.names |= {"forward", "backward", "setup_context"}
+
+
+_nothing = object()
+
+
+def _unfollowed(what: str) -> UntraceableError:
+    return UntraceableError(
+        f"pointwise may read {what}, whose changes would not be seen",
+        fix="Give it as an attribute of the cell, a buffer, or a stream.",
+    )
+
+
+def _tells(name: str) -> bool:
+    """Whether a function of torch tells of a mode or a setting."""
+    if name in _PREDICATES:
+        return False
+    return name.startswith(("is_", "get_", "are_", "_is_", "_get_")) or name in (
+        "initial_seed",
+        "seed",
+    )
+
+
+def _is_pure(module: str) -> bool:
+    if module in _PURE or module in _PURE_PARTS:
+        return True
+    top = module.partition(".")[0]
+    if top == "numpy":
+        return not module.startswith("numpy.random")
+    return (top in _PURE and top != "torch") or module.startswith("torch.nn.modules")
+
+
+def _is_set(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is cell.cell_contents
+    except ValueError:
+        return False
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code and that of the functions that it makes."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _is_own(target: dis.Instruction | None) -> bool:
+    """Whether an instruction loads a variable of the function itself, but for the cell."""
+    if target is None or not target.opname.startswith("LOAD_FAST"):
+        return False
+    name = target.argval[-1] if isinstance(target.argval, tuple) else target.argval
+    return name != "self"
+
+
+def _found(name: str, function: types.FunctionType, free: dict[str, Any], operation: str) -> Any:
+    """The value of a name that a function reads; `_nothing` for a variable of its own."""
+    if operation in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
+        return free.get(name, _nothing)
+    if name in function.__globals__:
+        return function.__globals__[name]
+    built_in = function.__globals__.get("__builtins__", {})
+    members = built_in if isinstance(built_in, dict) else vars(built_in)
+    return members.get(name, _nothing)
+
+
+def _is_followed(value: Any) -> bool:
+    """Whether the fingerprint walks an object's attributes, and they are all that it has."""
+    kind = type(value)
+    if isinstance(value, nn.Module | types.SimpleNamespace) or dataclasses.is_dataclass(kind):
+        return True
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        return kind.__module__ == "argparse" and kind.__name__ == "Namespace"
+    return kind.__new__ is object.__new__ or issubclass(kind, tuple | list | dict | set)
+
+
+def _attributes(space: Any, names: set[str] | None) -> list[tuple[Any, str]]:
+    """What is named of an object, class or module, without running its properties.
+
+    Arguments:
+        space: that has attributes.
+        names: of those that are read; None for all.
+    """
+
+    def is_read(name: str) -> bool:
+        return names is None or name in names
+
+    if isinstance(space, type):
+        parts = [p for p in space.__mro__ if p not in _BASES and p.__module__ != "builtins"]
+        return [
+            (value, f"{part.__name__}.{name}")
+            for part in parts
+            for name, value in list(vars(part).items())
+            if name not in _NOT_RUN and (is_read(name) or name.startswith("__"))
+        ]
+    called = getattr(space, "__name__", type(space).__name__)
+    own = getattr(space, "__dict__", {})
+    found = {name: v for name, v in list(own.items()) if is_read(name) and name not in _OF_MODULES}
+    if isinstance(space, nn.Module):
+        for name, value in space._modules.items():
+            found[name] = value
+        for hooks in (space._forward_hooks, space._forward_pre_hooks):
+            found |= {f"hook {number}": hook for number, hook in hooks.items()}
+    for part in type(space).__mro__:
+        for name, slot in list(vars(part).items()):
+            if is_read(name) and type(slot) is types.MemberDescriptorType:
+                found[name] = getattr(space, name, None)
+    return [(value, f"{called}.{name}") for name, value in found.items()]
