@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
+from torch import nn
 
 from throughtime import errors
 from throughtime.cli.main import main
+from throughtime.doctor import diagnose
 from throughtime.doctor.sources import from_text
 from throughtime.training import RunConfig, train
 
@@ -95,3 +98,81 @@ def test_a_run_of_ours(tmp_path) -> None:
     )
     with pytest.raises(errors.ConfigurationError, match="got 0 trained runs in it, expected one"):
         from_text(str(tmp_path / "run" / "checkpoint-20"))
+
+
+HOSTILE = """
+import sys
+import torch
+from torch import nn
+
+def data(): return [(torch.randn(6, 4, 2), torch.randn(6, 4, 3)) for _ in range(4)]
+def exits(): sys.exit("bye [/red]")
+def exits_well(): sys.exit(0)
+def raises(): raise ValueError("boom [/red]")
+def endless(): return endless()
+def interrupts(): raise KeyboardInterrupt
+async def coroutine(): return 1
+def argument(a): return 1
+def bad_option(): return nn.RNN(2, 3), data(), nn.MSELoss(), {"lagg": 1}
+def bad_options(): return nn.RNN(2, 3), data(), nn.MSELoss(), [1]
+def no_batches(): return nn.RNN(2, 3), None, nn.MSELoss()
+def frozen(): return nn.RNN(2, 3).requires_grad_(False), data(), nn.MSELoss()
+def scripted(): return torch.jit.script(nn.RNN(2, 3)), data(), nn.MSELoss()
+def loss_exits(): return nn.RNN(2, 3), data(), lambda m, b: sys.exit(0)
+def backward():
+    def loss(model, batch):
+        value = model(batch[0])[0].square().mean()
+        value.backward()
+        return value
+    return nn.RNN(2, 3), data(), loss
+def broken_batches():
+    def batches():
+        yield data()[0]
+        raise OSError("disk [gone]")
+    return nn.RNN(2, 3), batches(), nn.MSELoss()
+"""
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("exits", 2, "got sys.exit('bye [/red]'), expected (model, batches, loss)"),
+        ("exits_well", 2, "got sys.exit(0)"),
+        ("raises", 2, "got ValueError: boom [/red] (line 9), expected"),
+        ("endless", 2, "got RecursionError: maximum recursion depth exceeded"),
+        ("interrupts", 130, "stopped: Ctrl-C"),
+        ("coroutine", 2, "got (coroutine), expected (model, batches, loss)"),
+        ("argument", 2, "got TypeError: argument() missing 1 required positional"),
+        ("bad_option", 2, "unknown option of hostile.py:bad_option: got 'lagg', expected one of"),
+        ("bad_options", 2, "options of hostile.py:bad_options: got list, expected a dict"),
+        ("no_batches", 2, "batches: got TypeError: 'NoneType' object is not iterable, expected a"),
+        ("broken_batches", 2, "batches: got OSError: disk [gone], expected a list, a DataLoader"),
+        ("frozen", 2, "weights of RNN: got none that requires a gradient: all are frozen"),
+        ("scripted", 2, "model: got a scripted or traced module, expected the module that it was"),
+        ("loss_exits", 2, "the model, the batches or the loss: got sys.exit(0), expected code"),
+        ("backward", 2, "let it return the loss, and leave backward() and step() to the doctor"),
+    ],
+)
+def test_what_users_code_does_is_told_in_a_line(
+    name: str, code: int, said: str, tmp_path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["diagnose", f"hostile.py:{name}", "--budget", "1s"]) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not list(tmp_path.glob("*.html"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_model_made_in_inference_mode(dtype: torch.dtype) -> None:
+    with torch.inference_mode():
+        model = nn.RNN(2, 3, dtype=dtype)
+        batches = [(torch.randn(6, 4, 2, dtype=dtype), torch.randn(6, 4, 3)) for _ in range(4)]
+        found = diagnose(model, batches, nn.MSELoss(), budget="1s", remedies=False)
+    assert found.verdict is not None
+    assert model.weight_hh_l0.is_inference()

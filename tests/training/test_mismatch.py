@@ -34,6 +34,7 @@ def elsewhere(file: Path, **values: object) -> None:
     """Say that it was written in another environment."""
     document = json.loads(file.read_text())
     document["environment"].update(values)
+    document.pop("sha256", None)  # as earlier versions wrote it
     file.write_text(json.dumps(document))
 
 

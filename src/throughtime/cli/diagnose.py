@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from throughtime.cli.arguments import flag, option, parse, position, whole_number
 from throughtime.cli.output import error_console, show, show_json, show_place
+from throughtime.core.errors import ConfigurationError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +53,22 @@ def run(words: Sequence[str]) -> int:
         options["layer"] = arguments.layer
     if not arguments.json:
         error_console().print(f"examining {arguments.source} for about {arguments.budget} ...")
-    diagnosis = diagnose(
-        patient.model,
-        patient.batches,
-        patient.loss_fn,
-        budget=arguments.budget,
-        remedies=not arguments.no_remedies,
-        seed=arguments.seed,
-        **options,
-    )
+    try:
+        diagnosis = diagnose(
+            patient.model,
+            patient.batches,
+            patient.loss_fn,
+            budget=arguments.budget,
+            remedies=not arguments.no_remedies,
+            seed=arguments.seed,
+            **options,
+        )
+    except SystemExit as stop:  # no report, whatever its exit code is
+        raise ConfigurationError(
+            "the model, the batches or the loss",
+            got=f"sys.exit({stop.code!r})",
+            expected="code that returns",
+        ) from stop
     if arguments.json:
         show_json(diagnosis.to_json())
         if arguments.out is not None:

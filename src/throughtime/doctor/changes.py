@@ -93,7 +93,9 @@ def _orthogonal(module: nn.Module, lag: int) -> None:
     for weight in _named(module, "weight_hh"):
         for block in weight.detach().split(weight.shape[1]):
             if block.shape[0] == block.shape[1]:
-                nn.init.orthogonal_(block)
+                dtype = torch.promote_types(block.dtype, torch.float32)  # halves have no QR
+                drawn = torch.empty(block.shape, dtype=dtype, device=block.device)
+                block.copy_(nn.init.orthogonal_(drawn))
     if _plain(module):
         for bias in _named(module, "bias"):
             bias.detach().zero_()

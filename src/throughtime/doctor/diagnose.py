@@ -73,12 +73,19 @@ def diagnose(
         1.0
     """
     seconds = as_seconds(budget)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConfigurationError(
+            "model",
+            got="a scripted or traced module",
+            expected="the module that it was made from",
+            fix="What torch.jit compiles can be neither examined nor changed.",
+        )
     if lag is not None and (not isinstance(lag, int) or lag < 1):
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
     found = recurrent_layers(model)
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
     told = Told(lag, training_step, optimizer, history, remedies, seed)
-    with random_states_kept(seed):
+    with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         subject = Subject(model, batches, loss_fn, seconds / 10)
         diagnoses = {
             name: Examination(subject, name, Clock(seconds / len(names)), told).run()

@@ -1,19 +1,23 @@
 """Where the command line's patients come from: a function of the user's, or the folder of a run."""
 
 import importlib.util
+import inspect
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
 from throughtime.doctor.diagnose import History
 from throughtime.training import RunFolder, load_model, read_metrics
+from throughtime.training.fields import of_type
 
 _BATCHES = 64
+_OPTIONS = ("lag", "layer", "training_step", "optimizer", "history")
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
 
 
@@ -40,8 +44,8 @@ def from_text(source: str) -> Patient:
             Or a folder that `throughtime train` or `compare` wrote.
 
     Raises:
-        ConfigurationError: neither; or the function returns something else; or the folder is no
-            run's: the message lists the runs in it, as those of a comparison.
+        ConfigurationError: neither; or the function raises, exits or returns something else; or
+            the folder is no run's: the message lists the runs in it, as those of a comparison.
         RunError: the folder holds no trained run.
     """
     file, colon, name = source.rpartition(":")
@@ -64,15 +68,18 @@ def from_function(file: Path, name: str) -> Patient:
         raise ConfigurationError("Python file", got=str(file), expected="a file that is there")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
-    assert spec.loader is not None
+    loader = spec.loader
+    assert loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # as an import would: classes are copied by their module
     sys.path.insert(0, str(file.resolve().parent))
-    spec.loader.exec_module(module)
+    _of_the_user(f"{file}", file, lambda: loader.exec_module(module))
     make: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(make):
         raise ConfigurationError(f"{file}", got=f"no function {name!r}", expected="one")
-    made = make()
+    made = _of_the_user(f"{file}:{name}", file, make)
+    if inspect.iscoroutine(made):
+        made.close()  # or Python warns that nobody awaited it
     if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], nn.Module):
         kinds = (
             ", ".join(type(part).__name__ for part in made)
@@ -85,7 +92,33 @@ def from_function(file: Path, name: str) -> Patient:
             expected="(model, batches, loss) or (model, batches, loss, options)",
         )
     model, batches, loss_fn, *rest = made
-    return Patient(model, batches, loss_fn, rest[0] if rest else {})
+    options = rest[0] if rest else {}
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(
+            f"options of {file}:{name}", got=type(options).__name__, expected="a dict"
+        )
+    for option in options:
+        if option not in _OPTIONS:
+            raise UnknownNameError(f"option of {file}:{name}", str(option), _OPTIONS)
+    return Patient(model, batches, loss_fn, options)
+
+
+def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
+    """What the user's code returns; what it raises, as an error that names the line."""
+    try:
+        return call()
+    except SystemExit as error:
+        raise ConfigurationError(
+            where, got=f"sys.exit({error.code!r})", expected="(model, batches, loss)"
+        ) from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        here = file.resolve()
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == here]
+        at = f" (line {lines[-1]})" if lines else ""
+        raise ConfigurationError(
+            where, got=f"{type(error).__name__}: {error}{at}", expected="(model, batches, loss)"
+        ) from error
 
 
 def from_run(folder: Path) -> Patient:
@@ -100,11 +133,21 @@ def from_run(folder: Path) -> Patient:
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return task.loss(model(batch.inputs, batch.lengths), batch)
 
-    rows: list[Any] = [row for row in read_metrics(folder) if row["kind"] == "train"]
-    history = History(
-        losses=[float(row["loss"]) for row in rows],
-        gradient_norms=[float(row["gradient_norm"]) for row in rows],
-    )
+    rows: list[Any] = [row for row in read_metrics(folder) if row.get("kind") == "train"]
+    try:
+        history = History(
+            losses=[of_type(float, row.get("loss"), "loss") for row in rows],
+            gradient_norms=[
+                of_type(float, row.get("gradient_norm"), "gradient_norm") for row in rows
+            ],
+        )
+    except TypeError as error:
+        raise RunError(
+            f"a row of {RunFolder(folder).metrics} is damaged",
+            got=str(error),
+            expected="finite numbers",
+            fix="Bring the file back from a copy.",
+        ) from error
     return Patient(model, batches, loss, {"lag": task.dependency_length, "history": history})
 
 

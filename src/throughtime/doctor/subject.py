@@ -79,7 +79,16 @@ class Subject:
                 expected="weights with values",
                 fix="Load them, or model.to_empty(device=...) and initialise them.",
             )
-        for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if parameter is not None and not any(p.requires_grad for p in self._model.parameters()):
+            raise ConfigurationError(
+                f"weights of {type(model).__name__}",
+                got="none that requires a gradient: all are frozen",
+                expected="weights that are trained",
+                fix="Call requires_grad_(True) on those that training changes.",
+            )
+        for name, tensor in itertools.chain(
+            self._model.named_parameters(), self._model.named_buffers()
+        ):
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise ConfigurationError(
                     f"weights of {type(model).__name__}",
@@ -135,6 +144,11 @@ class Subject:
     def _does_not_run(self, error: Exception) -> ConfigurationError:
         given = {str(tensor.device) for tensor in batch_tensors(self.held_out[0])}
         fix = "loss_fn(model, batch) raises so outside the doctor too: mend that first."
+        if "does not require grad" in str(error):
+            fix = (
+                "It is called without gradients too: let it return the loss, and leave backward() "
+                "and step() to the doctor."
+            )
         if given - {str(self.device)}:
             fix = (
                 f"The model is on {self.device}, the batches on {', '.join(sorted(given))}: move "
@@ -191,10 +205,17 @@ def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
     if isinstance(batches, Tensor | dict):
         batches = [batches]
     end, taken = time.monotonic() + seconds, []
-    for batch in batches:
-        taken.append(map_tensors(lambda tensor: tensor.detach().clone(), batch))
-        if len(taken) >= MOST_BATCHES or time.monotonic() > end:
-            break
+    try:
+        for batch in batches:
+            taken.append(map_tensors(lambda tensor: tensor.detach().clone(), batch))
+            if len(taken) >= MOST_BATCHES or time.monotonic() > end:
+                break
+    except Exception as error:
+        raise ConfigurationError(
+            "batches",
+            got=f"{type(error).__name__}: {error}",
+            expected="a list, a DataLoader or an iterator of batches",
+        ) from error
     if not taken:
         raise ConfigurationError(
             "batches",
@@ -238,7 +259,13 @@ def copy_model(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for tensor in pytree.tree_leaves(list(vars(module).values())):
-            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+            if not isinstance(tensor, Tensor):
+                continue
+            if tensor.is_inference():  # made in inference mode, where no gradient can be taken
+                of = tensor.detach().clone()
+                trained = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(of, tensor.requires_grad) if trained else of
+            elif tensor.grad_fn is not None:
                 memo[id(tensor)] = tensor.detach().clone()
     try:
         return copy.deepcopy(model, memo)

@@ -14,10 +14,12 @@ from throughtime.reports.comparison import (
     ModelRuns,
     Run,
     TaskFacts,
+    When,
     differing,
 )
 from throughtime.training.atomic import read_json
 from throughtime.training.config import RunConfig
+from throughtime.training.fields import from_document, of_type
 from throughtime.training.result import Result
 from throughtime.training.run_folder import RunFolder, read_metrics
 
@@ -32,20 +34,16 @@ def read_comparison(folder: Path) -> Comparison:
         RunError: a file is missing or is not what it should be, or no run is finished.
         RunVersionError: written in another version of the format.
     """
-    file = folder / "compare.json"
-    study = read_json(file)
+    study = read_study(folder / "compare.json")
     runs = _finished_runs(folder)
-    with _well_formed(file):
-        task = TaskFacts(**study["task"])
-        noted = {entry["folder"]: entry for entry in study["models"]}
-        asked = study.get("asked", [*noted])
-        models = [
-            _configuration(name, noted.get(name, {}), runs[name], asked=name in asked)
-            for name in [*noted, *sorted(runs.keys() - noted.keys())]
-            if name in runs
-        ]
-        command = study["command"]
-        commands, request = tuple(study.get("commands", [command])), study["request"]
+    noted = {entry.folder: entry for entry in study.models}
+    asked = [*noted] if study.asked is None else study.asked
+    models = [
+        _configuration(name, noted.get(name), runs[name], asked=name in asked)
+        for name in [*noted, *sorted(runs.keys() - noted.keys())]
+        if name in runs
+    ]
+    command, commands = study.command, study.commands or (study.command,)
     if not models:
         raise RunError(
             f"{folder} holds no finished run",
@@ -54,8 +52,74 @@ def read_comparison(folder: Path) -> Comparison:
         )
     unfinished = len(run_folders(folder)) - sum(map(len, runs.values()))
     return Comparison(
-        folder, command, request, task, tuple(_told_apart(models)), commands, unfinished
+        folder, command, study.request, study.task, tuple(_told_apart(models)), commands, unfinished
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class NotedModel:
+    """A configuration as compare.json has it.
+
+    Attributes:
+        label: as it was asked for.
+        folder: of its runs, below the comparison's.
+        spec: registry text, or None.
+        description: one line.
+        configuration: the model and its settings; empty in files of earlier versions.
+        settings: those of a variant, in files of earlier versions.
+    """
+
+    label: str
+    folder: str
+    spec: str | None = None
+    description: str = ""
+    configuration: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFile:
+    """The content of compare.json.
+
+    Attributes:
+        command: the command line of the last request.
+        request: its fields.
+        task: that all configurations train on.
+        models: the configurations, in the order in which they were asked for.
+        commands: the command lines of all requests.
+        asked: folders of the configurations of the last request, or None for all.
+        seeds: of the request, in files of earlier versions.
+    """
+
+    command: str
+    request: Mapping[str, Any]
+    task: TaskFacts
+    models: tuple[NotedModel, ...]
+    commands: tuple[str, ...] = ()
+    asked: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] = ()
+
+
+def read_study(file: Path) -> StudyFile:
+    """The content of a comparison's compare.json.
+
+    Arguments:
+        file: as `throughtime compare` wrote it.
+
+    Raises:
+        RunError: it is missing or is not what it should be.
+        RunVersionError: written in another version of the format.
+    """
+    document = read_json(file)
+    with _well_formed(file):
+        found = from_document(StudyFile, document)
+        asked = found.request.get("models") or []
+        if not isinstance(asked, list) or not all(isinstance(model, str) for model in asked):
+            raise TypeError(f"request.models is {asked!r}, not names")
+        for model in found.models:
+            if Path(model.folder).name != model.folder:
+                raise TypeError(f"the folder {model.folder!r} is not one of the comparison's")
+        return found
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -78,14 +142,16 @@ def _finished_runs(folder: Path) -> dict[str, tuple[Run, ...]]:
 
 
 def _configuration(
-    folder: str, entry: Mapping[str, Any], runs: tuple[Run, ...], *, asked: bool
+    folder: str, entry: NotedModel | None, runs: tuple[Run, ...], *, asked: bool
 ) -> ModelRuns:
     """One configuration. Its entry of compare.json has the name that it was asked for by."""
     config = runs[0].config
-    name = entry.get("label", folder)
     settings = RunConfig.from_json(config).settings()
-    spec = entry.get("spec", config["model"])
-    return ModelRuns(name, spec, entry.get("description", ""), runs, name, settings, asked)
+    if entry is None:
+        entry = NotedModel(folder, folder)
+    spec = entry.spec or config["model"]
+    name, said = entry.label, entry.description
+    return ModelRuns(name, spec, said, runs, name, settings, asked)
 
 
 def _told_apart(models: list[ModelRuns]) -> Iterator[ModelRuns]:
@@ -133,6 +199,10 @@ def read_run(folder: Path) -> Run:
     result = Result.from_json(read_json(files.result), str(files.result))
     flow_file = folder / "gradient_flow.json"
     flow = read_json(flow_file) if flow_file.exists() else None
+    with _well_formed(flow_file):
+        gradient = None if flow is None else _read_flow(flow)
+    with _well_formed(files.metrics):
+        curve = _read_curve(folder)
     with _well_formed(folder):
         return Run(
             folder=folder,
@@ -143,25 +213,28 @@ def read_run(folder: Path) -> Run:
             parameters=result.parameters,
             test=result.test,
             diverged=dataclasses.asdict(result.diverged) if result.diverged else None,
-            curve=_read_curve(folder),
-            gradient=None
-            if flow is None
-            else {"start": _read_flow(flow["start"]), "trained": _read_flow(flow["trained"])},
+            curve=curve,
+            gradient=gradient,
             config=config.to_json(),
             environment=dataclasses.asdict(result.environment),
         )
 
 
-def _read_flow(flow: Mapping[str, Any]) -> GradientReach:
-    return GradientReach(
-        tuple(flow["norm_by_lag"]), tuple(flow["contribution_by_lag"]), flow["reach"]
-    )
+def _read_flow(document: Mapping[str, Any]) -> Mapping[When, GradientReach]:
+    times: tuple[When, ...] = ("start", "trained")
+    flow: dict[When, GradientReach] = {
+        when: from_document(GradientReach, document[when], when) for when in times
+    }
+    if len({len(n) for f in flow.values() for n in (f.norm_by_lag, f.contribution_by_lag)}) != 1:
+        raise TypeError("its lists are not equally long")
+    return flow
 
 
 def _read_curve(folder: Path) -> Curve:
-    rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
-    columns = ([row[name] for row in rows] for name in ("step", "loss", "accuracy"))
-    return Curve(*(tuple(column) for column in columns))  # pyright: ignore[reportArgumentType]
+    rows = [row for row in read_metrics(folder) if row.get("kind") == "validation"]
+    kinds = {"step": int, "loss": float, "accuracy": float}
+    columns = (tuple(of_type(kinds[n], row[n], n) for row in rows) for n in kinds)
+    return Curve(*columns)
 
 
 @contextlib.contextmanager
@@ -169,7 +242,7 @@ def _well_formed(file: Path) -> Iterator[None]:
     """Turn what goes wrong while content is taken apart into an error that names the file."""
     try:
         yield
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{file} is not what throughtime writes",
             got=f"{type(error).__name__}: {error}",

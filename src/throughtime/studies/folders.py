@@ -11,6 +11,7 @@ from typing import Any
 
 from throughtime.core.errors import RunMismatchError
 from throughtime.reports.comparison import differing
+from throughtime.reports.read import read_study as read_comparison_file
 from throughtime.reports.read import run_folders
 from throughtime.studies.plan import Plan, PlannedModel, PlannedRun
 from throughtime.studies.specs import slug
@@ -29,7 +30,10 @@ def read_study(out: Path) -> dict[str, Any]:
         out: the folder of the comparison.
     """
     file = out / "compare.json"
-    return read_json(file) if file.exists() else {}
+    if not file.exists():
+        return {}
+    read_comparison_file(file)  # or it is refused
+    return read_json(file)
 
 
 def placed(plan: Plan, out: Path) -> Plan:

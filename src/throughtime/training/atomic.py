@@ -157,6 +157,10 @@ def read_whole(path: Path) -> bytes:
         ) from error
 
 
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote, without the schema version.
 
@@ -166,9 +170,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     content = read_whole(path)
     try:
-        document = json.loads(content)
+        document = json.loads(content, parse_constant=_no_number)
         version = document.pop("schema_version")
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise RunError(
             f"{path} is not whole",
             got=f"{len(content)} bytes ({type(error).__name__}: {error})",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from throughtime.core.errors import ConfigurationError, RunError
+from throughtime.core.errors import ConfigurationError, RunError, RunMismatchError
 from throughtime.models import MODELS
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
@@ -76,5 +76,13 @@ def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, 
         task = build_task(config)
         model = build_model(config, task)
     if trained:
-        model.load_state_dict(load_checkpoint(files.checkpoint(step)).model)
+        weights = load_checkpoint(files.checkpoint(step)).model
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunMismatchError(
+                f"{files.checkpoint(step)} does not fit model {config.model!r}",
+                got=str(error),
+                fix=f"Bring back the {files.config.name} that it was trained with.",
+            ) from error
     return config, task, model

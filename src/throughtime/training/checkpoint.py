@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from throughtime.core.errors import ConfigurationError, RunError
 from throughtime.training.atomic import json_bytes, read_json, read_whole, write_flushed
 from throughtime.training.environment import Environment
+from throughtime.training.fields import from_document
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -84,6 +86,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
         **states,
     }
+    state["sha256"] = _digest(state)
     write_flushed(folder / _TENSORS, content)
     write_flushed(folder / _STATE, json_bytes(state))
 
@@ -101,6 +104,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     state = read_json(folder / _STATE)
     content = read_whole(folder / _TENSORS)
     try:
+        # Checkpoints of earlier versions have no checksum of this file; they are read without.
+        if "sha256" in state and state.pop("sha256") != _digest(state):
+            raise ValueError(f"{_STATE} has another SHA-256 than it says")
         if hashlib.sha256(content).hexdigest() != state["tensors_sha256"]:
             raise ValueError(
                 f"{_TENSORS} of {len(content)} bytes has another SHA-256 than {_STATE} says"
@@ -108,9 +114,17 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tensors = safetensors.torch.load(content)
         state.setdefault("learner", {"dict": []})  # of runs before there were learners
         parts = {name: _decode(state[name], tensors) for name in _PARTS}
-        run, environment = RunState(**state["run"]), Environment(**state["environment"])
+        run = from_document(RunState, state.pop("run"), "run")
+        environment = from_document(Environment, state.pop("environment"), "environment")
+        for name in (*_PARTS, "tensors_sha256"):
+            del state[name]
+        if state:  # one wrong bit may make another name of the checksum's
+            raise ValueError(f"{_STATE} has the unknown entry {min(state)!r}")
         return Checkpoint(state=run, environment=environment, **parts)
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, RecursionError),
+        safetensors.SafetensorError,
+    ) as error:
         raise RunError(
             f"{folder} is damaged",
             got=f"{type(error).__name__}: {error}",
@@ -118,6 +132,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             fix="Write the name of an earlier checkpoint, if there is one, into the file 'latest' "
             "beside it, or rename the run's folder and start anew.",
         ) from error
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """The checksum of what the file says, whatever its spaces and the order of its names."""
+    text = json.dumps(state, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _encode(value: object, path: str, tensors: dict[str, Tensor]) -> object:

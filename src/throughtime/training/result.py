@@ -6,6 +6,7 @@ from typing import Literal
 
 from throughtime.core.errors import RunError
 from throughtime.training.environment import Environment
+from throughtime.training.fields import from_document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +60,15 @@ class Result:
     @classmethod
     def from_json(cls, document: Mapping[str, object], where: str = "the run's result") -> "Result":
         """The result that `to_json` wrote. Raises RunError if the fields are not a result's."""
-        values = dict(document)
         try:
-            if values["diverged"] is not None:
-                values["diverged"] = Divergence(**values["diverged"])  # pyright: ignore[reportCallIssue]
-            values["environment"] = Environment(**values["environment"])  # pyright: ignore[reportCallIssue]
-            values["rescheduled"] = tuple(values.get("rescheduled", ()))  # pyright: ignore[reportArgumentType]
-            return cls(**values)  # pyright: ignore[reportArgumentType]
-        except (KeyError, TypeError) as error:
+            found = from_document(cls, document)
+            whole = found.test is not None and {"loss", "accuracy"} <= found.test.keys()
+            if whole == (found.status == "diverged") or (found.test is not None and not whole):
+                raise TypeError(f"a run that is {found.status} with {found.test} for its test")
+            if min(found.step, found.parameters, found.seconds) < 0:
+                raise TypeError("a number below 0")
+            return found
+        except TypeError as error:
             raise RunError(
                 f"{where} is not a result",
                 got=f"{type(error).__name__}: {error}",

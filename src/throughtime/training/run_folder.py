@@ -229,8 +229,11 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("no object")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
             raise RunError(
                 f"line {number} of {path} is damaged",
                 got=repr(line[:80]),
