@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from throughtime.core.errors import RunInterrupted, RunMismatchError
+from throughtime.core.errors import RunError, RunInterrupted, RunMismatchError
 from throughtime.engines import recording
 from throughtime.tasks.task import Batch, Split
 from throughtime.training.atomic import read_json, write_json
@@ -20,6 +20,7 @@ from throughtime.training.clipping import Clipping
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, to_device
+from throughtime.training.fields import of_type
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
 from throughtime.training.observer import Evaluated, Observer, Progress, Started
 from throughtime.training.optimizers import build_optimizer
@@ -153,7 +154,17 @@ class Run:
 
     def _rescheduled(self) -> tuple[int, ...]:
         file = self.files.rescheduled
-        return tuple(read_json(file)["steps"]) if file.exists() else ()
+        if not file.exists():
+            return ()
+        try:
+            return of_type(tuple[int, ...], read_json(file).get("steps"), "steps")
+        except TypeError as error:
+            raise RunError(
+                f"{file} is damaged",
+                got=str(error),
+                expected="numbers of steps",
+                fix="Bring the file back from a copy.",
+            ) from error
 
     def _load_optimizer(self, stored: Mapping[str, Any]) -> None:
         """Take over the state, not the options: those of the configuration hold."""
