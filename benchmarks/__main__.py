@@ -12,6 +12,7 @@ import torch
 
 import benchmarks.budget
 import benchmarks.compiling
+import benchmarks.drop_in
 import benchmarks.endless
 import benchmarks.engines
 import benchmarks.layers

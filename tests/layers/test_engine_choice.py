@@ -90,3 +90,26 @@ def test_a_schedule_in_training_draws_nothing():
     for never_random in (layer, zoneout):
         never_random.train()(torch.ones(5, 2, 3))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_explain_says_which_engine_a_captured_program_is_made_by():
+    assert tt.LSTM(3, 4).explain(captured=True).engine == "vendor"
+    skip = str(tt.RNN(3, 4, lags=(1, 2)).explain(captured=True))
+    assert skip.startswith("eager (chosen by auto)")
+    assert "not native: a program is captured of the call, and its kernels are of this" in skip
+
+
+def test_the_native_engine_by_name_is_not_captured():
+    layer = tt.LSTM(3, 4, engine="native").requires_grad_(False)
+    with pytest.raises(tt.errors.EngineRefusalError, match=r"torch\.export captures the call"):
+        torch.export.export(layer, (torch.zeros(5, 2, 3),), strict=False)
+
+
+def test_checkpoints_are_not_captured():
+    with (
+        tt.engines.engine_options(checkpoint="sqrt"),
+        pytest.raises(
+            tt.errors.EngineRefusalError, match="as a program, which sees no checkpoints"
+        ),
+    ):
+        torch.export.export(tt.LSTM(3, 4), (torch.zeros(5, 2, 3),), strict=False)

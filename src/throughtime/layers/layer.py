@@ -1,5 +1,6 @@
 """The recurrent layer: cells stacked over layers and directions, with torch.nn's signature."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -152,7 +153,7 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
-        *,
+        # not by keyword alone: the ONNX exporter of traces passes all by position
         lengths: Lengths | None = None,
         reset: Bool[Tensor, "..."] | None = None,
         return_states: bool = False,
@@ -241,12 +242,15 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         lengths: Lengths | None = None,
         reset: Bool[Tensor, "..."] | None = None,
         return_states: bool = False,
+        captured: bool = False,
     ) -> Choice:
         """Which engine would run this call, and why the preferred ones would not.
 
         Arguments:
             input, hx, lengths, reset, return_states: as for a call; a plain batch if `input` is
                 None.
+            captured: whether the call is one that torch.export, a trace or an ONNX exporter
+                captures as a program, which then is made of torch's own operators.
 
         Returns:
             A choice that prints as a sentence a line.
@@ -273,6 +277,8 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
             0,
             generator=torch.Generator("cpu"),  # of streams that no run uses
         )
+        if captured:
+            request = dataclasses.replace(request, captured="a program is captured of the call")
         return choose(request, self.engine)[1]
 
     def _new_cells(self, input_size: int) -> list[Cell]:
