@@ -267,23 +267,22 @@ class Fuzzer:
 
 
 def gradients(terms, layer, x, twice: bool) -> list[Tensor]:
-    """Of a loss of these results, and if asked for of a loss of the gradients."""
+    """Of a loss of these results, and if asked for of one of the gradients; zero for all else."""
     leaves = [t for t in (x, *layer.parameters()) if t.requires_grad]
-    loss = sum((t.double().square().sum() for t in terms if t.requires_grad), torch.zeros(()))
-    if not leaves or not loss.requires_grad:
-        return []
-    found = list(
-        torch.autograd.grad(
-            loss, leaves, create_graph=twice, allow_unused=True, materialize_grads=True
+
+    def of(losses, twice: bool) -> list[Tensor]:
+        losses = [t for t in losses if t.requires_grad]
+        if not leaves or not losses:
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        loss = sum(t.double().square().sum() for t in losses)
+        return list(
+            torch.autograd.grad(
+                loss, leaves, create_graph=twice, allow_unused=True, materialize_grads=True
+            )
         )
-    )
-    if not twice or not any(g.requires_grad for g in found):
-        return found
-    again = sum(g.double().square().sum() for g in found if g.requires_grad)
-    return [
-        *found,
-        *torch.autograd.grad(again, leaves, allow_unused=True, materialize_grads=True),
-    ]
+
+    found = of(terms, twice)
+    return [*found, *of(found, False)] if twice else found
 
 
 def compare(got: list[Tensor], wanted: list[Tensor], said: str) -> None:
