@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from throughtime.core.errors import DataError, RunWriteError
+from throughtime.core.errors import DataError, LearnerRefusalError, RunWriteError
 from throughtime.training.atomic import write_whole
 from throughtime.training.config import RunConfig
 from throughtime.training.loop import train
@@ -94,6 +94,8 @@ def test_a_run_that_is_refused_leaves_no_folder(tmp_path) -> None:
     missing = RunConfig("characters", "rnn", data_dir=str(tmp_path / "none"))
     with pytest.raises(DataError, match="no such folder"):
         train(missing, tmp_path / "run")
+    with pytest.raises(LearnerRefusalError, match="expected a gated cell"):
+        train(RunConfig("adding:length=11", "lstm:layers=2", learner="rflo"), tmp_path / "run")
     assert not list(tmp_path.iterdir())
     with pytest.raises(RunWriteError, match=r"cannot write .*Choose a shorter name"):
         train(RunConfig("adding:length=11", "rnn", steps=1), tmp_path / ("x" * 300))
