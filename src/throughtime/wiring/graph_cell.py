@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.cells import ElmanCell, GRUCell, LSTMCell
+from throughtime.core.binding import converted
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell
@@ -78,7 +79,7 @@ class GraphCell(Cell):
         self.architecture, self.kind = architecture, cell
         self.input_size, self.hidden_size = input_size, hidden_size
         # its pointwise alone is used; not a submodule, since its weights are not
-        vars(self)["unit"] = KINDS[cell](1, hidden_size).to("meta")
+        vars(self)["unit"] = converted(KINDS[cell](1, hidden_size), lambda t: t.to("meta"))
         self.gate_names = self._unit.gate_names
         widths = {INPUT: input_size, **dict.fromkeys(architecture.states, hidden_size)}
         self.output_size = sum(widths[edge.source] for edge in architecture.incoming(OUTPUT))
