@@ -40,6 +40,15 @@ def test_links_are_followed(tmp_path) -> None:
     assert len(os.listdir(folder)) == 2
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_link_where_the_content_is_written_first_is_not_followed(tmp_path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "a.tmp").symlink_to("mine")
+    write_whole(tmp_path / "a", b"new")
+    assert not (tmp_path / "a").is_symlink()
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links, pipes and folders of Unix")
 def test_what_cannot_be_a_file_is_told(tmp_path) -> None:
     (tmp_path / "loop").symlink_to("loop")

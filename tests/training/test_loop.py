@@ -82,7 +82,7 @@ def test_result_on_disk(tmp_path: Path) -> None:
     assert (result.status, result.step, result.diverged) == ("completed", 12, None)
     assert result.environment.engines == [tt.LSTM(3, 4).explain().engine]
     assert result.environment.threads == 1
-    assert read_json(tmp_path / "result.json") == dataclasses.asdict(result)
+    assert read_json(tmp_path / "result.json") == result.to_json()
     assert RunConfig.from_json(read_json(tmp_path / "config.json")) == tiny()
     rows = read_metrics(tmp_path)
     assert [(row["step"], row["kind"]) for row in rows] == [

@@ -173,10 +173,21 @@ def test_folder_of_something_else(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_text() == "mine"
 
 
+def test_checkpoints_of_another_program_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "model.bin").write_text("mine")
+    with pytest.raises(RunWriteError, match=r"holds checkpoint-500 but no config\.json"):
+        train(tiny(), tmp_path)
+    assert (tmp_path / "checkpoint-500" / "model.bin").read_text() == "mine"
+    assert os.listdir(tmp_path) == ["checkpoint-500"], "not even a lock"
+
+
 def test_folder_with_other_files_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "notes.tmp"):
+        (tmp_path / name).write_text("mine")
     train(tiny(steps=1), tmp_path)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for name in ("notes.txt", "notes.tmp"):
+        assert (tmp_path / name).read_text() == "mine"
 
 
 @pytest.fixture

@@ -46,10 +46,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk; for a folder that is not in use yet.
+    """Write a new file and wait until it is on the disk; for a folder that is not in use yet.
 
     Raises:
-        RunWriteError: the disk is full, or the folder cannot be written.
+        RunWriteError: the disk is full, the folder cannot be written, or there is such a file.
     """
     with writing(path):
         _write_flushed(path, content)
@@ -70,6 +70,7 @@ def write_whole(path: Path, content: bytes) -> None:
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f"{target.name}.tmp")
         try:
+            temporary.unlink(missing_ok=True)  # of a killed process, or a link that others put here
             _write_flushed(temporary, content)
             os.replace(temporary, target)
         except OSError:
@@ -109,7 +110,7 @@ def _is_open(descriptor: int, file: os.stat_result) -> bool:
 
 
 def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with path.open("xb") as file:  # follows no link
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -13,6 +13,9 @@ from throughtime.core.errors import RunError, RunLockedError, RunWriteError
 from throughtime.training.atomic import read_whole, sync_folder, write_whole, writing
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_UNFINISHED = re.compile(
+    r"(checkpoint-\d+|latest|(config|result|rescheduled|gradient_flow)\.json)\.tmp"
+)
 
 
 @final
@@ -51,6 +54,7 @@ class RunFolder:
         import filelock
 
         with writing(self.path):
+            self._check_is_run()
             self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.lock)
         try:
@@ -67,13 +71,14 @@ class RunFolder:
                 fix="Choose a folder that you may write to, on a file system with locks.",
             ) from error
         try:
-            self._check_is_run()
             yield
         finally:
             lock.release()
 
     def _check_is_run(self) -> None:
+        """Refuse a folder of another program: old checkpoints in it would be deleted."""
         strange = [p.name for p in (self.metrics, self.latest, self.result) if p.exists()]
+        strange += self._names() if self.path.is_dir() else []
         if strange and not self.config.exists():
             raise RunWriteError(
                 f"{self.path} holds {', '.join(strange)} but no config.json",
@@ -147,7 +152,9 @@ class RunFolder:
         """Delete what a killed process left: unfinished files, checkpoints not yet the latest."""
         latest = self.latest_step()
         with writing(self.path):
-            for path in self.path.glob("*.tmp"):
+            for path in self.path.iterdir():
+                if not _UNFINISHED.fullmatch(path.name):
+                    continue
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:

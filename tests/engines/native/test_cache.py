@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from throughtime.engines.native import building, cache, library
+from throughtime.engines.native import building, cache, library, loading
 from throughtime.engines.native.cache import CacheFolderError, Entry
 from throughtime.engines.native.compiler import CompilationError, Compiler, find_compiler, forget
 from throughtime.engines.native.library import builds, load_library
@@ -89,6 +89,18 @@ def test_all_folders_above_are_checked(tmp_path: Path, monkeypatch, above: int) 
         number(NOBODY)
 
 
+def test_folders_that_are_made_are_private(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("THROUGHTIME_CACHE", str(tmp_path / "a" / "b" / "cache"))
+    before = os.umask(0)
+    try:
+        folder = cache.open_cache()
+    finally:
+        os.umask(before)
+    assert folder == tmp_path / "a" / "b" / "cache" / "native"
+    places = [folder, *folder.parents[:3]]
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o700] * 4
+
+
 def test_links_are_followed_before_the_check(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -129,6 +141,15 @@ def test_what_was_checked_is_what_is_loaded(compiler: Compiler, folder: Path, mo
     other = Entry(folder, builds()[1].key)
     with entry.opened() as file:
         other.library.replace(entry.library)
+        assert load(file, ["number"]).number() == 7
+
+
+def test_a_library_is_loaded_by_its_name_where_there_is_no_proc(
+    compiler: Compiler, folder: Path, monkeypatch
+) -> None:
+    number(compiler)
+    monkeypatch.setattr(loading, "_DESCRIPTORS", "/none")
+    with Entry(folder, builds()[0].key).opened() as file:
         assert load(file, ["number"]).number() == 7
 
 

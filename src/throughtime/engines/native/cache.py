@@ -73,9 +73,9 @@ class Entry:
             OSError: there is none, it is not this user's alone, or it is not what was put here.
         """
         with _own_file(self.record) as file:
-            record = _json(file.read(_MOST_BYTES))
+            record = _json(file.read())
         with _own_file(self.library) as file:
-            digest = hashlib.sha256(file.read(_MOST_BYTES)).hexdigest()
+            digest = hashlib.sha256(file.read()).hexdigest()
             expected = {"schema_version": SCHEMA_VERSION, "key": self.key, "sha256": digest}
             if not expected.items() <= record.items():
                 raise OSError(f"{self.library} is not the library that was put there")
@@ -145,8 +145,9 @@ def open_cache() -> Path | str:
     if not folder.is_absolute():  # a user without a home
         return f"this user has no cache folder; {VARIABLE} can name one"
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for place in reversed((folder, *folder.parents)):  # each private, whatever the umask
+            if not place.is_dir():
+                place.mkdir(mode=0o700, exist_ok=True)
         folder = Path(os.path.realpath(folder))
         check_private(folder, VARIABLE)
     except OSError as error:
@@ -252,7 +253,7 @@ def _key_of(path: Path) -> str | None:
 @contextlib.contextmanager
 def _own_file(path: Path) -> Iterator[BinaryIO]:
     """A file that is no link and that this user alone writes. Raises OSError otherwise."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+    with open(path, "rb", opener=_open_no_link) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
             raise OSError(f"{path} is not a file of this user")
@@ -261,6 +262,10 @@ def _own_file(path: Path) -> Iterator[BinaryIO]:
         if state.st_size > _MOST_BYTES:
             raise OSError(f"{path} has {state.st_size} bytes")
         yield file
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _json(content: bytes) -> dict[str, Any]:

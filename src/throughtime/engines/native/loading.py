@@ -7,6 +7,8 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO
 
+_DESCRIPTORS = "/proc/self/fd"  # on Linux
+
 _numbers = itertools.count(1)
 
 
@@ -47,7 +49,7 @@ def _path(file: BinaryIO) -> str:
     """A path that leads to an open file. The system's loader takes equal paths for one library, so
     each call spells it in another way."""
     spelling = "".join("/." if bit == "1" else "/" for bit in f"{next(_numbers):b}")
-    path = f"/proc/self/fd{spelling}/{file.fileno()}"
+    path = f"{_DESCRIPTORS}{spelling}/{file.fileno()}"
     try:
         if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
             return path
