@@ -1,6 +1,6 @@
 """A network that has not learnt: `throughtime diagnose docs/forgetful.py:make` finds the cause.
 
-The class is shown at the first step, 60 steps before the answer; noise follows.
+The class is shown at the first step, 120 steps before the answer; noise follows.
 """
 
 import torch
@@ -23,13 +23,13 @@ class Classifier(nn.Module):
 def make():
     """The model after training, its batches and its loss."""
     torch.manual_seed(0)
-    inputs, targets = 0.5 * torch.randn(1024, 60, 4), torch.randint(2, (1024,))
+    inputs, targets = 0.5 * torch.randn(2048, 120, 4), torch.randint(2, (2048,))
     inputs[:, 0] = 0.0
-    inputs[torch.arange(1024), 0, targets] = 3.0
+    inputs[torch.arange(2048), 0, targets] = 3.0
     batches = list(zip(inputs.split(64), targets.split(64), strict=True))
     model, loss = Classifier(), nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())
-    for _ in range(20):
+    for _ in range(10):
         for x, y in batches:
             optimizer.zero_grad()
             loss(model(x), y).backward()
