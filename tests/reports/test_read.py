@@ -1,12 +1,15 @@
 """What is read from folders, and what is said of folders that are not whole."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from throughtime.core.errors import RunError, RunVersionError
-from throughtime.reports import Spread, read_comparison, read_run, spread
+from throughtime.reports import Comparison, Spread, read_comparison, read_run, spread
+from throughtime.reports.read import _told_apart
 
 
 def test_comparison_is_read_whole(write_comparison) -> None:
@@ -90,3 +93,42 @@ def test_folder_that_holds_no_comparison(tmp_path: Path) -> None:
 
 def change(file: Path, **values: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def configured(found: Comparison, *changes: tuple[str, dict[str, Any]]) -> list[str]:
+    """The labels of configurations by name and what is changed in the settings of the first."""
+    (model,) = found.models
+    usual = {**model.settings, "evaluate_every": 5, "warmup_steps": 1}
+    models = []
+    for number, (name, change) in enumerate(changes):
+        folder = Path("out", f"gru-{number}", "seed-0")
+        runs = (dataclasses.replace(model.runs[0], folder=folder),)
+        settings = {**usual, **change}
+        models.append(
+            dataclasses.replace(model, label=name, name=name, settings=settings, runs=runs)
+        )
+    return [each.label for each in _told_apart(models)]
+
+
+def test_labels_have_what_differs_from_the_first_of_a_model(write_comparison) -> None:
+    found = read_comparison(write_comparison(labels=("gru",), seeds=1))
+    longer = {"steps": 3000, "evaluate_every": 100, "warmup_steps": 100}
+    small = {"batch_size": 16}
+    changes = [("gru", change) for change in ({}, longer, small, {**longer, **small})]
+    assert configured(found, *changes) == [
+        "gru",
+        "gru, steps=3000",
+        "gru, batch_size=16",
+        "gru, steps=3000, batch_size=16",
+    ]
+    assert configured(found, ("gru", {}), ("gru", {"warmup_steps": 0}), ("gru", longer)) == [
+        "gru",
+        "gru, warmup_steps=0",
+        "gru, steps=3000, warmup_steps=100, evaluate_every=100",
+    ]
+    assert configured(found, ("gru, plain", {"clip_norm": None}), ("gru", {}), ("gru", small)) == [
+        "gru, plain",
+        "gru, clip_norm=1",
+        "gru, batch_size=16, clip_norm=1",
+    ]
+    assert configured(found, ("gru", {}), ("gru", {})) == ["gru, folder=gru-0", "gru, folder=gru-1"]

@@ -295,8 +295,8 @@ def test_other_settings_join_what_is_there(tmp_path) -> None:
     after = results(tmp_path)
     assert {run: after[run] for run in first} == first
     assert [model.label for model in comparison.models] == [
-        "rnn:hidden=2, steps=6, batch_size=64",
-        "gru:hidden=2, steps=6, batch_size=64",
+        "rnn:hidden=2",
+        "gru:hidden=2",
         "rnn:hidden=2, steps=7",
         "gru:hidden=2, steps=7",
         "rnn:hidden=2, batch_size=16",
@@ -328,7 +328,7 @@ def test_folder_of_an_earlier_version_is_gone_on_with(tmp_path) -> None:
     assert measured(read_comparison(tmp_path)) == measured(before)
     more = compare(dataclasses.replace(TINY, steps=7, seeds=1), tmp_path)
     assert len(more.runs) == 6
-    assert [m.label for m in more.models][::2] == ["rnn:hidden=3, steps=6", "rnn:hidden=3, steps=7"]
+    assert [m.label for m in more.models][::2] == ["rnn:hidden=3", "rnn:hidden=3, steps=7"]
 
 
 def test_runs_of_other_threads_are_found(tmp_path, monkeypatch) -> None:

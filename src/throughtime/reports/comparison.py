@@ -123,8 +123,8 @@ class ModelRuns:
 
     Attributes:
         label: a name that no other configuration of the comparison has: the model as it was asked
-            for, "skip-rnn", with its variant, "lstm, clipped", or with the settings that tell it
-            from others of the same model, "gru, steps=3000".
+            for, "skip-rnn", with its variant, "lstm, clipped", or with the settings that differ
+            from those of the model's first configuration, "gru, steps=3000".
         spec: the model as it was run, "skip-rnn:lag=8".
         description: one line.
         runs: one a seed.

@@ -28,8 +28,9 @@ def write_report(comparison: Comparison) -> Path:
 def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
     comparison, only = comparison.in_short, comparison.only_model
-    shown_names = (model.name or model.label for model in comparison.models)
-    names = [name.removeprefix(f"{only}, ") for name in dict.fromkeys(shown_names)]
+    asked = [model.name or model.label for model in comparison.models]
+    short = [name.removeprefix(f"{only}, ") if only else name.split(", ")[0] for name in asked]
+    names = numbers.listed([*dict.fromkeys(short)])
     stars, star_told = starred(comparison)
     shown = {
         "accuracy": figures.accuracy_figure(comparison),
@@ -45,7 +46,7 @@ def render_report(comparison: Comparison) -> str:
             task=comparison.task,
             models=comparison.models,
             finding=finding(comparison),
-            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{numbers.listed(names)}",
+            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
             stars=stars,
             star_told=star_told,
             with_loss=comparison.task.answer in ("value", "value_per_step"),

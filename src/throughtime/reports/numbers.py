@@ -1,5 +1,6 @@
 """How numbers are written for people: the same in the terminal and in HTML."""
 
+import json
 import statistics
 from collections.abc import Iterable
 
@@ -93,6 +94,25 @@ def ending(status: str) -> str:
         ('solved on validation', 'completed')
     """
     return "solved on validation" if status == "solved" else status
+
+
+def plain(value: object) -> str:
+    """The value of a setting as a reader writes it.
+
+    Arguments:
+        value: a JSON value.
+
+    Example:
+        >>> [plain(value) for value in (None, True, 0.0001, "bptt", {"b": 1})]
+        ['none', 'yes', '0.0001', 'bptt', '{"b": 1}']
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def listed(names: list[str]) -> str:

@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 import plotly.offline
 from markupsafe import Markup, escape
 
+from throughtime.reports.numbers import plain
+
 
 def templates() -> jinja2.Environment:
     """The templates of the package. What they are given is text, and never markup."""
@@ -35,25 +37,6 @@ def figure_data(figure: go.Figure) -> dict[str, Any]:
 def plotly_bundle() -> Markup:
     """Plotly itself, to be put into a page: some four megabytes."""
     return Markup(plotly.offline.get_plotlyjs())  # noqa: S704 -- plotly's own bundle
-
-
-def plain(value: object) -> str:
-    """The value of a setting as a reader writes it.
-
-    Arguments:
-        value: a JSON value.
-
-    Example:
-        >>> [plain(value) for value in (None, True, 0.0001, "bptt", {"b": 1})]
-        ['none', 'yes', '0.0001', 'bptt', '{"b": 1}']
-    """
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spaced(name: str) -> str:

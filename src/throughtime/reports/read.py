@@ -17,6 +17,7 @@ from throughtime.reports.comparison import (
     When,
     differing,
 )
+from throughtime.reports.numbers import plain
 from throughtime.training.atomic import read_json
 from throughtime.training.config import RunConfig
 from throughtime.training.fields import from_document, of_type
@@ -154,32 +155,33 @@ def _configuration(
     return ModelRuns(name, spec, said, runs, name, settings, asked)
 
 
-def _told_apart(models: list[ModelRuns]) -> Iterator[ModelRuns]:
+def _told_apart(models: list[ModelRuns]) -> list[ModelRuns]:
     """The configurations with labels that differ.
 
-    Several of one name get as few of their settings as tell them apart: "gru, steps=3000". So does
-    a model beside variants of it.
+    The first one of a name, or a variant of it, keeps its name. The others of that name get the
+    settings in which they differ from it: "gru, steps=3000".
     """
-    for model in models:
-        alike = [o for o in models if o.name == model.name or o.name.startswith(f"{model.name}, ")]
-        told: list[str] = []
-        while len(alike) > 1:
-            name, value = _best_difference(model, alike)
-            told.append(f"{name}={value}")
-            alike = [other for other in alike if _facts(other).get(name) == value]
-        yield dataclasses.replace(model, label=", ".join([model.name, *told]))
+    labels = [_label(model, models, _SHORTENED) for model in models]
+    if len({*labels}) < len(labels):
+        labels = [_label(model, models, ()) for model in models]
+    folders = [_facts(model)["folder"] for model in models]
+    alike = [labels.count(label) > 1 for label in labels]
+    return [
+        dataclasses.replace(model, label=f"{label}, folder={folder}" if same else label)
+        for model, label, folder, same in zip(models, labels, folders, alike, strict=True)
+    ]
 
 
-def _best_difference(model: ModelRuns, others: list[ModelRuns]) -> tuple[str, object]:
-    """The setting that tells a configuration from most of the others; else its folder."""
-    mine = _facts(model)
-    excluded = {
-        name: sum(_facts(other)[name] != mine[name] for other in others)
-        for name in differing([_facts(other) for other in others])
-    }
-    settings = [name for name in excluded if name != "folder"] or ["folder"]
-    best = max(settings, key=lambda name: excluded[name])
-    return best, mine[best]
+def _label(model: ModelRuns, models: list[ModelRuns], left_out: tuple[str, ...]) -> str:
+    variants = f"{model.name}, "
+    first = next(o for o in models if o.name == model.name or o.name.startswith(variants))
+    mine, usual = _facts(model), _facts(first)
+    told = [name for name in differing([mine, usual]) if name not in ("folder", *left_out)]
+    return ", ".join([model.name, *(f"{name}={plain(mine[name])}" for name in told)])
+
+
+_SHORTENED = ("evaluate_every", "warmup_steps")
+"""Settings that a comparison makes shorter together with the steps: most labels do without."""
 
 
 def _facts(model: ModelRuns) -> dict[str, Any]:

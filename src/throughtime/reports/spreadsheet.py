@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from throughtime.reports.comparison import Comparison
-from throughtime.reports.page import plain
+from throughtime.reports.numbers import plain
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Signs with which spreadsheets take a text for a formula."""
