@@ -57,7 +57,7 @@ def test_a_function(project) -> None:
     assert from_text(f"{project}/my_project.py:with_options").options == {"lag": 7}
     for source, words in (
         ("my_project.py:wrong", "got \\(int\\)"),
-        ("my_project.py:nothing", "no function 'nothing'"),
+        ("my_project.py:with_option", "no function .with_option., .*Did you mean .with_options."),
         ("other.py:make", "a file that is there"),
         ("nothing", "my_project.py:make, or the folder of a run"),
     ):

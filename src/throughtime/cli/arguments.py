@@ -150,7 +150,7 @@ def given(kind: type[Any], command: str, words: Sequence[str]) -> dict[str, Any]
         # the words without a name may stand before, between and after the options
         found, rest = parser.parse_known_intermixed_args(list(words))
     except argparse.ArgumentError as error:
-        raise ConfigurationError(f"{error.argument_name}: {error.message}") from None
+        raise _refused(parser, error) from None
     if rest:
         raise _not_taken(parser, command, rest[0])
     return vars(found)
@@ -161,7 +161,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error; argparse calls this where a required word is missing."""
-        names = message.rpartition(": ")[2].replace(", ", " ")
+        names = message.rpartition(": ")[2].replace(", ", " and ")
         verb = "are" if " " in names else "is"
         usage = self.format_usage().removeprefix("usage: ").strip()
         raise ConfigurationError(
@@ -246,6 +246,18 @@ def _type(read: Reader) -> Reader:
             raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
 
     return convert
+
+
+def _refused(parser: _Parser, error: argparse.ArgumentError) -> ConfigurationError:
+    """The error for an option whose value argparse does not accept."""
+    name, told = str(error.argument_name), error.message
+    metavars = {"/".join(action.option_strings): action.metavar for action in parser._actions}
+    if told.startswith("expected "):
+        return ConfigurationError(name, got="no value", expected=str(metavars[name]))
+    if told.startswith("ignored explicit argument "):
+        value = told.removeprefix("ignored explicit argument ")
+        return ConfigurationError(name, got=value, expected="no value")
+    return ConfigurationError(f"{name}: {told}")
 
 
 def _not_taken(parser: _Parser, command: str, word: str) -> ConfigurationError:

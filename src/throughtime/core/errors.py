@@ -110,15 +110,22 @@ class UnknownNameError(ConfigurationError):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The question "Did you mean ...?" with the nearest one or two names; empty if none is near.
 
+    Capital and small letters are alike. Names that begin with the given one are near.
+
     Arguments:
         name: the name that was asked for.
         known: all names that exist.
 
     Example:
-        >>> suggestion("lsmt", ["lstm", "gru"])
+        >>> suggestion("LSMT", ["lstm", "gru"])
         "Did you mean 'lstm'?"
+        >>> suggestion("skip", ["clockwork", "skip-coefficient"])
+        "Did you mean 'skip-coefficient'?"
     """
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    small = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), small, n=2, cutoff=0.5)
+    longer = [each for each in small if name and each.startswith(name.lower())]
+    near = [small[each] for each in [*dict.fromkeys([*close, *longer])][:2]]
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

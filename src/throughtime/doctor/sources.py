@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
+from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.diagnose import History
 from throughtime.training import RunFolder, load_model, read_metrics
 from throughtime.training.fields import of_type
@@ -76,7 +76,9 @@ def from_function(file: Path, name: str) -> Patient:
     _of_the_user(f"{file}", file, lambda: loader.exec_module(module))
     make: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(make):
-        raise ConfigurationError(f"{file}", got=f"no function {name!r}", expected="one")
+        functions = [each for each, value in vars(module).items() if inspect.isfunction(value)]
+        fix = suggestion(name, functions)
+        raise ConfigurationError(f"{file}", got=f"no function {name!r}", expected="one", fix=fix)
     made = _of_the_user(f"{file}:{name}", file, make)
     if inspect.iscoroutine(made):
         made.close()  # or Python warns that nobody awaited it
@@ -160,7 +162,7 @@ def _no_single_run(folder: Path) -> ConfigurationError:
     commands = [f"  throughtime diagnose {shlex.quote(str(run))}" for run in runs]
     return ConfigurationError(
         f"{folder} is not the folder of a run",
-        got=f"{len(runs)} trained runs in it",
+        got=f"{len(runs)} trained run{'' if len(runs) == 1 else 's'} in it",
         expected="one run: a folder with config.json and a checkpoint",
         fix="\n".join(["Diagnose one of them:", *commands]) if runs else "",
     )

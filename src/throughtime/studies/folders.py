@@ -39,8 +39,6 @@ def read_study(out: Path) -> dict[str, Any]:
 def placed(plan: Plan, out: Path) -> Plan:
     """The plan with the folders that its configurations have, or get, in a comparison's folder.
 
-    A run that is there keeps its number of threads.
-
     Arguments:
         plan: with the folders that its configurations have where nothing else is there.
         out: the folder of the comparison. Nobody else may choose folders in it at the same time.
@@ -56,8 +54,7 @@ def placed(plan: Plan, out: Path) -> Plan:
         for entry in study.get("models", ())
         if "configuration" in entry
     }
-    stored = {run: _stored(run) for run in run_folders(out)}
-    taken |= {run.parent.name: configuration(config) for run, config in stored.items()}
+    taken |= {run.parent.name: configuration(stored(run)) for run in run_folders(out)}
     models: list[PlannedModel] = []
     runs: dict[PlannedRun, PlannedRun] = {}
     for model in plan.models:
@@ -68,10 +65,7 @@ def placed(plan: Plan, out: Path) -> Plan:
         taken[folder] = wanted
         models.append(dataclasses.replace(model, folder=folder))
         for run in mine:
-            path = Path(folder) / run.folder.name
-            threads = stored[out / path].threads if out / path in stored else run.config.threads
-            config = dataclasses.replace(run.config, threads=threads)
-            runs[run] = PlannedRun(run.label, config, path)
+            runs[run] = dataclasses.replace(run, folder=Path(folder) / run.folder.name)
     return dataclasses.replace(
         plan, models=tuple(models), runs=tuple(runs[run] for run in plan.runs)
     )
@@ -86,7 +80,15 @@ def configuration(config: RunConfig) -> Configuration:
     return {"model": config.model, **config.settings()}
 
 
-def _stored(run: Path) -> RunConfig:
+def stored(run: Path) -> RunConfig:
+    """The configuration that a run's folder holds.
+
+    Arguments:
+        run: the folder.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
     file = RunFolder(run).config
     return RunConfig.from_json(read_json(file), str(file))
 

@@ -1,5 +1,6 @@
 """One run of a comparison, in this process or in a worker process."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -12,9 +13,10 @@ from typing import Any, Literal
 
 from throughtime.core.errors import RunInterrupted, RunLockedError
 from throughtime.studies.flow import measure_gradient_flow
+from throughtime.studies.folders import stored
 from throughtime.studies.plan import PlannedRun
 from throughtime.studies.progress import StudyEvent
-from throughtime.training import Event, Result, train
+from throughtime.training import Event, Result, RunFolder, train
 from throughtime.training.interruption import request_stop
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -25,17 +27,22 @@ Outcome = Result | Literal["locked"]
 def perform(
     run: PlannedRun, out: Path, send: Callable[[StudyEvent], None], *, allow_mismatch: bool
 ) -> Outcome:
-    """Train and measure one run, or find it done, or find that another process writes it."""
+    """Train and measure one run, or find it done, or find that another process writes it.
+
+    A run that is there keeps its number of threads: it may have been begun by a comparison of
+    another number of jobs, also after this one was planned.
+    """
+    folder, config = out / run.folder, run.config
 
     def observe(event: Event) -> None:
         send(StudyEvent(run.label, run.config.seed, event))
 
     try:
-        result = train(
-            run.config, out / run.folder, observer=observe, allow_mismatch=allow_mismatch
-        )
+        if RunFolder(folder).config.exists():
+            config = dataclasses.replace(config, threads=stored(folder).threads)
+        result = train(config, folder, observer=observe, allow_mismatch=allow_mismatch)
         if result.status != "diverged":
-            measure_gradient_flow(out / run.folder)
+            measure_gradient_flow(folder)
     except RunLockedError:
         return "locked"
     return result
