@@ -97,8 +97,20 @@ def test_other_steps_in_the_same_folder(tmp_path, capsys) -> None:
     capsys.readouterr()
     assert main([*TINY, "--out", str(tmp_path), "--steps", "6", "--models", "gru:hidden=3"]) == 0
     printed = capsys.readouterr().out
-    assert "gru:hidden=3, steps=5" in printed
-    assert "gru:hidden=3, steps=6" in printed
+    assert "\n gru:hidden=3 " in printed
+    assert "\n gru:hidden=3, steps=6 " in printed
+
+
+def test_folders_of_runs_and_comparisons_are_not_mixed(tmp_path, capsys) -> None:
+    one, both = tmp_path / "one", tmp_path / "both"
+    assert main([*TINY, "--out", str(both), "--quiet"]) == 0
+    words = ["digits:pixels_per_step=8", "gru:hidden=3", "--steps", "2", "--quiet", "--out"]
+    assert main(["train", *words, str(one)]) == 0
+    capsys.readouterr()
+    assert main(["train", *words, str(both)]) == 1
+    assert "both holds a comparison: expected the folder of a run" in capsys.readouterr().err
+    assert main([*TINY, "--out", str(one), "--quiet"]) == 1
+    assert "one holds a single run: expected the folder of a comp" in capsys.readouterr().err
 
 
 def test_signals_with_workers_stop_cleanly_and_it_goes_on(tmp_path) -> None:

@@ -25,8 +25,7 @@ from throughtime.reports import Comparison, read_comparison
 from throughtime.studies import CompareRequest, Done, Planned, StudyEvent, Waiting, compare, plan
 from throughtime.studies import compare as compare_function
 from throughtime.studies.variant import Variant
-from throughtime.studies.worker import perform
-from throughtime.training import Progress, Result, RunFolder, Started
+from throughtime.training import Progress, RunFolder, Started
 
 TASK = "digits:pixels_per_step=8"
 TINY = CompareRequest(TASK, ("rnn:hidden=3", "lstm:hidden=3"), seeds=2, steps=6, jobs=1)
@@ -337,17 +336,6 @@ def test_runs_of_other_threads_are_found(tmp_path, monkeypatch) -> None:
     first = compare(TINY, tmp_path)
     monkeypatch.setattr(plan, "_share_cores", lambda request: (request.jobs, 2))
     assert measured(compare(TINY, tmp_path)) == measured(first)
-
-
-def test_run_that_another_comparison_began_meanwhile(tmp_path) -> None:
-    """Two at once in a folder, of different numbers of jobs: the runs keep their threads."""
-    compare(TINY, tmp_path)
-    planned = plan.make_plan(TINY).runs[0]
-    config = dataclasses.replace(planned.config, threads=planned.config.threads + 1)
-    late = dataclasses.replace(planned, config=config)
-    found = perform(late, tmp_path, lambda event: None, allow_mismatch=False)
-    assert isinstance(found, Result)
-    assert found.environment.threads == planned.config.threads
 
 
 def test_variants_beside_the_plain_model(tmp_path) -> None:

@@ -54,6 +54,7 @@ def run(words: Sequence[str]) -> int:
     arguments = Arguments(**values)
 
     from throughtime.cli.progress import progress
+    from throughtime.core.errors import RunMismatchError
     from throughtime.models import MODELS
     from throughtime.studies import Done, Planned, StudyEvent
     from throughtime.tasks import TASKS
@@ -65,6 +66,12 @@ def run(words: Sequence[str]) -> int:
     TASKS.parse(config.task)  # before there is a folder
     MODELS.parse(config.model)
     out = Path(arguments.out) if arguments.out is not None else _usual_folder(config, settings)
+    if (out / "compare.json").exists():
+        raise RunMismatchError(
+            f"{out} holds a comparison",
+            expected="the folder of a run",
+            fix="Choose another folder with --out.",
+        )
     with progress(quiet=arguments.quiet or arguments.json) as observer:
 
         def observe(event: "Event") -> None:

@@ -9,6 +9,9 @@ from typing import Any, Literal, TypeAlias
 When: TypeAlias = Literal["start", "trained"]
 """When gradient flow was measured: before the first update, or after the last."""
 
+SHORTENED = ("evaluate_every", "warmup_steps")
+"""Settings that a comparison makes shorter together with the steps; names do without them."""
+
 
 @dataclass(frozen=True)
 class TaskFacts:

@@ -8,6 +8,7 @@ from typing import Any
 
 from throughtime.core.errors import RunError
 from throughtime.reports.comparison import (
+    SHORTENED,
     Comparison,
     Curve,
     GradientReach,
@@ -161,7 +162,7 @@ def _told_apart(models: list[ModelRuns]) -> list[ModelRuns]:
     The first one of a name, or a variant of it, keeps its name. The others of that name get the
     settings in which they differ from it: "gru, steps=3000".
     """
-    labels = [_label(model, models, _SHORTENED) for model in models]
+    labels = [_label(model, models, SHORTENED) for model in models]
     if len({*labels}) < len(labels):
         labels = [_label(model, models, ()) for model in models]
     folders = [_facts(model)["folder"] for model in models]
@@ -178,10 +179,6 @@ def _label(model: ModelRuns, models: list[ModelRuns], left_out: tuple[str, ...])
     mine, usual = _facts(model), _facts(first)
     told = [name for name in differing([mine, usual]) if name not in ("folder", *left_out)]
     return ", ".join([model.name, *(f"{name}={plain(mine[name])}" for name in told)])
-
-
-_SHORTENED = ("evaluate_every", "warmup_steps")
-"""Settings that a comparison makes shorter together with the steps: most labels do without."""
 
 
 def _facts(model: ModelRuns) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.core.errors import RunMismatchError
-from throughtime.reports.comparison import differing
+from throughtime.reports.comparison import SHORTENED, differing
 from throughtime.reports.read import read_study as read_comparison_file
 from throughtime.reports.read import run_folders
 from throughtime.studies.plan import Plan, PlannedModel, PlannedRun
@@ -44,11 +44,11 @@ def placed(plan: Plan, out: Path) -> Plan:
         out: the folder of the comparison. Nobody else may choose folders in it at the same time.
 
     Raises:
-        RunMismatchError: the folder holds a comparison on another task.
+        RunMismatchError: the folder holds a single run, or a comparison on another task.
         RunError: a file of the folder is damaged.
     """
     study = read_study(out)
-    _check_task(plan, study, out)
+    _check_folder(plan, study, out)
     taken: dict[str, Configuration] = {
         entry["folder"]: entry["configuration"]
         for entry in study.get("models", ())
@@ -93,7 +93,13 @@ def stored(run: Path) -> RunConfig:
     return RunConfig.from_json(read_json(file), str(file))
 
 
-def _check_task(plan: Plan, study: Mapping[str, Any], out: Path) -> None:
+def _check_folder(plan: Plan, study: Mapping[str, Any], out: Path) -> None:
+    if RunFolder(out).config.exists():
+        raise RunMismatchError(
+            f"{out} holds a single run",
+            expected="the folder of a comparison",
+            fix="Choose another folder for the results.",
+        )
     there = study.get("task", {}).get("spec", plan.task_spec)
     if there != plan.task_spec:
         raise RunMismatchError(
@@ -107,7 +113,7 @@ def _check_task(plan: Plan, study: Mapping[str, Any], out: Path) -> None:
 def _free_name(name: str, wanted: Configuration, taken: Mapping[str, Configuration]) -> str:
     """A name that no other configuration has; from the second one on, with what tells it apart."""
     if name in taken:
-        told = differing([wanted, taken[name]])
+        told = [n for n in differing([wanted, taken[name]]) if n not in SHORTENED]
         settings = slug("-".join(f"{setting}-{wanted.get(setting)}" for setting in told))
         name = f"{name}-{settings}"[:_LONGEST_NAME]
     numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
