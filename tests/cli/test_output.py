@@ -31,7 +31,7 @@ def test_everything_that_is_printed_is_literal(live: bool) -> None:
 def test_escaped_leaves_ordinary_text_alone() -> None:
     text = "häagen\tdazs\n日本 👩\u200d🔬"
     assert escaped(text) == text
-    assert escaped("\r\x00\x7f\x85\ufffe") == r"\r\x00\x7f\x85\ufffe"
+    assert escaped("\r\x00\x7f\x85\u2028\ufffe") == r"\r\x00\x7f\x85\u2028\ufffe"
 
 
 @pytest.mark.parametrize("name", ["[lr=1]", "[/x]", "[bold]a", ":smile:"])

@@ -1,6 +1,9 @@
 """Where patients come from, and the command."""
 
+import copy
 import json
+import random
+import sys
 
 import pytest
 import torch
@@ -65,6 +68,13 @@ def test_a_function(project) -> None:
             from_text(source)
 
 
+def test_a_file_takes_no_loaded_modules_place(project) -> None:
+    (project / "random.py").write_text(PROJECT)
+    model = from_text("random.py:make").model
+    assert sys.modules["random"] is random
+    assert type(copy.deepcopy(model)) is type(model)
+
+
 def test_the_command(project, capsys) -> None:
     words = ["diagnose", "my_project.py:make", "--budget", "2s", "--no-remedies"]
     assert main(words) == 0
@@ -125,6 +135,10 @@ def backward():
         value.backward()
         return value
     return nn.RNN(2, 3), data(), loss
+def uncopied():
+    class Uncopied(nn.RNN):
+        def __deepcopy__(self, memo): raise ValueError("no copy")
+    return Uncopied(2, 3), data(), nn.MSELoss()
 def broken_batches():
     def batches():
         yield data()[0]
@@ -148,6 +162,7 @@ def broken_batches():
         ("bad_options", 2, "options of hostile.py:bad_options: got list, expected a dict"),
         ("no_batches", 2, "batches: got TypeError: 'NoneType' object is not iterable, expected a"),
         ("broken_batches", 2, "batches: got OSError: disk [gone], expected a list, a DataLoader"),
+        ("uncopied", 2, "copy of Uncopied: got ValueError: no copy, expected a model that"),
         ("frozen", 2, "weights of RNN: got none that requires a gradient: all are frozen"),
         ("scripted", 2, "model: got a scripted or traced module, expected the module that it was"),
         ("loss_exits", 2, "the model, the batches or the loss: got sys.exit(0), expected code"),

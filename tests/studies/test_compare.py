@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from throughtime.core.errors import (
+    LearnerRefusalError,
     RunError,
     RunInterrupted,
     RunMismatchError,
@@ -378,6 +379,9 @@ def test_folder_that_cannot_be_made(tmp_path) -> None:
 def test_wrong_request_writes_nothing(tmp_path) -> None:
     request = CompareRequest(TASK, ("rnn", "lsmt"))
     with pytest.raises(UnknownNameError, match="lsmt"):
+        compare(request, tmp_path / "out")
+    request = CompareRequest(TASK, ("rnn", "lstm:layers=2"), settings={"learner": "rflo"})
+    with pytest.raises(LearnerRefusalError, match="expected a gated cell"):
         compare(request, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -189,6 +189,7 @@ def test_a_server_that_goes_on_sending(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "MOST_BYTES", CHUNK)
     with pytest.raises(DataError, match="it sends more than 65,536 bytes"):
         fetch([remote(server)], tmp_path)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):

@@ -2,9 +2,10 @@
 
 import re
 
-# C0, DEL and C1 but for tab and newline; marks that reverse text; what UTF-8 or XML cannot hold
+# C0, DEL and C1 but for tab and newline; other ends of lines; marks that reverse text; what UTF-8
+# or XML cannot hold
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 
 

@@ -66,12 +66,14 @@ def from_function(file: Path, name: str) -> Patient:
     """Run the user's function. The file's folder is importable while it runs, as for `python`."""
     if not file.is_file():
         raise ConfigurationError("Python file", got=str(file), expected="a file that is there")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    # by another name where a loaded module has this one, as one of Python's own may have
+    module_name = file.stem if file.stem not in sys.modules else f"{file.stem} of the user"
+    spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None
     loader = spec.loader
     assert loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # as an import would: classes are copied by their module
+    sys.modules[module_name] = module  # as an import would: classes are copied by their module
     sys.path.insert(0, str(file.resolve().parent))
     _of_the_user(f"{file}", file, lambda: loader.exec_module(module))
     make: Callable[[], Any] | None = getattr(module, name, None)

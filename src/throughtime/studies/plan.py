@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.models import MODELS
 from throughtime.studies.request import CompareRequest
@@ -15,8 +17,10 @@ from throughtime.studies.widths import matched_widths, parameter_count
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
 from throughtime.training import RunConfig
-from throughtime.training.building import build_task
+from throughtime.training.building import build_model, build_task
+from throughtime.training.optimizers import build_optimizer
 from throughtime.training.reproducibility import run_device
+from throughtime.training.teaching import build_teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,7 @@ def make_plan(request: CompareRequest) -> Plan:
     Raises:
         UnknownNameError: no such task, model or option.
         ConfigurationError: options that contradict each other, or a model named twice.
+        LearnerRefusalError: the learner cannot teach a model.
         DeviceError: this machine has no such device.
         DataError: the task's data are missing or not whole.
     """
@@ -108,7 +113,20 @@ def make_plan(request: CompareRequest) -> Plan:
         for seed in range(request.seeds)
         for model in models
     )
+    for run in runs[: len(models)]:
+        _check_training(run.config, task)
     return Plan(task, task_spec, TASKS.describe(task_name), models, runs, jobs, threads)
+
+
+def _check_training(config: RunConfig, task: Task) -> None:
+    """Raises what the run would raise before its first step."""
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, task)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        build_optimizer(
+            config.optimizer, parameters, config.learning_rate, config.optimizer_options
+        )
+        build_teacher(config, model, task, lambda batch: model(batch.inputs, batch.lengths))
 
 
 def default_folder(request: CompareRequest) -> Path:

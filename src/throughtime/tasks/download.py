@@ -128,6 +128,7 @@ def _resume(partial: Path, url: str, output_file: str, store: object) -> None:
             ):
                 for chunk in response.iter_content(CHUNK):
                     if file.tell() > MOST_BYTES:
+                        partial.unlink()  # nobody goes on from there
                         raise ValueError(f"it sends more than {MOST_BYTES:,} bytes")
                     file.write(chunk)
                     bar.update(len(chunk))

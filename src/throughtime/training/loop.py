@@ -1,9 +1,8 @@
 """Training: a run begun, gone on with, or read back."""
 
-import shutil
 from pathlib import Path
 
-from throughtime.core.errors import LearnerRefusalError, RunMismatchError
+from throughtime.core.errors import RunMismatchError
 from throughtime.training.atomic import read_json, writing
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment, current_environment
@@ -73,19 +72,13 @@ def train(
         # Before the lock, too: a finished run may be read where nothing can be written.
         result = _stored_result(files, config, environment, allow_mismatch)
     if result is None:
-        new = not files.path.exists()
         with reproducible(device, config.threads, config.seed):
             # Built before there is a folder: what is refused leaves nothing behind.
             run = Run(files, config, device, environment, allow_mismatch, notify)
             with files.locked():
                 result = _stored_result(files, config, environment, allow_mismatch)
                 if result is None:
-                    try:
-                        result = run.finish()
-                    except LearnerRefusalError:  # some learners look at the model when they start
-                        if new and run.state.step == 0:
-                            shutil.rmtree(files.path)
-                        raise
+                    result = run.finish()
     notify(Finished(files.path, result))
     return result
 

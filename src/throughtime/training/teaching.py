@@ -98,7 +98,7 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forw
     stepwise = stepwise_model(model, task, config.learner, config.sparse_outputs)
     if task.stream:
         return _Stream(learner, stepwise, task, config)
-    return _Chunks(learner, stepwise, task, config.seed)
+    return _Chunks(learner, stepwise, task, config)
 
 
 @final
@@ -121,10 +121,11 @@ class _Chunks(Teacher):
     """A learner, that starts afresh with each batch: its sequences have nothing to do with the
     last."""
 
-    def __init__(self, learner: Learner, model: StepwiseModel, task: Task, seed: int):
-        self.learner, self.model, self.task, self.seed = learner, model, task, seed
+    def __init__(self, learner: Learner, model: StepwiseModel, task: Task, config: RunConfig):
+        self.learner, self.model, self.task, self.seed = learner, model, task, config.seed
         # by the number of sequences; a first step starts from the cell's own initial state
-        self.starts: dict[int, LearnerState] = {}
+        count = config.batch_size
+        self.starts: dict[int, LearnerState] = {count: learner.init(model, count)}
 
     def teach(self, batch: Batch, step: int) -> Tensor:
         """By the learner, its random numbers from the run's seed and the step."""
