@@ -1,7 +1,10 @@
 """What `pointwise` reads is followed, or the native engine refuses it in words."""
 
+import abc
 import contextvars
 import ctypes
+import dataclasses
+import enum
 import functools
 import itertools
 import math
@@ -14,6 +17,7 @@ import threading
 import time
 import types
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -106,6 +110,50 @@ class Surrogate(torch.autograd.Function):
         return gradients[0] * ctx.scale
 
 
+class Kind(enum.Enum):
+    """With a property that reads what changes."""
+
+    ONE = 1
+
+    @property
+    def scale(self):
+        return float(os.environ.get("SCALE", "0.5"))
+
+
+class Named(str):
+    @property
+    def scale(self):
+        return shared.value
+
+
+class Filled(dict):
+    def __missing__(self, key):
+        return shared.value
+
+
+class Numbers(np.ndarray):
+    @property
+    def scale(self):
+        return SCALE
+
+
+class Made:
+    def __init__(self):
+        self.scale = shared.value
+
+
+@dataclasses.dataclass
+class MadeByDefault:
+    scale: float = dataclasses.field(default_factory=lambda: shared.value)
+
+
+marked = torch.ones(())
+marked.scale = 0.5  # type: ignore[attr-defined]
+holder = types.SimpleNamespace(module=settings)
+named, filled, numbers = Named("a"), Filled(), np.ones(1).view(Numbers)
+dynamic = type("Dynamic", (abc.ABC,), {"scale": property(lambda self: shared.value)})()
+
+
 def closing(value):
     return lambda cell, a: a * value.get()
 
@@ -170,6 +218,23 @@ REFUSED = {
     "a computed name": lambda cell, a: a * getattr(cell, "opt" + "ion").value,
     "a getter of attributes": lambda cell, a: a * operator.attrgetter("option.value")(cell),
     "a reference": lambda cell, a: a * weakref.ref(Reading)().gates,
+    "a module in an attribute": lambda cell, a: a * holder.module.scale,
+    "a module as a default": lambda cell, a, module=settings: a * module.scale,
+    "a property of an enumeration": lambda cell, a: a * Kind.ONE.scale,
+    "a property of an option": lambda cell, a, kind=Kind.ONE: a * kind.scale,
+    "a property of a string": lambda cell, a, name=named: a * name.scale,
+    "a missing entry": lambda cell, a, entries=filled: a * entries["scale"],
+    "an array of a class of its own": lambda cell, a, n=numbers: a * n.scale,
+    "an attribute of a tensor": lambda cell, a: a * marked.scale,
+    "an object that is made": lambda cell, a: a * Made().scale,
+    "an object that is made by default": lambda cell, a: a * MadeByDefault().scale,
+    "a class that was made by a call": lambda cell, a, made=dynamic: a * made.scale,
+    "gradient mode of a part": lambda cell, a: (
+        a if nn.functional.torch.is_grad_enabled() else 2 * a
+    ),
+    "the globals of a function": lambda cell, a: a * scale_of.__globals__["SCALE"],
+    "a setting of numpy": lambda cell, a: a * len(np.geterr()),
+    "a function of a computed name": lambda cell, a: getattr(torch, cell.option)(a),
     "a count of calls": lambda cell, a: setattr(cell, "calls", 1) or a,
 }
 
@@ -178,6 +243,61 @@ REFUSED = {
 def test_refused(way) -> None:
     with pytest.raises(UntraceableError, match=r"pointwise (may read|changes)"):
         check_reading(Reading(REFUSED[way], shared))
+
+
+class Changing:
+    """A value that is read in one way and changed in another."""
+
+    scale = 1.0
+
+
+class Missing(dict):
+    def __missing__(self, key):
+        return Changing.scale
+
+
+missing = Missing()
+CHANGES = {
+    "a function of torch": (
+        lambda cell, a: torch.sin(a),
+        lambda m: m.setattr(torch, "sin", torch.cos),
+    ),
+    "a number of math": (lambda cell, a: a * math.pi, lambda m: m.setattr(math, "pi", 2.0)),
+    "a class": (lambda cell, a: a * Changing.scale, lambda m: m.setattr(Changing, "scale", 2.0)),
+    "a method of a container": (
+        lambda cell, a: a * missing["scale"],
+        lambda m: m.setattr(Changing, "scale", 2.0),
+    ),
+    "a module of an enclosing function": (
+        (lambda module: lambda cell, a: a * module.scale)(settings),
+        lambda m: m.setattr(settings, "scale", 2.0),
+    ),
+    "the default dtype": (
+        lambda cell, a: a * torch.tensor(1.0).element_size(),
+        lambda m: torch.set_default_dtype(torch.float64),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", CHANGES)
+def test_a_followed_change_gives_new_results(way, monkeypatch, default_dtype) -> None:
+    function, change = CHANGES[way]
+    layer, x = tt.Recurrent(Reading(function)), torch.ones(2, 1, 2)
+    assert layer.explain(x).engine == "native"
+    before = layer(x)[0]
+    change(monkeypatch)
+    found = layer(x)[0]
+    layer.engine = "eager"
+    torch.testing.assert_close(found, layer(x)[0])
+    assert not torch.equal(before, found)
+
+
+@pytest.fixture
+def default_dtype():
+    """The default dtype, which is put back."""
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
 
 
 def test_the_reason_is_in_explain() -> None:
@@ -209,7 +329,30 @@ class Harmless(Reading):
         return time.time()
 
 
+class Mode(enum.Enum):
+    SOFT = "soft"
+    HARD = "hard"
+
+
+class Pair(NamedTuple):
+    scale: float = 0.5
+
+
+@dataclasses.dataclass
+class Config:
+    scale: float = 0.5
+    mode: Mode = Mode.SOFT
+
+
+pair = Pair()
 HARMLESS = {
+    "an option by name": lambda cell, a: (
+        a * getattr(cell, "gates", 1.0) if hasattr(cell, "gates") else a
+    ),
+    "a named tuple": lambda cell, a, pair=pair: a * pair.scale + Pair(0.1).scale,
+    "a configuration": lambda cell, a: a * Config().scale,
+    "an enumeration": lambda cell, a: a if Config.mode is Mode.SOFT else -a,
+    "a class": lambda cell, a: a if isinstance(cell.option, dict | Made) else -a,
     "a global": lambda cell, a: a * SCALE,
     "a module's value": lambda cell, a: a * settings.scale,
     "functions": lambda cell, a: torch.nn.functional.silu(a) * math.sqrt(2) + max(1, 2),

@@ -5,7 +5,6 @@ import argparse
 import array
 import collections
 import dataclasses
-import enum
 import functools
 import sys
 import types
@@ -48,7 +47,6 @@ _BY_IDENTITY = (
     types.MemberDescriptorType,
     types.GetSetDescriptorType,
     torch.dtype,
-    enum.Enum,
 )
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 _DEEPEST = 64
@@ -79,7 +77,17 @@ def fingerprint(cell: GatedCell, dtype: torch.dtype) -> tuple[Hashable, list[obj
         by their address.
     """
     reader = _Reader()
-    return (dtype, reader.module(cell, hooks=False)), reader.kept
+    described = reader.module(cell, hooks=False)
+    return (dtype, torch.get_default_dtype(), described), reader.kept
+
+
+def is_made_by_abc(kind: type) -> bool:
+    """Whether a class was made by a call of `type`, which then names the module of its metaclass.
+
+    Arguments:
+        kind: any class.
+    """
+    return kind.__module__ == "abc" and kind is not abc.ABC and kind is not abc.ABCMeta
 
 
 @functools.cache
@@ -176,13 +184,13 @@ class _Reader:
         if isinstance(value, Tensor):
             return *self._address(value), None if value.is_inference() else value._version
         if isinstance(value, tuple | list | collections.deque):
-            return kind, *self.all(value), self._contents(kind, value)
+            return kind, *self.all(value), self._more(kind, value)
         if isinstance(value, dict | types.MappingProxyType):
             entries = list(value.items())
             parts = [(self.frozen(k), self.frozen(v)) for k, v in entries]
-            return kind, *parts, self._contents(kind, value)
+            return kind, *parts, self._more(kind, value)
         if isinstance(value, set | frozenset):
-            return kind, frozenset(self.all(value)), self._contents(kind, value)
+            return kind, frozenset(self.all(value)), self._more(kind, value)
         if isinstance(value, np.ndarray | np.generic):
             return self._array(kind, value)
         if kind is array.array:
@@ -203,7 +211,7 @@ class _Reader:
 
     def _array(self, kind: type, value: Any) -> Hashable:
         content = self.all(value.ravel().tolist()) if value.dtype.hasobject else value.tobytes()
-        return kind, value.dtype, value.shape, content, self._contents(kind, value)
+        return kind, value.dtype, value.shape, content, self._more(kind, value)
 
     def _function(self, function: types.FunctionType) -> Hashable:
         """A function, and what it may read besides its arguments."""
@@ -212,11 +220,13 @@ class _Reader:
         found: list[Hashable] = [function, id(function.__code__), self.all(cells)]
         if is_fixed_function(function):
             return tuple(found)
+        modules: set[int] = set()
+        names = _names_of(function.__code__)
+        found += [self._named(c, names, modules) for c in cells if isinstance(c, types.ModuleType)]
         found.append(self.frozen(function.__defaults__))
         found.append(self.frozen(function.__kwdefaults__))
         found.append(self.frozen(vars(function)))
-        variables, names = function.__globals__, _names_of(function.__code__)
-        modules: set[int] = set()
+        variables = function.__globals__
         for name in names:
             if name in variables:
                 value = variables[name]
@@ -227,7 +237,7 @@ class _Reader:
         """A global; of a module, what is named of it, once for each function."""
         if not isinstance(value, types.ModuleType):
             return self.frozen(value)
-        if _is_fixed(value.__name__) or id(value) in modules:
+        if id(value) in modules:
             return value
         modules.add(id(value))
         own = vars(value)
@@ -235,7 +245,9 @@ class _Reader:
 
     def _class(self, kind: type) -> Hashable:
         """A class and what it defines now, which may have been changed since it was made."""
-        if _has_fixed_objects(kind.__module__) and not issubclass(kind, nn.Module):
+        if _has_fixed_objects(kind.__module__) and not (
+            issubclass(kind, nn.Module) or is_made_by_abc(kind)
+        ):
             return kind
         found: list[Hashable] = [kind]
         for part in kind.__mro__:
@@ -257,10 +269,14 @@ class _Reader:
             return kind, contents, self.frozen(kind)
         return self._address(value), contents, self.frozen(kind)
 
-    def _contents(self, kind: type, value: Any) -> tuple[Hashable, ...]:
-        """The attributes of an object, in its dictionary and in slots."""
+    def _more(self, kind: type, value: Any) -> tuple[Hashable, ...]:
+        """What a container has besides its entries: a subclass has attributes and methods."""
         if kind in _CONTAINERS:
             return ()
+        return *self._contents(kind, value), self.frozen(kind)
+
+    def _contents(self, kind: type, value: Any) -> tuple[Hashable, ...]:
+        """The attributes of an object, in its dictionary and in slots."""
         own = getattr(value, "__dict__", None)
         found: list[Hashable] = []
         if type(own) is dict:

@@ -16,7 +16,6 @@ import functools
 import itertools
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -25,7 +24,15 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
-from throughtime.engines.native.fingerprint import is_fixed_function
+from throughtime.engines.native.fingerprint import is_fixed_function, is_made_by_abc
+from throughtime.engines.native.instructions import (
+    NOTHING,
+    codes_of,
+    constant_name,
+    is_called,
+    is_own,
+    value_of,
+)
 from throughtime.engines.native.untraceable import UntraceableError
 
 
@@ -57,8 +64,10 @@ _BLIND = _words(
     """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
     memoryview"""
 )
+_OF_INTERPRETERS = _words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
 _ALL_NAMES = _words("getattr hasattr attrgetter methodcaller vars")
 _FILES = _words("load fromfile loadtxt genfromtxt memmap from_file")
+_SETTINGS_OF_NUMPY = _words("geterr geterrcall get_printoptions getbufsize")
 _PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
 _PLAIN += (type(None), type(...), type(NotImplemented))
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
@@ -77,6 +86,7 @@ _DESCRIPTORS = (
     types.WrapperDescriptorType,
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
+    type(vars(collections.namedtuple("_Pair", "left"))["left"]),
 )
 _BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
 _PARTS = {
@@ -116,6 +126,18 @@ class _Reading:
 
     def follow(self) -> None:
         """Walk until nothing new is found."""
+        try:
+            self.walk()
+        except UntraceableError as error:
+            if not self.every_name:
+                raise
+            raise UntraceableError(
+                f"{error} Here, getattr computes a name, which may be any",
+                fix="Read it in __init__ instead: self.function = getattr(torch, name).",
+            ) from error
+
+    def walk(self) -> None:
+        """The same, with errors that name what was found."""
         while self.left:
             while self.left:
                 value, called = self.left.pop()
@@ -123,30 +145,40 @@ class _Reading:
                     self.seen[id(value)] = value
                     self.visit(value, called)
             for space in list(self.spaces):
-                self.left += _attributes(space, None if self.every_name else self.names)
+                for value, called in _attributes(space, None if self.every_name else self.names):
+                    if isinstance(space, Tensor):
+                        raise _unfollowed(f"{called}, an attribute of a tensor")
+                    if isinstance(space, types.ModuleType) and isinstance(value, types.ModuleType):
+                        self.module(value, called)
+                    else:
+                        self.left.append((value, called))
             self.left = [(v, c) for v, c in self.left if id(v) not in self.seen]
 
     def visit(self, value: Any, called: str) -> None:
         """One value; what it leads to is left for later."""
         kind = type(value)
-        if isinstance(value, (*_PLAIN, *_PLAIN_OF_TORCH, Tensor, enum.Enum, torch.Generator)):
+        if kind in _PLAIN or isinstance(value, (*_PLAIN_OF_TORCH, torch.Generator)):
             return
-        if kind is types.FunctionType:
+        if isinstance(value, (*_PLAIN, Tensor, enum.Enum, np.ndarray, np.generic)):
+            self.value(value, called)
+        elif kind is types.FunctionType:
             self.function(value)
         elif isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
             self.builtin(value, called)
         elif isinstance(value, types.ModuleType):
             if not _is_pure(value.__name__):
-                self.module(value, called)
+                raise _unfollowed(f"{called}, a module that is no global")
         elif isinstance(value, type):
             self.kind(value, called)
         elif kind in _PARTS:
             self.left += [(getattr(value, part), called) for part in _PARTS[kind]]
         elif isinstance(value, tuple | list | set | frozenset | collections.deque):
             self.left += [(part, called) for part in list(value)]
+            self.value(value, called)
         elif isinstance(value, dict | types.MappingProxyType):
             self.left += [(part, called) for part in list(value.values())]
-        elif isinstance(value, np.ndarray | np.generic | array.array):
+            self.value(value, called)
+        elif isinstance(value, array.array):
             return
         elif kind.__module__.partition(".")[0] in ("torch", "jaxtyping", "beartype") and not (
             isinstance(value, nn.Module)
@@ -154,12 +186,24 @@ class _Reading:
             self.of_torch(value, called)
         elif _is_followed(value):
             self.spaces.append(value)
-            if kind.__module__ not in sys.stdlib_module_names:
+            if isinstance(value, nn.Module) or kind.__module__ not in sys.stdlib_module_names:
                 self.left.append((kind, f"the class of {called}"))
             if isinstance(value, nn.Module) and not isinstance(value, Cell):
                 self.names.add("forward")
         elif not isinstance(value, _DESCRIPTORS):
             raise _unfollowed(f"{called}, of the type {kind.__module__}.{kind.__qualname__}")
+
+    def value(self, value: Any, called: str) -> None:
+        """A value or container, whose class may be a user's with attributes and methods."""
+        kind = type(value)
+        if isinstance(value, Tensor | np.ndarray):
+            if kind.__module__.partition(".")[0] not in ("torch", "numpy"):
+                raise _unfollowed(f"{called}, of the type {kind.__module__}.{kind.__qualname__}")
+            if isinstance(value, Tensor) and vars(value):
+                self.spaces.append(value)
+        elif kind.__module__.partition(".")[0] not in sys.stdlib_module_names | {"torch", "numpy"}:
+            self.spaces.append(value)
+            self.left.append((kind, f"the class of {called}"))
 
     def function(self, function: types.FunctionType) -> None:
         """A function: of one that is fixed, what it wraps; of another, all that its code uses."""
@@ -177,11 +221,13 @@ class _Reading:
                 raise _unfollowed(f"torch.{name}")
             return
         names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        self.left += [(c, f"a variable of {function.__qualname__}") for c in cells]
+        # a module's attributes are followed where the code names them
+        variables = [c for c in cells if not isinstance(c, types.ModuleType)]
+        self.left += [(c, f"a variable of {function.__qualname__}") for c in variables]
         self.left.append((function.__defaults__, f"a default of {function.__qualname__}"))
         self.left.append((function.__kwdefaults__, f"a default of {function.__qualname__}"))
         self.left += [(v, n) for n, v in vars(function).items() if n in self.names]
-        for code in _codes(function.__code__):
+        for code in codes_of(function.__code__):
             self.code(code, function, {n: c.cell_contents for n, c in names.items() if _is_set(c)})
 
     def code(
@@ -189,9 +235,8 @@ class _Reading:
     ) -> None:
         """The instructions of a function, or of one that is made within it."""
         where = f"in {function.__qualname__}"
-        instructions = [
-            i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "PUSH_NULL")
-        ]
+        every = list(dis.get_instructions(code))
+        instructions = [i for i in every if i.opname not in ("CACHE", "PUSH_NULL")]
         after = {i.offset: n for i, n in itertools.pairwise(instructions)}
         before: dis.Instruction | None = None
         for instruction in instructions:
@@ -201,30 +246,46 @@ class _Reading:
                 if not _is_pure(name):
                     raise _unfollowed(f"the module {name}, imported {where}")
             elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
-                value = _found(name, function, free, operation)
-                if value is not _nothing:
+                value = value_of(name, function, free, operation)
+                if value is getattr or value is hasattr:
+                    constant = constant_name(instructions, instruction)
+                    if constant is None:
+                        self.every_name = True
+                    else:
+                        self.attribute(constant, where)
+                elif value is not NOTHING:
                     self.named(value, name, after.get(instruction.offset), where)
+                    if is_called(every, instruction) and _is_made_by_code(value):
+                        raise _unfollowed(f"an object of {name}, which is made {where}")
             elif operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
-                if name in _OF_GRAPHS:
-                    raise _unfollowed(f".{name} of a tensor {where}")
-                self.names.add(name)
+                self.attribute(name, where)
             elif operation in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
                 (operation == "STORE_DEREF" and name in function.__code__.co_freevars)
-                or (operation in ("STORE_ATTR", "DELETE_ATTR") and not _is_own(target))
+                or (operation in ("STORE_ATTR", "DELETE_ATTR") and not is_own(target))
             ):
                 raise UntraceableError(f"pointwise changes {name} {where}: it must be pure")
 
+    def attribute(self, name: str, where: str) -> None:
+        """The name of an attribute that is read."""
+        if name in _OF_GRAPHS:
+            raise _unfollowed(f".{name} of a tensor {where}")
+        if name in _OF_INTERPRETERS or (_tells(name) and hasattr(torch, name)):
+            raise _unfollowed(f".{name} {where}")
+        self.names.add(name)
+
     def named(self, value: Any, name: str, after: dis.Instruction | None, where: str) -> None:
         """A global, or a variable of an enclosing function."""
-        self.left.append((value, name))
         self.every_name |= name in _ALL_NAMES
         if not isinstance(value, types.ModuleType):
+            self.left.append((value, name))
             return
         if after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
             if not _is_pure(value.__name__) or value.__name__ in ("torch", "numpy"):
                 raise _unfollowed(f"the module {value.__name__}, which is passed on {where}")
         elif _is_pure(value.__name__):
             self.member(value, after.argval)
+        else:
+            self.module(value, name)
 
     def member(self, module: types.ModuleType, name: str) -> None:
         """What is read of a module that is pure but for some of its members."""
@@ -233,13 +294,18 @@ class _Reading:
         self.every_name |= name in _ALL_NAMES
         if name in _FILES:
             raise _unfollowed(f"a file by {module.__name__}.{name}")
+        if top == "numpy" and name in _SETTINGS_OF_NUMPY:
+            raise _unfollowed(f"{module.__name__}.{name}")
         if top == "torch" and (_tells(name) or name in _STATE_OF_TORCH):
             raise _unfollowed(f"{module.__name__}.{name}")
         if isinstance(value, types.ModuleType) and not _is_pure(value.__name__):
             raise _unfollowed(f"the module {value.__name__}")
 
     def module(self, module: types.ModuleType, called: str) -> None:
-        """A module that is not known to be pure: of a user, followed by names; else refused."""
+        """A module: of a user, followed by names; of others, refused unless it is pure."""
+        if _is_pure(module.__name__) or id(module) in self.seen:
+            return
+        self.seen[id(module)] = module
         top = module.__name__.partition(".")[0]
         if top in sys.stdlib_module_names or top in ("torch", "numpy"):
             raise _unfollowed(f"the module {module.__name__}")
@@ -270,7 +336,8 @@ class _Reading:
     def kind(self, kind: type, called: str) -> None:
         """A class, whose methods and attributes are read by name."""
         top = kind.__module__.partition(".")[0]
-        if kind in _BASES or (top in sys.stdlib_module_names or top in ("torch", "numpy")):
+        fixed = top in sys.stdlib_module_names or top in ("torch", "numpy")
+        if kind in _BASES or (fixed and not is_made_by_abc(kind)):
             if not _is_pure(kind.__module__) and top != "torch":
                 raise _unfollowed(f"{called}, the class {kind.__module__}.{kind.__qualname__}")
             if not issubclass(kind, nn.Module):
@@ -281,9 +348,6 @@ class _Reading:
         self.spaces.append(kind)
         if issubclass(kind, torch.autograd.Function):
             self.names |= {"forward", "backward", "setup_context"}
-
-
-_nothing = object()
 
 
 def _unfollowed(what: str) -> UntraceableError:
@@ -312,38 +376,26 @@ def _is_pure(module: str) -> bool:
     return (top in _PURE and top != "torch") or module.startswith("torch.nn.modules")
 
 
+def _is_made_by_code(value: Any) -> bool:
+    """Whether a class of a user runs code of its own when an object of it is made."""
+    if not isinstance(value, type) or issubclass(value, enum.Enum | BaseException):
+        return False
+    if dataclasses.is_dataclass(value) and not hasattr(value, "__post_init__"):
+        missing = dataclasses.MISSING
+        return any(f.default_factory is not missing for f in dataclasses.fields(value))
+    return any(
+        isinstance(made := getattr(value, name), types.FunctionType)
+        and not is_fixed_function(made)
+        and not made.__globals__.get("__name__", "").startswith("namedtuple_")
+        for name in ("__init__", "__new__")
+    )
+
+
 def _is_set(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is cell.cell_contents
     except ValueError:
         return False
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A function's code and that of the functions that it makes."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _is_own(target: dis.Instruction | None) -> bool:
-    """Whether an instruction loads a variable of the function itself, but for the cell."""
-    if target is None or not target.opname.startswith("LOAD_FAST"):
-        return False
-    name = target.argval[-1] if isinstance(target.argval, tuple) else target.argval
-    return name != "self"
-
-
-def _found(name: str, function: types.FunctionType, free: dict[str, Any], operation: str) -> Any:
-    """The value of a name that a function reads; `_nothing` for a variable of its own."""
-    if operation in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
-        return free.get(name, _nothing)
-    if name in function.__globals__:
-        return function.__globals__[name]
-    built_in = function.__globals__.get("__builtins__", {})
-    members = built_in if isinstance(built_in, dict) else vars(built_in)
-    return members.get(name, _nothing)
 
 
 def _is_followed(value: Any) -> bool:
