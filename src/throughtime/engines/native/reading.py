@@ -33,47 +33,33 @@ from throughtime.engines.native.instructions import (
     is_own,
     value_of,
 )
+from throughtime.engines.native.purity import (
+    PURE,
+    STATE_OF_TORCH,
+    is_pure,
+    tells_of_torch,
+    words,
+)
 from throughtime.engines.native.untraceable import UntraceableError
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Modules whose functions depend on their arguments alone. Of torch, those parts that compute.
-_PURE = _words(
-    """math cmath operator _operator functools _functools itertools typing typing_extensions types
-    collections abc dataclasses enum numbers fractions string copy builtins numpy contextlib
-    jaxtyping beartype throughtime torch"""
-)
-_PURE_PARTS = _words(
-    """torch.nn torch.nn.functional torch.special torch.linalg torch.fft torch.autograd torch.jit
-    torch.autograd.function torch.nn.modules torch.nn.init torch.nn.utils torch._C._nn
-    torch._C._special torch.types torch.overrides torch.functional torch._refs"""
-)
-_STATE_OF_TORCH = _words("seed initial_seed default_generator compiler distributed")
-_PREDICATES = _words(
-    """is_tensor is_floating_point is_complex is_nonzero is_signed is_conj is_neg is_same_size
-    is_storage"""
-)
-_OF_GRAPHS = _words(
+_OF_GRAPHS = words(
     """requires_grad grad_fn is_leaf grad retains_grad is_inference data_ptr untyped_storage storage
     _version"""
 )
-_BLIND = _words(
+_BLIND = words(
     """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
     memoryview"""
 )
-_OF_INTERPRETERS = _words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
-_ALL_NAMES = _words("getattr hasattr attrgetter methodcaller vars")
-_FILES = _words("load fromfile loadtxt genfromtxt memmap from_file")
-_SETTINGS_OF_NUMPY = _words("geterr geterrcall get_printoptions getbufsize")
+_OF_INTERPRETERS = words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
+_ALL_NAMES = words("getattr hasattr attrgetter methodcaller vars")
+_FILES = words("load fromfile loadtxt genfromtxt memmap from_file")
+_SETTINGS_OF_NUMPY = words("geterr geterrcall get_printoptions getbufsize")
 _PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
 _PLAIN += (type(None), type(...), type(NotImplemented))
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
 _METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
 _OF_MODULES = frozenset(vars(nn.Module()))
-_NOT_RUN = _words(
+_NOT_RUN = words(
     """__init__ __doc__ __module__ __dict__ __weakref__ __annotations__ __init_subclass__
     __class_getitem__ __reduce__ __reduce_ex__ __setstate__ __getstate__ __repr__ __del__
     __orig_bases__ __parameters__ __slots__ __match_args__ __dataclass_fields__
@@ -166,7 +152,7 @@ class _Reading:
         elif isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
             self.builtin(value, called)
         elif isinstance(value, types.ModuleType):
-            if not _is_pure(value.__name__):
+            if not is_pure(value.__name__):
                 raise _unfollowed(f"{called}, a module that is no global")
         elif isinstance(value, type):
             self.kind(value, called)
@@ -217,7 +203,11 @@ class _Reading:
             functions = (types.FunctionType, types.MethodType, functools.partial)
             self.left += [(c, "a function") for c in wrapped if isinstance(c, functions)]
             name = function.__name__
-            if function.__module__ and function.__module__.startswith("torch") and _tells(name):
+            if (
+                function.__module__
+                and function.__module__.startswith("torch")
+                and tells_of_torch(name)
+            ):
                 raise _unfollowed(f"torch.{name}")
             return
         names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -243,7 +233,7 @@ class _Reading:
             target, before = before, instruction
             name, operation = instruction.argval, instruction.opname
             if operation == "IMPORT_NAME":
-                if not _is_pure(name):
+                if not is_pure(name):
                     raise _unfollowed(f"the module {name}, imported {where}")
             elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
                 value = value_of(name, function, free, operation)
@@ -269,7 +259,7 @@ class _Reading:
         """The name of an attribute that is read."""
         if name in _OF_GRAPHS:
             raise _unfollowed(f".{name} of a tensor {where}")
-        if name in _OF_INTERPRETERS or (_tells(name) and hasattr(torch, name)):
+        if name in _OF_INTERPRETERS or (tells_of_torch(name) and hasattr(torch, name)):
             raise _unfollowed(f".{name} {where}")
         self.names.add(name)
 
@@ -280,9 +270,9 @@ class _Reading:
             self.left.append((value, name))
             return
         if after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
-            if not _is_pure(value.__name__) or value.__name__ in ("torch", "numpy"):
+            if not is_pure(value.__name__) or value.__name__ in ("torch", "numpy"):
                 raise _unfollowed(f"the module {value.__name__}, which is passed on {where}")
-        elif _is_pure(value.__name__):
+        elif is_pure(value.__name__):
             self.member(value, after.argval)
         else:
             self.module(value, name)
@@ -296,14 +286,14 @@ class _Reading:
             raise _unfollowed(f"a file by {module.__name__}.{name}")
         if top == "numpy" and name in _SETTINGS_OF_NUMPY:
             raise _unfollowed(f"{module.__name__}.{name}")
-        if top == "torch" and (_tells(name) or name in _STATE_OF_TORCH):
+        if top == "torch" and (tells_of_torch(name) or name in STATE_OF_TORCH):
             raise _unfollowed(f"{module.__name__}.{name}")
-        if isinstance(value, types.ModuleType) and not _is_pure(value.__name__):
+        if isinstance(value, types.ModuleType) and not is_pure(value.__name__):
             raise _unfollowed(f"the module {value.__name__}")
 
     def module(self, module: types.ModuleType, called: str) -> None:
         """A module: of a user, followed by names; of others, refused unless it is pure."""
-        if _is_pure(module.__name__) or id(module) in self.seen:
+        if is_pure(module.__name__) or id(module) in self.seen:
             return
         self.seen[id(module)] = module
         top = module.__name__.partition(".")[0]
@@ -319,13 +309,13 @@ class _Reading:
         name, module = value.__name__, getattr(value, "__module__", None)
         if isinstance(owner, types.ModuleType) or owner is None:
             home = owner.__name__ if owner is not None else module or "builtins"
-            if (home == "builtins" and name in _BLIND) or _tells(name):
+            if (home == "builtins" and name in _BLIND) or tells_of_torch(name):
                 raise _unfollowed(f"{name}()")
-            if not (_is_pure(home) or home.startswith("torch.")):
+            if not (is_pure(home) or home.startswith("torch.")):
                 raise _unfollowed(f"{home}.{name}()")
         elif not isinstance(owner, type):
             self.left.append((owner, called))
-        elif not _is_pure(owner.__module__):
+        elif not is_pure(owner.__module__):
             raise _unfollowed(f"{owner.__module__}.{owner.__qualname__}.{name}()")
 
     def of_torch(self, value: Any, called: str) -> None:
@@ -338,12 +328,12 @@ class _Reading:
         top = kind.__module__.partition(".")[0]
         fixed = top in sys.stdlib_module_names or top in ("torch", "numpy")
         if kind in _BASES or (fixed and not is_made_by_abc(kind)):
-            if not _is_pure(kind.__module__) and top != "torch":
+            if not is_pure(kind.__module__) and top != "torch":
                 raise _unfollowed(f"{called}, the class {kind.__module__}.{kind.__qualname__}")
             if not issubclass(kind, nn.Module):
                 return
         home = type(kind).__module__.partition(".")[0]
-        if type(kind) not in _METACLASSES and home not in _PURE:
+        if type(kind) not in _METACLASSES and home not in PURE:
             raise _unfollowed(f"{called}, a class with a metaclass of its own")
         self.spaces.append(kind)
         if issubclass(kind, torch.autograd.Function):
@@ -355,25 +345,6 @@ def _unfollowed(what: str) -> UntraceableError:
         f"pointwise may read {what}, whose changes would not be seen",
         fix="Give it as an attribute of the cell, a buffer, or a stream.",
     )
-
-
-def _tells(name: str) -> bool:
-    """Whether a function of torch tells of a mode or a setting."""
-    if name in _PREDICATES:
-        return False
-    return name.startswith(("is_", "get_", "are_", "_is_", "_get_")) or name in (
-        "initial_seed",
-        "seed",
-    )
-
-
-def _is_pure(module: str) -> bool:
-    if module in _PURE or module in _PURE_PARTS:
-        return True
-    top = module.partition(".")[0]
-    if top == "numpy":
-        return not module.startswith("numpy.random")
-    return (top in _PURE and top != "torch") or module.startswith("torch.nn.modules")
 
 
 def _is_made_by_code(value: Any) -> bool:
