@@ -1,10 +1,14 @@
 """The instructions of a function: what they load, and what for."""
 
+import dataclasses
 import dis
+import enum
 import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+
+from throughtime.engines.native.fingerprint import is_fixed_function
 
 NOTHING = object()
 """The value of a name that has none yet."""
@@ -69,3 +73,18 @@ def is_called(instructions: list[dis.Instruction], load: dis.Instruction) -> boo
     opnames = [i.opname for i in instructions]
     near = instructions.index(load) + (1 if sys.version_info >= (3, 13) else -1)
     return opnames[near] == "PUSH_NULL"
+
+
+def is_made_by_code(value: Any) -> bool:
+    """Whether a class of a user runs code of its own when an object of it is made."""
+    if not isinstance(value, type) or issubclass(value, enum.Enum | BaseException):
+        return False
+    if dataclasses.is_dataclass(value) and not hasattr(value, "__post_init__"):
+        missing = dataclasses.MISSING
+        return any(f.default_factory is not missing for f in dataclasses.fields(value))
+    return any(
+        isinstance(made := getattr(value, name), types.FunctionType)
+        and not is_fixed_function(made)
+        and not made.__globals__.get("__name__", "").startswith("namedtuple_")
+        for name in ("__init__", "__new__")
+    )

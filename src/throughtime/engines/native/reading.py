@@ -30,6 +30,7 @@ from throughtime.engines.native.instructions import (
     codes_of,
     constant_name,
     is_called,
+    is_made_by_code,
     is_own,
     value_of,
 )
@@ -245,7 +246,7 @@ class _Reading:
                         self.attribute(constant, where)
                 elif value is not NOTHING:
                     self.named(value, name, after.get(instruction.offset), where)
-                    if is_called(every, instruction) and _is_made_by_code(value):
+                    if is_called(every, instruction) and is_made_by_code(value):
                         raise _unfollowed(f"an object of {name}, which is made {where}")
             elif operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
                 self.attribute(name, where)
@@ -344,21 +345,6 @@ def _unfollowed(what: str) -> UntraceableError:
     return UntraceableError(
         f"pointwise may read {what}, whose changes would not be seen",
         fix="Give it as an attribute of the cell, a buffer, or a stream.",
-    )
-
-
-def _is_made_by_code(value: Any) -> bool:
-    """Whether a class of a user runs code of its own when an object of it is made."""
-    if not isinstance(value, type) or issubclass(value, enum.Enum | BaseException):
-        return False
-    if dataclasses.is_dataclass(value) and not hasattr(value, "__post_init__"):
-        missing = dataclasses.MISSING
-        return any(f.default_factory is not missing for f in dataclasses.fields(value))
-    return any(
-        isinstance(made := getattr(value, name), types.FunctionType)
-        and not is_fixed_function(made)
-        and not made.__globals__.get("__name__", "").startswith("namedtuple_")
-        for name in ("__init__", "__new__")
     )
 
 
