@@ -70,7 +70,8 @@ def write_whole(path: Path, content: bytes) -> None:
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f"{target.name}.tmp")
         try:
-            temporary.unlink(missing_ok=True)  # of a killed process, or a link that others put here
+            if os.path.lexists(temporary):  # of a killed process, or a link that others put here
+                temporary.unlink()
             _write_flushed(temporary, content)
             os.replace(temporary, target)
         except OSError:
