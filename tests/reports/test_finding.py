@@ -80,7 +80,7 @@ def test_one_seed_beside_several(write_comparison) -> None:
         "last with 48.0 %; before training its gradient reaches back 9 of the 63 steps needed. 2 "
         "of 3 runs of rnn diverged."
     )
-    accuracies(folder, rnn=[0.5, 0.99, 0.5])
+    change(folder / "rnn" / "seed-1", test={"loss": 1.0, "accuracy": 0.99})
     assert sentence(folder).startswith("rnn has the most right test answers on digits: 99.0 % (one")
 
 
@@ -140,6 +140,14 @@ def test_one_seed_is_no_race(write_comparison) -> None:
         "gru and lstm solve digits on the validation split with one seed, after 600 and 1,000 "
         "steps. One seed does not show which of them is soonest."
     )
+
+
+def test_seeds_of_solvers_are_counted_in_words(write_comparison) -> None:
+    statuses = {("lstm", s): "solved" for s in range(2)} | {("gru", s): "solved" for s in range(2)}
+    folder = write_comparison(seeds=2, labels=("lstm", "gru"), statuses=statuses)
+    assert "solve digits on the validation split with both seeds, after" in sentence(folder)
+    (folder / "gru" / "seed-1" / "result.json").unlink()
+    assert "split with one seed or both seeds, after" in sentence(folder)
 
 
 def test_solved_where_runs_do_not_stop_is_no_race(write_comparison) -> None:

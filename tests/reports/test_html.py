@@ -47,6 +47,8 @@ def test_the_title_names_a_model_once_that_learns_in_several_ways(write_comparis
         assert study.only_model == ("lstm" if len(asked) == 1 else None)
     only = dataclasses.replace(found, models=models, request={"models": ["lstm"]})
     assert [model.label for model in only.in_short.models] == list(ways)
+    assert not only.names_settings
+    assert not only.in_short.names_settings
     assert "lstm, " not in finding(only)
 
 

@@ -32,6 +32,8 @@ def test_the_title_names_a_model_once_that_has_several_settings(write_comparison
     again = dataclasses.replace(first, label="gru, steps=3000")
     page = render_report(dataclasses.replace(found, models=(first, second, again)))
     assert "<h1>digits: gru and lstm</h1>" in page
+    assert "After a model's name stand the settings that differ" in page
+    assert "After a model's name" not in render_report(found)
 
 
 def test_headings_are_buttons_and_cells_have_values_to_sort_by(page: Page) -> None:

@@ -93,12 +93,23 @@ def test_same_options_in_another_order_are_the_same_run() -> None:
         ({"data_dir": "x"}, ConfigurationError, "reads no files"),
         ({"learning_rate": -1.0}, ConfigurationError, "learning_rate of the run: got -1.0"),
         (
+            {"variants": (Variant("a", {"steps": "abc"}),)},
+            ConfigurationError,
+            "steps of the run: got 'abc', expected a whole number",
+        ),
+        (
+            {"variants": (Variant("a", {"evaluate_every": None}),)},
+            ConfigurationError,
+            "evaluate_every of the run: got None, expected a whole number",
+        ),
+        (
             {"task": "adding:length=30", "length": 40},
             ConfigurationError,
             "got a length beside --length",
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_met(changes: dict, error: type[Exception], message: str) -> None:
     request = CompareRequest(**{"task": "digits", **changes})
     with pytest.raises(error, match=message):

@@ -44,6 +44,7 @@ def test_every_field_is_stored_and_all_but_two_are_the_identity() -> None:
         ({"batch_size": 2.5}, "batch_size of the run: got 2.5, expected a whole number"),
         ({"seed": -1}, "seed of the run: got -1, expected a whole number, at least 0"),
         ({"seed": 2**63}, "seed of the run: got 9223372036854775808, expected a whole number"),
+        ({"threads": 99_999}, "threads of the run: got 99999, expected at most 1,024"),
         ({"threads": 0}, "threads of the run: got 0, expected a whole number, at least 1"),
         ({"learning_rate": 0}, "learning_rate of the run: got 0, expected a number above 0"),
         ({"learning_rate": None}, "learning_rate of the run: got None, expected a number above 0"),

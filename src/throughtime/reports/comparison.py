@@ -211,12 +211,21 @@ class Comparison:
         return differing([model.settings for model in self.models])
 
     @property
+    def names_settings(self) -> bool:
+        """True if labels name settings, beside the model and its variant."""
+        return any(model.name and model.label != model.name for model in self.models)
+
+    @property
     def in_short(self) -> "Comparison":
         """The same, with the name of an only model left out: "rtrl" instead of "lstm, rtrl"."""
         name = self.only_model
         if name is None:
             return self
-        models = (replace(m, label=m.label.removeprefix(f"{name}, ")) for m in self.models)
+        start = f"{name}, "
+        models = (
+            replace(m, label=m.label.removeprefix(start), name=m.name.removeprefix(start))
+            for m in self.models
+        )
         return replace(self, models=tuple(models))
 
     @property

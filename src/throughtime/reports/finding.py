@@ -122,7 +122,8 @@ def _solved(comparison: Comparison, solvers: Sequence[ModelRuns]) -> Iterator[st
     after = [count(_mean_steps(model)) for model in solvers]
     counts = {len(model.runs) for model in solvers}
     many = counts != {1}
-    seeds = "one seed" if not many else " or ".join(f"all {n} seeds" for n in sorted(counts))
+    words = {1: "one seed", 2: "both seeds"}
+    seeds = " or ".join(words.get(n, f"all {n} seeds") for n in sorted(counts))
     yield (
         f"{listed([m.label for m in solvers])} {'solve' if len(solvers) > 1 else 'solves'} "
         f"{comparison.task.spec} on the validation split with {seeds}, after {listed(after)} steps"

@@ -29,7 +29,7 @@ def render_report(comparison: Comparison) -> str:
     """The report as the text of one HTML page, with everything that it needs inside."""
     comparison, only = comparison.in_short, comparison.only_model
     asked = [model.name or model.label for model in comparison.models]
-    short = [name.removeprefix(f"{only}, ") if only else name.split(", ")[0] for name in asked]
+    short = [name if only else name.split(", ")[0] for name in asked]
     names = numbers.listed([*dict.fromkeys(short)])
     stars, star_told = starred(comparison)
     shown = {

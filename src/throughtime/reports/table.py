@@ -41,7 +41,7 @@ def comparison_table(comparison: Comparison) -> Group:
         f"the {count(task.dependency_length)} steps that the answer needs",
         style="dim",
     )
-    if any("=" in model.label.removeprefix(model.name) for model in comparison.models):
+    if comparison.names_settings:
         note.append("; after a model's name: the settings that differ from its first line")
     if comparison.unfinished:
         verb = "run is" if comparison.unfinished == 1 else "runs are"

@@ -162,11 +162,12 @@ def _config(
     usual = settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0])
     asked |= {**request.settings, **model.settings}
     fields = {**usual, **asked}
-    # A short run still has a curve, and ends its warmup.
-    tenth = max(1, fields["steps"] // 10)
+    # A short run still has a curve, and ends its warmup. A wrong number is RunConfig's to refuse.
+    steps = fields["steps"] if isinstance(fields["steps"], int) else usual["steps"]
+    tenth = max(1, steps // 10)
     shorter = {
-        "evaluate_every": min(fields["evaluate_every"], tenth),
-        "warmup_steps": min(fields["warmup_steps"], tenth if fields["steps"] > 1 else 0),
+        "evaluate_every": min(usual["evaluate_every"], tenth),
+        "warmup_steps": min(usual["warmup_steps"], tenth if steps > 1 else 0),
     }
     fields = {**fields, **shorter, **asked}
     return RunConfig(

@@ -22,6 +22,7 @@ _AT_LEAST_ONE = (
 )
 _AT_LEAST_ZERO = ("seed", "warmup_steps")
 _BEYOND_IDENTITY = ("data_dir", "tensorboard")
+_MOST_THREADS = 1024
 _OF_THE_RUN = ("task", "model", "seed", "threads")
 
 
@@ -54,7 +55,7 @@ class RunConfig:
         log_every: updates between two rows of training metrics, which are means over them.
         stop_when_solved: stop at the first evaluation that meets the task's criterion.
         device: "cpu", "cuda" or "cuda:N".
-        threads: threads of the CPU that torch uses during the run.
+        threads: threads of the CPU that torch uses during the run, at most 1024.
         data_dir: local folder for data files; not part of the run's identity.
         tensorboard: write the metrics for TensorBoard too; not part of the run's identity.
 
@@ -108,6 +109,8 @@ class RunConfig:
             value, least = getattr(self, name), int(name in _AT_LEAST_ONE)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
                 raise _wrong(name, value, f"a whole number, at least {least}")
+        if self.threads > _MOST_THREADS:  # or the threads of OpenMP end the process
+            raise _wrong("threads", self.threads, f"at most {_MOST_THREADS:,}")
         for name in ("learning_rate", "clip_norm", "clip_value"):
             value = getattr(self, name)
             if value is None and name != "learning_rate":
