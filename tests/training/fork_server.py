@@ -105,6 +105,7 @@ def _serve() -> None:
     from throughtime.tasks import TASKS
     from throughtime.training import current_environment
 
+    os.fsync = lambda descriptor: None  # a killed process loses nothing that it has written
     # What every child would otherwise import, read or find out anew.
     assert filelock
     assert safetensors.torch
