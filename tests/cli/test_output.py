@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from throughtime.cli.main import main
-from throughtime.cli.output import LiteralConsole
+from throughtime.cli.output import LiteralConsole, remark
 from throughtime.core.escaping import escaped
 
 HOSTILE = "a[/x] [bold]b :smile: \\[c] \x1b[2J \u202etxt\ud800"
@@ -84,3 +84,9 @@ def test_a_name_within_a_file_never_leads_out_of_the_folder(tmp_path, monkeypatc
     pictures = ["victim", "tmp-victim", "architecture", "a-b-c", "x1b-2J", "x" * 60, "hidden"]
     pictures[4] = "2J"
     assert found == sorted(["a.yaml", *(f"{name}.svg" for name in pictures)])
+
+
+def test_remark_is_one_line_where_there_is_no_terminal(capsys) -> None:
+    text = "units of a model " * 12 + "end"
+    remark(text)
+    assert capsys.readouterr().err == f"{text}\n"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from throughtime.cli.arguments import flag, option, parse, position, whole_number
-from throughtime.cli.output import error_console, show, show_json, show_place
+from throughtime.cli.output import remark, show, show_json, show_place
 from throughtime.core.errors import ConfigurationError
 
 
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
     if arguments.layer is not None:
         options["layer"] = arguments.layer
     if not arguments.json:
-        error_console().print(f"examining {arguments.source} for about {arguments.budget} ...")
+        remark(f"examining {arguments.source} for about {arguments.budget} ...")
     try:
         diagnosis = diagnose(
             patient.model,

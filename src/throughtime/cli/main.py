@@ -168,9 +168,7 @@ def _complain(kind: str, message: str) -> None:
     """Write a message to stderr, wrapped at words where that is a terminal."""
     from rich.text import Text
 
-    from throughtime.cli.output import error_console
+    from throughtime.cli.output import remark
 
-    console = error_console()
     style = "bold red" if kind == "error" else "bold"
-    text = Text.assemble((f"throughtime: {kind}: ", style), message)
-    console.print(text, soft_wrap=not console.is_terminal)
+    remark(Text.assemble((f"throughtime: {kind}: ", style), message))

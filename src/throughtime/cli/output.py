@@ -59,6 +59,12 @@ def show_json(result: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(result, indent=2, allow_nan=False, default=str) + "\n")
 
 
+def remark(text: str | Text) -> None:
+    """Print a remark on stderr: wrapped at words in a terminal, on one line elsewhere."""
+    console = error_console()
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
 def error_console() -> Console:
     """The console of progress and remarks."""
     return LiteralConsole(stderr=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from throughtime.cli.arguments import flag, option, parse, position, whole_number
-from throughtime.cli.output import error_console, show, show_json, show_place
+from throughtime.cli.output import remark, show, show_json, show_place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> int:
     _, size = find_study(arguments.name, arguments.scale)
     out = Path(arguments.out or f"runs/reproduce-{arguments.name}-{arguments.scale}")
     if not (arguments.quiet or arguments.json):
-        error_console().print(f"{arguments.name}, {arguments.scale}: {size.about}")
+        remark(f"{arguments.name}, {arguments.scale}: {size.about}")
     with progress(quiet=arguments.quiet or arguments.json) as observer:
         found = reproduce(
             arguments.name,
