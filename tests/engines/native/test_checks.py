@@ -262,3 +262,14 @@ class Cut(tt.GatedCell):
 def test_a_recurrent_matrix_of_another_shape() -> None:
     with pytest.raises(ShapeError, match=r"recurrent_matrix\(1\) of weight_hh: got shape \(5, 3\)"):
         tt.Recurrent(Cut, 3, 5, engine="native")(torch.ones(6, 2, 3))
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_storage_that_was_made_smaller(kept, late) -> None:
+    layer, x = tt.LSTM(3, 4, engine="native"), torch.ones(5, 2, 3)
+    output = layer(x)[0]
+    storage = layer.weight_hh_l0.untyped_storage()
+    storage.resize_(int(kept * storage.nbytes()))
+    with pytest.raises(ShapeError, match="weight_hh of a compiled call"):
+        output.sum().backward() if late else layer(x)

@@ -27,6 +27,9 @@ _ARRAYS = (
 )
 
 
+_NO_NUMBERS = (ctypes.c_int64 * 1)()
+
+
 class _Structure(ctypes.Structure):
     _fields_ = [  # ctypes asks for a list
         *((name, ctypes.c_int64) for name in _NUMBERS),
@@ -97,18 +100,21 @@ class Job:
         )
 
     def _list(self, name: str, numbers: Sequence[int]) -> None:
-        array = (ctypes.c_int64 * (len(numbers) + 1))(*numbers)  # never empty: it has an address
+        # never empty: it has an address
+        array = (ctypes.c_int64 * (len(numbers) + 1))(*numbers) if numbers else _NO_NUMBERS
         setattr(self.structure, name, ctypes.addressof(array))
         setattr(self.structure, f"{name}_size", 8 * len(numbers))
         self._alive.append(array)
 
 
 def _extent(tensor: Tensor) -> int:
-    """How many bytes lie between a tensor's first value and its last, both included."""
+    """How many bytes lie from a tensor's first value to its last, or to the end of its storage."""
+    there = tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.itemsize
     if tensor.is_contiguous() or not tensor.numel():
-        return tensor.nbytes
+        return min(tensor.nbytes, there)
     places = zip(tensor.shape, tensor.stride(), strict=True)
-    return tensor.itemsize * (1 + sum((size - 1) * stride for size, stride in places))
+    last = sum((size - 1) * stride for size, stride in places)
+    return min(tensor.itemsize * (1 + last), there)
 
 
 def check_structure(library: ctypes.CDLL) -> None:

@@ -1,6 +1,7 @@
 """The kernels as operators of torch, with their shapes, gradients and second gradients."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from throughtime.engines.native.checks import check_operands, check_values, comp
 from throughtime.engines.native.job import Job
 from throughtime.engines.native.kernel import Kernel, kernel_named
 from throughtime.engines.native.operands import job_of, split
+from throughtime.engines.native.plan import StepPlan
 from throughtime.engines.native.replay import replay
 from throughtime.engines.native.shown import Shown
 
@@ -301,15 +303,14 @@ def _check_backward(
     plan = kernel.plan
     fields, memories = len(plan.memories) + plan.depth, len(plan.memories)
     shapes = _shapes(kernel, operands, "states", True, segment)
-    results = [f"final state {i}" for i in range(fields)]
-    results += ["outputs", *(f"states {name}" for name in plan.memories)]
     compare(["given"], [(len(given), sum(given))], [(fields + 1 + memories, len(gradients))])
     compare(["needed"], [(len(needed),)], [(len(operands) - len(plan.streams),)])
-    names = [f"gradient of {name}" for name, there in zip(results, given, strict=True) if there]
+    results = _names(plan)
+    names = [n for n, there in zip(results, given, strict=False) if there]
     wanted = [shape for shape, there in zip(shapes, given, strict=False) if there]
     compare(names, [g.shape for g in gradients], wanted)
     check_values(kernel.dtype, names, gradients)
-    names = [f"kept {name}" for name in (*results[fields:], "values", "states of segments")]
+    names = results[fields + 1 + memories :]
     # segments need no histories: they are run again from the states between them
     wanted = [
         (0,) if segment and tuple(t.shape) == (0,) and i <= memories else shape
@@ -317,6 +318,17 @@ def _check_backward(
     ]
     compare(names, [t.shape for t in kept], wanted if len(kept) == memories + 3 else [])
     check_values(kernel.dtype, names, kept)
+
+
+@lru_cache(256)
+def _names(plan: StepPlan) -> tuple[str, ...]:
+    """Of the gradients that a backward pass reads, then of the tensors that were kept for it."""
+    fields = len(plan.memories) + plan.depth
+    kept = ("outputs", *(f"states {name}" for name in plan.memories))
+    return (
+        *(f"gradient of {name}" for name in (*(f"final state {i}" for i in range(fields)), *kept)),
+        *(f"kept {name}" for name in (*kept, "values", "states of segments")),
+    )
 
 
 def _in_memory(operands: Sequence[Tensor]) -> list[Tensor]:
