@@ -109,12 +109,12 @@ class Job:
 
 def _extent(tensor: Tensor) -> int:
     """How many bytes lie from a tensor's first value to its last, or to the end of its storage."""
-    there = tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.itemsize
+    there = int(tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.itemsize)
     if tensor.is_contiguous() or not tensor.numel():
-        return min(tensor.nbytes, there)
+        return min(int(tensor.nbytes), there)
     places = zip(tensor.shape, tensor.stride(), strict=True)
     last = sum((size - 1) * stride for size, stride in places)
-    return min(tensor.itemsize * (1 + last), there)
+    return min(int(tensor.itemsize * (1 + last)), there)
 
 
 def check_structure(library: ctypes.CDLL) -> None:
