@@ -59,6 +59,7 @@ def run(words: Sequence[str]) -> int:
     from throughtime.studies import Done, Planned, StudyEvent
     from throughtime.tasks import TASKS
     from throughtime.training import RunConfig, train
+    from throughtime.training.atomic import writing
 
     settings = training_settings(values)
     of_the_run = ("task", "model", "seed", "device", "threads", "data_dir")
@@ -66,7 +67,9 @@ def run(words: Sequence[str]) -> int:
     TASKS.parse(config.task)  # before there is a folder
     MODELS.parse(config.model)
     out = Path(arguments.out) if arguments.out is not None else _usual_folder(config, settings)
-    if (out / "compare.json").exists():
+    with writing(out):
+        of_a_comparison = (out / "compare.json").exists()
+    if of_a_comparison:
         raise RunMismatchError(
             f"{out} holds a comparison",
             expected="the folder of a run",
