@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_leaves
 import throughtime as tt
 from benchmarks.registry import Row, benchmark
 
+# torch's table forbids its whole process to set flags of a backend, which training does.
+torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
 KINDS: tuple[type[nn.RNNBase], ...] = (nn.RNN, nn.LSTM, nn.GRU)
 
 

@@ -61,16 +61,20 @@ class Result:
     def from_json(cls, document: Mapping[str, object], where: str = "the run's result") -> "Result":
         """The result that `to_json` wrote. Raises RunError if the fields are not a result's."""
         try:
-            found = from_document(cls, document)
-            whole = found.test is not None and {"loss", "accuracy"} <= found.test.keys()
-            if whole == (found.status == "diverged") or (found.test is not None and not whole):
-                raise TypeError(f"a run that is {found.status} with {found.test} for its test")
-            if min(found.step, found.parameters, found.seconds) < 0:
-                raise TypeError("a number below 0")
-            return found
+            return _checked(from_document(cls, document))
         except TypeError as error:
             raise RunError(
                 f"{where} is not a result",
                 got=f"{type(error).__name__}: {error}",
                 fix="Bring the file back, or rename the run's folder and start the run again.",
             ) from error
+
+
+def _checked(found: Result) -> Result:
+    """The result itself; a TypeError if its fields contradict each other."""
+    whole = found.test is not None and {"loss", "accuracy"} <= found.test.keys()
+    if whole == (found.status == "diverged") or (found.test is not None and not whole):
+        raise TypeError(f"a run that is {found.status} with {found.test} for its test")
+    if min(found.step, found.parameters, found.seconds) < 0:
+        raise TypeError("a number below 0")
+    return found

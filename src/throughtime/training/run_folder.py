@@ -237,14 +237,14 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-            rows.append(row)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
             raise RunError(
                 f"line {number} of {path} is damaged",
                 got=repr(line[:80]),
                 expected="a JSON object",
                 fix="Bring the file back, or rename the run's folder and start the run again.",
-            ) from error
+            )
+        rows.append(row)
     return rows
