@@ -70,8 +70,6 @@ def write_whole(path: Path, content: bytes) -> None:
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f"{target.name}.tmp")
         try:
-            if os.path.lexists(temporary):  # of a killed process, or a link that others put here
-                temporary.unlink()
             _write_flushed(temporary, content)
             os.replace(temporary, target)
         except OSError:
@@ -111,6 +109,8 @@ def _is_open(descriptor: int, file: os.stat_result) -> bool:
 
 
 def _write_flushed(path: Path, content: bytes) -> None:
+    if os.path.lexists(path):  # of a killed process, or a link that others put here
+        path.unlink()
     with path.open("xb") as file:  # follows no link
         file.write(content)
         file.flush()

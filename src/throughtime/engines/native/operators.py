@@ -16,7 +16,7 @@ from throughtime.engines.native.kernel import Kernel, kernel_named
 from throughtime.engines.native.operands import job_of, split
 from throughtime.engines.native.plan import StepPlan
 from throughtime.engines.native.replay import replay
-from throughtime.engines.native.shown import Shown
+from throughtime.engines.native.shown import Shown, aliases
 
 
 @torch.library.custom_op("throughtime::sequence", mutates_args=(), device_types="cpu")
@@ -171,7 +171,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     kept = output[ctx.fields :]
     visible = 1 + (len(plan.memories) if ctx.outputs == "states" else 0)
     ctx.shown = Shown(kept[:visible])
-    ctx.save_for_backward(*operands, lengths, ages, *ctx.shown.saved, *kept[visible:])
+    ctx.save_for_backward(*operands, lengths, ages, *aliases(kept[:visible]), *kept[visible:])
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
@@ -14,29 +13,37 @@ class Shown:
     are counted: if there were any, the caller computes the values again.
 
     Arguments:
-        tensors: as they are returned.
-
-    Attributes:
-        saved: for each of them, an alias to be saved, whose changes autograd does not refuse. Where
-            the call is traced, the tensor itself: there, nothing is changed in place.
+        tensors: The results, as they are returned.
     """
 
     def __init__(self, tensors: Sequence[Tensor]):
-        if _get_current_dispatch_mode() is not None:
-            self.saved, self._counters = list(tensors), []
-        else:
-            self.saved = [tensor.data for tensor in tensors]
-            self._counters = [_counter(tensor) for tensor in tensors]
+        self._counters = [] if _traced() else [_counter(tensor) for tensor in tensors]
         self._before = [counter._version for counter in self._counters]
 
     def changed(self) -> bool:
-        """Whether any of them was changed since."""
+        """True if any of them was changed since."""
         return [counter._version for counter in self._counters] != self._before
 
 
+def aliases(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Aliases to be saved, whose changes autograd does not refuse.
+
+    Arguments:
+        tensors: The results, as they are returned. Where the call is traced nothing is changed in
+            place, and these are the tensors themselves.
+    """
+    return list(tensors) if _traced() else [tensor.data for tensor in tensors]
+
+
+def _traced() -> bool:
+    return _get_current_dispatch_mode() is not None
+
+
 def _counter(tensor: Tensor) -> Tensor:
-    """An empty tensor that counts the changes of another, whose memory it does not hold."""
-    with torch.no_grad():
-        counter = tensor.view_as(tensor)
-        counter.set_()  # pyright: ignore[reportCallIssue]  # to no memory
+    """An empty tensor with the version counter of another, whose memory and graph it does not hold.
+
+    A view would hold both: of the graph that holds the counter, and so for ever.
+    """
+    counter = tensor.detach()
+    counter.data = tensor.new_empty(0)
     return counter
