@@ -26,6 +26,7 @@ from cells.library import CELLS
 from torch import is_grad_enabled, nn
 
 import throughtime as tt
+from throughtime.engines.native.compiler import find_compiler
 from throughtime.engines.native.reading import check_reading
 from throughtime.engines.native.untraceable import UntraceableError
 
@@ -279,6 +280,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
 @pytest.mark.parametrize("way", CHANGES)
 def test_a_followed_change_gives_new_results(way, monkeypatch, default_dtype) -> None:
     function, change = CHANGES[way]
@@ -300,6 +302,7 @@ def default_dtype():
     torch.set_default_dtype(before)
 
 
+@pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
 def test_the_reason_is_in_explain() -> None:
     choice = tt.Recurrent(Reading(lambda cell, a: a * shared.value)).explain()
     assert choice.engine == "eager"
