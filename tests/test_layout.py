@@ -20,7 +20,7 @@ FILES = sorted(
 @surface.of_each(FILES)
 def test_file_is_short(path: Path) -> None:
     lines = len((surface.ROOT / path).read_text(encoding="utf-8").splitlines())
-    assert lines <= 400, f"{path} has {lines} lines: one file, one idea"
+    assert lines <= 500, f"{path} has {lines} lines: one file, one idea"
 
 
 @surface.of_each(FILES)
