@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 import throughtime as tt
 from throughtime import errors
 from throughtime.instruments.cliffs import loss_along
-from throughtime.instruments.gradient_noise import gradient_norms
+from throughtime.instruments.gradient_flow import gradient_norms
 
 ENTRY = ("weight_hh_l0", (0, 0))
 

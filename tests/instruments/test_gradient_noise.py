@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from throughtime import errors
-from throughtime.instruments.gradient_noise import GradientNorms, gradient_norms
+from throughtime.instruments.gradient_flow import GradientNorms, gradient_norms
 
 
 def test_norms_of_a_linear_model_are_those_of_its_inputs():

@@ -11,8 +11,7 @@ import throughtime as tt
 from throughtime import errors
 from throughtime.instruments import Dynamics, products, record
 from throughtime.instruments.jacobians import _lags, jacobians
-from throughtime.instruments.linearised import jacobian, linearise
-from throughtime.instruments.products import log_singular_values
+from throughtime.instruments.products import jacobian, linearise, log_singular_values
 
 
 def moves(recording, sequence):

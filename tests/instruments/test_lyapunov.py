@@ -8,8 +8,8 @@ import throughtime as tt
 from throughtime import errors
 from throughtime.cells import ChoGRUCell, ElmanCell, ProjectedLSTMCell
 from throughtime.instruments import record
-from throughtime.instruments.linearised import jacobian, linearise
 from throughtime.instruments.lyapunov import lyapunov_exponents, lyapunov_spectrum
+from throughtime.instruments.products import jacobian, linearise
 
 
 def near(spectrum, expected, errors_allowed=4.0, floor=0.0):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from throughtime import errors
 from throughtime.cells import ElmanCell
 from throughtime.instruments.fixed_points import fixed_points
-from throughtime.instruments.latching import latch_survival
 from throughtime.instruments.one_unit import (
+    latch_survival,
     one_unit_bifurcation,
     one_unit_fixed_points,
     one_unit_map,

@@ -14,9 +14,12 @@ from throughtime.core.errors import ConfigurationError, LearnerRefusalError
 from throughtime.core.state import map_state
 from throughtime.learning import BPTT, Chunk, StepwiseModel
 from throughtime.learning.curvature import PseudoNewton
-from throughtime.learning.discrete import DiscreteErrorPropagation, ThresholdCell
 from throughtime.learning.learner import Learner
-from throughtime.learning.target_propagation import TargetPropagation
+from throughtime.learning.target_propagation import (
+    DiscreteErrorPropagation,
+    TargetPropagation,
+    ThresholdCell,
+)
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")

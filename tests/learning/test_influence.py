@@ -21,7 +21,7 @@ import throughtime as tt
 from throughtime.core.state import State, state_type
 from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel, load_state, state_dict
 from throughtime.learning.forward import go_forward
-from throughtime.learning.pattern import colours
+from throughtime.learning.influence import colours
 from throughtime.learning.real_time import started
 from throughtime.learning.step_map import Step, StepMap
 

@@ -11,8 +11,8 @@ from throughtime.core.cell import advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import map_state, state_tensors
 from throughtime.learning import BPTT, Chunk, GradientPropagation, StepwiseModel
-from throughtime.learning.adjoints import adjoints
 from throughtime.learning.learner import draw
+from throughtime.learning.propagation import adjoints
 from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
 
 

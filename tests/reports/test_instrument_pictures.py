@@ -26,8 +26,7 @@ from throughtime.instruments.decoding import MemoryDecoding
 from throughtime.instruments.fixed_points import fixed_points
 from throughtime.instruments.forward_memory import PerturbationSurvival
 from throughtime.instruments.gates import gate_activity
-from throughtime.instruments.gradient_flow import GradientFlow
-from throughtime.instruments.gradient_noise import GradientNorms
+from throughtime.instruments.gradient_flow import GradientFlow, GradientNorms
 from throughtime.instruments.input_influence import InputInfluence
 from throughtime.instruments.jacobians import Jacobians
 from throughtime.instruments.length_extrapolation import LengthExtrapolation

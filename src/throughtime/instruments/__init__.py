@@ -9,11 +9,14 @@ from throughtime.instruments.decoding import MemoryDecoding, memory_decoding
 from throughtime.instruments.fixed_points import FixedPoints, fixed_points, recorded_fixed_points
 from throughtime.instruments.forward_memory import PerturbationSurvival, perturbation_survival
 from throughtime.instruments.gates import GateActivity, GateStatistics, gate_activity
-from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
-from throughtime.instruments.gradient_noise import GradientNorms, gradient_norms
+from throughtime.instruments.gradient_flow import (
+    GradientFlow,
+    GradientNorms,
+    gradient_flow,
+    gradient_norms,
+)
 from throughtime.instruments.input_influence import InputInfluence, input_influence
 from throughtime.instruments.jacobians import Jacobians, jacobians
-from throughtime.instruments.latching import LatchSurvival, latch_survival
 from throughtime.instruments.length_extrapolation import LengthExtrapolation, length_extrapolation
 from throughtime.instruments.lyapunov import (
     LyapunovSpectrum,
@@ -21,6 +24,8 @@ from throughtime.instruments.lyapunov import (
     lyapunov_spectrum,
 )
 from throughtime.instruments.one_unit import (
+    LatchSurvival,
+    latch_survival,
     one_unit_bifurcation,
     one_unit_fixed_points,
     one_unit_map,

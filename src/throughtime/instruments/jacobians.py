@@ -10,10 +10,12 @@ from throughtime.cells import ElmanCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.weights import recurrent_weight
-from throughtime.instruments.linearised import LinearisedRun, jacobian, linearise
 from throughtime.instruments.products import (
+    LinearisedRun,
     graded,
+    jacobian,
     leading_log_singular_values,
+    linearise,
     log_singular_values,
     multiplied,
     multiplied_out,

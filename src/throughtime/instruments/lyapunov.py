@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.linearised import LinearisedRun, jacobian, linearise
+from throughtime.instruments.products import LinearisedRun, jacobian, linearise
 from throughtime.instruments.recording import Recording
 
 _SMALL = 64  # up to this size Jacobians are formed, for many steps at once

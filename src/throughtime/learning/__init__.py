@@ -3,10 +3,7 @@
 from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
-from throughtime.learning.discrete import DiscreteErrorPropagation, ThresholdCell
-from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
-from throughtime.learning.local import RFLO
 from throughtime.learning.nesterov import Nesterov
 from throughtime.learning.online import Lesson, learn, load_state, state_dict
 from throughtime.learning.propagation import GradientPropagation
@@ -18,10 +15,14 @@ from throughtime.learning.proposers import (
     SimulatedAnnealing,
     search,
 )
-from throughtime.learning.real_time import RTRL, SnAp
+from throughtime.learning.real_time import RFLO, RTRL, SnAp
 from throughtime.learning.registry import LEARNERS
-from throughtime.learning.target_propagation import TargetPropagation
-from throughtime.learning.unbiased import UORO, NoBackTrack
+from throughtime.learning.target_propagation import (
+    DiscreteErrorPropagation,
+    TargetPropagation,
+    ThresholdCell,
+)
+from throughtime.learning.unbiased import KFRTRL, UORO, NoBackTrack
 
 __all__ = [
     "BPTT",

@@ -3,19 +3,16 @@
 from throughtime.core.registry import Registry
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
-from throughtime.learning.discrete import DiscreteErrorPropagation
-from throughtime.learning.kronecker import KFRTRL
 from throughtime.learning.learner import Learner
-from throughtime.learning.local import RFLO, Feedback
 from throughtime.learning.proposers import (
     MultigridSearch,
     Proposer,
     RandomGuessing,
     SimulatedAnnealing,
 )
-from throughtime.learning.real_time import RTRL, SnAp
-from throughtime.learning.target_propagation import TargetPropagation
-from throughtime.learning.unbiased import UORO, NoBackTrack
+from throughtime.learning.real_time import RFLO, RTRL, Feedback, SnAp
+from throughtime.learning.target_propagation import DiscreteErrorPropagation, TargetPropagation
+from throughtime.learning.unbiased import KFRTRL, UORO, NoBackTrack
 
 LEARNERS: Registry[Learner | Proposer] = Registry("learner")
 """All ways of learning by name. Builders take their options alone."""

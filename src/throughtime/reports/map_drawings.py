@@ -7,7 +7,7 @@ import torch
 
 from throughtime.instruments.basins import Basins
 from throughtime.instruments.fixed_points import FixedPoints
-from throughtime.instruments.latching import LatchSurvival
+from throughtime.instruments.one_unit import LatchSurvival
 from throughtime.instruments.scalar_maps import Bifurcation, PhaseLine, ScalarMap
 from throughtime.reports.curves import points, steps, thinned
 from throughtime.reports.diagnosis import Picture

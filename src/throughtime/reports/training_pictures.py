@@ -3,7 +3,7 @@
 import torch
 
 from throughtime.instruments.cliffs import LossCurve
-from throughtime.instruments.gradient_noise import GradientNorms
+from throughtime.instruments.gradient_flow import GradientNorms
 from throughtime.reports.curves import by_index, points
 from throughtime.reports.diagnosis import Picture
 from throughtime.reports.diagnosis_words import number
