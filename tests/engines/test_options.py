@@ -3,7 +3,7 @@ import torch
 
 import throughtime as tt
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
-from throughtime.engines.options import EngineOptions, current_options
+from throughtime.engines.engine import EngineOptions, current_options
 
 
 @pytest.mark.parametrize(

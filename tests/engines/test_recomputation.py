@@ -13,10 +13,9 @@ import throughtime as tt
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.core.state import map_state, state_tensors
 from throughtime.engines import Request
-from throughtime.engines.loop import unroll
+from throughtime.engines.eager import unroll
 from throughtime.engines.native.compiler import find_compiler
-from throughtime.engines.recomputation import every, steps_of, within
-from throughtime.engines.segments import run_again
+from throughtime.engines.recomputation import every, run_again, steps_of, within
 
 
 def steps_run(plan) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import throughtime as tt
-from throughtime.layers.calling import HState, LSTMState
+from throughtime.layers.arguments import HState, LSTMState
 
 X = torch.zeros(4, 2, 3)
 

@@ -1,10 +1,15 @@
 """Engines: how a cell is run over time."""
 
-from throughtime.engines.eager import EagerEngine
-from throughtime.engines.engine import Engine, Outputs, Request, Result
-from throughtime.engines.loop import Observer, unroll
+from throughtime.engines.eager import EagerEngine, Observer, unroll
+from throughtime.engines.engine import (
+    Engine,
+    EngineOptions,
+    Outputs,
+    Request,
+    Result,
+    engine_options,
+)
 from throughtime.engines.native import NativeEngine
-from throughtime.engines.options import EngineOptions, engine_options
 from throughtime.engines.scan import ScanEngine, linear_scan
 from throughtime.engines.select import ENGINES, Choice, check_engine, choose, recording, run
 from throughtime.engines.vendor import VendorEngine

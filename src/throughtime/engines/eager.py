@@ -1,17 +1,17 @@
-"""The eager engine: plain PyTorch, step by step. It is the truth for all others."""
+"""The eager engine: a loop over time in plain PyTorch. It is the reference for all others."""
 
-from typing import final
+from collections.abc import Iterator
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from throughtime.core.state import state_tensors
-from throughtime.engines.engine import Engine, Request, Result, transformed
-from throughtime.engines.loop import unroll
+from throughtime.core.cell import Cell, advance
+from throughtime.core.sequence import Packing, packing
+from throughtime.core.state import State, map_state, state_tensors
+from throughtime.engines.engine import Engine, EngineOptions, Request, Result, transformed
 from throughtime.engines.masked import run_masked
-from throughtime.engines.options import EngineOptions
-from throughtime.engines.recomputation import every, within
-from throughtime.engines.segments import run_again
+from throughtime.engines.recomputation import every, run_again, within
 
 
 @final
@@ -80,3 +80,121 @@ def _bytes_of_a_step(request: Request) -> int:
         kept.append(sum(sizes.values()))
         del result
     return kept[1] - kept[0] + packed
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Sees, and may replace, what one step of a run works with."""
+
+    def before_step(self, t: int, cell: Cell, projected: Tensor) -> Cell:
+        """The cell to be used for step t: the given one, or one bound to other tensors.
+
+        Arguments:
+            t: the step, from 0.
+            cell: of the run.
+            projected: (rows, projected) what the step takes of its input, as the graph holds it.
+        """
+        ...
+
+    def after_step(self, t: int, rows: Tensor | None, state: State) -> None:
+        """The state after step t, as the graph holds it.
+
+        Arguments:
+            t: the step, from 0.
+            rows: (rows,) which sequences the state's rows are; None for all in order.
+            state: its tensors are those that the next step reads.
+        """
+        ...
+
+
+def unroll(request: Request, observer: Observer | None = None) -> Result:
+    """The loop over time, watched by an observer where there is one.
+
+    Arguments:
+        request: what to run.
+        observer: called before and after each step.
+
+    Returns:
+        Outputs and states as `Result` says.
+    """
+    # an observer may put other tensors in the place of the cell's, at any step
+    cell = request.cell if observer is not None else request.cell.prepared()
+    state, lengths = request.state, request.lengths
+    time, batch = request.inputs.shape[:2]
+    plan = None if lengths is None else packing(lengths, request.inputs.device)
+
+    def by_step(grid: Tensor) -> tuple[Tensor, ...]:
+        # unbind and split have one gradient for all steps; a slice a step would have one each.
+        return grid.unbind(0) if plan is None else plan.pack(grid).split(plan.counts)
+
+    if plan is not None:
+        state = map_state(lambda s: s.index_select(0, plan.order), state)
+    streams = list(zip(*(by_step(s) for s in request.streams), strict=True))
+    resets = None if request.resets is None else by_step(request.resets)
+    any_reset = None if request.resets is None else request.resets.any(1).tolist()
+    fresh = None
+    if any_reset and any(any_reset):
+        like = request.state.h
+        fresh = cell.initial_state(batch, dtype=like.dtype, device=like.device)
+
+    outputs: list[Tensor] = []
+    states: list[State] = []
+    finished: list[tuple[Tensor, State]] = []
+    output, rows = request.inputs.new_zeros(0), batch
+    for t, projected_t in enumerate(_projections(cell, request.inputs, plan)):
+        active = projected_t.shape[0]
+        if active < rows:
+            finished.append((output[active:], map_state(lambda s, n=active: s[n:], state)))
+            state = map_state(lambda s, n=active: s[:n], state)
+            rows = active
+        if fresh is not None and resets is not None and any_reset is not None and any_reset[t]:
+            state = _restart(resets[t], fresh, state)
+        stepping = cell if observer is None else observer.before_step(t, cell, projected_t)
+        output, state = advance(stepping, projected_t, state, streams[t] if streams else ())
+        if observer is not None:
+            observer.after_step(t, None if plan is None else plan.order[:active], state)
+        if request.outputs != "last":
+            outputs.append(output)
+        if request.outputs == "states":
+            states.append(state)
+    finished.append((output, state))
+
+    def gather(parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts) if plan is None else plan.unpack(torch.cat(parts), time)
+
+    def ends(parts: list[Tensor]) -> Tensor:
+        if plan is None:
+            return parts[0]
+        return torch.cat(parts[::-1]).index_select(0, plan.order.argsort())
+
+    return Result(
+        gather(outputs) if outputs else ends([o for o, _ in finished]),
+        map_state(lambda *parts: ends(list(parts)), *(s for _, s in finished)),
+        map_state(lambda *parts: gather(list(parts)), *states) if states else None,
+    )
+
+
+def _projections(cell: Cell, inputs: Tensor, plan: Packing | None) -> Iterator[Tensor]:
+    """The projection of each step, computed for a segment of steps at a time.
+
+    One product for all steps would take memory that is written once and read once, long after it
+    left the cache; segments of about a mebibyte stay in it.
+    """
+    batch = inputs.shape[1]
+    steps = max(1, 2**18 // max(1, batch * 4 * cell.hidden_size))
+    if plan is None:
+        for segment in inputs.split(steps):
+            yield from cell.project(segment).unbind(0)
+        return
+    counts = [plan.counts[start : start + steps] for start in range(0, len(plan.counts), steps)]
+    rows = plan.pack(inputs).split([sum(segment) for segment in counts])
+    for segment, segment_counts in zip(rows, counts, strict=True):
+        yield from cell.project(segment).split(segment_counts)
+
+
+def _restart(reset: Tensor, fresh: State, state: State) -> State:
+    def choose(initial: Tensor, current: Tensor) -> Tensor:
+        mask = reset.reshape(-1, *(1,) * (current.dim() - 1))
+        return torch.where(mask, initial[: current.shape[0]], current)
+
+    return map_state(choose, fresh, state)

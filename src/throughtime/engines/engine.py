@@ -1,8 +1,12 @@
 """What an engine is: a way of running a cell over time."""
 
 import abc
+import contextlib
+import contextvars
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+import math
+from collections.abc import Iterator
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,8 +15,97 @@ from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue, r
 
 from throughtime.core.capture import capturing
 from throughtime.core.cell import Cell, Streams
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State
-from throughtime.engines.options import EngineOptions, current_options
+
+Checkpoint = int | Literal["sqrt"] | None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is asked for beside its results.
+
+    Attributes:
+        checkpoint: None to store what the backward pass needs of every step; a number k to store
+            the state every k steps only and run the segments again in the backward pass, which
+            takes memory for T/k states and k steps; "sqrt" for k = ceil(sqrt(T)).
+        memory_budget: None, or the bytes that a run of one layer and direction may keep from the
+            forward pass to the backward pass, beside its inputs and outputs; then it runs as few
+            steps again as it can.
+    """
+
+    checkpoint: Checkpoint = None
+    memory_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        k, budget = self.checkpoint, self.memory_budget
+        if budget is not None:
+            if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+                raise ConfigurationError(
+                    "memory_budget", got=repr(budget), expected="None, or a number of bytes"
+                )
+            if k is not None:
+                raise ConfigurationError(
+                    "memory_budget",
+                    got=f"{budget:,} bytes beside checkpoint={k!r}",
+                    expected="one of the two",
+                    fix="Leave checkpoint out: a budget chooses which states to store.",
+                )
+        if k is None or k == "sqrt":
+            return
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ConfigurationError(
+                "checkpoint", got=repr(k), expected='None, "sqrt", or a number of steps'
+            )
+
+    @property
+    def stores_all(self) -> bool:
+        """Whether every step is to be stored, and none is run again."""
+        return self.checkpoint is None and self.memory_budget is None
+
+    def segment(self, time: int) -> int:
+        """Steps between two stored states in a sequence of this many; 0 for no checkpoints."""
+        if self.checkpoint is None:
+            return 0
+        if self.checkpoint == "sqrt":
+            return max(1, math.isqrt(max(0, time - 1)) + 1)
+        return self.checkpoint
+
+
+_PLAIN = EngineOptions()
+_current: contextvars.ContextVar[EngineOptions] = contextvars.ContextVar("options", default=_PLAIN)
+
+
+def current_options() -> EngineOptions:
+    """The options that hold here."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def engine_options(
+    *, checkpoint: Checkpoint = None, memory_budget: int | None = None
+) -> Iterator[EngineOptions]:
+    """Options for all layers that run within the block; a backward pass may come after it.
+
+    Arguments:
+        checkpoint, memory_budget: as in `EngineOptions`; at most one of them.
+
+    Raises:
+        ConfigurationError: an option is out of range.
+
+    Example:
+        >>> with engine_options(checkpoint="sqrt") as options:
+        ...     options.segment(10_000)
+        100
+    """
+    options = EngineOptions(checkpoint, memory_budget)
+    token = _current.set(options)
+    try:
+        yield options
+    finally:
+        _current.reset(token)
+
 
 Outputs: TypeAlias = Literal["all", "last", "states"]
 """Every step's output, the last valid one, or every step's output and states."""
@@ -90,3 +183,14 @@ def transformed(request: Request) -> str | None:
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
     return None
+
+
+def autocast_on(device: torch.device) -> bool:
+    """Whether autocast is on for a device; there are devices, as meta, that have none."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def autocasts(request: Request) -> bool:
+    """Whether autocast is on for a request; float64 is left alone."""
+    inputs = request.inputs
+    return inputs.dtype != torch.float64 and autocast_on(inputs.device)

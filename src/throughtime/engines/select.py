@@ -5,10 +5,13 @@ import contextvars
 import dataclasses
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor
+
 from throughtime.core.errors import EngineRefusalError, UnknownNameError
-from throughtime.engines.autocast import as_torch_casts, autocasts
+from throughtime.core.state import State, map_state
 from throughtime.engines.eager import EagerEngine
-from throughtime.engines.engine import Engine, Request, Result
+from throughtime.engines.engine import Engine, Request, Result, autocasts
 from throughtime.engines.native import NativeEngine
 from throughtime.engines.scan import ScanEngine
 from throughtime.engines.vendor import VendorEngine
@@ -102,7 +105,7 @@ def run(request: Request, engine: str | Engine = "auto") -> Result:
     for names in _record.get():
         names.append(chosen.name)
     result = chosen.run(request)
-    return as_torch_casts(request, result) if autocasts(request) else result
+    return _as_torch_casts(request, result) if autocasts(request) else result
 
 
 @contextlib.contextmanager
@@ -121,3 +124,52 @@ def recording() -> Iterator[list[str]]:
         yield names
     finally:
         _record.reset(token)
+
+
+def _as_torch_casts(request: Request, result: Result) -> Result:
+    """A result in the dtypes that torch.nn's layer of this cell returns under autocast.
+
+    A cell that torch.nn does not have returns its outputs in autocast's dtype, and its state in the
+    dtype of the state before the first step: a state that is carried on keeps its last bits.
+
+    Arguments:
+        request: which was run.
+        result: in whatever dtypes the engine computed.
+    """
+    lower = torch.get_autocast_dtype(request.inputs.device.type)
+    lowered = _lowered(request)
+
+    def cast(state: State) -> State:
+        fields = [
+            map_state(
+                lambda s, b, n=name: _to(s, lower if n in lowered else b.dtype), field, before
+            )
+            for name, field, before in zip(state._fields, state, request.state, strict=True)
+        ]
+        return type(state)(*fields)
+
+    own = request.cell.torch_equivalent() is None
+    outputs = _to(result.outputs, lower if own or "h" in lowered else request.state.h.dtype)
+    states = None if result.states is None else cast(result.states)
+    return Result(outputs, cast(result.state), states)
+
+
+def _lowered(request: Request) -> tuple[str, ...]:
+    """The fields of the state that come in autocast's dtype; the others stay as they are given."""
+    cell, fields = request.cell, request.state._fields
+    equivalent = cell.torch_equivalent()
+    if equivalent is None:
+        return ()
+    if request.inputs.device.type != "cpu":
+        return fields  # kernels of whole sequences, to which all operands are cast
+    if equivalent == "GRU":
+        return ()
+    if equivalent == "LSTM":
+        if cell.output_size != cell.hidden_size:  # h is a matrix product, c is none
+            return ("h",)
+        return fields if request.lengths is None else ()  # oneDNN's kernel knows no lengths
+    return fields
+
+
+def _to(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

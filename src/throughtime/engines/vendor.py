@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from throughtime.core.state import State
-from throughtime.engines.autocast import autocasts
-from throughtime.engines.engine import Engine, Request, Result, transformed
+from throughtime.engines.engine import Engine, Request, Result, autocasts, transformed
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 

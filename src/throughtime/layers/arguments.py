@@ -1,12 +1,26 @@
 """The arguments of a recurrent layer's call: checked, and brought to (time, batch, width)."""
 
+import functools
 import numbers
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+)
+from typing import overload as _overload
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.utils import _pytree
 
 from throughtime.core.cell import Cell
 from throughtime.core.errors import (
@@ -20,12 +34,92 @@ from throughtime.core.errors import (
 from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.core.weights import check_flag, check_size
-from throughtime.engines.autocast import autocast_on
-from throughtime.layers.calling import Lengths, Returned
-from throughtime.layers.exported import exported
+from throughtime.engines.engine import autocast_on
 
-if TYPE_CHECKING:
-    from throughtime.layers.layer import RecurrentLayer
+Lengths: TypeAlias = Int[Tensor, " batch"] | Int[np.ndarray, " batch"] | Sequence[SupportsIndex]
+"""Steps of each sequence: a tensor, an array, or a sequence of whole numbers, also numpy's."""
+
+Outputs: TypeAlias = Tensor | PackedSequence
+Returned: TypeAlias = tuple[Outputs, State] | tuple[Outputs, State, State]
+"""Outputs, the state after the last step and, if asked for, the states after every step."""
+
+Final = TypeVar("Final")
+Every = TypeVar("Every")
+Input = TypeVar("Input", Tensor, PackedSequence)
+
+
+class Call(Generic[Final, Every]):
+    """A layer whose call returns outputs of the input's type, a `Final` and, if asked, an `Every`.
+
+    `Final` is the state after the last step, `Every` the states after every step.
+    """
+
+    if TYPE_CHECKING:
+
+        @_overload
+        def __call__(
+            self,
+            input: Input,
+            hx: State = None,
+            *,
+            lengths: Lengths | None = None,
+            reset: Bool[Tensor, "..."] | None = None,
+            return_states: Literal[False] = False,
+        ) -> tuple[Input, Final]: ...
+
+        @_overload
+        def __call__(
+            self,
+            input: Input,
+            hx: State = None,
+            *,
+            lengths: Lengths | None = None,
+            reset: Bool[Tensor, "..."] | None = None,
+            return_states: Literal[True],
+        ) -> tuple[Input, Final, Every]: ...
+
+        @_overload
+        def __call__(
+            self,
+            input: Input,
+            hx: State = None,
+            *,
+            lengths: Lengths | None = None,
+            reset: Bool[Tensor, "..."] | None = None,
+            return_states: bool,
+        ) -> tuple[Input, Final] | tuple[Input, Final, Every]: ...
+
+        def __call__(
+            self,
+            input: Input,
+            hx: State = None,
+            *,
+            lengths: Lengths | None = None,
+            reset: Bool[Tensor, "..."] | None = None,
+            return_states: bool = False,
+        ) -> tuple[Input, Final] | tuple[Input, Final, Every]: ...
+
+
+class HState(NamedTuple):
+    """The type of the states of a GRU after every step, for a type checker.
+
+    Attributes:
+        h: (time, layers * directions, batch, hidden).
+    """
+
+    h: Tensor
+
+
+class LSTMState(NamedTuple):
+    """The type of the states of an LSTM, for a type checker.
+
+    Attributes:
+        h: (layers * directions, batch, output); with time first, after every step.
+        c: (layers * directions, batch, hidden), likewise.
+    """
+
+    h: Tensor
+    c: Tensor
 
 
 class Arguments(NamedTuple):
@@ -64,14 +158,19 @@ def check_options(
 
 
 def prepare(
-    layer: "RecurrentLayer",
     cells: tuple[Cell, ...],
+    batch_first: bool,
     input: Tensor | PackedSequence,
     hx: Any,
     lengths: Lengths | None,
     reset: Tensor | None,
 ) -> Arguments:
     """Check a call's arguments and bring them to (time, batch, width).
+
+    Arguments:
+        cells: The cells of the layer, level by level.
+        batch_first: If True, the input and the resets are (batch, time, ...).
+        input, hx, lengths, reset: The arguments of the layer's `forward`.
 
     Raises:
         ShapeError, DtypeError, DeviceError, LengthsError, StateError, ConfigurationError: as the
@@ -84,19 +183,19 @@ def prepare(
                 "lengths", got="lengths beside a PackedSequence, which has its own", fix="Drop one."
             )
         packed = input
-        _check_input(layer, packed.data, "packed input", cells[0])
+        _check_input(packed.data, "packed input", cells[0], batch_first)
         inputs, lengths = pad_packed_sequence(packed)
     else:
-        _check_input(layer, input, "input", cells[0])
+        _check_input(input, "input", cells[0], batch_first)
         if input.dim() not in (2, 3):
             raise ShapeError(
                 "input",
                 got=f"{input.dim()} axes, shape {tuple(input.shape)}",
-                expected=f"{_form(layer)} or (time, input) for one sequence",
+                expected=f"{_form(batch_first)} or (time, input) for one sequence",
             )
         batched = input.dim() == 3
         inputs = input if batched else input.unsqueeze(1)
-        if batched and layer.batch_first:
+        if batched and batch_first:
             inputs = inputs.transpose(0, 1)
     time, batch = inputs.shape[:2]
     if time == 0:
@@ -104,19 +203,19 @@ def prepare(
             "input", got=f"no time steps, shape {tuple(inputs.shape)}", expected="at least one"
         )
     checked = None if lengths is None else check_lengths(lengths, time, batch)
-    resets = None if reset is None else _check_reset(layer, reset, inputs, batched)
+    resets = None if reset is None else _check_reset(reset, inputs, batched, batch_first)
     state = _complete_state(cells, hx, inputs, batched)
     return Arguments(inputs, state, checked, resets, packed, batched)
 
 
 def restore(
-    layer: "RecurrentLayer",
     arguments: Arguments,
+    batch_first: bool,
     outputs: Tensor,
     state: State,
     states: State | None,
 ) -> Returned:
-    """Outputs and states in the form in which the inputs came."""
+    """Return outputs and states in the form in which the inputs came."""
     if arguments.packed is not None:
         rows = _packed_index(arguments.packed, outputs.shape[1])
         data = outputs.flatten(0, 1).index_select(0, rows)
@@ -124,7 +223,7 @@ def restore(
     elif not arguments.batched:
         result = outputs.squeeze(1)
     else:
-        result = outputs.transpose(0, 1) if layer.batch_first else outputs
+        result = outputs.transpose(0, 1) if batch_first else outputs
     if not arguments.batched:
         state = map_state(lambda s: s.squeeze(1), state)
         states = None if states is None else map_state(lambda s: s.squeeze(2), states)
@@ -146,20 +245,20 @@ def _packed_index(packed: PackedSequence, batch: int) -> Int[Tensor, " valid"]:
     return (steps * batch + order)[valid].to(packed.data.device)
 
 
-def _form(layer: "RecurrentLayer") -> str:
-    return "(batch, time, input)" if layer.batch_first else "(time, batch, input)"
+def _form(batch_first: bool) -> str:
+    return "(batch, time, input)" if batch_first else "(time, batch, input)"
 
 
-def _check_input(layer: "RecurrentLayer", x: object, what: str, cell: Cell) -> None:
+def _check_input(x: object, what: str, cell: Cell, batch_first: bool) -> None:
     if not isinstance(x, Tensor):
         raise ShapeError(what, got=type(x).__name__, expected="a tensor or a PackedSequence")
     _check_layout(x, what)
-    if x.dim() > 0 and x.shape[-1] != layer.input_size:
+    if x.dim() > 0 and x.shape[-1] != cell.input_size:
         raise ShapeError(
             what,
             got=f"width {x.shape[-1]} in shape {tuple(x.shape)}",
-            expected=f"input_size={layer.input_size} as the last axis",
-            fix=f"This layer reads {_form(layer)}.",
+            expected=f"input_size={cell.input_size} as the last axis",
+            fix=f"This layer reads {_form(batch_first)}.",
         )
     weight = next(iter(cell.parameters()), None)
     if weight is None:
@@ -198,10 +297,10 @@ def _check_layout(x: Tensor, what: str) -> None:
 
 
 def _check_reset(
-    layer: "RecurrentLayer", reset: object, inputs: Tensor, batched: bool
+    reset: object, inputs: Tensor, batched: bool, batch_first: bool
 ) -> Bool[Tensor, "time batch"]:
     time, batch = inputs.shape[:2]
-    shape = (time,) if not batched else (batch, time) if layer.batch_first else (time, batch)
+    shape = (time,) if not batched else (batch, time) if batch_first else (time, batch)
     if not isinstance(reset, Tensor) or reset.dtype != torch.bool:
         got = f"dtype {reset.dtype}" if isinstance(reset, Tensor) else type(reset).__name__
         raise DtypeError("reset", got=got, expected="a torch.bool tensor, True at each fresh start")
@@ -213,7 +312,7 @@ def _check_reset(
     reset = reset.clone()  # a backward pass reads it, and the caller may use theirs again
     if not batched:
         return reset.unsqueeze(1)
-    return reset.transpose(0, 1) if layer.batch_first else reset
+    return reset.transpose(0, 1) if batch_first else reset
 
 
 def _complete_state(cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: bool) -> State:
@@ -277,3 +376,55 @@ def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: b
     if value.dtype != default.dtype and not autocast_on(inputs.device):
         raise DtypeError(f"hx.{name}", got=f"dtype {value.dtype}", expected=f"{default.dtype}")
     return value if batched else value.unsqueeze(1)
+
+
+def exported(state: State) -> State:
+    """A state as tuples that a saved program may return, nested at will; its fields keep names.
+
+    A program can be loaded where this package is not, so that it cannot hold a NamedTuple of ours.
+
+    Arguments:
+        state: of any cell, or a tensor.
+    """
+    if not isinstance(state, tuple):
+        return state
+    values, fields = [exported(value) for value in state], getattr(state, "_fields", None)
+    return tuple(values) if fields is None else _kind(*fields)(*values)
+
+
+@functools.cache
+def _kind(*fields: str) -> type:
+    """A tuple with named fields, of which a saved program has the tuple alone.
+
+    torch takes what has `_make` and `_asdict` for a NamedTuple, and saves its class by name.
+    """
+
+    def new(cls: Any, *values: Any) -> Any:
+        if len(values) == 1 and (len(fields) > 1 or isinstance(values[0], Iterator)):
+            values = tuple(values[0])
+        return tuple.__new__(cls, values)
+
+    def reduce(state: Any) -> Any:
+        return _rebuilt, (fields, tuple(state))
+
+    def with_keys(state: Any) -> Any:
+        keys = [_pytree.GetAttrKey(name) for name in fields]
+        return list(zip(keys, state, strict=True)), None
+
+    members: dict[str, Any] = {"__slots__": (), "_fields": fields}
+    members |= {"__new__": new, "__reduce__": reduce}
+    members |= {name: property(lambda state, i=i: state[i]) for i, name in enumerate(fields)}
+    kind = type("State", (tuple,), members)
+    _pytree.register_pytree_node(
+        kind,
+        lambda state: (list(state), None),
+        lambda values, _: kind(*values),
+        serialized_type_name="builtins.tuple",
+        flatten_with_keys_fn=with_keys,
+    )
+    _pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE["builtins.tuple"] = tuple
+    return kind
+
+
+def _rebuilt(fields: tuple[str, ...], values: tuple[Any, ...]) -> State:
+    return _kind(*fields)(*values)

@@ -6,21 +6,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, fit_streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
+from throughtime.core.sequence import reverse_resets, reverse_time, steps_since_reset
 from throughtime.core.state import State, map_state
-from throughtime.engines import Choice, Engine, Outputs, check_engine, choose
-from throughtime.layers.arguments import check_options, prepare, restore
-from throughtime.layers.calling import Call, Every, Final, Lengths, Returned
-from throughtime.layers.exported import exported
-from throughtime.layers.running import request_for, run_cells
-from throughtime.layers.scripted import scriptable
+from throughtime.engines import Choice, Engine, Outputs, Request, Result, check_engine, choose, run
+from throughtime.layers.arguments import (
+    Arguments,
+    Call,
+    Every,
+    Final,
+    Lengths,
+    Returned,
+    check_options,
+    exported,
+    prepare,
+    restore,
+)
 from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.stacked import StackedCell
 
@@ -207,20 +216,22 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         return_states: bool = False,
     ) -> Returned:
         cells = self.cells()
-        arguments = prepare(self, cells, input, hx, lengths, reset)
-        outputs, state, states = run_cells(
+        arguments = prepare(cells, self.batch_first, input, hx, lengths, reset)
+        outputs, state, states = _run_cells(
             self, cells, arguments, "states" if return_states else "all"
         )
-        return restore(self, arguments, outputs, state, states)
+        return restore(arguments, self.batch_first, outputs, state, states)
 
     def __prepare_scriptable__(self) -> nn.Module:
+        from throughtime.layers.programs import scriptable
+
         return scriptable(self)
 
     def _run_as_node(
         self, input: Any, hx: Any, lengths: Any, reset: Any, return_states: bool
     ) -> tuple[Any, ...]:
         """A run under strict torch.export, which reads this method's Python, and no further."""
-        from throughtime.layers.strict import handle_of, run_layer  # its imports take their time
+        from throughtime.layers.programs import handle_of, run_layer
 
         tensors = [self._tensor(name) for name in self._tensor_names()]
         found = run_layer(handle_of(self), tensors, input, hx, lengths, reset, return_states)
@@ -264,10 +275,10 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         if input is None:
             like = next(iter(self.parameters()))
             input = torch.zeros(1, 1, self.input_size, dtype=like.dtype, device=like.device)
-        arguments = prepare(self, cells, input, hx, lengths, reset)
+        arguments = prepare(cells, self.batch_first, input, hx, lengths, reset)
         first = map_state(lambda s: s[0], arguments.state)
         outputs: Outputs = "states" if return_states else "all"
-        request = request_for(
+        request = _request_for(
             self,
             cells[0],
             arguments.inputs,
@@ -320,3 +331,95 @@ def _form_of(cell: Cell) -> State:
     like = next(iter(cell.parameters()), torch.empty(0))
     state = cell.initial_state(1, dtype=like.dtype, device=like.device)
     return exported(map_state(lambda _: None, state))
+
+
+def _run_cells(
+    layer: "RecurrentLayer[Any, Any]",
+    cells: tuple[Cell, ...],
+    arguments: Arguments,
+    outputs: Outputs,
+) -> Result:
+    """Run all cells of a layer.
+
+    Arguments:
+        layer: whose options hold.
+        cells: bound to their tensors, level by level, forward before reverse.
+        arguments: of the call.
+        outputs: "all", or "states" for the states after every step too.
+
+    Returns:
+        The outputs of the top level, (time, batch, output); states of (layers * directions, batch,
+        ...), and after every step (time, layers * directions, batch, ...).
+    """
+    x, lengths = arguments.inputs, arguments.lengths
+    before = iter(_unstack(arguments.state, len(cells)))
+    remaining = iter(cells)
+    ends: list[State] = []
+    histories: list[State] = []
+    for level in range(layer.num_layers):
+        sides: list[Tensor] = []
+        for direction in range(layer.num_directions):
+            inputs = reverse_time(x, lengths) if direction else x
+            cell, state = next(remaining), next(before)
+            request = _request_for(layer, cell, inputs, state, arguments, outputs, direction)
+            side, end, history = run(request, layer.engine)
+            if direction:
+                side = reverse_time(side, lengths)
+                history = history and map_state(lambda s: reverse_time(s, lengths), history)
+            sides.append(side)
+            ends.append(end)
+            if history is not None:
+                histories.append(history)
+        x = sides[0] if len(sides) == 1 else torch.cat(sides, -1)
+        if layer.dropout > 0 and level < layer.num_layers - 1:
+            x = F.dropout(x, layer.dropout, layer.training)
+    states = map_state(lambda *s: torch.stack(s, 1), *histories) if histories else None
+    return Result(x, map_state(lambda *s: torch.stack(s), *ends), states)
+
+
+def _request_for(
+    layer: "RecurrentLayer[Any, Any]",
+    cell: Cell,
+    inputs: Tensor,
+    state: State,
+    arguments: Arguments,
+    outputs: Outputs,
+    direction: int,
+    generator: torch.Generator = torch.default_generator,
+) -> Request:
+    """What an engine is asked for one cell of a layer; the cell's streams are drawn here.
+
+    Arguments:
+        layer: whose mode holds.
+        cell: bound to its tensors.
+        inputs: (time, batch, input) in the cell's own order of time.
+        state: of this cell, (batch, ...) a field.
+        arguments: of the call.
+        outputs: what is asked for.
+        direction: 0 forward, 1 reverse.
+        generator: the source of the streams that are random.
+    """
+    resets, lengths = arguments.resets, arguments.lengths
+    if direction == 1 and resets is not None:
+        resets = reverse_resets(resets, lengths)
+    streams = ()
+    if cell.streams:
+        drawn = cell.draw_streams(
+            steps_since_reset(state.steps, resets, inputs.shape[0]),
+            training=layer.training,
+            dtype=state.h.dtype,
+            generator=generator,
+        )
+        drawn = fit_streams(cell, drawn, *inputs.shape[:2])
+        streams = tuple(stream.to(state.h.device) for stream in drawn)
+    return Request(cell, inputs, state, lengths, resets, streams, outputs)
+
+
+def _unstack(state: State, count: int) -> list[State]:
+    """The states of single cells from that of all, whose fields are stacked."""
+    if not isinstance(state, tuple):
+        return list(state.unbind(0))
+    fields = [_unstack(field, count) for field in state]
+    if not hasattr(state, "_fields"):
+        return [tuple(field[i] for field in fields) for i in range(count)]
+    return [type(state)(*(field[i] for field in fields)) for i in range(count)]

@@ -1,19 +1,28 @@
 """Any cell as a layer."""
 
+import difflib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
+from torch import nn
 
+from throughtime import cells
 from throughtime.core.binding import converted
 from throughtime.core.cell import Cell
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, OptionTypeError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State
 from throughtime.engines import Engine
 from throughtime.layers.layer import RecurrentLayer
-from throughtime.layers.no_cell import check_makes_cells, refuse_cell
+
+_CELLS = {
+    "rnn": "ElmanCell",
+    **{name.removesuffix("Cell").lower(): name for name in cells.__all__},
+}
+_OF_TORCH = {nn.LSTMCell: "LSTMCell", nn.GRUCell: "GRUCell", nn.RNNCell: "ElmanCell"}
+_LAYERS_OF_TORCH = {nn.LSTM: "LSTM", nn.GRU: "GRU", nn.RNN: "RNN"}
 
 
 @final
@@ -85,7 +94,7 @@ class Recurrent(RecurrentLayer[State, State]):
             for initializer in initializers:
                 initializer(cell)
         else:
-            check_makes_cells(cell)
+            _check_makes_cells(cell)
             if input_size is None or hidden_size is None:
                 raise ConfigurationError(
                     "Recurrent",
@@ -128,7 +137,7 @@ def _make(
 ) -> Cell:
     made = make(input_size, hidden_size, **options)
     if not isinstance(made, Cell):
-        refuse_cell("Recurrent: what the given function makes", made)
+        _refuse_cell("Recurrent: what the given function makes", made)
     if device is None and dtype is None:
         return made
     return converted(made, lambda t: t.to(device, dtype if t.is_floating_point() else None))
@@ -137,3 +146,49 @@ def _make(
 def _copy(start: Cell, input_size: int) -> Cell:
     del input_size
     return converted(start, torch.clone)
+
+
+def _check_makes_cells(make: object) -> None:
+    """Raises OptionTypeError unless it is a class of cell, or a function."""
+    if isinstance(make, type) and issubclass(make, Cell):
+        return
+    if isinstance(make, nn.Module) or not callable(make):
+        _refuse_cell("Recurrent", make)
+    if isinstance(make, type) and issubclass(make, nn.Module):
+        _refuse_cell("Recurrent", make)
+
+
+def _refuse_cell(subject: str, given: object) -> NoReturn:
+    """Raise OptionTypeError for what is no cell.
+
+    Arguments:
+        subject: of the message.
+        given: a class or an object.
+    """
+    kind = given if isinstance(given, type) else type(given)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    raise OptionTypeError(
+        subject,
+        got=repr(given) if isinstance(given, str) else name,
+        expected="a class of cell, a function that makes cells, or a cell",
+        fix=_advice(given, kind),
+    )
+
+
+def _advice(given: object, kind: type) -> str:
+    if isinstance(given, str):
+        name = given.lower().removesuffix("cell").strip("_- ")
+        near = difflib.get_close_matches(name, _CELLS, n=1)
+        if not near:
+            return "The cells are classes of throughtime.cells."
+        found = _CELLS[near[0]]
+        return f"Write Recurrent(throughtime.cells.{found}, input_size, hidden_size)."
+    for theirs, ours in _OF_TORCH.items():
+        if issubclass(kind, theirs):
+            return f"Write Recurrent(throughtime.cells.{ours}, input_size, hidden_size)."
+    for theirs, ours in _LAYERS_OF_TORCH.items():
+        if issubclass(kind, theirs):
+            return f"Write throughtime.{ours}(input_size, hidden_size), which is a layer."
+    if issubclass(kind, RecurrentLayer):
+        return f"{kind.__name__} is a layer: use it alone."
+    return "Write a subclass of throughtime.GatedCell, or of throughtime.Cell."

@@ -15,7 +15,7 @@ from throughtime.core.errors import ConfigurationError, OptionTypeError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State
 from throughtime.engines import Engine
-from throughtime.layers.calling import HState, LSTMState
+from throughtime.layers.arguments import HState, LSTMState
 from throughtime.layers.layer import RecurrentLayer
 
 

@@ -13,8 +13,7 @@ from throughtime.core.errors import EngineRefusalError
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import map_state
 from throughtime.engines import Engine, Outputs, Request, Result, recording, run
-from throughtime.testing.compare import close, floating, gradients
-from throughtime.testing.naive import naive_run
+from throughtime.testing.compare import close, floating, gradients, naive_run
 
 SHAPES = ((1, 1, 1, 1), (1, 3, 2, 5), (7, 1, 3, 4), (11, 5, 2, 17), (6, 4, 1, 8))
 """Time, batch, input and hidden sizes that the suite runs."""

@@ -13,8 +13,7 @@ from torch import Tensor
 from throughtime.core.gated import GatedCell
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import State, state_tensors
-from throughtime.engines.autocast import autocasts
-from throughtime.engines.engine import Engine, Request, Result, transformed
+from throughtime.engines.engine import Engine, Request, Result, autocasts, transformed
 from throughtime.engines.native.building import CompilationError
 from throughtime.engines.native.cache import CacheFolderError
 from throughtime.engines.native.compiler import find_compiler
@@ -23,8 +22,12 @@ from throughtime.engines.native.operands import gather
 from throughtime.engines.native.operators import sequence
 from throughtime.engines.native.plan import StepPlan, plan
 from throughtime.engines.native.untraceable import UntraceableError
-from throughtime.engines.recomputation import kept_by_segments, segment_that_keeps_least, within
-from throughtime.engines.segments import run_again
+from throughtime.engines.recomputation import (
+    kept_by_segments,
+    run_again,
+    segment_that_keeps_least,
+    within,
+)
 
 MOST_KERNELS = 64
 """Of one class in a process: each takes a moment to compile, and stays loaded."""

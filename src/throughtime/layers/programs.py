@@ -1,16 +1,23 @@
-"""A layer under torch.jit.script, which compiles Python that has types of its own only."""
+"""A layer under torch.jit.script and strict torch.export, which compile or read its Python.
 
-from typing import TYPE_CHECKING, Any
+This module is imported where it is used: torch._dynamo takes its time to load.
+"""
 
-from torch import nn
+import weakref
+from collections.abc import Sequence
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.binding import bind
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import state_tensors
 
-if TYPE_CHECKING:
-    from throughtime.layers.layer import RecurrentLayer
+_layers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
-def scriptable(layer: "RecurrentLayer") -> nn.Module:
+def scriptable(layer: Any) -> nn.Module:
     """The layer of torch.nn that computes the same, on the very parameters of ours.
 
     torch puts it in the place of ours within the model that is compiled, and leaves it there. So a
@@ -44,7 +51,7 @@ def scriptable(layer: "RecurrentLayer") -> nn.Module:
     return theirs
 
 
-def _empty(layer: "RecurrentLayer", equivalent: str) -> nn.RNNBase:
+def _empty(layer: Any, equivalent: str) -> nn.RNNBase:
     options: dict[str, Any] = {
         "num_layers": layer.num_layers,
         "bias": any(name.startswith("bias") for name in layer._tensor_names()),
@@ -61,3 +68,40 @@ def _empty(layer: "RecurrentLayer", equivalent: str) -> nn.RNNBase:
         return nn.LSTM(layer.input_size, layer.hidden_size, proj_size=projection, **options)
     nonlinearity = equivalent.removeprefix("RNN_").lower()
     return nn.RNN(layer.input_size, layer.hidden_size, nonlinearity=nonlinearity, **options)
+
+
+@torch._dynamo.assume_constant_result
+def handle_of(layer: Any) -> int:
+    """A number by which `run_layer` finds a layer: the graph holds no other objects than tensors.
+
+    Arguments:
+        layer: of ours.
+    """
+    _layers[id(layer)] = layer
+    return id(layer)
+
+
+@torch._dynamo.allow_in_graph
+def run_layer(
+    handle: int,
+    tensors: Sequence[Tensor],
+    input: Tensor,
+    hx: Sequence[Any] | Tensor | None,
+    lengths: Tensor | Sequence[int] | None,
+    reset: Tensor | None,
+    return_states: bool,
+) -> list[Tensor]:
+    """A layer's run as one node of the graph, of which later its operators are captured.
+
+    Arguments:
+        handle: of the layer.
+        tensors: of the layer, in the order of `_tensor_names`.
+        input, hx, lengths, reset, return_states: as of its call.
+
+    Returns:
+        The outputs, the tensors of the state, and those of the states.
+    """
+    layer = _layers[handle]
+    bound = bind(layer, dict(zip(layer._tensor_names(), tensors, strict=True)))
+    outputs, *states = bound._run(input, hx, lengths, reset, return_states)
+    return [outputs, *(t for state in states for t in state_tensors(state))]
