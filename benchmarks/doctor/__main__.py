@@ -18,8 +18,8 @@ from benchmarks.doctor.cases import FAMILIES
 from benchmarks.doctor.checking import CACHE
 from benchmarks.doctor.matrix import CAUSES, lines, summarise
 from benchmarks.doctor.running import Settings, run_all, verdict_path
+from throughtime.results.atomic import read_json
 from throughtime.training import current_environment
-from throughtime.training.atomic import read_json
 
 SCHEMA_VERSION = 1
 

@@ -16,7 +16,7 @@ from benchmarks.doctor.mechanism import BOUNDS, mechanism, still_there
 from benchmarks.doctor.models import Network
 from benchmarks.doctor.recipes import Recipe, build_model, build_optimizer, evaluate, train
 from benchmarks.doctor.tasks import TASKS
-from throughtime.training.atomic import read_json, write_json, write_whole
+from throughtime.results.atomic import read_json, write_json, write_whole
 
 CACHE = Path(__file__).parents[2] / "build" / "doctor"
 SOLVED = 0.35

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.doctor.cases import build, case_of
+from benchmarks.doctor.cases import case_of
 from benchmarks.doctor.checking import CACHE, Check, check
+from benchmarks.doctor.planting import build
 from benchmarks.doctor.selecting import queues, quotas
-from throughtime.training.atomic import read_json, write_json
+from throughtime.results.atomic import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)

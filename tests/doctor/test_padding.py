@@ -12,7 +12,7 @@ from throughtime.doctor.padding import check_padding, lengths_of, true_lengths
 from throughtime.doctor.remedies import make_arm
 from throughtime.doctor.subject import Subject
 from throughtime.instruments import record
-from throughtime.reports.diagnosis import Cause
+from throughtime.results.diagnosis import Cause
 
 LENGTHS = torch.tensor([9, 7, 4, 9, 2, 6])
 

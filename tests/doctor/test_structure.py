@@ -20,7 +20,7 @@ from throughtime.doctor.cut import check_cut, check_training_step, flow_in_doubl
 from throughtime.doctor.samples import sample_axes
 from throughtime.doctor.structure import check_future, check_samples, check_state
 from throughtime.doctor.subject import Subject
-from throughtime.reports.diagnosis import Cause
+from throughtime.results.diagnosis import Cause
 
 
 def subject(model: nn.Module, batches: list, loss=cross_entropy) -> Subject:

@@ -7,7 +7,7 @@ from throughtime.doctor.intervals import estimate, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.verdict import cures, mechanism_findings
-from throughtime.reports.diagnosis import Remedy
+from throughtime.results.diagnosis import Remedy
 
 
 def mechanism(**changed) -> Mechanism:

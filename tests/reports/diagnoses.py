@@ -2,7 +2,7 @@
 
 import math
 
-from throughtime.reports.diagnosis import (
+from throughtime.results.diagnosis import (
     Cause,
     Diagnosis,
     Estimate,

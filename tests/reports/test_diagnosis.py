@@ -13,9 +13,9 @@ from rich.console import Console
 
 from throughtime.core.errors import RunWriteError
 from throughtime.reports import diagnosis_words as words
-from throughtime.reports.diagnosis import Cause, Diagnosis, Estimate
 from throughtime.reports.diagnosis_page import CARRYING, render_fragment, render_page
 from throughtime.reports.diagnosis_text import plain_text
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "line"}
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from reports.diagnoses import GRADIENT, HOSTILE, LONG
 
-from throughtime.reports.diagnosis import Picture, Series
 from throughtime.reports.drawing import draw
+from throughtime.results.diagnosis import Picture, Series
 
 
 def test_picture_as_a_figure() -> None:

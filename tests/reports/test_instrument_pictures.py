@@ -32,9 +32,9 @@ from throughtime.instruments.jacobians import Jacobians
 from throughtime.instruments.length_extrapolation import LengthExtrapolation
 from throughtime.instruments.lyapunov import LyapunovSpectrum
 from throughtime.reports import instrument_pictures as pictures
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.diagnosis_page import render_page
 from throughtime.reports.drawing import Drawing, draw
+from throughtime.results.diagnosis import Picture
 
 LAGS = torch.arange(5)
 ONES = torch.ones(5, dtype=torch.float64)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from throughtime.core.errors import RunError, RunVersionError
-from throughtime.reports import Comparison, Spread, read_comparison, read_run, spread
+from throughtime.reports import read_comparison, read_run
 from throughtime.reports.read import _told_apart
+from throughtime.results import Comparison, Spread, spread
 
 
 def test_comparison_is_read_whole(write_comparison) -> None:

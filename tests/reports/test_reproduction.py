@@ -7,16 +7,14 @@ import pytest
 from reports.pages import Page
 from rich.console import Console
 
-from throughtime.reports.comparison import spread
 from throughtime.reports.reproduction import (
-    Checked,
-    Measured,
-    Reproduction,
     judgement,
     reproduction_markdown,
     reproduction_table,
 )
 from throughtime.reports.reproduction_page import render_reproduction
+from throughtime.results.comparison import spread
+from throughtime.results.reproduction import Checked, Measured, Reproduction
 
 FOUND = Reproduction(
     name="skips",

@@ -7,8 +7,9 @@ import shutil
 import pytest
 from rich.console import Console
 
-from throughtime.reports import Comparison, read_comparison
+from throughtime.reports import read_comparison
 from throughtime.reports.table import comparison_table
+from throughtime.results import Comparison
 
 
 def printed(comparison: Comparison, width: int = 80) -> list[str]:

@@ -1,7 +1,7 @@
 """What a picture's y axis shows."""
 
-from throughtime.reports.diagnosis import Picture, Series
 from throughtime.reports.value_axis import LEAST, ValueAxis
+from throughtime.results.diagnosis import Picture, Series
 
 
 def axis(*values: float, logarithmic: bool = False) -> ValueAxis:

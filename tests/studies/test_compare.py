@@ -22,7 +22,8 @@ from throughtime.core.errors import (
     RunWriteError,
     UnknownNameError,
 )
-from throughtime.reports import Comparison, read_comparison
+from throughtime.reports import read_comparison
+from throughtime.results import Comparison
 from throughtime.studies import CompareRequest, Done, Planned, StudyEvent, Waiting, compare, plan
 from throughtime.studies import compare as compare_function
 from throughtime.studies.variant import Variant

@@ -9,8 +9,8 @@ from throughtime.cli.main import main
 from throughtime.core.errors import UnknownNameError
 from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
-from throughtime.reports.comparison import Spread
 from throughtime.reports.reproduction import reproduction_markdown
+from throughtime.results.comparison import Spread
 from throughtime.studies import catalogue, publications, reproduce
 from throughtime.studies.catalogue import Check, publication
 from throughtime.tasks import TASKS

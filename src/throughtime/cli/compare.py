@@ -18,7 +18,7 @@ from throughtime.cli.training import TrainingOptions, training_settings
 from throughtime.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from throughtime.reports import Comparison, ModelRuns, Spread
+    from throughtime.results import Comparison, ModelRuns, Spread
     from throughtime.studies import CompareRequest
     from throughtime.studies.variant import Variant
 

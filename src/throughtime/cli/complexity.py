@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     from rich.table import Table
 
     from throughtime.reports.architecture_drawing import architecture_svg, in_words
-    from throughtime.training.atomic import write_whole
+    from throughtime.results.atomic import write_whole
     from throughtime.wiring import complexity
     from throughtime.wiring.graph import NAMED
 

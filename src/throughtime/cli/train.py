@@ -56,10 +56,10 @@ def run(words: Sequence[str]) -> int:
     from throughtime.cli.progress import progress
     from throughtime.core.errors import RunMismatchError
     from throughtime.models import MODELS
+    from throughtime.results.atomic import writing
     from throughtime.studies import Done, Planned, StudyEvent
     from throughtime.tasks import TASKS
     from throughtime.training import RunConfig, train
-    from throughtime.training.atomic import writing
 
     settings = training_settings(values)
     of_the_run = ("task", "model", "seed", "device", "threads", "data_dir")

@@ -2,6 +2,6 @@
 
 from throughtime.doctor.diagnose import diagnose
 from throughtime.doctor.history import History
-from throughtime.reports.diagnosis import Cause, Diagnosis, Estimate, Finding, Remedy
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding, Remedy
 
 __all__ = ["Cause", "Diagnosis", "Estimate", "Finding", "History", "Remedy", "diagnose"]

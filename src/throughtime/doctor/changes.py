@@ -15,7 +15,7 @@ from throughtime.doctor.carrying import HeldToTheEnd, Reattached
 from throughtime.doctor.padding import lengths_of
 from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.trial import USUAL, Training
-from throughtime.reports.diagnosis import Cause
+from throughtime.results.diagnosis import Cause
 
 Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
 """Of a cut: in the model, or in the training step; or a state that is dropped between calls."""

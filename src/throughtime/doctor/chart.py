@@ -8,7 +8,8 @@ from throughtime.doctor.intervals import mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.subject import Clock
-from throughtime.reports.diagnosis import (
+from throughtime.reports.gate_pictures import gate_saturation, time_constants
+from throughtime.results.diagnosis import (
     Cause,
     Diagnosis,
     Fact,
@@ -17,7 +18,6 @@ from throughtime.reports.diagnosis import (
     Remedy,
     Series,
 )
-from throughtime.reports.gate_pictures import gate_saturation, time_constants
 
 
 @final

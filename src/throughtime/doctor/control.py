@@ -14,7 +14,7 @@ from throughtime.doctor.trial import USUAL, Trial, Update, by_gradient, train_br
 from throughtime.engines import Request, run
 from throughtime.instruments.sites import find_recurrent, run_by
 from throughtime.instruments.watching import Watcher
-from throughtime.reports.diagnosis import Estimate
+from throughtime.results.diagnosis import Estimate
 
 _CLASSES, _BATCH, _CUE = 2, 32, 3
 

@@ -14,7 +14,7 @@ from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.instruments.input_influence import exchange_older
 from throughtime.instruments.sites import find_recurrent, run_by, site_of
 from throughtime.instruments.watching import Watched, Watcher, watch
-from throughtime.reports.diagnosis import Cause, Finding
+from throughtime.results.diagnosis import Cause, Finding
 
 TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
 

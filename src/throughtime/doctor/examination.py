@@ -28,7 +28,7 @@ from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL, Training, Trial
 from throughtime.instruments.recording import record
 from throughtime.instruments.sites import find_recurrent
-from throughtime.reports.diagnosis import Cause, Diagnosis, Finding
+from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
 UPDATES = 500
 _DRAWING = 0.05  # of the budget: the most that a picture takes

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from throughtime.doctor.intervals import difference, exactly
-from throughtime.reports.diagnosis import Cause, Finding
+from throughtime.results.diagnosis import Cause, Finding
 
 SPIKE = 100.0  # times its median: a gradient norm that can undo what was learned
 _LEAST = 20

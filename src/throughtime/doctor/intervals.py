@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from throughtime.reports.diagnosis import Estimate
+from throughtime.results.diagnosis import Estimate
 
 
 def mean(values: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from throughtime.reports.diagnosis import Cause, Diagnosis, Fact, Picture
+from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
 
 _ORDER = (
     Cause.TIME_BATCH_SWAPPED,

@@ -14,7 +14,7 @@ from throughtime.instruments.gates import GateActivity, gate_activity
 from throughtime.instruments.gradient_flow import gradient_flow
 from throughtime.instruments.recording import record
 from throughtime.instruments.sites import find_recurrent, site_of
-from throughtime.reports.diagnosis import Estimate
+from throughtime.results.diagnosis import Estimate
 
 _BATCHES = 4
 _MARGIN = 0.025  # of a sigmoid and a tanh to their bounds, within which they hardly change

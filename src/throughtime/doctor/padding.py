@@ -6,7 +6,7 @@ from torch import Tensor
 from throughtime.doctor.intervals import estimate
 from throughtime.instruments.gradient_flow import GradientFlow
 from throughtime.instruments.recording import Recording
-from throughtime.reports.diagnosis import Cause, Finding
+from throughtime.results.diagnosis import Cause, Finding
 
 _PADDED_SHARE = 0.2  # of the sequences, that end before the last step
 _ELSEWHERE = 0.01  # of the steps before the ends, that look like padding

@@ -17,7 +17,7 @@ from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL, Training, Trial, Update, by_gradient, train_briefly
 from throughtime.instruments.sites import find_recurrent, run_by, site_of
-from throughtime.reports.diagnosis import Cause, Estimate, Remedy
+from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
 _OVER = 0.1  # of the budget: how far the last arm may go beyond it for its least updates

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.diagnose import History
+from throughtime.results.fields import of_type
 from throughtime.training import RunFolder, load_model, read_metrics
-from throughtime.training.fields import of_type
 
 _BATCHES = 64
 _OPTIONS = ("lag", "layer", "training_step", "optimizer", "history")

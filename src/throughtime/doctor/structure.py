@@ -12,7 +12,7 @@ from throughtime.doctor.samples import SampleAxes, replace_sample
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.instruments.recording import Recording, record
 from throughtime.instruments.sites import site_of
-from throughtime.reports.diagnosis import Cause, Finding
+from throughtime.results.diagnosis import Cause, Finding
 
 _PAIRS = 2  # of samples, of each tensor, that are tried
 _MOST_BATCHES = 16

@@ -9,7 +9,7 @@ from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.trial import Trial
-from throughtime.reports.diagnosis import Cause, Estimate, Finding, Remedy
+from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
 REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from throughtime.reports.diagnosis import Series
 from throughtime.reports.diagnosis_words import number
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Series
 
 
 def by_index(

@@ -3,36 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from throughtime.reports import diagnosis_words as words
-from throughtime.reports.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
 from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.lines import DASHES
 from throughtime.reports.page import figure_data, plotly_bundle, templates
-from throughtime.training.atomic import write_whole
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
 
 CARRYING = 3
 """How many pictures stand open on the page; the others are folded."""
-
-
-def write_page(diagnosis: Diagnosis, path: str | Path, drawings: Sequence[Drawing] = ()) -> Path:
-    """Write the page of a diagnosis, whole or not at all.
-
-    Arguments:
-        diagnosis: what was found.
-        path: of the file, in a folder that exists; a file that is there is replaced.
-        drawings: more figures for the details, as of `instrument_drawings`.
-
-    Returns:
-        the path.
-
-    Raises:
-        RunWriteError: the file cannot be written, or the disk is full.
-    """
-    write_whole(Path(path), render_page(diagnosis, drawings).encode("utf-8", "backslashreplace"))
-    return Path(path)
 
 
 def render_page(diagnosis: Diagnosis, drawings: Sequence[Drawing] = ()) -> str:

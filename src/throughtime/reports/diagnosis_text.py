@@ -13,7 +13,7 @@ from rich.text import Text
 
 from throughtime.core.escaping import escaped
 from throughtime.reports import diagnosis_words as words
-from throughtime.reports.diagnosis import Diagnosis, Estimate, Finding, Remedy
+from throughtime.results.diagnosis import Diagnosis, Estimate, Finding, Remedy
 
 _NARROW = 72  # columns, below which numbers and their intervals leave no room for names
 _COLOURS = {"good": "green", "bad": "red", "open": "yellow"}

@@ -2,8 +2,8 @@
 
 import math
 
-from throughtime.reports.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
 from throughtime.reports.numbers import count, duration
+from throughtime.results.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
 
 MEANINGS = {
     Cause.HEALTHY: "What the past holds reaches the answer, and the gradient finds its way back.",

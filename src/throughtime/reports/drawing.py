@@ -9,9 +9,9 @@ from typing import final
 
 import plotly.graph_objects as go
 
-from throughtime.reports.diagnosis import Picture, Series
 from throughtime.reports.lines import TEMPLATE, band, colour, guide, line, short, wrapped
 from throughtime.reports.value_axis import LARGEST, ValueAxis
+from throughtime.results.diagnosis import Picture, Series
 
 
 def draw(picture: Picture) -> go.Figure:

@@ -8,9 +8,9 @@ import torch
 from throughtime.instruments.jacobians import Jacobians
 from throughtime.instruments.lyapunov import LyapunovSpectrum
 from throughtime.reports.curves import by_index, due, points, steps, thinned
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.diagnosis_words import number
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Picture
 
 CURVES = 8
 """Of one kind in a picture, at most: there are no more colours."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from throughtime.reports.comparison import Comparison, ModelRuns, Run, When
 from throughtime.reports.lines import DASHES, band, guide, ladder, line, short
 from throughtime.reports.numbers import count
+from throughtime.results.comparison import Comparison, ModelRuns, Run, When
 
 REACH = 0.01
 _SMALLEST = 1e-12

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from throughtime.reports.comparison import Comparison, ModelRuns, Spread
 from throughtime.reports.numbers import count, listed, percent, percent_spread
+from throughtime.results.comparison import Comparison, ModelRuns, Spread
 
 _Scored: TypeAlias = tuple[ModelRuns, Spread]
 

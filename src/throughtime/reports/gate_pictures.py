@@ -5,8 +5,8 @@ from torch import Tensor
 
 from throughtime.instruments.gates import GateActivity
 from throughtime.reports.curves import points
-from throughtime.reports.diagnosis import Picture, Series
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Picture, Series
 
 
 def gate_values(activity: GateActivity) -> Picture:

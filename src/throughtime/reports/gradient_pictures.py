@@ -6,8 +6,8 @@ import torch
 
 from throughtime.instruments.gradient_flow import GradientFlow
 from throughtime.reports.curves import by_index, due, relative, steps
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Picture
 
 FRACTION = 0.01
 """Of a gradient's largest norm: what still counts as arriving."""

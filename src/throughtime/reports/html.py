@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.reports import figures, numbers
-from throughtime.reports.comparison import Comparison, Run
 from throughtime.reports.finding import finding, starred
 from throughtime.reports.lines import DASHES
 from throughtime.reports.page import figure_data, plotly_bundle, templates
 from throughtime.reports.spreadsheet import csv_link, model_rows, run_rows
-from throughtime.training.atomic import write_whole
+from throughtime.results.atomic import write_whole
+from throughtime.results.comparison import Comparison, Run
 
 
 def write_report(comparison: Comparison) -> Path:

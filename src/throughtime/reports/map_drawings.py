@@ -10,12 +10,12 @@ from throughtime.instruments.fixed_points import FixedPoints
 from throughtime.instruments.one_unit import LatchSurvival
 from throughtime.instruments.scalar_maps import Bifurcation, PhaseLine, ScalarMap
 from throughtime.reports.curves import points, steps, thinned
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.diagnosis_words import number
 from throughtime.reports.drawing import Drawing
 from throughtime.reports.lines import TEMPLATE, colour
 from throughtime.reports.numbers import count
 from throughtime.reports.planes import cobweb, regions
+from throughtime.results.diagnosis import Picture
 
 _SYMBOLS = {"sink": "circle", "source": "circle-open", "marginal": "diamond-open"}
 

@@ -8,9 +8,9 @@ from throughtime.instruments.forward_memory import PerturbationSurvival
 from throughtime.instruments.input_influence import InputInfluence
 from throughtime.instruments.length_extrapolation import LengthExtrapolation
 from throughtime.reports.curves import by_index, due, points, steps
-from throughtime.reports.diagnosis import Picture, Series
 from throughtime.reports.diagnosis_words import number
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Picture, Series
 
 
 def change_survival(

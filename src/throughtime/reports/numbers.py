@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Iterable
 
-from throughtime.reports.comparison import Spread
+from throughtime.results.comparison import Spread
 
 _MISSING = "-"
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.core.errors import RunError
-from throughtime.reports.comparison import (
+from throughtime.reports.numbers import plain
+from throughtime.results.atomic import read_json
+from throughtime.results.comparison import (
     SHORTENED,
     Comparison,
     Curve,
@@ -18,10 +20,8 @@ from throughtime.reports.comparison import (
     When,
     differing,
 )
-from throughtime.reports.numbers import plain
-from throughtime.training.atomic import read_json
+from throughtime.results.fields import from_document, of_type
 from throughtime.training.config import RunConfig
-from throughtime.training.fields import from_document, of_type
 from throughtime.training.result import Result
 from throughtime.training.run_folder import RunFolder, read_metrics
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from throughtime.reports import numbers
 from throughtime.reports.page import templates
-from throughtime.reports.reproduction import Measured, Reproduction, cells, judgement
+from throughtime.reports.reproduction import cells, judgement
+from throughtime.results.reproduction import Measured, Reproduction
 
 
 def render_reproduction(found: Reproduction, reports: Mapping[str, str]) -> str:

@@ -6,8 +6,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from throughtime.reports.comparison import Comparison
 from throughtime.reports.numbers import plain
+from throughtime.results.comparison import Comparison
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Signs with which spreadsheets take a text for a formula."""

@@ -7,7 +7,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from throughtime.reports.comparison import Comparison, ModelRuns
 from throughtime.reports.numbers import (
     count,
     loss,
@@ -17,6 +16,7 @@ from throughtime.reports.numbers import (
     percent_spread,
     reach_change,
 )
+from throughtime.results.comparison import Comparison, ModelRuns
 
 _WIDTH, _LABEL_WIDTH = 80, 24
 

@@ -5,9 +5,9 @@ import torch
 from throughtime.instruments.cliffs import LossCurve
 from throughtime.instruments.gradient_flow import GradientNorms
 from throughtime.reports.curves import by_index, points
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.diagnosis_words import number
 from throughtime.reports.numbers import count
+from throughtime.results.diagnosis import Picture
 
 SINGLE = 7
 """How many examples have a curve of their own, at most."""

@@ -5,8 +5,8 @@ from typing import final
 
 import plotly.graph_objects as go
 
-from throughtime.reports.diagnosis import Picture
 from throughtime.reports.lines import short
+from throughtime.results.diagnosis import Picture
 
 DECADES = 16
 """That a logarithmic axis shows at most."""

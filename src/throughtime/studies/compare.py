@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, final
 
 from throughtime.core.errors import RunError, RunInterrupted
-from throughtime.reports import Comparison, read_comparison
+from throughtime.reports import read_comparison
+from throughtime.results import Comparison
+from throughtime.results.atomic import writing
 from throughtime.studies.folders import configuration, placed, read_study
 from throughtime.studies.plan import Plan, PlannedRun, make_plan
 from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.worker import Outcome, perform, perform_in_worker, start_worker
 from throughtime.training import RunFolder, write_json
-from throughtime.training.atomic import writing
 
 _LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 2.0

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.core.errors import RunMismatchError
-from throughtime.reports.comparison import SHORTENED, differing
 from throughtime.reports.read import read_study as read_comparison_file
 from throughtime.reports.read import run_folders
+from throughtime.results.comparison import SHORTENED, differing
 from throughtime.studies.plan import Plan, PlannedModel, PlannedRun
 from throughtime.studies.specs import slug
 from throughtime.training import RunConfig, RunFolder, read_json

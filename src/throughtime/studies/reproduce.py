@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from throughtime.core.errors import UnknownNameError
-from throughtime.reports.comparison import Comparison, ModelRuns, Spread, spread
 from throughtime.reports.reproduction import (
-    Checked,
-    Measured,
-    Reproduction,
     reproduction_markdown,
 )
+from throughtime.results.atomic import write_whole
+from throughtime.results.comparison import Comparison, ModelRuns, Spread, spread
+from throughtime.results.reproduction import Checked, Measured, Reproduction
 from throughtime.studies.catalogue import Publication, Scale, publication
 from throughtime.studies.compare import compare
 from throughtime.studies.progress import StudyObserver
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.specs import slug
 from throughtime.training import write_json
-from throughtime.training.atomic import write_whole
 
 
 def reproduce(

@@ -1,6 +1,6 @@
 """Training: the loop, its configuration and results, and what it keeps on disk."""
 
-from throughtime.training.atomic import SCHEMA_VERSION, read_json, write_json
+from throughtime.results.atomic import SCHEMA_VERSION, read_json, write_json
 from throughtime.training.building import load_model
 from throughtime.training.clipping import Clipping, gradient_norm
 from throughtime.training.config import RunConfig

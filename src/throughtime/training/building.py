@@ -6,9 +6,9 @@ from torch import nn
 
 from throughtime.core.errors import ConfigurationError, RunError, RunMismatchError
 from throughtime.models import MODELS
+from throughtime.results.atomic import read_json
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
-from throughtime.training.atomic import read_json
 from throughtime.training.checkpoint import load_checkpoint
 from throughtime.training.config import RunConfig
 from throughtime.training.reproducibility import reproducible, run_device

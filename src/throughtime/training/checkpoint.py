@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError, RunError
-from throughtime.training.atomic import json_bytes, read_json, read_whole, write_flushed
+from throughtime.results.atomic import json_bytes, read_json, read_whole, write_flushed
+from throughtime.results.fields import from_document
 from throughtime.training.environment import Environment
-from throughtime.training.fields import from_document
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"

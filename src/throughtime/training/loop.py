@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from throughtime.core.errors import RunMismatchError
-from throughtime.training.atomic import read_json, writing
+from throughtime.results.atomic import read_json, writing
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment, current_environment
 from throughtime.training.observer import Event, Finished, Observer

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from throughtime.core.errors import RunError
+from throughtime.results.fields import from_document
 from throughtime.training.environment import Environment
-from throughtime.training.fields import from_document
 
 
 @dataclasses.dataclass(frozen=True)

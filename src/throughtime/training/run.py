@@ -12,15 +12,15 @@ from torch import Tensor
 
 from throughtime.core.errors import RunError, RunInterrupted, RunMismatchError
 from throughtime.engines import recording
+from throughtime.results.atomic import read_json, write_json
+from throughtime.results.fields import of_type
 from throughtime.tasks.task import Batch, Split
-from throughtime.training.atomic import read_json, write_json
 from throughtime.training.building import build_model, build_task
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.clipping import Clipping
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, to_device
-from throughtime.training.fields import of_type
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
 from throughtime.training.observer import Evaluated, Observer, Progress, Started
 from throughtime.training.optimizers import build_optimizer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import final
 
 from throughtime.core.errors import RunError, RunLockedError, RunWriteError
-from throughtime.training.atomic import read_whole, sync_folder, write_whole, writing
+from throughtime.results.atomic import read_whole, sync_folder, write_whole, writing
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _UNFINISHED = re.compile(

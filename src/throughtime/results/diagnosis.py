@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from throughtime.results.atomic import write_whole
+from throughtime.results.views import views_of
+
 
 class Cause(enum.Enum):
     """Why a recurrent network does not remember, or that it does."""
@@ -147,7 +150,12 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """A line of the details: a name and what was found, as text."""
+    """A line of the details.
+
+    Attributes:
+        name: Name of what was found.
+        value: The finding, as text.
+    """
 
     name: str
     value: str
@@ -198,15 +206,13 @@ class Diagnosis:
         Raises:
             RunWriteError: the file cannot be written, or the disk is full.
         """
-        from throughtime.reports.diagnosis_page import write_page
-
-        return write_page(self, path, drawings)
+        page = views_of(self).page(self, drawings)
+        write_whole(Path(path), page.encode("utf-8", "backslashreplace"))
+        return Path(path)
 
     def __str__(self) -> str:
         """The whole diagnosis as text of 80 columns."""
-        from throughtime.reports.diagnosis_text import plain_text
-
-        return plain_text(self)
+        return views_of(self).text(self)
 
     def __repr__(self) -> str:
         # one line: pictures hold thousands of numbers
@@ -217,15 +223,11 @@ class Diagnosis:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         """In colours, as wide as the terminal: what rich prints."""
-        from throughtime.reports.diagnosis_text import diagnosis_text
-
-        yield diagnosis_text(self)
+        yield views_of(self).terminal(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from throughtime.reports.diagnosis_page import render_fragment
-
-        return render_fragment(self)
+        return views_of(self).fragment(self)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from throughtime.core.errors import DataError, LearnerRefusalError, RunWriteError
-from throughtime.training.atomic import write_whole
+from throughtime.results.atomic import write_whole
 from throughtime.training.config import RunConfig
 from throughtime.training.loop import train
 

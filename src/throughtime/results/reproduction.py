@@ -1,0 +1,109 @@
+"""A study of the literature that was run: the paper's numbers beside ours."""
+
+import dataclasses
+from typing import Any
+
+from throughtime.results.comparison import Spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One row of the table.
+
+    Attributes:
+        label: as the paper has it.
+        model: as it was run.
+        paper: the paper's number, or None.
+        expected: the range in which ours was expected, or None.
+        ours: over seeds; None where every run diverged.
+        diverged: runs that did.
+        seconds: of all its runs.
+    """
+
+    label: str
+    model: str
+    paper: float | None
+    expected: tuple[float, float] | None
+    ours: Spread | None
+    diverged: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A claim of the paper as a condition on the means of rows, and the judgement of it.
+
+    Attributes:
+        statement: the claim in words.
+        kind: "difference", "ratio", "order", "below" or "above", as in `studies.catalogue`.
+        of: labels of the rows.
+        value: the difference, the ratio, the least rise or the mean; None where a mean is missing.
+        bound: the least value that is asked for; of "below" the largest.
+        holds: true if the value meets the bound.
+    """
+
+    statement: str
+    kind: str
+    of: tuple[str, ...]
+    value: float | None
+    bound: float
+    holds: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """A study that was run.
+
+    Attributes:
+        name, title, source, effect, differs, quantity: of the study.
+        scale: at which it was run.
+        rows: of the table.
+        checks: of the effect.
+        seeds: of each model.
+        seconds: of all runs together.
+        commit: of the source, or the version where there is none.
+        device: that it ran on.
+    """
+
+    name: str
+    title: str
+    source: str
+    effect: str
+    differs: str
+    quantity: str
+    scale: str
+    rows: tuple[Measured, ...]
+    checks: tuple[Checked, ...]
+    seeds: int
+    seconds: float
+    commit: str
+    device: str
+
+    @property
+    def reproduced(self) -> bool:
+        """True if every claim holds."""
+        return all(check.holds for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The number of claims that hold, as a sentence."""
+        held, n = sum(check.holds for check in self.checks), len(self.checks)
+        if n == 1:
+            return f"The claim {'holds' if held else 'does not hold'} in these runs."
+        if n == 2 and held != 1:
+            return f"{'Both claims hold' if held else 'Neither claim holds'} in these runs."
+        if held in (0, n):
+            return f"{'All' if held else 'None'} of the {n} claims hold in these runs."
+        return f"{held} of the {n} claims {_hold(held)} in these runs."
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "schema_version": 1,
+            **dataclasses.asdict(self),
+            "reproduced": self.reproduced,
+        }
+
+
+def _hold(n: int) -> str:
+    return "holds" if n == 1 else "hold"
