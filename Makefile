@@ -3,6 +3,8 @@
 #
 # make install             the package alone, in .venv
 # make lint format types contracts unit      one stage of `make test`
+# make unit CHECKED=1      all tests, with the package's annotations checked at every call
+# make nightly             all tests with many examples, then `make fuzz`
 # make fuzz                random cells, shapes and operands under sanitizers, MINUTES long
 # make api                 rewrite the public-API snapshot after an intended change
 # make clean               remove .venv and what the tools left behind
@@ -13,6 +15,7 @@
 #                 https://download.pytorch.org/whl/cpu                     [pip's own]
 #   DEMO_ARGS     more arguments for the demo: --seeds 1 --steps 30
 #   PYTEST_ARGS   arguments for pytest                                     [-n auto --maxprocesses 4]
+#   CHECKED       if 1, tests check annotations: a third slower            [empty]
 #   MINUTES       how long `make fuzz` runs                                [60]
 #
 # Mirrors, proxies and certificates are taken from the user's pip configuration and PIP_* variables.
@@ -21,13 +24,16 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 4
+CHECKED ?=
 MINUTES ?= 60
+
+export CHECKED
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install install-dev lint format types contracts unit unit-without-compiler fuzz api clean
+.PHONY: help demo test install install-dev lint format types contracts unit unit-without-compiler nightly fuzz api clean
 # `make test` runs every stage, in order, and fails at the end if one of them failed.
 .NOTPARALLEL:
 MAKEFLAGS += --keep-going
@@ -73,9 +79,13 @@ contracts: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# As on a machine without a C++ compiler.
+# As on a machine without a C++ compiler: the tests that differ there.
 unit-without-compiler: .venv/installed-dev
-	THROUGHTIME_CXX=none $(BIN)/python -m pytest $(PYTEST_ARGS)
+	THROUGHTIME_CXX=none $(BIN)/python -m pytest $(PYTEST_ARGS) -m without_compiler
+
+nightly: .venv/installed-dev
+	NIGHTLY=1 CHECKED=1 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600
+	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)
 
 fuzz: .venv/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)

@@ -1,6 +1,7 @@
-"""Settings of every test: shapes are checked, examples repeat in CI, seeds are fixed."""
+"""Settings of every test: examples repeat in CI, seeds are fixed, annotations may be checked."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +15,31 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Every annotation of the package is checked at every call. This comes before the first import of
-# throughtime; torch.compile cannot trace the checks: its tests run in a process of their own.
-jaxtyping.install_import_hook("throughtime", "checked.checked")
+# CHECKED=1: every annotation of the package is checked at every call, which takes a third longer.
+# This comes before the first import of throughtime; torch.compile cannot trace the checks: its
+# tests run in a process of their own.
+if os.environ.get("CHECKED"):
+    jaxtyping.install_import_hook("throughtime", "checked.checked")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
+# Python's own handler, also where this process was started with the signal ignored (nohup, or `&`
+# in a script): what is tested here and in child processes counts on it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# NIGHTLY=1: many examples of what is drawn at random, and the tests marked `nightly`.
+NIGHTLY = bool(os.environ.get("NIGHTLY"))
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
-settings.load_profile("ci" if "CI" in os.environ else "local")
+settings.register_profile("nightly", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("nightly" if NIGHTLY else "ci" if "CI" in os.environ else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what runs at night alone."""
+    if not NIGHTLY:
+        items[:] = [item for item in items if item.get_closest_marker("nightly") is None]
 
 
 @pytest.fixture(autouse=True)

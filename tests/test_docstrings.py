@@ -189,6 +189,7 @@ def _examples() -> Iterator[tuple[str, doctest.DocTest]]:
                 yield module, parser.get_doctest(text, {}, name, str(surface.source(module)), line)
 
 
+@pytest.mark.without_compiler
 @pytest.mark.parametrize(
     ("module", "example"), [pytest.param(*e, id=e[1].name) for e in _examples()]
 )

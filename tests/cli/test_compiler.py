@@ -10,6 +10,8 @@ from throughtime.cli.main import main
 from throughtime.engines.native.cache import Entry
 from throughtime.engines.native.compiler import find_compiler, forget
 
+pytestmark = pytest.mark.without_compiler
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

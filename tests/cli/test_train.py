@@ -13,6 +13,8 @@ from throughtime.studies.variant import VARIABLE
 from throughtime.training import RunConfig, read_json
 from throughtime.training import run as run_module
 
+pytestmark = pytest.mark.without_compiler
+
 TINY = ["train", "digits:pixels_per_step=8", "rnn:hidden=3", "--steps", "4"]
 
 

@@ -29,6 +29,8 @@ from throughtime.engines import (
 from throughtime.engines.native.compiler import find_compiler
 from throughtime.testing import EngineConformance
 
+pytestmark = pytest.mark.without_compiler
+
 
 class TestEager(EngineConformance):
     def engine(self):

@@ -5,6 +5,8 @@ import throughtime as tt
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.engines.engine import EngineOptions, current_options
 
+pytestmark = pytest.mark.without_compiler
+
 
 @pytest.mark.parametrize(
     ("checkpoint", "time", "segment"),

@@ -8,6 +8,8 @@ from throughtime.engines import recording
 from throughtime.engines.native import engine as native_engine
 from throughtime.engines.native.compiler import find_compiler
 
+pytestmark = pytest.mark.without_compiler
+
 needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
 
 

@@ -17,6 +17,8 @@ import throughtime as tt
 from throughtime.cells import ChoGRUCell, CoupledLSTMCell, ElmanCell, LSTM1997Cell, LSTMCell
 from throughtime.core.state import map_state, state_tensors
 
+pytestmark = pytest.mark.without_compiler
+
 CELLS = {
     "skip": (ElmanCell, {"lags": (1, 3)}),
     "peephole": (LSTMCell, {"peepholes": True}),

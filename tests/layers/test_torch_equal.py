@@ -9,6 +9,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 import throughtime as tt
 
+pytestmark = pytest.mark.without_compiler
+
 KINDS = ("LSTM", "GRU", "RNN")
 
 

@@ -11,6 +11,8 @@ import throughtime as tt
 from throughtime.core.sequence import packing, reverse_time
 from throughtime.core.state import state_type
 
+pytestmark = pytest.mark.without_compiler
+
 
 class PlainCell(tt.Cell):
     """Two maps that share one weight, dropout, and a buffer that is not saved."""

@@ -13,6 +13,8 @@ from throughtime.training import environment as environment_module
 from throughtime.training.environment import source_commit
 from throughtime.training.reproducibility import reproducible, run_device
 
+pytestmark = pytest.mark.without_compiler
+
 CPU = torch.device("cpu")
 
 

@@ -27,6 +27,8 @@ from throughtime.training import (
 )
 from throughtime.training import run as run_module
 
+pytestmark = pytest.mark.without_compiler
+
 
 def script(monkeypatch: pytest.MonkeyPatch, task: Scripted) -> None:
     """Have runs train on this task, whatever their configuration says."""

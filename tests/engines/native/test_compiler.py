@@ -14,6 +14,8 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.engines.native import building, compiler
 from throughtime.engines.native.compiler import Compiler, find_compiler, forget
 
+pytestmark = pytest.mark.without_compiler
+
 
 @pytest.fixture
 def working(tmp_path_factory: pytest.TempPathFactory) -> Compiler:

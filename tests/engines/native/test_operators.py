@@ -52,16 +52,18 @@ def test_double_backward():
     close(*found)
 
 
-@pytest.mark.parametrize("lengths", [None, [4, 2]])
+@pytest.mark.parametrize("lengths", [None, [3, 2]])
 @pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("kind", [StreamedCell, MultiplicativeIntegration])
-def test_gradgradcheck(kind, lengths, resets):
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.nightly)])
+def test_gradgradcheck(kind, lengths, resets, fast):
+    """Of random projections of the Jacobians; of each of their entries by night."""
     torch.manual_seed(2)
     native = tt.Recurrent(kind, 2, 3, engine="native", dtype=torch.float64)
-    x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     reset = None
     if resets:
-        reset = torch.zeros(4, 2, dtype=torch.bool)
+        reset = torch.zeros(3, 2, dtype=torch.bool)
         reset[2, 0] = reset[1, 1] = True
 
     def function(inputs, *weights):
@@ -70,10 +72,38 @@ def test_gradgradcheck(kind, lengths, resets):
         outputs, state = native(inputs, lengths=lengths, reset=reset)
         return outputs, state.h
 
+    leaves = (x, *native.parameters())
     with recording() as names:
-        assert torch.autograd.gradcheck(function, (x, *native.parameters()))
-        assert torch.autograd.gradgradcheck(function, (x, *native.parameters()))
+        assert torch.autograd.gradcheck(function, leaves, fast_mode=fast)
+        assert torch.autograd.gradgradcheck(function, leaves, fast_mode=fast)
     assert set(names) == {"native"}
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 2]])
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("kind", [StreamedCell, MultiplicativeIntegration])
+def test_second_derivatives_are_those_of_eager(kind, lengths, resets):
+    """Every one, along random directions of the first derivatives."""
+    torch.manual_seed(2)
+    native, eager = pair(lambda: tt.Recurrent(kind, 2, 3, dtype=torch.float64))
+    native.engine = "native"
+    x = torch.randn(4, 2, 2, dtype=torch.float64)
+    reset = torch.zeros(4, 2, dtype=torch.bool)
+    if resets:
+        reset[2, 0] = reset[1, 1] = True
+    found = []
+    for one in (native, eager):
+        torch.manual_seed(3)  # of streams and of directions
+        inputs = x.clone().requires_grad_()
+        leaves = [inputs, *one.parameters()]
+        outputs, state = one(inputs, lengths=lengths, reset=reset)
+        directions = [torch.randn_like(t, requires_grad=True) for t in (outputs, state.h)]
+        first = torch.autograd.grad((outputs, state.h), leaves, directions, create_graph=True)
+        value = sum((g * torch.randn_like(g)).sum() for g in first)
+        second = torch.autograd.grad(value, [*leaves, *directions], allow_unused=True)
+        found.append([*first, *(g for g in second if g is not None)])
+    assert len(found[0]) == len(found[1])
+    close(*found)
 
 
 class StraightThrough(tt.GatedCell):
