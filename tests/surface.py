@@ -68,13 +68,14 @@ class Definition:
                     yield from found.bases()
 
 
-def modules() -> list[str]:
+@functools.cache  # a walk through the folders
+def modules() -> tuple[str, ...]:
     """All modules of the package, by their dotted names."""
     parts = [
         ("throughtime", *p.relative_to(PACKAGE).with_suffix("").parts)
         for p in PACKAGE.rglob("*.py")
     ]
-    return sorted(".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts)
+    return tuple(sorted(".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts))
 
 
 def source(module: str) -> Path:
@@ -114,6 +115,7 @@ def surface() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+@functools.cache
 def resolve(module: str, name: str) -> Definition | str | None:
     """Where a name is defined; a module's name as text; None if it comes from elsewhere."""
     if f"{module}.{name}" in modules():
