@@ -88,7 +88,7 @@ nightly: .venv/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)
 
 fuzz: .venv/installed-dev
-	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python -m engines.cpp.fuzz --minutes $(MINUTES)
 
 api: .venv/installed-dev
 	$(BIN)/python tests/test_public_api.py

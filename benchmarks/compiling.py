@@ -11,7 +11,7 @@ from benchmarks.registry import Row, benchmark
 _RUN = """
 import torch
 import throughtime as tt
-from throughtime.engines.native.library import builds
+from throughtime.engines.cpp.library import builds
 tt.{layer}(3, 5, engine="native")(torch.ones(2, 1, 3))
 print(*(build.seconds for build in builds()))
 """

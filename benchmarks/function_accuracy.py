@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.__main__ import SCHEMA_VERSION, hardware
-from throughtime.engines.native.building import compile_source
-from throughtime.engines.native.compiler import Compiler, find_compiler
+from throughtime.engines.cpp.building import compile_source
+from throughtime.engines.cpp.compiler import Compiler, find_compiler
 from throughtime.training import current_environment
 
 FUNCTIONS = ("exp", "tanh", "sigmoid", "log", "log1p", "expm1", "erf", "softplus", "sqrt")

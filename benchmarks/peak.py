@@ -4,8 +4,8 @@ import ctypes
 import threading
 import time
 
-from throughtime.engines.native.compiler import find_compiler
-from throughtime.engines.native.library import load_library
+from throughtime.engines.cpp.compiler import find_compiler
+from throughtime.engines.cpp.library import load_library
 
 _SOURCE = """
 #include "vectors.h"

@@ -35,7 +35,7 @@ def test_annotations_are_objects(path: Path) -> None:
     assert "from __future__ import annotations" not in text
 
 
-@surface.of_each([p for p in FILES if p.parts[0] == "src" and "native" not in p.parts])
+@surface.of_each([p for p in FILES if p.parts[0] == "src" and "cpp" not in p.parts])
 def test_no_message_advises_to_delete_a_folder(path: Path) -> None:
     """It may hold results: it can be renamed. (A cache of compiled code holds none.)"""
     tree = ast.parse((surface.ROOT / path).read_text(encoding="utf-8"))

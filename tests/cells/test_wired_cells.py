@@ -194,7 +194,7 @@ def test_a_stack_with_streams_and_preparations_is_itself() -> None:
 def test_orthogonal_by_parametrisation(made: str, kind: str) -> None:
     """The recurrent matrix stays orthogonal in training, on every engine; gradients reach it."""
     layer = tt.Recurrent(ElmanCell, 2, 6, engine=kind)
-    if kind == "native" and isinstance(tt.engines.native.compiler.find_compiler(), str):
+    if kind == "native" and isinstance(tt.engines.cpp.compiler.find_compiler(), str):
         pytest.skip("no C++ compiler")
     maps = {"expm": "matrix_exp"}
     torch.nn.utils.parametrizations.orthogonal(

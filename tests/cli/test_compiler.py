@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from throughtime.cli.main import main
-from throughtime.engines.native.cache import Entry
-from throughtime.engines.native.compiler import find_compiler, forget
+from throughtime.engines.cpp.cache import Entry
+from throughtime.engines.cpp.compiler import find_compiler, forget
 
 pytestmark = pytest.mark.without_compiler
 

@@ -26,7 +26,7 @@ from throughtime.engines import (
     VendorEngine,
     unroll,
 )
-from throughtime.engines.native.compiler import find_compiler
+from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.testing import EngineConformance
 
 pytestmark = pytest.mark.without_compiler

@@ -6,7 +6,7 @@ import torch
 import throughtime as tt
 from throughtime import cells
 from throughtime.engines import recording
-from throughtime.engines.native.compiler import find_compiler
+from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.wiring import ZoneoutCell
 
 MADE = {

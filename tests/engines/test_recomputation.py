@@ -13,8 +13,8 @@ import throughtime as tt
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.core.state import map_state, state_tensors
 from throughtime.engines import Request
+from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.eager import unroll
-from throughtime.engines.native.compiler import find_compiler
 from throughtime.engines.recomputation import every, run_again, steps_of, within
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 import throughtime as tt
 from throughtime import wiring
 from throughtime.core.errors import EngineRefusalError
-from throughtime.engines.native.compiler import find_compiler
+from throughtime.engines.cpp.compiler import find_compiler
 
 
 def run(layer: tt.Recurrent, x: Tensor, stored: dict, **options) -> list[Tensor]:

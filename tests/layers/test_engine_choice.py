@@ -5,8 +5,8 @@ import torch
 
 import throughtime as tt
 from throughtime.engines import recording
-from throughtime.engines.native import engine as native_engine
-from throughtime.engines.native.compiler import find_compiler
+from throughtime.engines.cpp import engine as native_engine
+from throughtime.engines.cpp.compiler import find_compiler
 
 pytestmark = pytest.mark.without_compiler
 

@@ -12,7 +12,7 @@ from throughtime.core.errors import EngineRefusalError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from throughtime.engines.native.compiler import Compiler, Search
+    from throughtime.engines.cpp.compiler import Compiler, Search
 
 _CHECK = 'extern "C" int number() { return NUMBER; }\n'
 
@@ -32,8 +32,8 @@ def run(words: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parse(Arguments, "compiler", words)
 
-    from throughtime.engines.native import cache
-    from throughtime.engines.native.compiler import search
+    from throughtime.engines.cpp import cache
+    from throughtime.engines.cpp.compiler import search
 
     found: dict[str, Any] = {}
     if arguments.clear:
@@ -56,7 +56,7 @@ def _compiler(how: "Search") -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    from throughtime.engines.native import cache
+    from throughtime.engines.cpp import cache
 
     problem = None
     try:
@@ -76,8 +76,8 @@ def _cache() -> dict[str, Any]:
 
 def _check(compiler: "Compiler | str") -> dict[str, Any]:
     """Build a library that no run before has built, and take it out of the cache again."""
-    from throughtime.engines.native import cache
-    from throughtime.engines.native.library import builds, load_library
+    from throughtime.engines.cpp import cache
+    from throughtime.engines.cpp.library import builds, load_library
 
     if isinstance(compiler, str):
         raise EngineRefusalError(f"engine 'native' cannot: {compiler}")

@@ -1,5 +1,6 @@
 """Engines: how a cell is run over time."""
 
+from throughtime.engines.cpp import NativeEngine
 from throughtime.engines.eager import EagerEngine, Observer, unroll
 from throughtime.engines.engine import (
     Engine,
@@ -9,7 +10,6 @@ from throughtime.engines.engine import (
     Result,
     engine_options,
 )
-from throughtime.engines.native import NativeEngine
 from throughtime.engines.scan import ScanEngine, linear_scan
 from throughtime.engines.select import ENGINES, Choice, check_engine, choose, recording, run
 from throughtime.engines.vendor import VendorEngine

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from throughtime.core.errors import EngineRefusalError, UnknownNameError
 from throughtime.core.state import State, map_state
+from throughtime.engines.cpp import NativeEngine
 from throughtime.engines.eager import EagerEngine
 from throughtime.engines.engine import Engine, Request, Result, autocasts
-from throughtime.engines.native import NativeEngine
 from throughtime.engines.scan import ScanEngine
 from throughtime.engines.vendor import VendorEngine
 

@@ -1,0 +1,173 @@
+"""Compiled libraries: each built once, kept in the user's cache, and loaded once a process."""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from throughtime.engines.cpp import building
+from throughtime.engines.cpp.building import CompilationError, compile_source
+from throughtime.engines.cpp.cache import CacheFolderError, Entry, make_in_a_folder, open_cache
+from throughtime.engines.cpp.compiler import VARIABLE, Compiler
+from throughtime.engines.cpp.loading import LibraryError, load
+
+BUILD_LIMIT = 120.0
+"""Seconds that a compiler may take over the code of one cell."""
+
+FORMAT = 1
+"""Raised when libraries that were built before must not be used any more."""
+
+
+@final
+@dataclass(frozen=True)
+class Build:
+    """A library that this process has loaded.
+
+    Attributes:
+        key: of all that the library depends on.
+        seconds: what it took this process to get it.
+        cached: whether it was found in the cache, and not compiled.
+    """
+
+    key: str
+    seconds: float
+    cached: bool
+
+
+_FIX = f"Use engine='eager', or name another compiler in {VARIABLE}."
+
+_loaded: dict[str, ctypes.CDLL] = {}
+_locks: dict[str, threading.Lock] = {}
+_builds: list[Build] = []
+
+if hasattr(os, "register_at_fork"):  # a child has no threads that would open its parent's locks
+    os.register_at_fork(after_in_child=_locks.clear)
+
+
+def load_library(
+    source: str, definitions: Mapping[str, str | int], compiler: Compiler
+) -> ctypes.CDLL:
+    """The shared library of one C++ file: loaded before, or from the cache, or compiled now.
+
+    Arguments:
+        source: the text of the file; it may include those of this package.
+        definitions: macros by name: identifiers, with letters, digits and _ as values.
+        compiler: what `find_compiler` has found.
+
+    Raises:
+        CompilationError: it cannot be compiled, or not be loaded.
+        CacheFolderError: others could change what is in the cache folder, or the disks are full.
+        ConfigurationError: a definition is not a name with a plain value.
+    """
+    key = library_key(source, definitions, compiler)
+    with _locks.setdefault(key, threading.Lock()):  # one build of a key, whatever the threads
+        if key not in _loaded:
+            start = time.perf_counter()
+            library = _from_cache(key, _functions(source))
+            cached = library is not None
+            if library is None:
+                library = _build(key, source, definitions, compiler)
+            _loaded[key] = library
+            _builds.append(Build(key, time.perf_counter() - start, cached))
+        return _loaded[key]
+
+
+def builds() -> list[Build]:
+    """The libraries that this process has loaded, in order, with what that took."""
+    return list(_builds)
+
+
+def library_key(source: str, definitions: Mapping[str, str | int], compiler: Compiler) -> str:
+    """Names a library: it changes with whatever the library depends on.
+
+    Arguments:
+        source: the text of the file.
+        definitions: macros by name.
+        compiler: which compiles it.
+    """
+    files = sorted(path for path in building.SOURCE_FOLDER.glob("*") if path.is_file())
+    facts = {
+        "format": FORMAT,
+        "source": source,
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "definitions": {name: str(value) for name, value in definitions.items()},
+        "compiler": [compiler.path, compiler.version, *compiler.flags],
+        "cpu": compiler.cpu,
+        "system": [platform.system(), platform.machine(), *platform.libc_ver()],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _functions(source: str) -> list[str]:
+    """The functions that the text of a file makes for others."""
+    return re.findall(r'^extern "C"[^;{(]*?(\w+)\([^;{]*\{', source, re.M)
+
+
+def _from_cache(key: str, functions: Sequence[str]) -> ctypes.CDLL | None:
+    cache = open_cache()
+    if isinstance(cache, str):
+        return None
+    entry = Entry(cache, key)
+    try:
+        with entry.opened() as file:
+            return load(file, functions)
+    except LibraryError:
+        # Whole, and yet no library here: it is built again, and takes this one's place if that
+        # can be written.
+        with contextlib.suppress(OSError):
+            entry.remove()
+    except OSError:  # there is none, or it is damaged
+        pass
+    return None
+
+
+def _build(
+    key: str, source: str, definitions: Mapping[str, str | int], compiler: Compiler
+) -> ctypes.CDLL:
+    start = time.perf_counter()
+    words = (compiler.path, *compiler.flags)
+
+    def build(folder: Path) -> ctypes.CDLL | str:
+        built = compile_source(source, definitions, words, folder, BUILD_LIMIT)
+        if isinstance(built, str):
+            return built
+        with built.open("rb") as file:
+            library = load(file, _functions(source))
+        _keep(key, built, {"compiler": compiler.version, "seconds": time.perf_counter() - start})
+        return library
+
+    try:
+        library = make_in_a_folder(build)
+    except CacheFolderError as error:  # no room, neither there nor with the temporary files
+        raise CompilationError(str(error)) from error
+    except LibraryError as error:
+        raise CompilationError(
+            f"what {compiler.path} has compiled cannot be loaded", got=str(error), fix=_FIX
+        ) from error
+    if isinstance(library, str):
+        raise CompilationError(
+            f"{compiler.path} cannot compile the native engine's code", got=library, fix=_FIX
+        )
+    return library
+
+
+def _keep(key: str, built: Path, facts: Mapping[str, str | float]) -> None:
+    """Put a library into the cache, for the processes to come, if the cache can be written."""
+    cache = open_cache()
+    if isinstance(cache, str):
+        return
+    entry = Entry(cache, key)
+    # Another process may have been first. Its file is left in place: others have it in use, which
+    # on a network drive would lose it.
+    if not entry.valid():
+        with contextlib.suppress(OSError):  # read-only or full: this process has its library
+            entry.publish(built, facts)

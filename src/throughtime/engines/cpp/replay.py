@@ -1,0 +1,101 @@
+"""A plan run step by step in torch: what second derivatives are taken of."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from throughtime.engines.cpp.operands import Operands, split
+from throughtime.engines.trace.plan import StepPlan
+from throughtime.engines.trace.program import Key, evaluate
+
+
+def replay(
+    plan: StepPlan, operands: Sequence[Tensor], lengths: Tensor | None, ages: Tensor | None
+) -> list[Tensor]:
+    """The results of a run that have gradients.
+
+    Arguments:
+        plan: of the cell.
+        operands: as `Operands.flat` gives them.
+        lengths: (batch,) steps of each sequence.
+        ages: (time, batch) steps since the last reset.
+
+    Returns:
+        The final state as `Operands.initial`, the outputs (time, batch, hidden), and each memory's
+        history; zeros beyond a sequence's length.
+    """
+    tensors = split(plan, operands)
+    x_bias, h_bias = (*tensors.biases, None, None)[:2]
+    projected = F.linear(tensors.inputs, tensors.weights[0], x_bias).unbind(0)
+    state = list(tensors.initial)
+    outputs: list[list[Tensor]] = []
+    for t, x in enumerate(projected):
+        seen = state
+        if ages is not None:
+            seen = [_seen(s, ages[t] >= d) for s, d in zip(state, _delays(plan), strict=True)]
+        older = _past(plan, seen)
+        terms = [
+            F.linear(older[lag - 1], weight)
+            for lag, weight in zip(plan.lags, tensors.weights[1:], strict=True)
+        ]
+        u = sum(terms[1:], terms[0]) if terms else None
+        if u is not None and h_bias is not None:
+            u = u + h_bias
+        after = _step(plan, tensors, t, x, u, seen)
+        memories = len(plan.memories)
+        new = [*after, *older[: plan.depth - 1]]
+        if lengths is not None:
+            live = lengths > t
+            new = [torch.where(live[:, None], n, s) for n, s in zip(new, state, strict=True)]
+            after = [_seen(a, live) for a in after]
+        state = new
+        outputs.append(after[: 1 + memories])
+    return [*state, *(torch.stack(history) for history in zip(*outputs, strict=True))]
+
+
+def _delays(plan: StepPlan) -> list[int]:
+    """How old each field of the state is, seen from the step that reads it."""
+    return [1, *(1 for _ in plan.memories), *range(2, plan.depth + 1)]
+
+
+def _past(plan: StepPlan, state: Sequence[Tensor]) -> list[Tensor]:
+    """h_{t-1}, h_{t-2} and so on."""
+    return [state[0], *state[1 + len(plan.memories) :]]
+
+
+def _seen(tensor: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where[:, None], tensor, torch.zeros_like(tensor))
+
+
+def _step(
+    plan: StepPlan,
+    tensors: Operands,
+    t: int,
+    x: Tensor,
+    u: Tensor | None,
+    state: Sequence[Tensor],
+) -> list[Tensor]:
+    """h and the memories after a step."""
+    of_input = x.chunk(plan.gates, -1)
+    of_past = () if u is None else u.chunk(plan.gates, -1)
+    past = _past(plan, state)
+
+    def value(key: Key) -> Tensor:
+        if key.kind == "gate":
+            accumulator = plan.accumulators[key.index]
+            parts = [of_input[accumulator.gate]] if accumulator.of_input else []
+            parts += [of_past[accumulator.gate]] if accumulator.of_past else []
+            return sum(parts[1:], parts[0])
+        if key.kind == "state":
+            return state[0 if key.name == "h" else 1 + plan.memories.index(key.name)]
+        if key.kind == "past":
+            return past[key.index - 1]
+        if key.kind == "stream":
+            return tensors.streams[key.index][t]
+        assert key.kind == "parameter", f"no such input: {key}"
+        return tensors.parameters[plan.parameters.index((key.name, key.index))]
+
+    results = evaluate(plan.inference, value, state[0])
+    return [torch.broadcast_to(r, state[0].shape) for r in results]

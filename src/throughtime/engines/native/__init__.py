@@ -1,5 +1,0 @@
-"""The native engine: any gated cell on the CPU, as C++ that is generated for it."""
-
-from throughtime.engines.native.engine import NativeEngine
-
-__all__ = ["NativeEngine"]

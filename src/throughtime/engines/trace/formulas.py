@@ -1,0 +1,285 @@
+"""Functions of torch in terms of the few operations of programs, as torch computes them on a CPU.
+
+Kinks are selections rather than minima and maxima, and what is selected away is kept finite, so
+that a program differentiated by torch has the derivatives of torch's own functions.
+"""
+
+import math
+
+from throughtime.engines.trace.expressions import Operand, Value, call
+
+_SIXTH = 0.1666666716337204  # in single precision, as torch has it in double precision too
+
+
+def where(mask: Operand, yes: Operand, no: Operand) -> Value:
+    """`yes` where the mask is true, else `no`."""
+    return call("where", mask, yes, no)
+
+
+def sigmoid(x: Operand) -> Value:
+    """The logistic function."""
+    return call("sigmoid", x)
+
+
+def tanh(x: Operand) -> Value:
+    """The hyperbolic tangent."""
+    return call("tanh", x)
+
+
+def exp(x: Operand) -> Value:
+    """The exponential."""
+    return call("exp", x)
+
+
+def power(x: Operand, exponent: Operand) -> Value:
+    """x to a power: by products and roots where the exponent is a small number."""
+    known = exponent.constant if isinstance(exponent, Value) else exponent
+    if known is None or not isinstance(x, Value):
+        return call("pow", x, exponent)
+    match known:
+        case 0:
+            return Value(x.builder, x.builder.constant(1))
+        case 0.5:
+            return call("sqrt", x)
+        case -0.5:
+            return 1 / call("sqrt", x)
+        case 1 | 2 | 3 | 4:
+            return _whole_power(x, int(known))
+        case -1 | -2 | -3 | -4:
+            return 1 / _whole_power(x, -int(known))
+    return call("pow", x, known)
+
+
+def _whole_power(x: Value, exponent: int) -> Value:
+    if exponent == 1:
+        return x
+    return x * x * x if exponent == 3 else _whole_power(x * x, exponent // 2)
+
+
+def relu(x: Value) -> Value:
+    """max(x, 0)."""
+    return where(x <= 0, 0.0, x)
+
+
+def threshold(x: Value, bound: float, value: Operand) -> Value:
+    """x above the bound, else the value."""
+    return where(x <= bound, value, x)
+
+
+def threshold_backward(gradient: Value, x: Value, bound: float) -> Value:
+    """Also that of relu, of which x is then the result."""
+    return where(x <= bound, 0.0, gradient)
+
+
+def leaky_relu(x: Value, slope: float = 0.01) -> Value:
+    """x, or slope * x below 0."""
+    return where(x > 0, x, x * slope)
+
+
+def leaky_relu_backward(gradient: Value, x: Value, slope: float, is_result: bool) -> Value:
+    """Of leaky_relu."""
+    return where(x > 0, gradient, gradient * slope)
+
+
+def prelu(x: Value, slope: Value) -> Value:
+    """leaky_relu with a slope that is learnt."""
+    return where(x > 0, x, slope * x)
+
+
+def prelu_backward(gradient: Value, x: Value, slope: Value) -> tuple[Value, Value]:
+    """Of prelu, in x and the slope."""
+    return where(x > 0, gradient, slope * gradient), where(x > 0, 0.0, x * gradient)
+
+
+def elu(x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+    """Also selu and celu."""
+    below = where(x > 0, 0.0, x) * input_scale
+    return where(x > 0, x * scale, call("expm1", below) * (alpha * scale))
+
+
+def elu_backward(
+    gradient: Value, alpha: float, scale: float, input_scale: float, is_result: bool, x: Value
+) -> Value:
+    """Of elu; x may be its result."""
+    slope = input_scale * (x + alpha * scale)
+    if not is_result:
+        slope = input_scale * (alpha * scale) * exp(where(x > 0, 0.0, x) * input_scale)
+    return where(x > 0, gradient * scale, gradient * slope)
+
+
+def silu(x: Value) -> Value:
+    """x * sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+def silu_backward(gradient: Value, x: Value) -> Value:
+    """Of silu."""
+    s = sigmoid(x)
+    return gradient * s * (1 + x * (1 - s))
+
+
+def _log1p_exp(x: Value) -> Value:
+    """log(1 + exp(x)) that does not overflow."""
+    return where(x > 0, x, 0.0) + call("log1p", exp(where(x > 0, -x, x)))  # not |x|: smooth at 0
+
+
+def softplus(x: Value, beta: float = 1, bound: float = 20) -> Value:
+    """log(1 + exp(beta x)) / beta, and x itself above the bound."""
+    scaled = x * beta
+    linear = scaled > bound
+    return where(linear, x, call("log1p", exp(where(linear, 0.0, scaled))) / beta)
+
+
+def softplus_backward(gradient: Value, x: Value, beta: float, bound: float) -> Value:
+    """Of softplus."""
+    scaled = x * beta
+    return where(scaled > bound, gradient, gradient * sigmoid(scaled))
+
+
+def mish(x: Value) -> Value:
+    """x * tanh(softplus(x))."""
+    return x * tanh(_log1p_exp(x))
+
+
+def mish_backward(gradient: Value, x: Value) -> Value:
+    """Of mish."""
+    t = tanh(_log1p_exp(x))
+    return gradient * (t + x * sigmoid(x) * (1 - t * t))
+
+
+def logsigmoid(x: Value) -> tuple[Value, Value]:
+    """log(sigmoid(x)), and exp(-|x|) for its gradient."""
+    small = exp(where(x < 0, x, -x))
+    return where(x < 0, x, 0.0) - call("log1p", small), small
+
+
+def logsigmoid_backward(gradient: Value, x: Value, small: Value) -> Value:
+    """Of logsigmoid."""
+    inner = small / (1 + small)
+    return gradient * where(x < 0, 1 - inner, inner)
+
+
+def gelu(x: Value, approximate: str = "none") -> Value:
+    """x times the normal distribution's probability below x."""
+    if approximate == "none":
+        return x * (0.5 * (1 + call("erf", x * math.sqrt(0.5))))
+    return 0.5 * x * (1 + _gelu_inner(x))
+
+
+def gelu_backward(gradient: Value, x: Value, approximate: str = "none") -> Value:
+    """Of gelu."""
+    if approximate == "none":
+        below = 0.5 * (1 + call("erf", x * math.sqrt(0.5)))
+        return gradient * (below + x * (exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
+    inner = _gelu_inner(x)
+    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    return gradient * (0.5 * (1 + inner) + 0.5 * x * (1 - inner * inner) * slope)
+
+
+def _gelu_inner(x: Value) -> Value:
+    return tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x)))
+
+
+def hardtanh(x: Value, low: float = -1, high: float = 1) -> Value:
+    """x between its bounds; also relu6."""
+    return where(x <= low, low, where(x >= high, high, x))
+
+
+def hardtanh_backward(gradient: Value, x: Value, low: float, high: float) -> Value:
+    """Of hardtanh: 0 where x is nan."""
+    return where(x > low, where(x < high, gradient, 0.0), 0.0)
+
+
+def hardsigmoid(x: Value) -> Value:
+    """relu6(x + 3) / 6."""
+    return hardtanh(x + 3, 0, 6) / 6
+
+
+def hardsigmoid_backward(gradient: Value, x: Value) -> Value:
+    """Of hardsigmoid: 0 where x is nan."""
+    return where(x > -3, where(x < 3, gradient * _SIXTH, 0.0), 0.0)
+
+
+def hardswish(x: Value) -> Value:
+    """x * hardsigmoid(x)."""
+    return x * hardtanh(x + 3, 0, 6) / 6
+
+
+def hardswish_backward(gradient: Value, x: Value) -> Value:
+    """Of hardswish."""
+    inner = gradient * (x / 3 + 0.5)
+    return where(x <= -3, 0.0, where(x >= 3, gradient, inner))
+
+
+def softshrink(x: Value, bound: float = 0.5) -> Value:
+    """x drawn to 0 by the bound."""
+    return where(x > bound, x - bound, where(x < -bound, x + bound, x * 0.0))
+
+
+def hardshrink(x: Value, bound: float = 0.5) -> Value:
+    """x, or 0 within the bound."""
+    return where(x >= -bound, where(x <= bound, 0.0, x), x)
+
+
+def shrink_backward(gradient: Value, x: Value, bound: float) -> Value:
+    """Of both: 0 where x is nan."""
+    return where(x > bound, gradient, where(x < -bound, gradient, 0.0))
+
+
+def clamp(x: Value, low: Operand | None = None, high: Operand | None = None) -> Value:
+    """x between bounds, either of which may be missing; nan in, nan out."""
+    if low is not None:
+        x = where(_beyond(x, low, "lt"), low, x)
+    if high is not None:
+        x = where(_beyond(x, high, "gt"), high, x)
+    return x
+
+
+def clamp_above(x: Value, high: Operand) -> Value:
+    """x where it is below the bound."""
+    return clamp(x, None, high)
+
+
+def _beyond(x: Value, bound: Operand, comparison: str) -> Value:
+    beyond = call(comparison, x, bound)
+    known = bound.constant if isinstance(bound, Value) else bound
+    if known is not None and not math.isnan(known):
+        return beyond
+    bound = bound if isinstance(bound, Value) else Value(x.builder, x.builder.constant(bound))
+    return call("logical_or", beyond, isnan(bound))
+
+
+def isnan(x: Value) -> Value:
+    """Whether x is not a number."""
+    return call("ne", x, x)
+
+
+def isinf(x: Value) -> Value:
+    """Whether x is infinite."""
+    return call("eq", call("abs", x), math.inf)
+
+
+def logical_xor(a: Value, b: Value) -> Value:
+    """Whether just one of them is true."""
+    one = call("logical_and", a, call("logical_not", b))
+    return call("logical_or", one, call("logical_and", call("logical_not", a), b))
+
+
+def lerp(start: Value, end: Value, weight: Operand) -> Value:
+    """start + weight * (end - start), exact at either end."""
+    difference = end - start
+    near_start = start + weight * difference
+    near_end = end - difference * (1 - weight)
+    if isinstance(weight, Value):
+        return where(call("abs", weight) < 0.5, near_start, near_end)
+    return near_start if abs(weight) < 0.5 else near_end
+
+
+def addcmul(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
+    """x + value * a * b."""
+    return x + value * a * b
+
+
+def addcdiv(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
+    """x + value * a / b."""
+    return x + value * a / b

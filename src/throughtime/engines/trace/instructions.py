@@ -1,0 +1,90 @@
+"""The instructions of a function: what they load, and what for."""
+
+import dataclasses
+import dis
+import enum
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from throughtime.engines.trace.fingerprint import is_fixed_function
+
+NOTHING = object()
+"""The value of a name that has none yet."""
+
+
+def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code and that of the functions that it makes."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes_of(constant)
+
+
+def is_own(target: dis.Instruction | None) -> bool:
+    """Whether an instruction loads a variable of the function itself, but for the cell."""
+    if target is None or not target.opname.startswith("LOAD_FAST"):
+        return False
+    name = target.argval[-1] if isinstance(target.argval, tuple) else target.argval
+    return name != "self"
+
+
+def value_of(name: str, function: types.FunctionType, free: dict[str, Any], operation: str) -> Any:
+    """The value of a name that a function reads; `NOTHING` for a variable of its own."""
+    if operation in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
+        return free.get(name, NOTHING)
+    if name in function.__globals__:
+        return function.__globals__[name]
+    built_in = function.__globals__.get("__builtins__", {})
+    members = built_in if isinstance(built_in, dict) else vars(built_in)
+    return members.get(name, NOTHING)
+
+
+def constant_name(instructions: list[dis.Instruction], call: dis.Instruction) -> str | None:
+    """The name in `getattr(variable.attribute, "name", default)`; None for other forms of it."""
+    rest = [i for i in instructions if i.offset > call.offset and i.opname != "PRECALL"]
+    place = 1
+    if not rest or not _pushes_one(rest[0]):
+        return None
+    while rest[place].opname == "LOAD_ATTR":
+        place += 1
+    name, place = rest[place], place + 1
+    if name.opname != "LOAD_CONST" or not isinstance(name.argval, str):
+        return None
+    has_default = _pushes_one(rest[place]) or rest[place].opname.startswith(
+        ("LOAD_CONST", "LOAD_SMALL_INT")
+    )
+    end = rest[place + has_default]
+    return name.argval if end.opname == "CALL" and end.arg == 2 + has_default else None
+
+
+def _pushes_one(instruction: dis.Instruction) -> bool:
+    """Whether an instruction loads one variable of a function."""
+    return instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) and isinstance(
+        instruction.argval, str
+    )
+
+
+def is_called(instructions: list[dis.Instruction], load: dis.Instruction) -> bool:
+    """Whether a name is loaded in order to be called."""
+    if load.opname == "LOAD_GLOBAL":
+        return bool((load.arg or 0) & 1)
+    opnames = [i.opname for i in instructions]
+    near = instructions.index(load) + (1 if sys.version_info >= (3, 13) else -1)
+    return opnames[near] == "PUSH_NULL"
+
+
+def is_made_by_code(value: Any) -> bool:
+    """Whether a class of a user runs code of its own when an object of it is made."""
+    if not isinstance(value, type) or issubclass(value, enum.Enum | BaseException):
+        return False
+    if dataclasses.is_dataclass(value) and not hasattr(value, "__post_init__"):
+        missing = dataclasses.MISSING
+        return any(f.default_factory is not missing for f in dataclasses.fields(value))
+    return any(
+        isinstance(made := getattr(value, name), types.FunctionType)
+        and not is_fixed_function(made)
+        and not made.__globals__.get("__name__", "").startswith("namedtuple_")
+        for name in ("__init__", "__new__")
+    )

@@ -1,0 +1,133 @@
+"""A program: elementwise operations in order, each on the results of earlier ones."""
+
+import dataclasses
+import struct
+from collections.abc import Callable
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from throughtime.engines.trace.operations import OPERATIONS, Kind
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What an input of a program is.
+
+    Attributes:
+        kind: "gate" (an accumulator), "state" (before the step), "past" (the output of `index`
+            steps ago), "stream", "parameter", "saved" (by the forward for the backward program),
+            "result" (after the step), "cotangent" (gradient of a result), "present" (not zero where
+            one of a set of results has a gradient); while a cell is traced, "x" and "u" are its
+            gates.
+        name: of a parameter, or of a field of the state: "h" or a memory.
+        index: of a gate, accumulator, stream or saved value; a parameter's row; a delay;
+            a set of results as bits, h the lowest, then the memories.
+    """
+
+    kind: str
+    name: str = ""
+    index: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.name] if self.name else []
+        if self.kind in ("gate", "past", "stream", "parameter", "saved", "present", "x", "u"):
+            parts.append(str(self.index))
+        return f"{self.kind}[{', '.join(parts)}]"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One value: an operation on earlier values, an input, or a constant.
+
+    Attributes:
+        operation: of `operations.OPERATIONS`, "input" or "constant".
+        arguments: positions of the values that it reads.
+        constant: of a constant.
+        key: of an input.
+    """
+
+    operation: str
+    arguments: tuple[int, ...] = ()
+    constant: float | None = None
+    key: Key | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the value is a real number or a mask."""
+        known = OPERATIONS.get(self.operation)
+        return known.result if known else "real"
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for two nodes of one program if and only if they are the same value."""
+        # nan equals nothing and 0.0 equals -0.0: constants are told apart by their bits
+        bits = None if self.constant is None else struct.pack("d", self.constant)
+        return self.operation, self.arguments, bits, self.key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __str__(self) -> str:
+        if self.key is not None:
+            return str(self.key)
+        if self.constant is not None:
+            return repr(self.constant)
+        return f"{self.operation}({', '.join(f'v{i}' for i in self.arguments)})"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Values in order, and which of them are asked for. `str` gives a line for each value.
+
+    Attributes:
+        nodes: each reads only what stands before it.
+        outputs: positions of the real values that are asked for.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def inputs(self) -> tuple[Key, ...]:
+        """What it reads, in order of first use."""
+        return tuple(node.key for node in self.nodes if node.key is not None)
+
+    def __str__(self) -> str:
+        lines = [f"v{i} = {node}" for i, node in enumerate(self.nodes)]
+        return "\n".join([*lines, f"return {', '.join(f'v{i}' for i in self.outputs)}"])
+
+
+Values: TypeAlias = Callable[[Key], Tensor]
+
+
+def evaluate(program: Program, values: Values, like: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Run a program in torch, which can differentiate it as often as asked.
+
+    Arguments:
+        program: to run.
+        values: the tensor of each input, of shapes that broadcast together.
+        like: of any shape, with the dtype and device of constants; an input if it is left out.
+
+    Returns:
+        The outputs, in the shapes that broadcasting gives them: (), where nothing varies.
+    """
+    given = {key: values(key) for key in program.inputs}
+    like = next(iter(given.values()), torch.empty(())) if like is None else like
+    found: list[Tensor] = []
+    for node in program.nodes:
+        if node.key is not None:
+            found.append(given[node.key])
+        elif node.constant is not None:
+            found.append(torch.full((), node.constant, dtype=like.dtype, device=like.device))
+        else:
+            function = OPERATIONS[node.operation].function
+            found.append(function(*(found[i] for i in node.arguments)))
+    return tuple(found[i] for i in program.outputs)

@@ -1,0 +1,399 @@
+"""What a cell's `pointwise` reads in ways that its fingerprint does not follow.
+
+A kernel has the constants that `pointwise` read when it was traced. The fingerprint follows
+globals, closures, defaults, attributes, and modules by name. This finds the rest, from the code of
+all functions that `pointwise` may reach, and names it; the eager engine runs then. Only what is
+known to be harmless is let through: everything else is a way to read what may change.
+"""
+
+import abc
+import array
+import collections
+import dataclasses
+import dis
+import enum
+import functools
+import itertools
+import sys
+import types
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
+from throughtime.core.gated import GatedCell
+from throughtime.engines.trace.fingerprint import is_fixed_function, is_made_by_abc
+from throughtime.engines.trace.instructions import (
+    NOTHING,
+    codes_of,
+    constant_name,
+    is_called,
+    is_made_by_code,
+    is_own,
+    value_of,
+)
+from throughtime.engines.trace.purity import (
+    PURE,
+    STATE_OF_TORCH,
+    is_pure,
+    tells_of_torch,
+    words,
+)
+from throughtime.engines.trace.untraceable import UntraceableError
+
+_OF_GRAPHS = words(
+    """requires_grad grad_fn is_leaf grad retains_grad is_inference data_ptr untyped_storage storage
+    _version"""
+)
+_BLIND = words(
+    """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
+    memoryview"""
+)
+_OF_INTERPRETERS = words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
+_ALL_NAMES = words("getattr hasattr attrgetter methodcaller vars")
+_FILES = words("load fromfile loadtxt genfromtxt memmap from_file")
+_SETTINGS_OF_NUMPY = words("geterr geterrcall get_printoptions getbufsize")
+_PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
+_PLAIN += (type(None), type(...), type(NotImplemented))
+_PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
+_METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
+_OF_MODULES = frozenset(vars(nn.Module()))
+_NOT_RUN = words(
+    """__init__ __doc__ __module__ __dict__ __weakref__ __annotations__ __init_subclass__
+    __class_getitem__ __reduce__ __reduce_ex__ __setstate__ __getstate__ __repr__ __del__
+    __orig_bases__ __parameters__ __slots__ __match_args__ __dataclass_fields__
+    __dataclass_params__ __abstractmethods__ _abc_impl __setattr__ __delattr__ __qualname__
+    __deepcopy__ __copy__ __new__ __post_init__ __static_attributes__ __firstlineno__"""
+)
+_DESCRIPTORS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    type(vars(collections.namedtuple("_Pair", "left"))["left"]),
+)
+_BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
+_PARTS = {
+    functools.partial: ("func", "args", "keywords"),
+    functools.partialmethod: ("func", "args", "keywords"),
+    functools.cached_property: ("func",),
+    type(functools.cache(len)): ("__wrapped__",),
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget",),
+}
+
+
+def check_reading(cell: GatedCell) -> None:
+    """Look at all that `pointwise` may read.
+
+    Arguments:
+        cell: whose `pointwise` it is.
+
+    Raises:
+        UntraceableError: it reads something that may change unseen.
+    """
+    _Reading(cell).follow()
+
+
+@final
+class _Reading:
+    """A walk from `pointwise` along the names that its functions, and those they call, use."""
+
+    def __init__(self, cell: GatedCell):
+        self.names: set[str] = {"pointwise"}
+        self.every_name = False  # what is named may be computed
+        self.left: list[tuple[Any, str]] = [(cell, "the cell")]
+        self.seen: dict[int, object] = {}
+        self.spaces: list[Any] = []  # what has attributes, of which more may be named later
+
+    def follow(self) -> None:
+        """Walk until nothing new is found."""
+        try:
+            self.walk()
+        except UntraceableError as error:
+            if not self.every_name:
+                raise
+            raise UntraceableError(
+                f"{error} Here, getattr computes a name, which may be any",
+                fix="Read it in __init__ instead: self.function = getattr(torch, name).",
+            ) from error
+
+    def walk(self) -> None:
+        """The same, with errors that name what was found."""
+        while self.left:
+            while self.left:
+                value, called = self.left.pop()
+                if id(value) not in self.seen:
+                    self.seen[id(value)] = value
+                    self.visit(value, called)
+            for space in list(self.spaces):
+                for value, called in _attributes(space, None if self.every_name else self.names):
+                    if isinstance(space, Tensor):
+                        raise _unfollowed(f"{called}, an attribute of a tensor")
+                    if isinstance(space, types.ModuleType) and isinstance(value, types.ModuleType):
+                        self.module(value, called)
+                    else:
+                        self.left.append((value, called))
+            self.left = [(v, c) for v, c in self.left if id(v) not in self.seen]
+
+    def visit(self, value: Any, called: str) -> None:
+        """One value; what it leads to is left for later."""
+        kind = type(value)
+        if kind in _PLAIN or isinstance(value, (*_PLAIN_OF_TORCH, torch.Generator)):
+            return
+        if isinstance(value, (*_PLAIN, Tensor, enum.Enum, np.ndarray, np.generic)):
+            self.value(value, called)
+        elif kind is types.FunctionType:
+            self.function(value)
+        elif isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
+            self.builtin(value, called)
+        elif isinstance(value, types.ModuleType):
+            if not is_pure(value.__name__):
+                raise _unfollowed(f"{called}, a module that is no global")
+        elif isinstance(value, type):
+            self.kind(value, called)
+        elif kind in _PARTS:
+            self.left += [(getattr(value, part), called) for part in _PARTS[kind]]
+        elif isinstance(value, tuple | list | set | frozenset | collections.deque):
+            self.left += [(part, called) for part in list(value)]
+            self.value(value, called)
+        elif isinstance(value, dict | types.MappingProxyType):
+            self.left += [(part, called) for part in list(value.values())]
+            self.value(value, called)
+        elif isinstance(value, array.array):
+            return
+        elif kind.__module__.partition(".")[0] in ("torch", "jaxtyping", "beartype") and not (
+            isinstance(value, nn.Module)
+        ):
+            self.of_torch(value, called)
+        elif _is_followed(value):
+            self.spaces.append(value)
+            if isinstance(value, nn.Module) or kind.__module__ not in sys.stdlib_module_names:
+                self.left.append((kind, f"the class of {called}"))
+            if isinstance(value, nn.Module) and not isinstance(value, Cell):
+                self.names.add("forward")
+        elif not isinstance(value, _DESCRIPTORS):
+            raise _unfollowed(f"{called}, of the type {kind.__module__}.{kind.__qualname__}")
+
+    def value(self, value: Any, called: str) -> None:
+        """A value or container, whose class may be a user's with attributes and methods."""
+        kind = type(value)
+        if isinstance(value, Tensor | np.ndarray):
+            if kind.__module__.partition(".")[0] not in ("torch", "numpy"):
+                raise _unfollowed(f"{called}, of the type {kind.__module__}.{kind.__qualname__}")
+            if isinstance(value, Tensor) and vars(value):
+                self.spaces.append(value)
+        elif kind.__module__.partition(".")[0] not in sys.stdlib_module_names | {"torch", "numpy"}:
+            self.spaces.append(value)
+            self.left.append((kind, f"the class of {called}"))
+
+    def function(self, function: types.FunctionType) -> None:
+        """A function: of one that is fixed, what it wraps; of another, all that its code uses."""
+        cells = [c.cell_contents for c in function.__closure__ or () if _is_set(c)]
+        generated = function.__code__.co_filename.startswith("<@beartype")
+        if is_fixed_function(function) or generated:
+            inner = getattr(function, "__wrapped__", None)
+            wrapped = cells if inner is None else [inner]
+            for table in [c for c in wrapped if isinstance(c, dict | types.MappingProxyType)]:
+                wrapped += table.values()
+            functions = (types.FunctionType, types.MethodType, functools.partial)
+            self.left += [(c, "a function") for c in wrapped if isinstance(c, functions)]
+            name = function.__name__
+            if (
+                function.__module__
+                and function.__module__.startswith("torch")
+                and tells_of_torch(name)
+            ):
+                raise _unfollowed(f"torch.{name}")
+            return
+        names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        # a module's attributes are followed where the code names them
+        variables = [c for c in cells if not isinstance(c, types.ModuleType)]
+        self.left += [(c, f"a variable of {function.__qualname__}") for c in variables]
+        self.left.append((function.__defaults__, f"a default of {function.__qualname__}"))
+        self.left.append((function.__kwdefaults__, f"a default of {function.__qualname__}"))
+        self.left += [(v, n) for n, v in vars(function).items() if n in self.names]
+        for code in codes_of(function.__code__):
+            self.code(code, function, {n: c.cell_contents for n, c in names.items() if _is_set(c)})
+
+    def code(
+        self, code: types.CodeType, function: types.FunctionType, free: dict[str, Any]
+    ) -> None:
+        """The instructions of a function, or of one that is made within it."""
+        where = f"in {function.__qualname__}"
+        every = list(dis.get_instructions(code))
+        instructions = [i for i in every if i.opname not in ("CACHE", "PUSH_NULL")]
+        after = {i.offset: n for i, n in itertools.pairwise(instructions)}
+        before: dis.Instruction | None = None
+        for instruction in instructions:
+            target, before = before, instruction
+            name, operation = instruction.argval, instruction.opname
+            if operation == "IMPORT_NAME":
+                if not is_pure(name):
+                    raise _unfollowed(f"the module {name}, imported {where}")
+            elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
+                value = value_of(name, function, free, operation)
+                if value is getattr or value is hasattr:
+                    constant = constant_name(instructions, instruction)
+                    if constant is None:
+                        self.every_name = True
+                    else:
+                        self.attribute(constant, where)
+                elif value is not NOTHING:
+                    self.named(value, name, after.get(instruction.offset), where)
+                    if is_called(every, instruction) and is_made_by_code(value):
+                        raise _unfollowed(f"an object of {name}, which is made {where}")
+            elif operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
+                self.attribute(name, where)
+            elif operation in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
+                (operation == "STORE_DEREF" and name in function.__code__.co_freevars)
+                or (operation in ("STORE_ATTR", "DELETE_ATTR") and not is_own(target))
+            ):
+                raise UntraceableError(f"pointwise changes {name} {where}: it must be pure")
+
+    def attribute(self, name: str, where: str) -> None:
+        """The name of an attribute that is read."""
+        if name in _OF_GRAPHS:
+            raise _unfollowed(f".{name} of a tensor {where}")
+        if name in _OF_INTERPRETERS or (tells_of_torch(name) and hasattr(torch, name)):
+            raise _unfollowed(f".{name} {where}")
+        self.names.add(name)
+
+    def named(self, value: Any, name: str, after: dis.Instruction | None, where: str) -> None:
+        """A global, or a variable of an enclosing function."""
+        self.every_name |= name in _ALL_NAMES
+        if not isinstance(value, types.ModuleType):
+            self.left.append((value, name))
+            return
+        if after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            if not is_pure(value.__name__) or value.__name__ in ("torch", "numpy"):
+                raise _unfollowed(f"the module {value.__name__}, which is passed on {where}")
+        elif is_pure(value.__name__):
+            self.member(value, after.argval)
+        else:
+            self.module(value, name)
+
+    def member(self, module: types.ModuleType, name: str) -> None:
+        """What is read of a module that is pure but for some of its members."""
+        top = module.__name__.partition(".")[0]
+        value = getattr(module, name, None)
+        self.every_name |= name in _ALL_NAMES
+        if name in _FILES:
+            raise _unfollowed(f"a file by {module.__name__}.{name}")
+        if top == "numpy" and name in _SETTINGS_OF_NUMPY:
+            raise _unfollowed(f"{module.__name__}.{name}")
+        if top == "torch" and (tells_of_torch(name) or name in STATE_OF_TORCH):
+            raise _unfollowed(f"{module.__name__}.{name}")
+        if isinstance(value, types.ModuleType) and not is_pure(value.__name__):
+            raise _unfollowed(f"the module {value.__name__}")
+
+    def module(self, module: types.ModuleType, called: str) -> None:
+        """A module: of a user, followed by names; of others, refused unless it is pure."""
+        if is_pure(module.__name__) or id(module) in self.seen:
+            return
+        self.seen[id(module)] = module
+        top = module.__name__.partition(".")[0]
+        if top in sys.stdlib_module_names or top in ("torch", "numpy"):
+            raise _unfollowed(f"the module {module.__name__}")
+        if "__getattr__" in vars(module):
+            raise _unfollowed(f"{called}, a module with a __getattr__")
+        self.spaces.append(module)
+
+    def builtin(self, value: Any, called: str) -> None:
+        """A function that is not of Python."""
+        owner = getattr(value, "__self__", None)
+        name, module = value.__name__, getattr(value, "__module__", None)
+        if isinstance(owner, types.ModuleType) or owner is None:
+            home = owner.__name__ if owner is not None else module or "builtins"
+            if (home == "builtins" and name in _BLIND) or tells_of_torch(name):
+                raise _unfollowed(f"{name}()")
+            if not (is_pure(home) or home.startswith("torch.")):
+                raise _unfollowed(f"{home}.{name}()")
+        elif not isinstance(owner, type):
+            self.left.append((owner, called))
+        elif not is_pure(owner.__module__):
+            raise _unfollowed(f"{owner.__module__}.{owner.__qualname__}.{name}()")
+
+    def of_torch(self, value: Any, called: str) -> None:
+        """An object of torch: a script function, an operator and the like."""
+        if type(value).__module__.startswith(("torch.cuda", "torch.backends", "torch.distributed")):
+            raise _unfollowed(f"{called}, of {type(value).__module__}")
+
+    def kind(self, kind: type, called: str) -> None:
+        """A class, whose methods and attributes are read by name."""
+        top = kind.__module__.partition(".")[0]
+        fixed = top in sys.stdlib_module_names or top in ("torch", "numpy")
+        if kind in _BASES or (fixed and not is_made_by_abc(kind)):
+            if not is_pure(kind.__module__) and top != "torch":
+                raise _unfollowed(f"{called}, the class {kind.__module__}.{kind.__qualname__}")
+            if not issubclass(kind, nn.Module):
+                return
+        home = type(kind).__module__.partition(".")[0]
+        if type(kind) not in _METACLASSES and home not in PURE:
+            raise _unfollowed(f"{called}, a class with a metaclass of its own")
+        self.spaces.append(kind)
+        if issubclass(kind, torch.autograd.Function):
+            self.names |= {"forward", "backward", "setup_context"}
+
+
+def _unfollowed(what: str) -> UntraceableError:
+    return UntraceableError(
+        f"pointwise may read {what}, whose changes would not be seen",
+        fix="Give it as an attribute of the cell, a buffer, or a stream.",
+    )
+
+
+def _is_set(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is cell.cell_contents
+    except ValueError:
+        return False
+
+
+def _is_followed(value: Any) -> bool:
+    """Whether the fingerprint walks an object's attributes, and they are all that it has."""
+    kind = type(value)
+    if isinstance(value, nn.Module | types.SimpleNamespace) or dataclasses.is_dataclass(kind):
+        return True
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        return kind.__module__ == "argparse" and kind.__name__ == "Namespace"
+    return kind.__new__ is object.__new__ or issubclass(kind, tuple | list | dict | set)
+
+
+def _attributes(space: Any, names: set[str] | None) -> list[tuple[Any, str]]:
+    """What is named of an object, class or module, without running its properties.
+
+    Arguments:
+        space: that has attributes.
+        names: of those that are read; None for all.
+    """
+
+    def is_read(name: str) -> bool:
+        return names is None or name in names
+
+    if isinstance(space, type):
+        parts = [p for p in space.__mro__ if p not in _BASES and p.__module__ != "builtins"]
+        return [
+            (value, f"{part.__name__}.{name}")
+            for part in parts
+            for name, value in list(vars(part).items())
+            if name not in _NOT_RUN and (is_read(name) or name.startswith("__"))
+        ]
+    called = getattr(space, "__name__", type(space).__name__)
+    own = getattr(space, "__dict__", {})
+    found = {name: v for name, v in list(own.items()) if is_read(name) and name not in _OF_MODULES}
+    if isinstance(space, nn.Module):
+        for name, value in space._modules.items():
+            found[name] = value
+        for hooks in (space._forward_hooks, space._forward_pre_hooks):
+            found |= {f"hook {number}": hook for number, hook in hooks.items()}
+    for part in type(space).__mro__:
+        for name, slot in list(vars(part).items()):
+            if is_read(name) and type(slot) is types.MemberDescriptorType:
+                found[name] = getattr(space, name, None)
+    return [(value, f"{called}.{name}") for name, value in found.items()]
