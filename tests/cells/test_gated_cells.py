@@ -20,6 +20,7 @@ from throughtime.cells import (
     MultiplicativeLSTMCell,
     RecurrentDropoutGRUCell,
     RecurrentDropoutLSTMCell,
+    ThresholdCell,
 )
 from throughtime.core.state import state_type
 from throughtime.testing import CellConformance
@@ -40,6 +41,18 @@ def along(x, state, step):
         h = step(x_t, h)
         outputs.append(h)
     return torch.stack(outputs), state_type("h")(h)
+
+
+class TestThreshold(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return ThresholdCell(input_size, hidden_size)
+
+    def reference(self, parameters, x, state):
+        def step(x_t, h):
+            a, b = both(parameters, x_t, h)
+            return torch.where(a + b >= 0, 1.0, -1.0).double() + 0.0 * (a + b)
+
+        return along(x, state, step)
 
 
 class TestLeaky(CellConformance):

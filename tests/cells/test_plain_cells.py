@@ -1,4 +1,4 @@
-"""Cells that are not elementwise: unitary and layer-normalised ones."""
+"""Cells that are no gated cells: unitary and layer-normalised ones, and the latch unit."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from cells.references import gate, linear, sigmoid
 
 import throughtime as tt
-from throughtime.cells import LayerNormGRUCell, LayerNormLSTMCell, UnitaryCell
+from throughtime.cells import LatchUnitCell, LayerNormGRUCell, LayerNormLSTMCell, UnitaryCell
 from throughtime.core.state import state_type
 from throughtime.testing import CellConformance
 
@@ -54,6 +54,21 @@ class TestUnitaryByItsMatrix(Unitary):
 
 class TestUnitaryByFourierTransforms(Unitary):
     by = "fft"
+
+
+class TestLatchUnit(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return LatchUnitCell(input_size, hidden_size)
+
+    def reference(self, parameters, x, state):
+        p, h, outputs = parameters, state.h, []
+        for x_t in x:
+            noise = x_t[:, -1:]
+            h = torch.tanh(
+                linear(x_t[:, :-1], p["weight_ih"], noise) + linear(h, p["weight_hh"], None)
+            )
+            outputs.append(h)
+        return torch.stack(outputs), state_type("h")(h)
 
 
 def normed(a, gain, bias):

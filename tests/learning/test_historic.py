@@ -9,6 +9,7 @@ from learning.test_learners import BATCH, HIDDEN, WIDTH, chunk_of, learnt, model
 from torch import Tensor, nn
 
 import throughtime as tt
+from throughtime.cells import ThresholdCell
 from throughtime.core.binding import bind
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError
 from throughtime.core.state import map_state
@@ -18,7 +19,6 @@ from throughtime.learning.learner import Learner
 from throughtime.learning.target_propagation import (
     DiscreteErrorPropagation,
     TargetPropagation,
-    ThresholdCell,
 )
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken

@@ -5,6 +5,7 @@ from throughtime.cells.elman import ElmanCell
 from throughtime.cells.flipflop import FlipFlopCell
 from throughtime.cells.gru import ChoGRUCell, GRUCell
 from throughtime.cells.independent import IndRNNCell, MinGRUCell, MinLSTMCell
+from throughtime.cells.latch_unit import LatchUnitCell
 from throughtime.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell
 from throughtime.cells.leaky import LeakyCell
 from throughtime.cells.lstm import CoupledLSTMCell, LSTM1997Cell, LSTMCell, ProjectedLSTMCell
@@ -15,6 +16,7 @@ from throughtime.cells.multiplicative import (
     MultiplicativeLSTMCell,
 )
 from throughtime.cells.recurrent_dropout import RecurrentDropoutGRUCell, RecurrentDropoutLSTMCell
+from throughtime.cells.threshold import ThresholdCell
 from throughtime.cells.unitary import UnitaryCell
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "IndRNNCell",
     "LSTM1997Cell",
     "LSTMCell",
+    "LatchUnitCell",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "LeakyCell",
@@ -39,5 +42,6 @@ __all__ = [
     "ProjectedLSTMCell",
     "RecurrentDropoutGRUCell",
     "RecurrentDropoutLSTMCell",
+    "ThresholdCell",
     "UnitaryCell",
 ]

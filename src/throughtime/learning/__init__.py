@@ -1,5 +1,6 @@
 """Ways of learning through time: gradients, backwards and forwards, and search without them."""
 
+from throughtime.cells import ThresholdCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
@@ -20,7 +21,6 @@ from throughtime.learning.registry import LEARNERS
 from throughtime.learning.target_propagation import (
     DiscreteErrorPropagation,
     TargetPropagation,
-    ThresholdCell,
 )
 from throughtime.learning.unbiased import KFRTRL, UORO, NoBackTrack
 

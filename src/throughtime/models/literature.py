@@ -19,11 +19,11 @@ from throughtime.cells import (
     MultiplicativeGRUCell,
     MultiplicativeLSTMCell,
     RecurrentDropoutLSTMCell,
+    ThresholdCell,
     UnitaryCell,
 )
 from throughtime.core.cell import Cell
 from throughtime.layers import Recurrent
-from throughtime.learning import ThresholdCell
 from throughtime.models.registry import MODELS
 from throughtime.models.sequence_model import SequenceModel
 from throughtime.wiring import GraphCell, ZoneoutCell, architecture
