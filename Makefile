@@ -26,6 +26,8 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 CHECKED ?=
 MINUTES ?= 60
+# The tests start Python hundreds of times: compiled modules are kept, whatever the environment sets.
+export PYTHONDONTWRITEBYTECODE :=
 
 export CHECKED
 
