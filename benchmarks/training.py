@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.registry import Row, benchmark
-from throughtime.models import MODELS
+from throughtime.models import build_model
 from throughtime.tasks import TASKS, Task
 from throughtime.training import Event, Progress, RunConfig, train
 
@@ -67,9 +67,7 @@ def _seconds_an_update(config: RunConfig) -> float:
 
 def _bare_seconds_an_update(config: RunConfig, task: Task) -> float:
     torch.manual_seed(config.seed)
-    model = MODELS.build(
-        config.model, input_size=task.input_size, output_size=task.output_size, per_step=False
-    )
+    model = build_model(config.model, task.inputs, task.answers)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     batch = task.training_batch(0, config.batch_size, config.seed)
     started = time.perf_counter()

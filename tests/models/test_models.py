@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from throughtime import errors
-from throughtime.models import MODELS, SequenceModel
+from throughtime.models import MODELS, SequenceModel, build_model
+from throughtime.tasks.kinds import Classes, Vectors
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "latch-unit"])
 @pytest.mark.parametrize("per_step", [False, True])
 def test_every_model_answers_and_learns(name, per_step):
-    model = MODELS.build(f"{name}:hidden=5", input_size=2, output_size=3, per_step=per_step)
+    model = build_model(f"{name}:hidden=5", Vectors(2), Classes(3, per_step=per_step))
     outputs = model(torch.randn(7, 4, 2), torch.tensor([7, 1, 3, 2]))
     assert outputs.shape == ((7, 4, 3) if per_step else (4, 3))
     outputs.square().sum().backward()
@@ -20,7 +21,7 @@ def test_every_model_answers_and_learns(name, per_step):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "latch-unit"])
 def test_every_model_has_layers_and_survives_pickling(name: str) -> None:
-    model = MODELS.build(f"{name}:hidden=4,layers=2", input_size=2, output_size=3, per_step=True)
+    model = build_model(f"{name}:hidden=4,layers=2", Vectors(2), Classes(3, per_step=True))
     x = torch.randn(3, 2, 2)
     again = pickle.loads(pickle.dumps(model.eval()))
     torch.testing.assert_close(again(x), model(x))
@@ -28,7 +29,7 @@ def test_every_model_has_layers_and_survives_pickling(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["lstm:bidirectional=true,layers=2", "gru", "skip-rnn:lag=3"])
 def test_the_answer_is_read_at_the_last_valid_step(text):
-    model = MODELS.build(text, input_size=2, output_size=3, per_step=False)
+    model = build_model(text, Vectors(2), Classes(3))
     x = torch.randn(7, 3, 2)
     lengths = torch.tensor([7, 2, 5])
     together = model(x, lengths)
@@ -38,7 +39,7 @@ def test_the_answer_is_read_at_the_last_valid_step(text):
 
 
 def test_both_directions_are_read_at_their_ends():
-    model = MODELS.build("lstm:bidirectional=true", input_size=2, output_size=3, per_step=False)
+    model = build_model("lstm:bidirectional=true", Vectors(2), Classes(3))
     x = torch.randn(7, 4, 2)
     outputs, _ = model.recurrent(x)
     width = outputs.shape[-1] // 2
@@ -48,18 +49,18 @@ def test_both_directions_are_read_at_their_ends():
 
 def test_unknown_models_are_named():
     with pytest.raises(errors.UnknownNameError, match="Did you mean 'lstm'"):
-        MODELS.build("lsmt", input_size=1, output_size=1, per_step=False)
+        build_model("lsmt", Vectors(1), Classes(1))
 
 
 def test_a_model_is_a_module_of_layer_and_readout():
-    model = MODELS.build("irnn:hidden=4", input_size=1, output_size=2, per_step=False)
+    model = build_model("irnn:hidden=4", Vectors(1), Classes(2))
     assert isinstance(model, SequenceModel)
     assert torch.equal(model.recurrent.weight_hh_l0, torch.eye(4))
 
 
 def test_the_latch_unit_is_the_papers():
     """h_t = tanh(w h_{t-1} + v x_t + n_t), its own answer, with w and v alone to be learned."""
-    model = MODELS.build("latch-unit:weight=1.5", input_size=3, output_size=1, per_step=True)
+    model = build_model("latch-unit:weight=1.5", Vectors(3), Classes(1, per_step=True))
     x = torch.randn(6, 2, 3)
     v = model.recurrent.weight_ih_l0[0]
     h = torch.zeros(2)

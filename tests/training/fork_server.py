@@ -101,8 +101,9 @@ def _serve() -> None:
     import safetensors.torch
     import torch
 
-    from throughtime.models import MODELS
+    from throughtime.models import build_model
     from throughtime.tasks import TASKS
+    from throughtime.tasks.kinds import Values, Vectors
     from throughtime.training import current_environment
 
     os.fsync = lambda descriptor: None  # a killed process loses nothing that it has written
@@ -113,7 +114,7 @@ def _serve() -> None:
     torch.use_deterministic_algorithms(True)
     current_environment(torch.device("cpu"), 1)
     TASKS.build("digits").training_batch(0, 1, 0)
-    MODELS.build("lstm", input_size=1, output_size=1, per_step=False)
+    build_model("lstm", Vectors(1), Values(1))
     for line in sys.stdin:
         reading, writing = os.pipe()
         child = os.fork()

@@ -39,11 +39,9 @@ def by_hand(config: RunConfig) -> tuple[torch.nn.Module, list[float]]:
     """The run in six lines of plain torch: SGD, without clipping."""
     task = TASKS.build(config.task)
     torch.manual_seed(config.seed)
-    from throughtime.models import MODELS
+    from throughtime.models import build_model
 
-    model = MODELS.build(
-        config.model, input_size=task.input_size, output_size=task.output_size, per_step=False
-    )
+    model = build_model(config.model, task.inputs, task.answers)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate)
     losses = []
     for step in range(config.steps):

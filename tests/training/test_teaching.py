@@ -13,7 +13,7 @@ from throughtime.core.errors import (
     UnknownNameError,
 )
 from throughtime.learning import LEARNERS, GradientPropagation
-from throughtime.models import MODELS
+from throughtime.models import build_model
 from throughtime.tasks import TASKS, Batch, Characters, Task
 from throughtime.training import Evaluated, Event, RunConfig, train
 from throughtime.training.teaching import build_teacher, chunk_of, stepwise_model
@@ -31,13 +31,7 @@ TASKS_OF_EACH_ANSWER = {
 
 def model_for(task: Task, spec: str = "gru:hidden=3") -> nn.Module:
     torch.manual_seed(1)
-    model = MODELS.build(
-        spec,
-        input_size=task.input_size,
-        output_size=task.output_size,
-        per_step=task.answers_at_steps,
-    )
-    return model.double()
+    return build_model(spec, task.inputs, task.answers).double()
 
 
 def double(batch: Batch) -> Batch:

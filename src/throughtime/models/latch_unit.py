@@ -6,15 +6,16 @@ from throughtime.cells import LatchUnitCell
 from throughtime.layers import Recurrent
 from throughtime.models.registry import MODELS
 from throughtime.models.sequence_model import SequenceModel
+from throughtime.tasks.kinds import Classes, Values
 
 
 @MODELS.register("latch-unit")
 def _latch_unit(
-    input_size: int, output_size: int, per_step: bool, *, weight: float = 1.25
+    input_size: int, answers: Classes | Values, *, weight: float = 1.25
 ) -> SequenceModel:
     """One tanh unit with a recurrent weight, its own answer (Bengio et al. 1994)."""
     layer = Recurrent(LatchUnitCell, input_size, 1, weight=weight)
-    model = SequenceModel(layer, output_size, per_step=per_step)
+    model = SequenceModel(layer, answers)
     with torch.no_grad():
         model.readout.weight.fill_(1.0)
         model.readout.bias.zero_()

@@ -26,6 +26,7 @@ from throughtime.core.cell import Cell
 from throughtime.layers import Recurrent
 from throughtime.models.registry import MODELS
 from throughtime.models.sequence_model import SequenceModel
+from throughtime.tasks.kinds import Classes, Values
 from throughtime.wiring import GraphCell, ZoneoutCell, architecture
 
 Make = Callable[..., Recurrent]
@@ -37,9 +38,8 @@ def _enter(name: str) -> Callable[[Make], Make]:
 
     def enter(make: Make) -> Make:
         @functools.wraps(make)  # the registry reads the options from the signature of what it wraps
-        def build(input_size: int, output_size: int, per_step: bool, **options: Any):
-            layer = make(input_size, **options)
-            return SequenceModel(layer, output_size, per_step=per_step)
+        def build(input_size: int, answers: Classes | Values, **options: Any):
+            return SequenceModel(make(input_size, **options), answers)
 
         MODELS.register(name)(build)
         return make

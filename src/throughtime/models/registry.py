@@ -2,14 +2,18 @@
 
 from typing import Literal
 
+from torch import nn
+
 from throughtime.cells import ChoGRUCell, CoupledLSTMCell, LSTM1997Cell, LSTMCell
 from throughtime.core import initializers
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.registry import Registry
 from throughtime.layers import GRU, LSTM, RNN, Recurrent
 from throughtime.models.sequence_model import SequenceModel
+from throughtime.tasks.kinds import Answers, Classes, Inputs, Likelihood, Tokens, Values
 
 MODELS = Registry[SequenceModel]("model")
-"""All models by name. Builders take `input_size`, `output_size`, `per_step` and their options."""
+"""All models by name. Builders take `input_size`, `answers` and their options."""
 
 Start = Literal["torch", "orthogonal", "identity", "sparse"]
 
@@ -17,8 +21,7 @@ Start = Literal["torch", "orthogonal", "identity", "sparse"]
 @MODELS.register("rnn")
 def _rnn(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -41,14 +44,13 @@ def _rnn(
     layer = RNN(
         input_size, hidden, layers, bidirectional=bidirectional, engine=engine, initializers=start
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("irnn")
 def _irnn(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -65,14 +67,13 @@ def _irnn(
         engine=engine,
         initializers=[initializers.irnn(scale, input_std)],
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("skip-rnn")
 def _skip_rnn(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -81,14 +82,13 @@ def _skip_rnn(
 ) -> SequenceModel:
     """Tanh network that also reads its output of `lag` steps ago (Zhang et al. 2016)."""
     layer = RNN(input_size, hidden, layers, lags=sorted({1, lag}), engine=engine)
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("narx")
 def _narx(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -97,14 +97,13 @@ def _narx(
 ) -> SequenceModel:
     """Tanh network that reads all its last `delays` outputs (Lin et al. 1996)."""
     layer = RNN(input_size, hidden, layers, lags=range(1, delays + 1), engine=engine)
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("lstm")
 def _lstm(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -126,14 +125,13 @@ def _lstm(
         engine=engine,
         initializers=_gate_start(forget_bias, chrono),
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("lstm-peephole")
 def _lstm_peephole(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -151,14 +149,13 @@ def _lstm_peephole(
         engine=engine,
         initializers=_gate_start(forget_bias, chrono),
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("lstm-coupled")
 def _lstm_coupled(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -175,14 +172,13 @@ def _lstm_coupled(
         engine=engine,
         initializers=_gate_start(forget_bias, chrono),
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("lstm-1997")
 def _lstm_1997(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -190,14 +186,13 @@ def _lstm_1997(
 ) -> SequenceModel:
     """LSTM without a forget gate (Hochreiter and Schmidhuber 1997)."""
     layer = Recurrent(LSTM1997Cell, input_size, hidden, layers, engine=engine)
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("gru")
 def _gru(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -217,14 +212,13 @@ def _gru(
         engine=engine,
         initializers=_gate_start(forget_bias, chrono),
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 @MODELS.register("gru-cho")
 def _gru_cho(
     input_size: int,
-    output_size: int,
-    per_step: bool,
+    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
@@ -241,9 +235,34 @@ def _gru_cho(
         engine=engine,
         initializers=_gate_start(forget_bias, chrono),
     )
-    return SequenceModel(layer, output_size, per_step=per_step)
+    return SequenceModel(layer, answers)
 
 
 def _gate_start(forget_bias: float | None, chrono: int | None) -> list[initializers.Initializer]:
     start = [] if forget_bias is None else [initializers.forget_bias(forget_bias)]
     return start if chrono is None else [*start, initializers.chrono(chrono)]
+
+
+def build_model(spec: str, inputs: Inputs, answers: Answers) -> nn.Module:
+    """Build the model that a text names, for a task's kinds of inputs and answers.
+
+    The weights are drawn from torch's generator, on the CPU.
+
+    Arguments:
+        spec: registry text: "lstm:hidden=64".
+        inputs: kind of the inputs.
+        answers: kind of the answers.
+
+    Raises:
+        UnknownNameError, ConfigurationError: no such model, or it has no such option.
+
+    Example:
+        >>> from throughtime.tasks.kinds import Classes, Vectors
+        >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
+        torch.Size([1, 3])
+    """
+    if isinstance(inputs, Tokens) or isinstance(answers, Likelihood):
+        raise ConfigurationError(
+            f"model {spec!r}", got=f"{inputs} and {answers}", expected="vectors, classes or values"
+        )
+    return MODELS.build(spec, input_size=inputs.width, answers=answers)

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from throughtime.layers import RecurrentLayer
+from throughtime.tasks.kinds import Classes, Values
 
 
 @final
@@ -18,22 +19,22 @@ class SequenceModel(nn.Module):
 
     Arguments:
         recurrent: the layer, reading (time, batch, input).
-        output_size: width of the answer.
-        per_step: whether to answer at every step.
+        answers: kind of the answers, which says whether they are due at steps.
 
     Example:
         >>> import torch
         >>> from throughtime import LSTM
-        >>> model = SequenceModel(LSTM(1, 5), 10, per_step=False)
+        >>> from throughtime.tasks.kinds import Classes
+        >>> model = SequenceModel(LSTM(1, 5), Classes(10))
         >>> model(torch.ones(64, 2, 1)).shape
         torch.Size([2, 10])
     """
 
-    def __init__(self, recurrent: RecurrentLayer, output_size: int, *, per_step: bool):
+    def __init__(self, recurrent: RecurrentLayer, answers: Classes | Values):
         super().__init__()
         self.recurrent = recurrent
-        self.readout = nn.Linear(recurrent.output_size, output_size)
-        self.per_step = per_step
+        self.readout = nn.Linear(recurrent.output_size, answers.width)
+        self.answers = answers
 
     def forward(
         self,
@@ -47,10 +48,10 @@ class SequenceModel(nn.Module):
             lengths: (batch,) valid steps, or None where all sequences fill the time axis.
 
         Returns:
-            (batch, output), or (time, batch, output) if `per_step`.
+            (batch, output), or (time, batch, output) where answers are due at steps.
         """
         outputs, state = self.recurrent(inputs, lengths=lengths)
-        if self.per_step:
+        if self.answers.per_step:
             return self.readout(outputs)
         h = state if isinstance(state, Tensor) else state.h
         ends = h[-self.recurrent.num_directions :]  # of the top layer

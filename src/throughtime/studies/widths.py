@@ -3,7 +3,7 @@
 import torch
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.models import MODELS
+from throughtime.models import MODELS, build_model
 from throughtime.studies.specs import spec_text
 from throughtime.tasks.task import Task
 
@@ -32,12 +32,7 @@ def matched_widths(specs: list[str], task: Task) -> list[str]:
 def parameter_count(spec: str, task: Task) -> int:
     """The number of trainable parameters of a model for this task."""
     with torch.random.fork_rng(devices=[]):
-        model = MODELS.build(
-            spec,
-            input_size=task.input_size,
-            output_size=task.output_size,
-            per_step=task.answers_at_steps,
-        )
+        model = build_model(spec, task.inputs, task.answers)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from throughtime.tasks.kinds import Classes, Inputs, Values, Vectors
+
 # Which held-out sequences.
 Split = Literal["validation", "test"]
 
@@ -57,6 +59,17 @@ class Task(abc.ABC):
     chance_loss: float
     criterion: str
     stream: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        """The kind of the inputs."""
+        return Vectors(self.input_size)
+
+    @property
+    def answers(self) -> Classes | Values:
+        """The kind of the answers."""
+        kind = Classes if self.answer.startswith("class") else Values
+        return kind(self.output_size, self.answers_at_steps)
 
     @property
     def answers_at_steps(self) -> bool:

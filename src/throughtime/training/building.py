@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import nn
 
+from throughtime import models
 from throughtime.core.errors import ConfigurationError, RunError, RunMismatchError
-from throughtime.models import MODELS
 from throughtime.results.atomic import read_json
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
@@ -45,12 +45,7 @@ def build_model(config: RunConfig, task: Task) -> nn.Module:
     Raises:
         UnknownNameError, ConfigurationError: no such model, or it does not take these options.
     """
-    return MODELS.build(
-        config.model,
-        input_size=task.input_size,
-        output_size=task.output_size,
-        per_step=task.answers_at_steps,
-    )
+    return models.build_model(config.model, task.inputs, task.answers)
 
 
 def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, Task, nn.Module]:

@@ -1,0 +1,112 @@
+"""Kinds of inputs and answers: a task declares them, and models are built for them."""
+
+import dataclasses
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Sequences of vectors, (time, batch, width).
+
+    Attributes:
+        width: width of x_t.
+    """
+
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Sequences of symbols, (time, batch) int64.
+
+    Attributes:
+        alphabet: number of symbols.
+    """
+
+    alphabet: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """One of several classes, after the last step or at steps.
+
+    Targets are (batch,) int64, or (time, batch) int64 with -1 where no answer is due.
+
+    Attributes:
+        count: number of classes.
+        per_step: If True, answers are due at steps.
+    """
+
+    count: int
+    per_step: bool = False
+
+    @property
+    def width(self) -> int:
+        """The width of a model's output."""
+        return self.count
+
+    def loss(
+        self, outputs: Float[Tensor, "*rows count"], targets: Int[Tensor, "*rows"]
+    ) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy in nats over the answers that are due."""
+        return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), ignore_index=-1)
+
+    def losses(
+        self, outputs: Float[Tensor, "row count"], targets: Int[Tensor, " row"]
+    ) -> Float[Tensor, " row"]:
+        """Return the cross-entropy of each answer; 0 where none is due."""
+        return F.cross_entropy(outputs, targets, ignore_index=-1, reduction="none")
+
+    def due(self, targets: Int[Tensor, "*rows"]) -> Bool[Tensor, "*rows"]:
+        """Return True where an answer is due."""
+        return targets >= 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """Real numbers, after the last step or at every step.
+
+    Targets are (batch, count) or (time, batch, count) float32.
+
+    Attributes:
+        count: number of values of an answer.
+        per_step: If True, an answer is due at every step.
+    """
+
+    count: int
+    per_step: bool = False
+
+    @property
+    def width(self) -> int:
+        """The width of a model's output."""
+        return self.count
+
+    def loss(
+        self, outputs: Float[Tensor, "*rows count"], targets: Float[Tensor, "*rows count"]
+    ) -> Float[Tensor, ""]:
+        """Return the mean squared error."""
+        return F.mse_loss(outputs, targets)
+
+    def losses(
+        self, outputs: Float[Tensor, "row count"], targets: Float[Tensor, "row count"]
+    ) -> Float[Tensor, " row"]:
+        """Return the mean squared error of each answer."""
+        return (outputs - targets).square().mean(-1)
+
+    def due(self, targets: Float[Tensor, "*rows count"]) -> Bool[Tensor, "*rows"]:
+        """Return True: an answer is due in every row."""
+        return torch.ones(targets.shape[:-1], dtype=torch.bool, device=targets.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """No answer: the model gives the probability of its input."""
+
+
+Inputs: TypeAlias = Vectors | Tokens
+Answers: TypeAlias = Classes | Values | Likelihood
