@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from benchmarks.doctor.models import Design, Network
 from benchmarks.doctor.recipes import BATCH, Recipe, answer_loss, collate, unpack
 from benchmarks.doctor.tasks import TASKS, without_far_inputs
+from throughtime.foreign.recording import Recording, record
 from throughtime.instruments import gradient_flow
-from throughtime.instruments.recording import Recording, record
 
 BOUNDS = {
     "EXPLODING": ("peak", 100.0, math.inf),

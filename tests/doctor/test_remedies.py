@@ -12,10 +12,10 @@ from throughtime import errors
 from throughtime.doctor import Cause
 from throughtime.doctor.changes import CHANGES
 from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
-from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL
-from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.foreign.sites import find_recurrent, run_by
+from throughtime.foreign.substitutes import OtherCell, SkipOver
 
 
 def subject(model: nn.Module, count: int = 4) -> Subject:
@@ -101,18 +101,18 @@ def test_a_skip_is_a_further_lag_of_the_cell() -> None:
     with torch.no_grad():
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(cell, name).copy_(getattr(model.layer, f"{name}_l0"))
-    with run_by(model.layer, skip):
-        skip.begin(1)
+    with run_by(model.layer, skip.run):
         s.loss(model, batch)  # makes the weights
-        with torch.no_grad():
-            skip.weights[0].copy_(torch.randn(6, 6, dtype=torch.float64))
-            cell.weight_hh_lag5.copy_(skip.weights[0])
-        skip.begin(1)
+    (weight,) = skip.parameters()
+    with torch.no_grad():
+        weight.copy_(torch.randn(6, 6, dtype=torch.float64))
+        cell.weight_hh_lag5.copy_(weight)
+    with run_by(model.layer, skip.run):
         loss = s.loss(model, batch)
     lagged.layer = tt.Recurrent(cell, batch_first=True)
     expected = cross_entropy(lagged, batch)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
-    mine = torch.autograd.grad(loss, [skip.weights[0], model.layer.weight_hh_l0])
+    mine = torch.autograd.grad(loss, [weight, model.layer.weight_hh_l0])
     theirs = torch.autograd.grad(
         expected, [lagged.layer.weight_hh_lag5_l0, lagged.layer.weight_hh_l0]
     )
@@ -127,7 +127,8 @@ def test_a_skip_starts_as_the_model_is_and_refuses_packed_sequences() -> None:
     torch.testing.assert_close(arm.loss(batch), s.loss(s.copy(), batch))
     assert arm.parameters()[-1].shape == (20, 5)
     layer = nn.GRU(WIDTH, 6, batch_first=True)
-    with run_by(layer, SkipOver(2)), pytest.raises(errors.EngineRefusalError, match="are packed"):
+    refused = pytest.raises(errors.EngineRefusalError, match="are packed")
+    with run_by(layer, SkipOver(2).run), refused:
         layer(nn.utils.rnn.pack_padded_sequence(batch[0], torch.tensor([12] * 9 + [3]), True))
 
 
@@ -137,12 +138,11 @@ def test_another_cell_goes_on_from_its_own_state() -> None:
     other = OtherCell(lambda cell: tt.cells.GRUCell(cell.input_size, cell.output_size))
     model = s.copy()
     batch = s.training[0]
-    with run_by(model.layer, other):
-        other.begin(1)
+    with run_by(model.layer, other.run):
         first = model(batch[0])
-        other.begin(1)
+    with run_by(model.layer, other.run):
         assert torch.equal(model(batch[0]), first)
-        other.begin(1)
+    with run_by(model.layer, other.run):
         whole, _ = model.layer(batch[0])
     torch.testing.assert_close(model.head(whole[:, -1]), first)
     assert len(other.parameters()) == 4

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,15 @@ from torch import Tensor, nn
 from throughtime.cells import LSTMCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.carrying import HeldToTheEnd, Reattached
 from throughtime.doctor.padding import lengths_of
-from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.trial import USUAL, Training
+from throughtime.foreign.substitutes import (
+    HeldToTheEnd,
+    OtherCell,
+    Reattached,
+    SkipOver,
+    Substitute,
+)
 from throughtime.results.diagnosis import Cause
 
 Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
@@ -30,7 +35,7 @@ class Change:
         code: for a reader to paste; {lag} stands for the lag.
         causes: that it is for.
         apply: changes a copy's recurrent module in place; the lag is given.
-        engine: that runs the layer in the copy, from the lag; None for the model's own.
+        substitute: that runs the layer in the copy, from the lag; None for the model's own.
         training: of the changed copy.
         beside: of the copy that it is compared with; None for no training at all.
         where: where the fault must lie for it to be of use.
@@ -41,7 +46,7 @@ class Change:
     code: str
     causes: tuple[Cause, ...]
     apply: Callable[[nn.Module, int], None] | None = None
-    engine: Callable[[int], Any] | None = None
+    substitute: Callable[[int], Substitute] | None = None
     training: Training = USUAL
     beside: Training | None = USUAL
     where: Where = "anywhere"
@@ -151,19 +156,19 @@ CHANGES: tuple[Change, ...] = (
         "the answer read at each sequence's last valid step",
         "output[lengths - 1, torch.arange(len(lengths))]  # or h_n of a packed batch",
         (Cause.PADDING_READ,),
-        engine=lambda lag: HeldToTheEnd(lengths_of),
+        substitute=lambda lag: HeldToTheEnd(lengths_of),
     ),
     Change(
         "a fresh state for every batch",
         "output, state = layer(x)  # no stored state",
         (Cause.STATE_LEAK,),
-        engine=lambda lag: Reattached(dropped=False, kept=False),
+        substitute=lambda lag: Reattached(dropped=False, kept=False),
     ),
     Change(
         "the graph kept between the calls of the layer",
         "# remove .detach() and no_grad() between the steps of one sequence",
         (Cause.GRADIENT_CUT,),
-        engine=lambda lag: Reattached(dropped=False, kept=True),
+        substitute=lambda lag: Reattached(dropped=False, kept=True),
         where="model",
     ),
     Change(
@@ -178,7 +183,7 @@ CHANGES: tuple[Change, ...] = (
         "the state passed on between the calls of the layer",
         "output, state = layer(chunk, state)",
         (Cause.FORGETTING,),
-        engine=lambda lag: Reattached(dropped=True, kept=True),
+        substitute=lambda lag: Reattached(dropped=True, kept=True),
         where="dropped",
     ),
     Change(
@@ -214,14 +219,14 @@ CHANGES: tuple[Change, ...] = (
         "an LSTM with chrono initialisation in the layer's place",
         "layer = tt.LSTM(input_size, hidden_size)  # then its gate biases by chrono initialisation",
         (Cause.VANISHING, Cause.FORGETTING, Cause.EXPLODING, Cause.DEAD_UNITS),
-        engine=_long_lstm,
+        substitute=_long_lstm,
         fits=lambda module: not _is(module, "LSTM"),
     ),
     Change(
         "a skip connection over {lag} steps",
         "tt.RNN(input_size, hidden_size, lags=(1, {lag}))  # or any gated cell with lags",
         (Cause.VANISHING, Cause.FORGETTING),
-        engine=SkipOver,
+        substitute=SkipOver,
     ),
     Change(
         "the gradient's norm clipped at 1",

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from throughtime.core.state import map_state
 from throughtime.doctor.subject import Subject
+from throughtime.foreign.site import LayerSite
+from throughtime.foreign.sites import find_recurrent, replaced_forward, site_of
+from throughtime.foreign.watching import watch
 from throughtime.instruments.input_influence import exchange_older
-from throughtime.instruments.sites import LayerSite, find_recurrent, site_of
-from throughtime.instruments.watching import watch
 
 
 def context_losses(
@@ -116,9 +117,6 @@ def _windowed(
             result[at] = last.reshape(len(times), grid.shape[1], -1)
         return (result.transpose(0, 1) if site.replica.batch_first else result), final
 
-    module.__dict__["forward"] = forward
-    try:
+    with replaced_forward(module, forward):
         value = float(subject.loss(model, batch))
-    finally:
-        del module.__dict__["forward"]
     return value if runs == 1 else None

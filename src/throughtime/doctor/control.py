@@ -12,8 +12,7 @@ from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.trial import USUAL, Trial, Update, by_gradient, train_briefly
 from throughtime.engines import Request, run
-from throughtime.instruments.sites import find_recurrent, run_by
-from throughtime.instruments.watching import Watcher
+from throughtime.foreign.watching import watch
 from throughtime.results.diagnosis import Estimate
 
 _CLASSES, _BATCH, _CUE = 2, 32, 3
@@ -51,14 +50,13 @@ def latch_control(
         seed: of the noise.
     """
     model = subject.copy(training=True)
-    _, module = find_recurrent(model, layer)
-    watcher = Watcher(0, 1)
-    with run_by(module, watcher) as site, torch.no_grad():
-        watcher.cells = site.levels * site.directions
-        subject.loss(model, subject.held_out[0])
-    given = torch.cat([call.request.inputs.flatten(0, 1) for call in watcher.calls])
+    held_out = subject.held_out[0]
+    watched = watch(
+        model, lambda: subject.loss(model, held_out), layer=layer, level=0, gradients=False
+    )
+    given = torch.cat([call.request.inputs.flatten(0, 1) for call in watched.calls])
     mean, deviation = given.mean(0), given.std(0).clamp_min(1e-3)
-    request = watcher.calls[0].request
+    request = watched.calls[0].request
     cell = copy.deepcopy(_with_own_weights(request.cell))
     head = nn.Linear(request.cell.output_size, _CLASSES).to(given.device, given.dtype)
     generator = torch.Generator().manual_seed(seed)

@@ -9,11 +9,11 @@ from torch import nn
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject, map_tensors
-from throughtime.instruments.adapted import AdaptedSite
+from throughtime.foreign.site import AdaptedSite
+from throughtime.foreign.sites import find_recurrent, run_by, site_of
+from throughtime.foreign.watching import Watched, Watcher, watch
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.instruments.input_influence import exchange_older
-from throughtime.instruments.sites import find_recurrent, run_by, site_of
-from throughtime.instruments.watching import Watched, Watcher, watch
 from throughtime.results.diagnosis import Cause, Finding
 
 TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
@@ -96,10 +96,9 @@ def check_training_step(
     """Run the user's own step on a copy and see which calls of the layer its gradients cross."""
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
-    watcher = Watcher(0, 1)
-    with run_by(module, watcher) as site, torch.enable_grad():
-        watcher.cells = site.levels * site.directions
-        watcher.position = watcher.cells - site.directions
+    site = site_of(module)
+    watcher = Watcher(site.levels - 1, 0)
+    with run_by(module, watcher.run, site), torch.enable_grad():
         step(model, optimizer_for(model, optimizer), subject.training[0])
     calls = watcher.calls
     if len(calls) < 2 or all(call.link != "detached" for call in calls):

@@ -13,7 +13,7 @@ from throughtime.doctor.examination import Examination, Told
 from throughtime.doctor.history import History
 from throughtime.doctor.layers import together
 from throughtime.doctor.subject import Clock, Subject, random_states_kept
-from throughtime.instruments.sites import find_recurrent, recurrent_layers
+from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.results.diagnosis import Diagnosis
 
 

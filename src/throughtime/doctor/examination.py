@@ -26,8 +26,8 @@ from throughtime.doctor.structure import (
 )
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL, Training, Trial
-from throughtime.instruments.recording import record
-from throughtime.instruments.sites import find_recurrent
+from throughtime.foreign.recording import record
+from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
 UPDATES = 500

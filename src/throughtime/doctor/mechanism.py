@@ -10,10 +10,10 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.cut import to_double
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
+from throughtime.foreign.recording import record
+from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.instruments.gates import GateActivity, gate_activity
 from throughtime.instruments.gradient_flow import gradient_flow
-from throughtime.instruments.recording import record
-from throughtime.instruments.sites import find_recurrent, site_of
 from throughtime.results.diagnosis import Estimate
 
 _BATCHES = 4

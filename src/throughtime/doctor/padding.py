@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from throughtime.doctor.intervals import estimate
+from throughtime.foreign.recording import Recording
 from throughtime.instruments.gradient_flow import GradientFlow
-from throughtime.instruments.recording import Recording
 from throughtime.results.diagnosis import Cause, Finding
 
 _PADDED_SHARE = 0.2  # of the sequences, that end before the last step

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from throughtime.core.state import State, map_state
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.trial import USUAL, Trial, by_gradient, train_briefly
-from throughtime.engines import Engine, Request, Result
-from throughtime.instruments.sites import find_recurrent, run_by, site_of
+from throughtime.engines import Request, Result
+from throughtime.foreign.sites import Place, find_recurrent, run_by, site_of
 
 _HEADS, _WIDTH = 4, 32
 
@@ -80,38 +80,26 @@ class WindowPredictor(nn.Module):
 
 
 @final
-class _PredictorEngine(Engine):
+class _PredictorLayer:
     """Runs the predictor in place of a recurrent layer; levels above the bottom pass it on."""
 
-    name = "reference"
-
-    def __init__(self, cells: int, directions: int, answered: Tensor, window: int):
-        self.cells, self.directions, self.window = cells, directions, window
-        self.answered = answered  # (time,)
+    def __init__(self, answered: Tensor, window: int):
+        self.answered, self.window = answered, window  # answered: (time,)
         self.predictor: WindowPredictor | None = None
-        self.turn = 0
         self.history: list[Tensor] = []
         self.scramble: tuple[Tensor, int] | None = None
 
-    def begin(self) -> None:
-        """A new loss is about to be computed."""
-        self.turn, self.history = 0, []
-
-    def refusal(self, request: Request) -> None:
-        """It refuses nothing."""
-
-    def run(self, request: Request) -> Result:
-        """Outputs of the predictor at the steps that the loss reads, zeros at others."""
-        position, self.turn = self.turn, (self.turn + 1) % self.cells
+    def run(self, request: Request, place: Place) -> Result:
+        """Return the predictor's outputs at the steps that the loss reads, zeros at others."""
         x, width = request.inputs, request.cell.output_size
-        if position == 0:
-            outputs = self._predict(x, width)
-        elif position < self.directions:
+        if place == (0, 0, 0):
+            self.history = []  # of a new loss
+        if place.direction:
             outputs = x.new_zeros(*x.shape[:2], width)
+        elif place.level == 0:
+            outputs = self._predict(x, width)
         else:
             outputs = F.pad(x, (0, max(0, width - x.shape[-1])))[..., :width]
-            if position % self.directions:
-                outputs = torch.zeros_like(outputs)
         last = _last(outputs, request.lengths)
         state = map_state(torch.zeros_like, request.state)
         if state.h.shape == last.shape:
@@ -163,7 +151,7 @@ class ReferenceModel:
         self.model = subject.copy(training=True)
         _, self.module = find_recurrent(self.model, layer)
         self.site = site_of(self.module)
-        self.engine = _PredictorEngine(1, 1, answered, window)
+        self.substitute = _PredictorLayer(answered, window)
 
     def loss(self, batch: Any, scramble: tuple[Tensor, int] | None = None) -> Tensor:
         """The user's loss of a batch.
@@ -173,11 +161,8 @@ class ReferenceModel:
             scramble: a permutation of the sequences, and from how many steps back on inputs are
                 taken from those; None for none.
         """
-        with run_by(self.module, self.engine, self.site) as site:
-            self.engine.cells = site.levels * site.directions
-            self.engine.directions = site.directions
-            self.engine.begin()
-            self.engine.scramble = scramble
+        self.substitute.scramble = scramble
+        with run_by(self.module, self.substitute.run, self.site):
             return self.subject.loss(self.model, batch)
 
     def held_out_losses(self) -> list[float]:
@@ -196,7 +181,7 @@ class ReferenceModel:
         with torch.no_grad():
             for batch in self.subject.held_out:
                 self.loss(batch)
-                count = self.engine.history[0].shape[1]
+                count = self.substitute.history[0].shape[1]
                 shift = int(torch.randint(1, max(count, 2), (), generator=generator))
                 permutation = torch.arange(count).roll(shift).to(self.subject.device)
                 losses.append(float(self.loss(batch, (permutation, older))))
@@ -206,8 +191,8 @@ class ReferenceModel:
         """What is trained: the model but for its recurrent layer, and the predictor."""
         own = {id(p) for p in self.module.parameters()}
         rest = [p for p in self.model.parameters() if id(p) not in own and p.requires_grad]
-        assert self.engine.predictor is not None
-        return [*self.engine.predictor.parameters(), *rest]
+        assert self.substitute.predictor is not None
+        return [*self.substitute.predictor.parameters(), *rest]
 
     def train(
         self,
@@ -223,10 +208,10 @@ class ReferenceModel:
         def evaluate() -> list[float]:
             losses = self.held_out_losses()
             if math.fsum(losses) < best[0]:
-                best[:] = math.fsum(losses), copy.deepcopy((self.model, self.engine.predictor))
+                best[:] = math.fsum(losses), copy.deepcopy((self.model, self.substitute.predictor))
             return losses
 
-        rate = USUAL.learning_rate * (1 if self.engine.window else 3)
+        rate = USUAL.learning_rate * (1 if self.substitute.window else 3)
         trial = train_briefly(
             lambda: by_gradient(
                 self.loss, torch.optim.Adam(self.parameters(), lr=rate), USUAL.clip_norm
@@ -241,7 +226,7 @@ class ReferenceModel:
             least_updates=most_updates // 4,
         )
         if best[1] is not None:
-            self.model, self.engine.predictor = best[1]
+            self.model, self.substitute.predictor = best[1]
             _, self.module = find_recurrent(self.model, self.layer)
             self.site = site_of(self.module)
         return trial

@@ -13,10 +13,10 @@ from throughtime.doctor.changes import CHANGES, Change, Where
 from throughtime.doctor.cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
-from throughtime.doctor.replacing import OtherCell, SkipOver
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.trial import USUAL, Training, Trial, Update, by_gradient, train_briefly
-from throughtime.instruments.sites import find_recurrent, run_by, site_of
+from throughtime.foreign.sites import find_recurrent, run_by, site_of
+from throughtime.foreign.substitutes import Substitute
 from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
@@ -50,23 +50,22 @@ def make_arm(subject: Subject, layer: str, change: Change | None, lag: int) -> A
     """
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
-    engine: Any = None
+    substitute: Substitute | None = None
     if change is not None:
         if change.apply is not None:
             with torch.no_grad():
                 change.apply(module, lag)
-        engine = None if change.engine is None else change.engine(lag)
-    site = None if engine is None else site_of(module)
+        substitute = None if change.substitute is None else change.substitute(lag)
+    site = None if substitute is None else site_of(module)
 
     def loss(batch: Any) -> Tensor:
-        if engine is None:
+        if substitute is None:
             return subject.loss(model, batch)
-        with run_by(module, engine, site) as running:
-            engine.begin(running.levels * running.directions)
+        with run_by(module, substitute.run, site):
             return subject.loss(model, batch)
 
     def parameters() -> list[nn.Parameter]:
-        more = engine.parameters() if isinstance(engine, SkipOver | OtherCell) else []
+        more = [] if substitute is None else substitute.parameters()
         return [*(p for p in model.parameters() if p.requires_grad), *more]
 
     return Arm(model, loss, parameters)
@@ -199,7 +198,7 @@ def try_changes(
                 longest=clock.left(),
             )
             seconds = max(_share(tried[number:], done, clock), LEAST_SECONDS)
-        plain = change.apply is None and change.engine is None
+        plain = change.apply is None and change.substitute is None
         if plain and change.training in done:
             trial = done[change.training]
         else:

@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 from throughtime.doctor.intervals import difference, exactly
 from throughtime.doctor.samples import SampleAxes, replace_sample
 from throughtime.doctor.subject import Subject, batch_tensors
-from throughtime.instruments.recording import Recording, record
-from throughtime.instruments.sites import site_of
+from throughtime.foreign.recording import Recording, record
+from throughtime.foreign.sites import site_of
 from throughtime.results.diagnosis import Cause, Finding
 
 _PAIRS = 2  # of samples, of each tensor, that are tried

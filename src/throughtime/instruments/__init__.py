@@ -1,7 +1,8 @@
 """Instruments: what a recurrent network can and cannot remember, measured."""
 
 from throughtime.core.dynamics import Dynamics
-from throughtime.instruments.adapters import Steps, register
+from throughtime.foreign.adapters import Steps, register
+from throughtime.foreign.recording import Recording, record
 from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane
 from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
 from throughtime.instruments.complexity import architecture_of, complexity
@@ -31,7 +32,6 @@ from throughtime.instruments.one_unit import (
     one_unit_map,
     robust_latching_bound,
 )
-from throughtime.instruments.recording import Recording, record
 from throughtime.instruments.scalar_maps import (
     Bifurcation,
     Cycles,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.instruments.unchanged import unchanged
+from throughtime.foreign.unchanged import unchanged
 
 Direction: TypeAlias = Literal["gradient"] | tuple[str, tuple[int, ...]] | Mapping[str, Tensor]
 """The loss's own gradient, one entry of one parameter, or a tensor for each named parameter."""

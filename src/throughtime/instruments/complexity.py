@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from throughtime.core.cell import Cell, advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state
-from throughtime.instruments.sites import CellSite, LayerSite, find_recurrent, site_of
+from throughtime.foreign.site import CellSite, LayerSite
+from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.wiring import Architecture, Complexity, Edge
 from throughtime.wiring import complexity as complexity_of
 

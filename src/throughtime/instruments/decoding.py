@@ -11,7 +11,7 @@ from torch import Tensor
 
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.recording import Recording
+from throughtime.foreign.recording import Recording
 
 PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)
 """Of the squared weights, per sample, with units of variance one."""
@@ -100,7 +100,7 @@ def memory_decoding(
             than folds, or values that are not finite.
 
     Example:
-        >>> from throughtime.instruments.recording import record
+        >>> from throughtime.foreign.recording import record
         >>> x, model = torch.randn(40, 20, 1), torch.nn.RNN(1, 8)
         >>> recording = record(model, lambda: model(x)[0].sum())
         >>> decoding = memory_decoding(recording, lags=range(6))

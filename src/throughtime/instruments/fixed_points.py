@@ -11,7 +11,7 @@ from throughtime.core.cell import Cell
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.state import state_tensors
-from throughtime.instruments.recording import Recording, cast_cell
+from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.instruments.slow_search import Ends, SlowSearch, merge, scale_of
 
 Stability: TypeAlias = Literal["sink", "saddle", "source", "marginal"]
@@ -203,7 +203,7 @@ def recorded_fixed_points(
 
     Example:
         >>> from torch import nn
-        >>> from throughtime.instruments.recording import record
+        >>> from throughtime.foreign.recording import record
         >>> model = nn.GRU(1, 4)
         >>> recording = record(model, lambda: model(torch.randn(30, 8, 1))[0].sum())
         >>> recorded_fixed_points(recording, starts=50).kinds

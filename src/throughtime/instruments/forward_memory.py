@@ -11,7 +11,7 @@ from torch import Tensor
 from throughtime.core.cell import advance
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.recording import Recording, cast_cell
+from throughtime.foreign.recording import Recording, cast_cell
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def perturbation_survival(
             step to follow a change from, or states or inputs that are not finite.
 
     Example:
-        >>> from throughtime.instruments.recording import record
+        >>> from throughtime.foreign.recording import record
         >>> model = torch.nn.GRU(1, 8)
         >>> recording = record(model, lambda: model(torch.ones(20, 2, 1))[0].sum())
         >>> survival = perturbation_survival(recording)

@@ -23,7 +23,7 @@ from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, map_state
-from throughtime.instruments.recording import Recording, cast_cell
+from throughtime.foreign.recording import Recording, cast_cell
 
 Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]
 """What a gate makes of its preactivation a; "tanh" is also 2 tanh(a / 2) = 4 sigmoid(a) - 2."""
@@ -134,7 +134,7 @@ def gate_activity(
             not finite.
 
     Example:
-        >>> from throughtime.instruments.recording import record
+        >>> from throughtime.foreign.recording import record
         >>> model = torch.nn.LSTM(1, 8)
         >>> activity = gate_activity(record(model, lambda: model(torch.ones(20, 2, 1))[0].sum()))
         >>> list(activity.gates), activity.time_constants.shape

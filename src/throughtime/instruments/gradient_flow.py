@@ -13,9 +13,8 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import Observer
-from throughtime.instruments.unchanged import unchanged
-from throughtime.instruments.watching import Call, Link, Watched, watch
+from throughtime.foreign.unchanged import unchanged
+from throughtime.foreign.watching import Call, Link, Watched, watch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,7 +151,7 @@ def gradient_flow(
 
 
 @final
-class _Probe(Observer):
+class _Probe:
     """Keeps the tensors h_t and a_t of a cell, and the gradient through each of its steps."""
 
     def __init__(self) -> None:

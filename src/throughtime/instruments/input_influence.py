@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.engines import Request
-from throughtime.instruments.sites import find_recurrent
-from throughtime.instruments.unchanged import unchanged
-from throughtime.instruments.watching import Watched, watch
+from throughtime.foreign.sites import find_recurrent, replaced_forward
+from throughtime.foreign.unchanged import unchanged
+from throughtime.foreign.watching import Watched, watch
 
 SIGNIFICANCE = 0.01
 """Largest chance, after Holm's correction, at which a rise of the loss is taken as one."""
@@ -122,18 +122,15 @@ def input_influence(
         ends: list[Tensor] = []
 
         def tapped() -> Tensor:
-            forward = module.__dict__["forward"]  # of the engine that watches
+            forward = module.forward  # of the engine that watches
 
             def keeping(*arguments: Any, **options: Any) -> Any:
                 result = forward(*arguments, **options)
                 ends.append(_last_output(module, result, direction))
                 return result
 
-            module.__dict__["forward"] = keeping
-            try:
+            with replaced_forward(module, keeping):
                 return loss()
-            finally:
-                module.__dict__["forward"] = forward
 
         with unchanged(model):
             watched = watch(

@@ -10,6 +10,7 @@ from throughtime.cells import ElmanCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.weights import recurrent_weight
+from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import (
     LinearisedRun,
     graded,
@@ -21,7 +22,6 @@ from throughtime.instruments.products import (
     multiplied_out,
     orthonormal,
 )
-from throughtime.instruments.recording import Recording
 
 SMALL = 64  # states up to this size are treated whole
 DENSE = 512  # up to this size a step's Jacobian is decomposed in full, at some of the steps

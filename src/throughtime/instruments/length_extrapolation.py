@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments.unchanged import unchanged
+from throughtime.foreign.unchanged import unchanged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import LinearisedRun, jacobian, linearise
-from throughtime.instruments.recording import Recording
 
 _SMALL = 64  # up to this size Jacobians are formed, for many steps at once
 _CHUNK = 128

@@ -16,7 +16,7 @@ from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import map_state
-from throughtime.instruments.recording import Recording, cast_cell
+from throughtime.foreign.recording import Recording, cast_cell
 
 _NOTHING = -1e9  # stands for log 0 where differences of logarithms are taken
 _NEAR = 10.0  # logarithm of a condition number that costs an ordinary decomposition few digits

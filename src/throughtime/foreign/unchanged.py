@@ -1,10 +1,33 @@
-"""Leaving a model as it was, whatever is done with it in between."""
+"""Context managers that put a model and the random states back when their block ends."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
+
+
+@contextlib.contextmanager
+def random_states_kept(seed: int | None = None) -> Iterator[None]:
+    """Put the random states of torch (all devices), numpy and Python back when the block ends.
+
+    Arguments:
+        seed: seed of all three within the block; None to leave the states as they are.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002  # the user's own code may draw from it
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
 
 
 @contextlib.contextmanager
@@ -12,7 +35,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     """Put parameters, gradients, buffers, modes and random states back when the block ends.
 
     Arguments:
-        model: whose tensors stay the objects that they are; values that the block changed in place
+        model: any module. Its tensors stay the same objects; values that the block changed in place
             are copied back.
     """
     modes = [(module, module.training) for module in model.modules()]
@@ -27,8 +50,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         (parameter, parameter.grad, None if parameter.grad is None else parameter.grad.clone())
         for parameter in model.parameters()
     ]
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
+    with random_states_kept():
         try:
             yield
         finally:
@@ -37,8 +59,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                     module.training = training
                 for module, name, buffer, value in buffers:
                     module._buffers[name] = buffer.copy_(value)
-                for parameter, wanted, version, value in parameters:
-                    parameter.requires_grad_(wanted)
+                for parameter, trained, version, value in parameters:
+                    parameter.requires_grad_(trained)
                     if parameter._version != version:
                         parameter.copy_(value)
                 for parameter, gradient, value in gradients:

@@ -1,4 +1,4 @@
-"""Watching one cell of a model while the model runs: every call, and how its state came to it."""
+"""Watching one cell of a model while the model runs: each call, and the link of its state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import Engine, Observer, Request, Result, unroll
-from throughtime.instruments.sites import find_recurrent, run_by
+from throughtime.engines import Observer, Request, Result, unroll
+from throughtime.foreign.sites import Place, find_recurrent, run_by, site_of
 
 Link = Literal["connected", "changed", "detached", "fresh"]
-"""How a call's state comes from the end of the call before: as it is, with its graph; made from it
-(a mask, dropout), with its graph; without its graph; or not at all: it is the initial state."""
+"""Link of a call's state to the end of the call before. "connected": the same values, with their
+graph. "changed": made from them (a mask, dropout), with the graph. "detached": without the graph.
+"fresh": the initial state."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,10 +24,10 @@ class Call:
     """One run of the watched cell.
 
     Attributes:
-        request: what was asked; its state is a view of its own, so that the gradient through it can
-            be told from others'.
-        result: what it gave; tensors as the model's graph holds them.
-        link: to the call before; "fresh" for the first.
+        request: request of the model. Its state is a view of its own, so that the gradient through
+            it is separate from others.
+        result: result, with the tensors that are in the model's graph.
+        link: link to the call before; "fresh" for the first.
     """
 
     request: Request
@@ -35,42 +36,36 @@ class Call:
 
     @property
     def steps(self) -> int:
-        """How many time steps it ran."""
+        """Number of time steps."""
         return self.request.inputs.shape[0]
 
 
 @final
-class Watcher(Engine):
-    """The eager engine, keeping the calls of one cell.
+class Watcher:
+    """Runs a module's cells with the eager engine, and keeps the calls of one of them.
 
     Arguments:
-        position: of the cell among those that run in turn.
-        cells: how many do.
-        observer: of the watched cell's steps; t goes on over its calls.
-        change: what to make of the watched cell's requests before they run; they stay as they are
-            if None.
+        level: index of the watched cell, from the bottom.
+        direction: 0 for the forward cell, 1 for the reverse cell.
+        observer: observer of the watched cell's steps; t starts from 0 in each call.
+        change: function from a request of the watched cell, and the time at which it begins, to the
+            request that is run instead; None to run it as it is.
     """
-
-    name = "watcher"
 
     def __init__(
         self,
-        position: int,
-        cells: int,
+        level: int,
+        direction: int,
         observer: Observer | None = None,
         change: Callable[[Request, int], Request] | None = None,
     ):
-        self.position, self.cells, self.observer, self.change = position, cells, observer, change
+        self.watched, self.observer, self.change = (level, direction), observer, change
         self.calls: list[Call] = []
-        self.turn = self.time = 0
+        self.time = 0
 
-    def refusal(self, request: Request) -> None:
-        """It refuses nothing."""
-
-    def run(self, request: Request) -> Result:
-        """Run eagerly; watch if it is the turn of the cell that is watched."""
-        position, self.turn = self.turn, (self.turn + 1) % self.cells
-        if position != self.position:
+    def run(self, request: Request, place: Place) -> Result:
+        """Run eagerly, and keep the call of the watched cell."""
+        if place[1:] != self.watched:
             return unroll(request)
         link = self._link(request)
         if self.change is not None:
@@ -78,10 +73,8 @@ class Watcher(Engine):
         request = dataclasses.replace(
             request, state=map_state(lambda s: s.view_as(s), request.state)
         )
-        asked = dataclasses.replace(request, outputs="states")
-        observer = None if self.observer is None else _Shifted(self.observer, self.time)
-        result = unroll(asked, observer)
-        # a view of the end of its own, so that it tells which call's it is
+        result = unroll(dataclasses.replace(request, outputs="states"), self.observer)
+        # a view of the end of its own, so that it shows which call's end it is
         result = result._replace(state=map_state(lambda s: s.view_as(s), result.state))
         self.calls.append(Call(request, result, link))
         self.time += request.inputs.shape[0]
@@ -95,7 +88,7 @@ class Watcher(Engine):
         graph = torch.is_grad_enabled()
         if len(starts) == len(ends) and all(map(_equal, starts, ends)):
             # an end without any graph, of weights that have gradients, was made under no_grad; a
-            # part of it that never has one may be kept beside, as the input of the step before
+            # part of it that never has a graph may lie beside, as the input of the step before
             made = [a for a, b in zip(starts, ends, strict=True) if b.requires_grad]
             linked = bool(made) and all(a.requires_grad for a in made)
             return "connected" if linked or not graph else "detached"
@@ -115,7 +108,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _depends(starts: list[Tensor], ends: list[Tensor]) -> bool:
-    """Whether the graph leads from one state back to another."""
+    """Return whether the graph leads from one state back to another."""
     roots = [start for start in starts if start.requires_grad]
     leaves = [end for end in ends if end.requires_grad]
     if not roots or not leaves:
@@ -129,30 +122,16 @@ def _depends(starts: list[Tensor], ends: list[Tensor]) -> bool:
     return any(gradient is not None for gradient in found)
 
 
-@final
-class _Shifted(Observer):
-    """An observer whose first step is not the first."""
-
-    def __init__(self, observer: Observer, start: int):
-        self.observer, self.start = observer, start
-
-    def before_step(self, t, cell, projected):
-        return self.observer.before_step(self.start + t, cell, projected)
-
-    def after_step(self, t, rows, state):
-        self.observer.after_step(self.start + t, rows, state)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Watched:
-    """What a model did while one of its cells was watched.
+    """The loss of a model, and the calls of one of its cells.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: of the cell, from the bottom.
+        level: index of the cell, from the bottom.
         direction: 0 forward, 1 reverse.
-        loss: what the loss returned, with its graph.
-        calls: of the cell, in order, at least one.
+        loss: result of the loss function, with its graph.
+        calls: calls of the cell in order, at least one.
     """
 
     layer: str
@@ -163,7 +142,7 @@ class Watched:
 
     @property
     def steps(self) -> int:
-        """How many time steps all calls took."""
+        """Number of time steps of all calls."""
         return sum(call.steps for call in self.calls)
 
     @property
@@ -186,19 +165,20 @@ def watch(
     change: Callable[[Request, int], Request] | None = None,
     gradients: bool = True,
 ) -> Watched:
-    """Run a loss while one cell of the model is run step by step under our eyes.
+    """Run a loss, and one cell of the model step by step with the eager engine.
 
-    What the loss itself changes stays changed: see `unchanged`.
+    Whatever the loss itself changes stays changed: see `unchanged`.
 
     Arguments:
         model: any module that holds a recurrent layer or cell.
-        loss: runs the model on a batch and returns a scalar.
+        loss: function that runs the model on a batch and returns a scalar.
         layer: the recurrent layer's name within the model, needed if there are several.
-        level: which cell of a stack, from the bottom; the top one by default.
+        level: index of the cell in its stack, from the bottom; the top one by default.
         direction: 0 forward, 1 the reverse cell of a bidirectional layer.
-        observer: of the cell's steps.
-        change: of the cell's requests and the time at which each begins, before they are run.
-        gradients: whether autograd's graph is kept.
+        observer: observer of the cell's steps; t starts from 0 in each call.
+        change: function from a request of the cell, and the time at which it begins, to the request
+            that is run instead.
+        gradients: If True, autograd's graph is kept.
 
     Returns:
         The loss and the calls.
@@ -209,19 +189,18 @@ def watch(
         UnknownNameError: no recurrent layer of that name.
     """
     name, module = find_recurrent(model, layer)
+    site = site_of(module)
+    if not -site.levels <= level < site.levels:
+        raise ConfigurationError(
+            "level", got=level, expected=f"a layer of the {site.levels} in {name!r}"
+        )
+    if not 0 <= direction < site.directions:
+        raise ConfigurationError(
+            "direction", got=direction, expected=f"below {site.directions} in {name!r}"
+        )
+    watcher = Watcher(level % site.levels, direction, observer, change)
     with torch.set_grad_enabled(gradients):
-        watcher = Watcher(0, 1, observer, change)
-        with run_by(module, watcher) as site:
-            if not -site.levels <= level < site.levels:
-                raise ConfigurationError(
-                    "level", got=level, expected=f"a layer of the {site.levels} in {name!r}"
-                )
-            if not 0 <= direction < site.directions:
-                raise ConfigurationError(
-                    "direction", got=direction, expected=f"below {site.directions} in {name!r}"
-                )
-            watcher.cells = site.levels * site.directions
-            watcher.position = (level % site.levels) * site.directions + direction
+        with run_by(module, watcher.run, site):
             value = loss()
         if not isinstance(value, Tensor) or value.dim() != 0:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -1,4 +1,4 @@
-"""Recurrent modules that are not ours: how each steps is said here, class by class."""
+"""Adapters: descriptions of the steps of recurrent modules of other packages, by class."""
 
 import dataclasses
 import re
@@ -13,19 +13,19 @@ from throughtime.layers import RecurrentLayer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Steps:
-    """How one recurrent module steps through time.
+    """Description of the steps of one recurrent module.
 
     Attributes:
-        step: (x, state) -> what one step gives, for x of (batch, input). A state is one tensor
-            (batch, ...) or a flat tuple of such, and its first is h. A step is pure: it keeps
-            nothing in the module and changes nothing in place.
-        initial: batch size -> the state from which the module starts when it is given none.
-        returns: "state": a step gives the new state, whose h is the output too; "output and state":
-            it gives the pair of both.
-        forward: "step": the module's forward(x, state=None) is one step and gives what `step`
-            gives. "time first", "batch first": it runs over x of (time, batch, input) or (batch,
-            time, input) and gives (outputs, state).
-        stacked: whether the states of such a layer have torch's leading axis, of one layer.
+        step: function (x, state) -> result of one step, for x of (batch, input). A state is one
+            tensor (batch, ...) or a flat tuple of such, and its first is h. A step is pure: it
+            keeps nothing in the module and changes nothing in place.
+        initial: function batch size -> the state from which the module starts by default.
+        returns: "state": a step returns the new state, whose h is the output too; "output and
+            state": it returns the pair of both.
+        forward: "step": the module's forward(x, state=None) is one step, with the result of `step`.
+            "time first", "batch first": it runs over x of (time, batch, input) or (batch, time,
+            input) and returns (outputs, state).
+        stacked: If True, the states of such a layer have torch's leading axis, of one layer.
         memories: names of the state's further tensors; s1, s2 ... by default.
     """
 
@@ -38,7 +38,8 @@ class Steps:
 
 
 Adapter: TypeAlias = Callable[[Any], Steps]
-"""Says how a module steps. It is asked again for copies of the module that hold other tensors."""
+"""Function from a module to its steps. It is called again for copies of the module that hold other
+tensors."""
 
 _KNOWN = (
     *(nn.Module, nn.RNNBase, nn.LSTM, nn.GRU, nn.RNN),
@@ -49,18 +50,18 @@ _REGISTERED: dict[type[nn.Module], Adapter] = {}
 
 
 def register(module_class: type[nn.Module], adapter: Adapter) -> None:
-    """Let instruments run a class of recurrent modules that they do not know.
+    """Register the adapter of a class of recurrent modules, so that instruments can run them.
 
     The first call of such a module under an instrument is compared with its own forward, over its
-    first steps; modules that draw at random cannot be, and are taken on trust.
+    first steps. Modules that draw at random are not compared.
 
     Arguments:
         module_class: the class; its subclasses are run likewise.
-        adapter: from a module of the class, how it steps. It must read the module that it is given
-            and no other: it is asked for copies too, which hold other tensors and no hooks.
+        adapter: function from a module of the class to its steps. It must read its argument and no
+            other module: it is called with copies too, which hold other tensors and no hooks.
 
     Raises:
-        ConfigurationError: no class of modules, or one that is known already.
+        ConfigurationError: no class of modules, or a class that is known already.
 
     Example:
         >>> import torch
@@ -92,7 +93,7 @@ def register(module_class: type[nn.Module], adapter: Adapter) -> None:
 
 
 def adapter_of(module: nn.Module) -> Adapter | None:
-    """The adapter of a module's class or of the nearest class above it, if there is one."""
+    """Return the adapter of a module's class or of the nearest class above it, if there is one."""
     for kind in type(module).__mro__:
         if kind in _REGISTERED:
             return _REGISTERED[kind]
@@ -104,14 +105,14 @@ def adapter_of(module: nn.Module) -> Adapter | None:
 
 
 def looks_recurrent(module: nn.Module) -> bool:
-    """Whether a module's class is named as recurrent ones are, or has their weights."""
+    """Return whether a module has a name, or weights, as recurrent modules have."""
     named = re.search(r"RNN|LSTM|GRU|Cell", type(module).__name__) is not None
     return named or any(name.startswith("weight_hh") for name in module._parameters)
 
 
 def how_to_register(kind: type) -> str:
-    """One sentence on what to do about a class that is not known."""
-    return f"Say how it steps: throughtime.instruments.register({kind.__name__}, ...)."
+    """Return one sentence on what to do about a class that is not known."""
+    return f"Describe its steps: throughtime.instruments.register({kind.__name__}, ...)."
 
 
 _FORMS = {

@@ -1,4 +1,4 @@
-"""A recording: what one cell of a model was given and what it did, step by step."""
+"""Recordings: the inputs, states and outputs of one cell of a model, step by step."""
 
 import dataclasses
 import itertools
@@ -14,8 +14,8 @@ from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state
 from throughtime.engines import Request, unroll
-from throughtime.instruments.unchanged import unchanged
-from throughtime.instruments.watching import Link, watch
+from throughtime.foreign.unchanged import unchanged
+from throughtime.foreign.watching import Link, watch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,21 +24,21 @@ class Recording:
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: which cell of its stack, from the bottom.
+        level: index of the cell in its stack, from the bottom.
         direction: 0 forward, 1 reverse.
-        cell: on detached tensors.
+        cell: the cell on detached tensors.
         inputs: x_t.
-        initial: the state before the first step.
-        states: after every step, each field (time, batch, ...).
-        outputs: h_t, as the layer passes them on.
+        initial: state before the first step.
+        states: state after every step, each field (time, batch, ...).
+        outputs: h_t, in the form that the layer passes on.
         lengths: valid steps of each sequence, None where all fill the time axis.
         resets: True where a step starts from the cell's initial state; None if none does.
-        streams: of the cell, for each step.
-        calls: steps of each call of the layer; one entry but where the model runs it in chunks or
-            step by step.
-        links: how the state of each call came to it.
-        starts: states that calls start from which are made from the end of the call before but are
-            not it, by the time of their first step.
+        streams: streams of the cell, for each step.
+        calls: steps of each call of the layer. There are several where the model runs the layer in
+            chunks or step by step.
+        links: link of each call's state to the call before.
+        starts: states that differ from the end of the call before but are made from it, by the time
+            of the first step of their call.
     """
 
     layer: str
@@ -67,22 +67,22 @@ class Recording:
         return self.inputs.shape[1]
 
     def valid_lengths(self) -> Int[Tensor, " batch"]:
-        """Steps of each sequence, on the CPU."""
+        """Return the number of steps of each sequence, on the CPU."""
         full = torch.full((self.batch,), self.time, dtype=torch.int64, device="cpu")
         return full if self.lengths is None else self.lengths.cpu()
 
     def before(self, t: int) -> State:
-        """The state that step t starts from, resets apart: (batch, ...) a field."""
+        """Return the state that step t starts from, resets apart: (batch, ...) a field."""
         if t in self.starts:
             return self.starts[t]
         return self.initial if t == 0 else map_state(lambda s: s[t - 1], self.states)
 
     def streams_at(self, t: int) -> Streams:
-        """What step t takes of each stream."""
+        """Return the entry of each stream for step t."""
         return tuple(stream[t] for stream in self.streams)
 
     def to(self, dtype: torch.dtype) -> "Recording":
-        """The same run in another precision: the cell steps through the inputs once more.
+        """Return the same run in another precision: the cell steps through the inputs once more.
 
         Arguments:
             dtype: float32 or float64.
@@ -120,7 +120,7 @@ class Recording:
 
 
 def cast_cell(cell: Cell, dtype: torch.dtype) -> Cell:
-    """A cell of the same class on tensors of another precision, detached."""
+    """Return a cell of the same class on tensors of another precision, detached."""
     named = (*cell.named_parameters(), *cell.named_buffers())
     return bind(
         cell,
@@ -136,18 +136,18 @@ def record(
     level: int = -1,
     direction: int = 0,
 ) -> Recording:
-    """Run a model once and keep what one of its recurrent cells did.
+    """Run a model once, and keep the inputs, states and outputs of one of its recurrent cells.
 
     Where the model calls the layer several times (chunks of a long sequence, or a cell that it
-    steps by itself), the calls follow each other in time; where one starts from the cell's initial
-    state, `resets` says so, and where the model makes its state from the end of the one before (a
-    mask, dropout), `starts` has it.
+    steps by itself), the calls follow each other in time. Where a call starts from the cell's
+    initial state, `resets` is True. Where the model makes the call's state from the end of the call
+    before (a mask, dropout), `starts` holds it.
 
     Arguments:
-        model: any module that holds a recurrent layer or cell. It is left as it was.
-        loss: runs the model on a batch and returns a scalar.
+        model: any module that holds a recurrent layer or cell. It is unchanged afterwards.
+        loss: function that runs the model on a batch and returns a scalar.
         layer: the recurrent layer's name within the model, needed if there are several.
-        level: which cell of a stack, from the bottom; the top one by default.
+        level: index of the cell in its stack, from the bottom; the top one by default.
         direction: 0 forward, 1 the reverse cell of a bidirectional layer.
 
     Returns:
@@ -215,7 +215,7 @@ def record(
 
 
 def _resets(requests: list[Request], fresh: list[bool]) -> Tensor | None:
-    """Resets of all calls, and a reset where a later call starts afresh."""
+    """Join the resets of all calls, with a reset where a later call starts afresh."""
     if not any(fresh[1:]) and all(request.resets is None for request in requests):
         return None
     parts: list[Tensor] = []

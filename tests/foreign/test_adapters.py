@@ -8,9 +8,9 @@ import torch.nn.utils.prune as prune
 from torch import nn
 
 from throughtime import errors
+from throughtime.foreign.adapters import Steps, register
+from throughtime.foreign.sites import find_recurrent
 from throughtime.instruments import Dynamics, gradient_flow, record
-from throughtime.instruments.adapters import Steps, register
-from throughtime.instruments.sites import find_recurrent
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")

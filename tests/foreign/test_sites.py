@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import throughtime as tt
 from throughtime import errors
+from throughtime.engines import unroll
+from throughtime.foreign.sites import find_recurrent, recurrent_layers, run_by, site_of
 from throughtime.instruments import gradient_flow, record
-from throughtime.instruments.sites import find_recurrent, recurrent_layers, run_by, site_of
 
 KINDS = ["LSTM", "GRU", "RNN", "RNN-relu"]
 
@@ -88,11 +89,11 @@ def test_what_the_replica_of_a_cell_returns_is_what_the_cell_returns(kind):
     states = [None, (state, 2 * state) if kind == "LSTM" else state]
     for given in states:
         expected = cell(x, given)
-        with run_by(cell, tt.engines.EagerEngine()):
+        with run_by(cell, lambda request, place: unroll(request)):
             found = cell(input=x, hx=given)
         assert type(found) is type(expected)
         torch.testing.assert_close(found, expected)
-    with run_by(cell, tt.engines.EagerEngine()):
+    with run_by(cell, lambda request, place: unroll(request)):
         given = (state[0], state[1]) if kind == "LSTM" else state[0]
         assert h_of(cell(x[0], given)).shape == (5,)
 

@@ -5,7 +5,8 @@ import torch
 import torchrecurrent as tr
 from torch import nn
 
-from throughtime.instruments import Dynamics, adapters, gradient_flow, record
+from throughtime.foreign import adapters
+from throughtime.instruments import Dynamics, gradient_flow, record
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
