@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from doctor.patients import (
+from doctor.faulty_models import (
     WIDTH,
     Chunked,
     Classifier,
@@ -21,9 +21,9 @@ from torch import nn
 import throughtime as tt
 from throughtime import errors
 from throughtime.doctor import Cause, diagnose
-from throughtime.doctor.cut import flow_in_double
 from throughtime.doctor.diagnose import as_seconds
-from throughtime.doctor.structure import reads_all_at_once
+from throughtime.doctor.exact_checks import reads_all_at_once
+from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.subject import Subject, as_loss_function, take_batches
 
 

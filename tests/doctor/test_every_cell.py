@@ -3,13 +3,13 @@
 import pytest
 import torch
 from cells.library import CELLS
-from doctor.patients import WIDTH, cross_entropy, first_steps
+from doctor.faulty_models import WIDTH, cross_entropy, first_steps
 from torch import Tensor, nn
 
 import throughtime as tt
 from throughtime.core.state import map_state
 from throughtime.doctor import Cause
-from throughtime.doctor.cut import check_cut, flow_in_double
+from throughtime.doctor.gradient_cut import check_cut, flow_in_double
 from throughtime.doctor.subject import Subject
 
 HIDDEN = 6

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from doctor.patients import Classifier, cross_entropy, echoes, first_steps
+from doctor.faulty_models import Classifier, cross_entropy, echoes, first_steps
 from torch import nn
 
-from throughtime.doctor.context import context_losses
+from throughtime.doctor.mechanism import context_losses
 from throughtime.doctor.need import ladder, measure_need
 from throughtime.doctor.subject import Clock, Subject
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from doctor.patients import WIDTH, Classifier, cross_entropy
+from doctor.faulty_models import WIDTH, Classifier, cross_entropy
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from throughtime.doctor.changes import CHANGES
-from throughtime.doctor.cut import flow_in_double
-from throughtime.doctor.padding import check_padding, lengths_of, true_lengths
-from throughtime.doctor.remedies import make_arm
+from throughtime.doctor.exact_checks import check_padding, lengths_of, true_lengths
+from throughtime.doctor.gradient_cut import flow_in_double
+from throughtime.doctor.remedies import make_condition
 from throughtime.doctor.subject import Subject
 from throughtime.instruments import record
 from throughtime.results.diagnosis import Cause
@@ -95,6 +95,6 @@ def test_a_read_out_that_is_held_to_the_end_is_that_of_packed_sequences() -> Non
     packed.load_state_dict(model.state_dict())
     s = Subject(model, [batch], cross_entropy, 6.0)
     (change,) = [c for c in CHANGES if c.causes == (Cause.PADDING_READ,)]
-    arm = make_arm(s, "layer", change, 5)
+    arm = make_condition(s, "layer", change, 5)
     arm.model.load_state_dict(model.state_dict())
     torch.testing.assert_close(arm.loss(batch), cross_entropy(packed, batch))

@@ -4,16 +4,16 @@ import dataclasses
 
 import pytest
 import torch
-from doctor.patients import WIDTH, Chunked, Classifier, Keeping, cross_entropy, first_steps
+from doctor.faulty_models import WIDTH, Chunked, Classifier, Keeping, cross_entropy, first_steps
 from torch import nn
 
 import throughtime as tt
 from throughtime import errors
 from throughtime.doctor import Cause
+from throughtime.doctor.brief_training import USUAL
 from throughtime.doctor.changes import CHANGES
-from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
+from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.trial import USUAL
 from throughtime.foreign.sites import find_recurrent, run_by
 from throughtime.foreign.substitutes import OtherCell, SkipOver
 
@@ -41,7 +41,7 @@ def test_cut_and_dropped_states_are_mended_exactly(between: str, name: str) -> N
     right.load_state_dict(broken.state_dict())
     s = subject(broken)
     batch = (s.training[0][0].double(), s.training[0][1])
-    arm = make_arm(s, "layer", change(name), 5)
+    arm = make_condition(s, "layer", change(name), 5)
     mended, expected = arm.loss(batch), cross_entropy(right, batch)
     torch.testing.assert_close(mended, expected)
     for a, b in zip(gradient(arm.model, mended), gradient(right, expected), strict=True):
@@ -50,7 +50,7 @@ def test_cut_and_dropped_states_are_mended_exactly(between: str, name: str) -> N
 
 def test_a_kept_state_is_dropped() -> None:
     s = subject(Keeping())
-    arm = make_arm(s, "layer", change("a fresh state"), 5)
+    arm = make_condition(s, "layer", change("a fresh state"), 5)
     first = arm.loss(s.training[0])
     arm.loss(s.training[1])
     torch.testing.assert_close(arm.loss(s.training[0]), first)
@@ -58,7 +58,7 @@ def test_a_kept_state_is_dropped() -> None:
 
 def test_chrono_sets_the_gates_and_leaves_the_original() -> None:
     s = subject(Classifier(nn.LSTM(WIDTH, 6, batch_first=True)))
-    arm = make_arm(s, "layer", change("gate biases by chrono"), 50)
+    arm = make_condition(s, "layer", change("gate biases by chrono"), 50)
     _, layer = find_recurrent(arm.model)
     forget = (layer.bias_ih_l0 + layer.bias_hh_l0)[6:12]
     assert (forget >= 0).all()
@@ -72,7 +72,7 @@ def test_chrono_sets_the_gates_and_leaves_the_original() -> None:
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_orthogonal_blocks(kind) -> None:
     s = subject(Classifier(kind(WIDTH, 6, batch_first=True)))
-    _, layer = find_recurrent(make_arm(s, "layer", change("orthogonal"), 5).model)
+    _, layer = find_recurrent(make_condition(s, "layer", change("orthogonal"), 5).model)
     for block in layer.weight_hh_l0.split(6):
         torch.testing.assert_close(block @ block.T, torch.eye(6), atol=1e-5, rtol=0)
 
@@ -80,7 +80,8 @@ def test_orthogonal_blocks(kind) -> None:
 def test_arms_are_trained_alike() -> None:
     s = subject(Classifier(nn.GRU(WIDTH, 6, batch_first=True)), 8)
     trials = [
-        Trainer(s, 3).train(make_arm(s, "layer", None, 5), seconds=60, updates=12) for _ in range(2)
+        Trainer(s, 3).train(make_condition(s, "layer", None, 5), seconds=60, updates=12)
+        for _ in range(2)
     ]
     assert trials[0] == trials[1]
     assert trials[0].updates == 12
@@ -122,7 +123,7 @@ def test_a_skip_is_a_further_lag_of_the_cell() -> None:
 
 def test_a_skip_starts_as_the_model_is_and_refuses_packed_sequences() -> None:
     s = subject(Chunked("carry"))
-    arm = make_arm(s, "layer", change("a skip connection"), 3)
+    arm = make_condition(s, "layer", change("a skip connection"), 3)
     batch = s.training[0]
     torch.testing.assert_close(arm.loss(batch), s.loss(s.copy(), batch))
     assert arm.parameters()[-1].shape == (20, 5)
@@ -150,7 +151,7 @@ def test_another_cell_goes_on_from_its_own_state() -> None:
 
 def test_swapped_axes_are_put_right() -> None:
     s = subject(Classifier(nn.LSTM(WIDTH, 5)))
-    arm = make_arm(s, "layer", change("the other order"), 5)
+    arm = make_condition(s, "layer", change("the other order"), 5)
     right = Classifier(nn.LSTM(WIDTH, 5, batch_first=True))
     right.load_state_dict(s.copy().state_dict())
     batch = s.training[0]
@@ -211,7 +212,7 @@ def test_every_change_runs(kind) -> None:
     _, module = find_recurrent(s.copy())
     for one in CHANGES:
         if one.fits(module) and one.training.own == "nothing":
-            arm = make_arm(s, "layer", one, 5)
+            arm = make_condition(s, "layer", one, 5)
             trial = Trainer(s, 0).train(arm, seconds=60, updates=1, training=one.training)
             assert trial.updates == 1
 
@@ -223,7 +224,7 @@ def test_once_the_time_is_spent_the_other_changes_are_named_as_not_tried() -> No
     changes = changes_for(Cause.VANISHING, module, "model")
     clock = Clock(60)
 
-    arm = make_arm(s, "layer", None, 8)
+    arm = make_condition(s, "layer", None, 8)
     done = {USUAL: Trainer(s, 0).train(arm, seconds=1, updates=4)}
     trained: list[str] = []
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from throughtime.cells import LSTMCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.padding import lengths_of
-from throughtime.doctor.trial import USUAL, Training
+from throughtime.doctor.brief_training import USUAL, Training
+from throughtime.doctor.exact_checks import lengths_of
 from throughtime.foreign.substitutes import (
     HeldToTheEnd,
     OtherCell,

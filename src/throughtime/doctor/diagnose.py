@@ -1,5 +1,6 @@
 """The doctor: from a model, batches and a loss to a verdict with its evidence."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -8,13 +9,13 @@ import torch
 from torch import nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.cut import TrainingStep
-from throughtime.doctor.examination import Examination, Told
-from throughtime.doctor.history import History
-from throughtime.doctor.layers import together
-from throughtime.doctor.subject import Clock, Subject, random_states_kept
+from throughtime.doctor.examination import Examination, Options
+from throughtime.doctor.gradient_cut import TrainingStep
+from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.verdict import History
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
-from throughtime.results.diagnosis import Diagnosis
+from throughtime.foreign.unchanged import random_states_kept
+from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
 
 
 def diagnose(
@@ -84,11 +85,11 @@ def diagnose(
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
     found = recurrent_layers(model)
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
-    told = Told(lag, training_step, optimizer, history, remedies, seed)
+    options = Options(lag, training_step, optimizer, history, remedies, seed)
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         subject = Subject(model, batches, loss_fn, seconds / 10)
         diagnoses = {
-            name: Examination(subject, name, Clock(seconds / len(names)), told).run()
+            name: Examination(subject, name, Clock(seconds / len(names)), options).run()
             for name in names
         }
     return diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
@@ -105,3 +106,65 @@ def as_seconds(budget: str | float) -> float:
     if match is None or match[2] not in units or float(match[1]) <= 0:
         raise ConfigurationError("budget", got=repr(budget), expected='a time such as "60s"')
     return float(match[1]) * units[match[2]]
+
+
+_ORDER = (
+    Cause.TIME_BATCH_SWAPPED,
+    Cause.STATE_LEAK,
+    Cause.PADDING_READ,
+    Cause.GRADIENT_CUT,
+    Cause.EXPLODING,
+    Cause.DEAD_UNITS,
+    Cause.SATURATED,
+    Cause.FORGETTING,
+    Cause.VANISHING,
+    Cause.UNDERTRAINED,
+    Cause.HEALTHY,
+    Cause.NO_LONG_DEPENDENCY,
+    Cause.INCONCLUSIVE,
+)
+"""The verdict is the first of these that a layer has: what is proved before what is measured."""
+
+
+def together(diagnoses: dict[str, Diagnosis]) -> Diagnosis:
+    """The worst verdict, with every layer's findings, pictures and facts under its name.
+
+    A layer that is healthy, or from which the data need nothing, does not excuse another. Where one
+    layer remembers and no other is at fault, the model does.
+
+    Arguments:
+        diagnoses: of each layer, by its name; at least one.
+    """
+    order = sorted(diagnoses, key=lambda name: _ORDER.index(diagnoses[name].verdict))
+    worst = diagnoses[order[0]]
+    every = [diagnoses[name] for name in order]
+    verdicts = (Fact(f"verdict on {name}", diagnoses[name].verdict.value) for name in order)
+    return dataclasses.replace(
+        worst,
+        sentence=f"{order[0]}: {worst.sentence}",
+        findings=tuple(finding for one in every for finding in one.findings),
+        remedies=tuple(
+            dataclasses.replace(remedy, name=f"{name}: {remedy.name}")
+            for name in order
+            for remedy in diagnoses[name].remedies
+        ),
+        pictures=tuple(
+            _titled(picture, name) for name in order for picture in diagnoses[name].pictures
+        ),
+        facts=(
+            *verdicts,
+            *(
+                Fact(f"{name}: {fact.name}", fact.value)
+                for name in order
+                for fact in diagnoses[name].facts
+            ),
+        ),
+        asks=tuple(dict.fromkeys(ask for one in every for ask in one.asks)),
+        seconds=sum(one.seconds for one in every),
+        budget=sum(one.budget for one in every),
+        model="; ".join(diagnoses[name].model for name in diagnoses),
+    )
+
+
+def _titled(picture: Picture, name: str) -> Picture:
+    return dataclasses.replace(picture, title=f"{name}: {picture.title}")

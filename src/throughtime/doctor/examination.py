@@ -6,26 +6,29 @@ from typing import Any, final
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor import verdict
+from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
-from throughtime.doctor.chart import Chart, context_picture
-from throughtime.doctor.context import context_losses
-from throughtime.doctor.control import Control, latch_control
-from throughtime.doctor.cut import TrainingStep, check_cut, check_training_step, flow_in_double
-from throughtime.doctor.history import History, history_findings
-from throughtime.doctor.intervals import mean
-from throughtime.doctor.mechanism import measure_mechanism
-from throughtime.doctor.need import ladder, measure_need
-from throughtime.doctor.padding import check_padding
-from throughtime.doctor.remedies import Trainer, changes_for, make_arm, try_changes
-from throughtime.doctor.samples import sample_axes
-from throughtime.doctor.structure import (
+from throughtime.doctor.evidence import Evidence, context_picture
+from throughtime.doctor.exact_checks import (
     check_future,
+    check_padding,
     check_samples,
     check_state,
     reads_all_at_once,
 )
+from throughtime.doctor.gradient_cut import (
+    TrainingStep,
+    check_cut,
+    check_training_step,
+    flow_in_double,
+)
+from throughtime.doctor.intervals import mean
+from throughtime.doctor.mechanism import context_losses, measure_mechanism
+from throughtime.doctor.need import ladder, measure_need
+from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
+from throughtime.doctor.sample_axes import sample_axes
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.trial import USUAL, Training, Trial
+from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Finding
@@ -35,8 +38,8 @@ _DRAWING = 0.05  # of the budget: the most that a picture takes
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
-    """What the user has told beside model, data and loss.
+class Options:
+    """Arguments of `diagnose` beside model, data and loss.
 
     Attributes:
         lag: of the dependency.
@@ -62,28 +65,28 @@ class Examination:
         subject: model, data, loss.
         layer: name of the recurrent layer.
         clock: of the budget.
-        told: by the user.
+        options: by the user.
     """
 
-    def __init__(self, subject: Subject, layer: str, clock: Clock, told: Told):
-        self.subject, self.layer, self.clock, self.told = subject, layer, clock, told
+    def __init__(self, subject: Subject, layer: str, clock: Clock, options: Options):
+        self.subject, self.layer, self.clock, self.options = subject, layer, clock, options
         model = subject.copy()
         _, module = find_recurrent(model, layer)
-        self.chart = Chart(f"{type(model).__name__} with {layer or 'itself'}: {module}")
+        self.evidence = Evidence(f"{type(model).__name__} with {layer or 'itself'}: {module}")
         batches = len(subject.held_out)
         self.where = f"layer {layer!r}, {batches} held-out batch{'es' if batches > 1 else ''}"
-        self.trainer = Trainer(subject, told.seed, told.training_step, told.optimizer)
+        self.trainer = Trainer(subject, options.seed, options.training_step, options.optimizer)
         self.trials: dict[Training, Trial] = {}  # of the model as it is
-        self.lag = told.lag if told.lag is not None else 1
+        self.lag = options.lag if options.lag is not None else 1
         self.place: Where = "model"  # of the fault
 
     def run(self) -> Diagnosis:
         """Examine, try remedies, and put the diagnosis together."""
         cause = self._cause()
-        if self.told.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
+        if self.options.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
             suspected = [
                 f
-                for f in self.chart.findings
+                for f in self.evidence.findings
                 if f.severity == "warning" and f.cause in (Cause.FORGETTING, Cause.VANISHING)
             ]
             open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
@@ -91,7 +94,7 @@ class Examination:
             if open_:
                 cause = self._confirmed(suspected[0])
         self._ask()
-        return self.chart.diagnosis(cause, self.clock)
+        return self.evidence.diagnosis(cause, self.clock)
 
     def _try_remedies(self, cause: Cause) -> None:
         _, module = find_recurrent(self.subject.copy(), self.layer)
@@ -101,16 +104,16 @@ class Examination:
         remedies, untried = try_changes(
             self.trainer, self.layer, changes, self.lag, self.clock, updates, self.trials
         )
-        self.chart.remedies += remedies
+        self.evidence.remedies += remedies
         for what in untried:
-            self.chart.note("not tried", what)
+            self.evidence.note("not tried", what)
 
     def _confirmed(self, suspected: Finding) -> Cause:
         """The suspected cause, if what mends that alone makes a copy learn, else INCONCLUSIVE."""
-        cures = [r for r in self.chart.remedies if verdict.cures(self.need, r)]
+        cures = [r for r in self.evidence.remedies if verdict.cures(self.need, r)]
         if not cures:
             return Cause.INCONCLUSIVE
-        findings = self.chart.findings
+        findings = self.evidence.findings
         findings[findings.index(suspected)] = dataclasses.replace(
             suspected,
             severity="fault",
@@ -121,30 +124,35 @@ class Examination:
         return suspected.cause
 
     def _cause(self) -> Cause:
-        subject, layer, told, found = self.subject, self.layer, self.told, self.chart.findings
-        if told.history is not None:
-            found.extend(history_findings(told.history))
+        subject, layer, options, found = (
+            self.subject,
+            self.layer,
+            self.options,
+            self.evidence.findings,
+        )
+        if options.history is not None:
+            found.extend(history_findings(options.history))
         self.losses = subject.held_out_losses(subject.copy())
         if not all(map(math.isfinite, self.losses)):
             found.append(verdict.overflow_finding(self.losses, self.where))
             return Cause.EXPLODING
         flow = flow_in_double(subject, layer, subject.held_out[0])
         answered, time = flow.answer > 0, len(flow.norm)
-        if told.lag is None:
+        if options.lag is None:
             self.lag = max(1, time // 2)
         structural = self._structure(flow, answered)
         if structural:
             found.extend(structural)
             return structural[0].cause
-        if told.lag is not None and told.lag >= time:
+        if options.lag is not None and options.lag >= time:
             raise ConfigurationError(
                 "lag",
-                got=f"{told.lag} steps, and sequences of {time}",
-                expected=f"less than {time}: the layer has no step {told.lag} before its last",
+                got=f"{options.lag} steps, and sequences of {time}",
+                expected=f"less than {time}: the layer has no step {options.lag} before its last",
                 fix="Pass longer sequences, or the lag that they hold.",
             )
         if not bool(answered.any()):
-            cut = self._cut(flow, told.lag)  # in the code: before dead weights
+            cut = self._cut(flow, options.lag)  # in the code: before dead weights
             mechanism = measure_mechanism(subject, layer, min(self.lag, time - 1))
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
             # what always says the same leaves nothing to a read-out but to die
@@ -158,12 +166,12 @@ class Examination:
             return first[0].cause
         model = subject.copy()
         self.need = need = measure_need(
-            subject, layer, answered.any(1), told.lag, self.clock, 0.35 * self.clock.budget
+            subject, layer, answered.any(1), options.lag, self.clock, 0.35 * self.clock.budget
         )
         self.lag = need.lag if need.lag is not None else need.window
-        exchanged = context_losses(subject, model, layer, answered, need.window, told.seed)
+        exchanged = context_losses(subject, model, layer, answered, need.window, options.seed)
         memory = verdict.memory(need, self.losses, exchanged)
-        self.chart.add_need(need, self.losses, told.lag is not None)
+        self.evidence.add_need(need, self.losses, options.lag is not None)
         self._draw_context(model, answered)
         cut = self._cut(flow, need.lag)
         if memory.known == "yes":
@@ -182,10 +190,10 @@ class Examination:
 
     def _cut(self, flow: Any, lag: int | None) -> Finding | None:
         """Where the gradient is cut, in the model or in the training step."""
-        subject, layer, told = self.subject, self.layer, self.told
+        subject, layer, options = self.subject, self.layer, self.options
         cut = check_cut(subject, layer, flow, lag)
-        if told.training_step is not None and cut is None:
-            cut = check_training_step(subject, layer, told.training_step, told.optimizer, lag)
+        if options.training_step is not None and cut is None:
+            cut = check_training_step(subject, layer, options.training_step, options.optimizer, lag)
             self.place = "model" if cut is None else "step"
         elif cut is not None and cut.cause is Cause.FORGETTING:
             self.place = "dropped"
@@ -197,9 +205,11 @@ class Examination:
         axes = sample_axes([*subject.training, *subject.held_out])
         model, batch = subject.copy(), subject.held_out[0]
         recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
-        self.chart.note("the layer sees", f"{recording.time} steps of {recording.batch} sequences")
+        self.evidence.note(
+            "the layer sees", f"{recording.time} steps of {recording.batch} sequences"
+        )
         if axes is not None:
-            self.chart.note("samples a batch", f"{axes.count} ({axes.how})")
+            self.evidence.note("samples a batch", f"{axes.count} ({axes.how})")
         for check in (
             lambda: None if axes is None else check_samples(subject, layer, axes),
             lambda: check_state(subject, layer),
@@ -210,7 +220,7 @@ class Examination:
             if finding is not None:
                 return [finding]
         if axes is None:
-            self.chart.asks.append(
+            self.evidence.asks.append(
                 "batches whose sample axis can be told (a vector of targets or lengths): whether "
                 "samples influence each other could not be checked"
             )
@@ -218,11 +228,11 @@ class Examination:
 
     def _obstacle(self) -> Cause:
         """Why it has not learned, or that it only was not trained enough."""
-        subject, chart = self.subject, self.chart
+        subject, evidence = self.subject, self.evidence
         mechanism = measure_mechanism(subject, self.layer, self.lag)
-        chart.add_mechanism(mechanism)
+        evidence.add_mechanism(mechanism)
         trial = self.trainer.train(
-            make_arm(subject, self.layer, None, self.lag),
+            make_condition(subject, self.layer, None, self.lag),
             seconds=min(0.25 * self.clock.budget, max(self.clock.left(), 1.0)),
             updates=UPDATES,
             enough=self._enough,
@@ -233,13 +243,13 @@ class Examination:
         learns = verdict.learned(self.need, trial)
         explodes = first is Cause.EXPLODING and not learns
         blasts = mechanism.growth.low > verdict.BLASTS
-        diverged = self.told.history is not None and self.told.history.diverged
+        diverged = self.options.history is not None and self.options.history.diverged
         if diverged or trial.diverged or explodes or blasts:
-            chart.findings.extend(suspects)
+            evidence.findings.extend(suspects)
             return Cause.EXPLODING
         if learns:
-            chart.findings.append(verdict.undertrained_finding(trial, self.where))
-            chart.findings.extend(
+            evidence.findings.append(verdict.undertrained_finding(trial, self.where))
+            evidence.findings.extend(
                 dataclasses.replace(f, severity="note", certainty="suspected") for f in suspects
             )
             return Cause.UNDERTRAINED
@@ -253,7 +263,7 @@ class Examination:
                 updates=300,
             )
             suspects = verdict.mechanism_findings(mechanism, control, self.where)
-        chart.findings.extend(suspects)
+        evidence.findings.extend(suspects)
         faults = [finding for finding in suspects if finding.severity == "fault"]
         return faults[0].cause if faults else Cause.INCONCLUSIVE
 
@@ -271,24 +281,24 @@ class Examination:
             if points and self.clock.spent() > end:
                 break
             exchanged = context_losses(
-                self.subject, model, self.layer, answered, older, self.told.seed
+                self.subject, model, self.layer, answered, older, self.options.seed
             )
             if exchanged is not None:
                 points[older] = mean(exchanged)
         if points:
-            self.chart.pictures.append(context_picture(points, need, self.losses))
+            self.evidence.pictures.append(context_picture(points, need, self.losses))
 
     def _ask(self) -> None:
-        asks = self.chart.asks
+        asks = self.evidence.asks
         if len(self.subject.held_out) == 1:
             asks.append("more batches: with one held-out batch no interval can be given")
-        if self.told.training_step is None:
+        if self.options.training_step is None:
             asks.append(
                 "training_step=: your own step of training, so that a truncation or a detach in it "
                 "can be seen"
             )
-        if self.told.history is None:
+        if self.options.history is None:
             asks.append("history=: your losses and gradient norms, so that spikes can be seen")
         need = getattr(self, "need", None)
-        if self.told.lag is None and need is not None and need.lag is None:
+        if self.options.lag is None and need is not None and need.lag is None:
             asks.append("lag=: how many steps back the answer depends on its inputs")

@@ -1,4 +1,4 @@
-"""What stands in the way of a memory: numbers of the layer as it is, at the lag that is needed."""
+"""Measurements of the model as it is: its gradient, its gates, and its use of old inputs."""
 
 import dataclasses
 from typing import Any
@@ -7,13 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.cut import to_double
+from throughtime.core.state import map_state
+from throughtime.doctor.gradient_cut import to_double
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.recording import record
-from throughtime.foreign.sites import find_recurrent, site_of
+from throughtime.foreign.site import LayerSite
+from throughtime.foreign.sites import find_recurrent, kept_outputs, replaced_forward, site_of
+from throughtime.foreign.watching import watch
 from throughtime.instruments.gates import GateActivity, gate_activity
 from throughtime.instruments.gradient_flow import gradient_flow
+from throughtime.instruments.input_influence import exchange_older
 from throughtime.results.diagnosis import Estimate
 
 _BATCHES = 4
@@ -128,23 +132,15 @@ def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
 def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, seed: int) -> Tensor:
     """v . h at the last valid step of the forward top cell, summed over sequences."""
     _, module = find_recurrent(model, layer)
-    ends: list[Tensor] = []
-
-    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
-        del module, arguments
-        if isinstance(output, Tensor):
-            ends.append(output)
-            return
-        h = output[1] if isinstance(output[0], Tensor) and output[0].dim() == 3 else output[0]
-        ends.append(h[0] if isinstance(h, tuple) else h)
-
-    handle = module.register_forward_hook(keep)
-    try:
+    with kept_outputs(module) as outputs:
         subject.loss(model, batch)
-    finally:
-        handle.remove()
-    directions = site_of(module).directions
-    end = ends[-1] if ends[-1].dim() == 2 else ends[-1][-directions]
+    end = outputs[-1]
+    if not isinstance(end, Tensor):
+        layers = isinstance(end[0], Tensor) and end[0].dim() == 3
+        end = end[1] if layers else end[0]
+        end = end[0] if isinstance(end, tuple) else end
+    if end.dim() != 2:
+        end = end[-site_of(module).directions]
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(end.shape[-1], generator=generator, dtype=torch.float64)
     return (end * v.to(end.device, end.dtype)).sum()
@@ -163,3 +159,112 @@ def _retention(activity: GateActivity, lag: int) -> float | None:
     if activity.remembered is None:
         return None
     return float(torch.quantile(activity.remembered, 0.9)) ** lag
+
+
+def context_losses(
+    subject: Subject, model: nn.Module, layer: str, answered: Tensor, older: int, seed: int = 0
+) -> list[float] | None:
+    """Held-out losses where each answer sees its own last inputs alone.
+
+    With one answer a sequence, the inputs `older` and more steps before it are replaced by those of
+    another sequence of the batch. With answers at many steps, each of them is computed from the
+    state that another sequence had `older` steps before, and the sequence's own inputs since.
+
+    Arguments:
+        subject: data and loss.
+        model: a copy.
+        layer: name of its recurrent layer.
+        answered: (time, batch) which steps of the first held-out batch the loss reads.
+        older: at least 1.
+        seed: of the exchange.
+
+    Returns:
+        By held-out batch; None where the layer runs backwards too, so that an old input of one
+        direction is a new one of the other; and where answers at many steps come from a layer that
+        is called several times, or from a cell.
+    """
+    _, module = find_recurrent(model, layer)
+    if site_of(module).directions > 1:
+        return None
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    single = int(answered.sum(0).max()) <= 1
+    losses: list[float] = []
+    for batch in subject.held_out:
+        shift = int(torch.randint(1, 2**20, (), generator=generator))
+        with torch.no_grad():
+            if single:
+                losses.append(_scrambled(subject, model, layer, batch, older, shift))
+            else:
+                value = _windowed(subject, model, layer, batch, answered.any(1), older, shift)
+                if value is None:
+                    return None
+                losses.append(value)
+    return losses
+
+
+def _scrambled(
+    subject: Subject, model: nn.Module, layer: str, batch: Any, older: int, shift: int
+) -> float:
+    def loss() -> Tensor:
+        return subject.loss(model, batch)
+
+    plain = watch(model, loss, layer=layer, level=0, gradients=False)
+    rows = len(plain.lengths)
+    if rows < 2:
+        return float(plain.loss)
+    other = torch.arange(rows).roll(1 + shift % (rows - 1))
+    change = exchange_older(other, plain.lengths, older - 1)
+    return float(watch(model, loss, layer=layer, level=0, change=change, gradients=False).loss)
+
+
+def _windowed(
+    subject: Subject,
+    model: nn.Module,
+    layer: str,
+    batch: Any,
+    answered: Tensor,
+    older: int,
+    shift: int,
+) -> float | None:
+    _, module = find_recurrent(model, layer)
+    site = site_of(module)
+    if not isinstance(site, LayerSite):
+        return None
+    site.replica.share_tensors(module)
+    site.replica.engine = "auto"
+    run: Any = site.replica.forward
+    runs = 0
+
+    def forward(x: Any, hx: Any = None, **options: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if not isinstance(x, Tensor) or x.dim() != 3 or options:
+            runs = 2
+            return run(x, hx, **options)
+        outputs, final, states = run(x, hx, return_states=True)
+        grid = x.transpose(0, 1) if site.replica.batch_first else x
+        result = outputs.transpose(0, 1) if site.replica.batch_first else outputs
+        times = [t for t in answered.nonzero()[:, 0].tolist() if older <= t < grid.shape[0]]
+        if times and grid.shape[1] > 1:
+            result = result.clone()
+            at = torch.tensor(times, device=grid.device)
+            windows = torch.cat([grid[t - older + 1 : t + 1] for t in times], 1)
+            other = 1 + shift % (grid.shape[1] - 1)
+            before = map_state(
+                lambda s: (
+                    s.index_select(0, at - older).roll(other, 2).transpose(0, 1).flatten(1, 2)
+                ),
+                states,
+            )
+            if site.replica.batch_first:
+                windows = windows.transpose(0, 1)
+            given = before.h if before._fields == ("h",) else before
+            late, _ = run(windows, given)
+            last = late[:, -1] if site.replica.batch_first else late[-1]
+            result[at] = last.reshape(len(times), grid.shape[1], -1)
+        return (result.transpose(0, 1) if site.replica.batch_first else result), final
+
+    with replaced_forward(module, forward):
+        value = float(subject.loss(model, batch))
+    return value if runs == 1 else None

@@ -9,23 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
+from throughtime.doctor.brief_training import (
+    USUAL,
+    Training,
+    Trial,
+    Update,
+    by_gradient,
+    train_briefly,
+)
 from throughtime.doctor.changes import CHANGES, Change, Where
-from throughtime.doctor.cut import TrainingStep, optimizer_for
+from throughtime.doctor.gradient_cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.trial import USUAL, Training, Trial, Update, by_gradient, train_briefly
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.substitutes import Substitute
 from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
-_OVER = 0.1  # of the budget: how far the last arm may go beyond it for its least updates
+_OVER = 0.1  # of the budget: how far the last condition may go beyond it for its least updates
 _MOST = 4  # changes that are trained, the likeliest first
 
 
 @dataclasses.dataclass(frozen=True)
-class Arm:
+class Condition:
     """A copy of the model with a change, to be trained.
 
     Attributes:
@@ -39,7 +46,7 @@ class Arm:
     parameters: Callable[[], list[nn.Parameter]]
 
 
-def make_arm(subject: Subject, layer: str, change: Change | None, lag: int) -> Arm:
+def make_condition(subject: Subject, layer: str, change: Change | None, lag: int) -> Condition:
     """A copy of the model, changed.
 
     Arguments:
@@ -68,7 +75,7 @@ def make_arm(subject: Subject, layer: str, change: Change | None, lag: int) -> A
         more = [] if substitute is None else substitute.parameters()
         return [*(p for p in model.parameters() if p.requires_grad), *more]
 
-    return Arm(model, loss, parameters)
+    return Condition(model, loss, parameters)
 
 
 @final
@@ -93,7 +100,7 @@ class Trainer:
 
     def train(
         self,
-        arm: Arm,
+        condition: Condition,
         *,
         seconds: float,
         updates: int,
@@ -101,17 +108,17 @@ class Trainer:
         enough: Callable[[list[float]], bool] | None = None,
         longest: float = math.inf,
     ) -> Trial:
-        """Train an arm briefly: a quarter of the updates at least, within the longest time."""
+        """Train a condition briefly: at least a quarter of the updates, within the longest time."""
 
         def evaluate() -> list[float]:
-            arm.model.eval()
+            condition.model.eval()
             with torch.no_grad():
-                losses = [float(arm.loss(batch)) for batch in self.subject.held_out]
-            arm.model.train()
+                losses = [float(condition.loss(batch)) for batch in self.subject.held_out]
+            condition.model.train()
             return losses
 
         return train_briefly(
-            lambda: self._update(arm, training),
+            lambda: self._update(condition, training),
             evaluate,
             self.subject.training,
             seconds=seconds,
@@ -122,18 +129,18 @@ class Trainer:
             longest=longest,
         )
 
-    def _update(self, arm: Arm, training: Training) -> Update:
+    def _update(self, condition: Condition, training: Training) -> Update:
         if training.own == "nothing":
-            optimizer = torch.optim.Adam(arm.parameters(), lr=training.learning_rate)
-            return by_gradient(arm.loss, optimizer, training.clip_norm)
-        optimizer = optimizer_for(arm.model, self.optimizer)
+            optimizer = torch.optim.Adam(condition.parameters(), lr=training.learning_rate)
+            return by_gradient(condition.loss, optimizer, training.clip_norm)
+        optimizer = optimizer_for(condition.model, self.optimizer)
         if training.own == "optimizer":
-            return by_gradient(arm.loss, optimizer, training.clip_norm)
+            return by_gradient(condition.loss, optimizer, training.clip_norm)
         step = self.step
         assert step is not None
 
         def update(batch: Any) -> float:
-            value = step(arm.model, optimizer, batch)
+            value = step(condition.model, optimizer, batch)
             return float(value) if isinstance(value, Tensor | float) else 0.0
 
         return update
@@ -172,7 +179,7 @@ def try_changes(
         changes: to be tried.
         lag: that is needed.
         clock: of the diagnosis.
-        updates: of each arm.
+        updates: of each condition.
         done: trials of the model as it is, by its training; those that are missing are made.
 
     Returns:
@@ -189,9 +196,9 @@ def try_changes(
             untried = changes[number:]
             break
         if change.beside is not None and change.beside not in done:
-            arm = make_arm(trainer.subject, layer, None, lag)
+            condition = make_condition(trainer.subject, layer, None, lag)
             done[change.beside] = trainer.train(
-                arm,
+                condition,
                 seconds=seconds,
                 updates=updates,
                 training=change.beside,
@@ -204,7 +211,7 @@ def try_changes(
         else:
             try:
                 trial = trainer.train(
-                    make_arm(trainer.subject, layer, change, lag),
+                    make_condition(trainer.subject, layer, change, lag),
                     seconds=seconds,
                     updates=updates,
                     training=change.training,
@@ -223,7 +230,7 @@ def try_changes(
 
 
 def _share(tried: list[Change], done: dict[Training, Trial], clock: Clock) -> float:
-    """Seconds for the next arm: the likelier ones, that come first, get more (4 : 3 : 2 : 1)."""
+    """Return the seconds for the next condition. Earlier ones get more: 4 : 3 : 2 : 1."""
     missing = {c.beside for c in tried if c.beside is not None} - set(done)
     return 2 * clock.left() / (1 + max(1, len(tried) + len(missing)))
 

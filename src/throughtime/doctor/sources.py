@@ -21,7 +21,7 @@ _OPTIONS = ("lag", "layer", "training_step", "optimizer", "history")
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
 
 
-class Patient(NamedTuple):
+class DiagnosisInput(NamedTuple):
     """What `diagnose` is called with.
 
     Attributes:
@@ -35,7 +35,7 @@ class Patient(NamedTuple):
     options: Mapping[str, Any]
 
 
-def from_text(source: str) -> Patient:
+def from_text(source: str) -> DiagnosisInput:
     """From "my_project.py:make" or the folder of a run.
 
     Arguments:
@@ -62,7 +62,7 @@ def from_text(source: str) -> Patient:
     )
 
 
-def from_function(file: Path, name: str) -> Patient:
+def from_function(file: Path, name: str) -> DiagnosisInput:
     """Run the user's function. The file's folder is importable while it runs, as for `python`."""
     if not file.is_file():
         raise ConfigurationError("Python file", got=str(file), expected="a file that is there")
@@ -104,7 +104,7 @@ def from_function(file: Path, name: str) -> Patient:
     for option in options:
         if option not in _OPTIONS:
             raise UnknownNameError(f"option of {file}:{name}", str(option), _OPTIONS)
-    return Patient(model, batches, loss_fn, options)
+    return DiagnosisInput(model, batches, loss_fn, options)
 
 
 def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
@@ -125,7 +125,7 @@ def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
         ) from error
 
 
-def from_run(folder: Path) -> Patient:
+def from_run(folder: Path) -> DiagnosisInput:
     """A run's model as it is now, with fresh batches of its task and the record of its training."""
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder)
@@ -152,7 +152,7 @@ def from_run(folder: Path) -> Patient:
             expected="finite numbers",
             fix="Bring the file back from a copy.",
         ) from error
-    return Patient(model, batches, loss, {"lag": task.dependency_length, "history": history})
+    return DiagnosisInput(model, batches, loss, {"lag": task.dependency_length, "history": history})
 
 
 def _no_single_run(folder: Path) -> ConfigurationError:

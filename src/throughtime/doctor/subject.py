@@ -1,14 +1,11 @@
 """What is examined: copies of the user's model, batches and loss. The originals are never run."""
 
-import contextlib
 import copy
 import itertools
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -275,19 +272,3 @@ def copy_model(model: nn.Module) -> nn.Module:
             got=f"{type(error).__name__}: {error}",
             expected="a model that copy.deepcopy copies, since the doctor works on copies alone",
         ) from error
-
-
-@contextlib.contextmanager
-def random_states_kept(seed: int) -> Iterator[None]:
-    """Seed torch, numpy and Python for the block, and put their random states back after it."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002  # of the user's own code
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002

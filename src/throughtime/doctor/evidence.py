@@ -22,7 +22,7 @@ from throughtime.results.diagnosis import (
 
 @final
 @dataclasses.dataclass
-class Chart:
+class Evidence:
     """Filled in as an examination goes on.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from doctor.patients import (
+from doctor.faulty_models import (
     BATCH,
     TIME,
     WIDTH,
@@ -16,9 +16,9 @@ from doctor.patients import (
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.cut import check_cut, check_training_step, flow_in_double
-from throughtime.doctor.samples import sample_axes
-from throughtime.doctor.structure import check_future, check_samples, check_state
+from throughtime.doctor.exact_checks import check_future, check_samples, check_state
+from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
+from throughtime.doctor.sample_axes import sample_axes
 from throughtime.doctor.subject import Subject
 from throughtime.results.diagnosis import Cause
 
