@@ -1,4 +1,4 @@
-"""Where patients come from, and the command."""
+"""Sources of a diagnosis, and the command."""
 
 import copy
 import json
@@ -96,10 +96,10 @@ def test_the_command(project, capsys) -> None:
 def test_a_run_of_ours(tmp_path) -> None:
     config = RunConfig(task="latch:length=6", model="rnn:hidden=3", steps=20, batch_size=8)
     train(config, tmp_path / "run")
-    patient = from_text(str(tmp_path / "run"))
-    assert patient.options["lag"] >= 1
-    assert len(patient.options["history"].losses) == 2
-    loss = patient.loss_fn(patient.model, patient.batches[0])
+    given = from_text(str(tmp_path / "run"))
+    assert given.options["lag"] >= 1
+    assert len(given.options["history"].losses) == 2
+    loss = given.loss_fn(given.model, given.batches[0])
     assert loss.dim() == 0
     with pytest.raises(errors.ConfigurationError, match="is not the folder of a run") as found:
         from_text(str(tmp_path))

@@ -8,9 +8,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import throughtime as tt
 from throughtime import errors
+from throughtime.core.student import student_tail
 from throughtime.instruments import Dynamics, gradient_flow, record
 from throughtime.instruments.forward_memory import perturbation_survival
-from throughtime.instruments.input_influence import input_influence, student_tail
+from throughtime.instruments.input_influence import input_influence
 
 
 def recorded(model, x, **options):
@@ -327,21 +328,6 @@ def test_too_few_sequences_to_tell():
     assert influence.scrambled[0] > influence.loss
     assert influence.p_values.isnan().all()
     assert influence.used_lag is None
-
-
-def test_student_tail_equals_the_integral_of_its_density():
-    for degrees in (1, 2, 3, 4, 7, 10, 31):
-        constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(
-            degrees * math.pi
-        )
-        # t = tan(theta) maps the line to a finite interval
-        theta = torch.linspace(0, math.pi / 2, 20_001, dtype=torch.float64)[:-1]
-        density = constant * (1 + theta.tan() ** 2 / degrees) ** (-(degrees + 1) / 2)
-        for t in (-2.0, 0.0, 0.7, 3.0, 12.0):
-            inside = theta <= math.atan(abs(t))
-            part = torch.trapezoid((density / theta.cos() ** 2)[inside], theta[inside])
-            expected = 0.5 - math.copysign(float(part), t)
-            assert student_tail(t, degrees) == pytest.approx(expected, abs=3e-4)
 
 
 class Model(nn.Module):

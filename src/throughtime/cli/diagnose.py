@@ -45,8 +45,8 @@ def run(words: Sequence[str]) -> int:
     from throughtime.doctor import diagnose
     from throughtime.doctor.sources import from_text
 
-    patient = from_text(arguments.source)
-    options = dict(patient.options)
+    given = from_text(arguments.source)
+    options = dict(given.options)
     if arguments.lag is not None:
         options["lag"] = arguments.lag
     if arguments.layer is not None:
@@ -55,9 +55,9 @@ def run(words: Sequence[str]) -> int:
         remark(f"examining {arguments.source} for about {arguments.budget} ...")
     try:
         diagnosis = diagnose(
-            patient.model,
-            patient.batches,
-            patient.loss_fn,
+            given.model,
+            given.batches,
+            given.loss_fn,
             budget=arguments.budget,
             remedies=not arguments.no_remedies,
             seed=arguments.seed,

@@ -22,12 +22,12 @@ _EVALUATIONS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a copy is trained.
+    """Settings of a brief training.
 
     Attributes:
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         clip_norm: bound on the gradient's norm; None for none.
-        own: what of the user's is used instead: the optimiser, or the whole training step.
+        own: part of the user's training that is used instead: the optimiser, or the whole step.
     """
 
     learning_rate: float = 3e-3
@@ -40,13 +40,13 @@ USUAL = Training()
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What a brief training came to.
+    """Results of a brief training.
 
     Attributes:
         before: held-out losses before it, by batch.
-        after: at the evaluation where their mean was lowest.
-        updates: made.
-        diverged: whether a loss or gradient was not finite, which ended it.
+        after: held-out losses at the evaluation where their mean was lowest.
+        updates: number of updates.
+        diverged: True if a loss or gradient was not finite, which ended it.
     """
 
     before: list[float]
@@ -56,17 +56,18 @@ class Trial:
 
 
 Update: TypeAlias = Callable[[Any], float]
-"""Makes one update from a batch; the loss, or the gradient's norm where that is not finite."""
+"""Function that makes one update from a batch. It returns the loss, or the gradient's norm where
+that is not finite."""
 
 
 def by_gradient(
     loss: Callable[[Any], Tensor], optimizer: torch.optim.Optimizer, clip_norm: float | None
 ) -> Update:
-    """Updates by the gradient of a loss.
+    """Return a function that makes updates by the gradient of a loss.
 
     Arguments:
-        loss: of a batch, with a graph.
-        optimizer: of the parameters.
+        loss: function from a batch to its loss, with a graph.
+        optimizer: optimiser of the parameters.
         clip_norm: bound on the gradient's norm; None for none.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -99,19 +100,20 @@ def train_briefly(
     least_updates: int = 0,
     longest: float = math.inf,
 ) -> Trial:
-    """Train for a while, looking at held-out losses now and then.
+    """Train for a while, and evaluate held-out losses now and then.
 
     Arguments:
-        make_update: called after the first evaluation, which may make parameters.
-        evaluate: held-out losses by batch.
-        batches: drawn in a shuffled order, again and again.
-        seconds: that it takes at most, but for `least_updates`.
-        most_updates: likewise.
-        seed: of the order.
-        enough: whether held-out losses are good enough to end here.
+        make_update: function that returns the update. It is called after the first evaluation,
+            which may make parameters.
+        evaluate: function that returns held-out losses by batch.
+        batches: training batches, drawn in a shuffled order, again and again.
+        seconds: largest duration, but for `least_updates`.
+        most_updates: largest number of updates.
+        seed: seed of the order.
+        enough: function from held-out losses to True if training may end there.
         patience: evaluations without an improvement after which it ends; None for no such end.
-        least_updates: made even if they take longer than `seconds`, up to `longest`.
-        longest: in seconds, and twice `seconds` at most.
+        least_updates: updates that are made even if they take longer than `seconds`.
+        longest: seconds that `least_updates` may take; twice `seconds` at most.
     """
     start = time.monotonic()
     end, last = start + seconds, start + min(2 * seconds, longest)
@@ -146,12 +148,12 @@ _CLASSES, _BATCH, _CUE = 2, 32, 3
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """What came of the latch task.
+    """Result of the latch task.
 
     Attributes:
-        learned: whether its held-out loss fell clearly below that of guessing.
-        loss: at the end, in nats; guessing has ln 2.
-        updates: made.
+        learned: True if the held-out loss fell clearly below that of guessing.
+        loss: held-out loss at the end, in nats; guessing has ln 2.
+        updates: number of updates.
     """
 
     learned: bool
@@ -162,18 +164,18 @@ class Control:
 def latch_control(
     subject: Subject, layer: str, lag: int, *, seconds: float, updates: int, seed: int = 0
 ) -> Control:
-    """Train a copy of the layer alone to tell, after `lag` steps of noise, how a sequence began.
+    """Train a copy of the layer alone to classify sequences by their start, `lag` steps before.
 
-    Inputs have the statistics (mean and deviation by feature) of what the layer gets from the
-    user's data; one of two fixed patterns is added at the first three steps.
+    Inputs have the statistics (mean and deviation by feature) of the layer's inputs from the user's
+    data. One of two fixed patterns is added at the first three steps.
 
     Arguments:
-        subject: where the layer and its inputs are.
+        subject: model, data and loss.
         layer: name of the recurrent layer.
         lag: steps between the pattern and the answer.
-        seconds: that it may take.
-        updates: at most.
-        seed: of the noise.
+        seconds: largest duration.
+        updates: largest number of updates.
+        seed: seed of the noise.
     """
     model = subject.copy(training=True)
     held_out = subject.held_out[0]
@@ -225,7 +227,7 @@ def latch_control(
 
 
 def _with_own_weights(cell: Any) -> Any:
-    """The cell with parameters of its own in place of the tensors that it is bound to."""
+    """Return the cell with parameters of its own in place of the tensors that it is bound to."""
     from throughtime.core.binding import bind
 
     named = {n: nn.Parameter(p.detach().clone()) for n, p in cell.named_parameters()}

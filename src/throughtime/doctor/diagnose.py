@@ -34,11 +34,11 @@ def diagnose(
 ) -> Diagnosis:
     """Find out why a recurrent network does not remember, and what helps.
 
-    Everything is done on copies; the model, the optimiser and all random states are as before when
-    it returns, raises or is interrupted. Exact experiments come first (one sample or one step is
-    changed, to see what else changes; the graph is followed back); then reference predictors tell
-    whether the data need old inputs, and how old; then the model's own use of old inputs is
-    measured; then copies are trained briefly, as they are and with remedies.
+    Everything is done on copies. The model, the optimiser and all random states are unchanged when
+    it returns, raises or is interrupted. It proceeds in four stages. Exact checks: one sample or
+    one step is changed, and all other changes are recorded; the graph is followed back. Reference
+    predictors: they measure whether the data need old inputs, and their age. The model's own use of
+    old inputs is measured. Then copies are trained briefly, as they are and with remedies.
 
     Arguments:
         model: any module that holds a recurrent layer or cell of torch or of throughtime.
@@ -49,12 +49,12 @@ def diagnose(
         budget: time, "60s", "2min" or seconds; checks that are begun are finished.
         layer: name of the recurrent layer to look at; if None, all are examined, and share the
             budget.
-        lag: how many steps back the answer depends on its inputs, where that is known.
-        training_step: the user's own, of (model, optimizer, batch): shows truncation, and the step.
-        optimizer: the user's, for training_step.
-        history: of the user's training.
-        remedies: whether to train copies with changes.
-        seed: of the doctor's own random numbers.
+        lag: number of steps between the answer and the inputs that it depends on, where known.
+        training_step: the user's own function of (model, optimizer, batch). It shows truncation.
+        optimizer: the user's optimiser, for training_step.
+        history: record of the user's training.
+        remedies: If True, copies with changes are trained.
+        seed: seed of the doctor's own random numbers.
 
     Returns:
         The diagnosis: verdict, findings, remedies, pictures.
@@ -96,7 +96,7 @@ def diagnose(
 
 
 def as_seconds(budget: str | float) -> float:
-    """A time in seconds from "60s", "2min", "1.5 min" or a number.
+    """Return a time in seconds from "60s", "2min", "1.5 min" or a number.
 
     Raises:
         ConfigurationError: no time, or none above 0.
@@ -127,13 +127,13 @@ _ORDER = (
 
 
 def together(diagnoses: dict[str, Diagnosis]) -> Diagnosis:
-    """The worst verdict, with every layer's findings, pictures and facts under its name.
+    """Return the worst verdict, with every layer's findings, pictures and facts under its name.
 
-    A layer that is healthy, or from which the data need nothing, does not excuse another. Where one
-    layer remembers and no other is at fault, the model does.
+    One layer at fault is a fault of the model, even if all others are healthy. The model is healthy
+    where one layer remembers and no other is at fault.
 
     Arguments:
-        diagnoses: of each layer, by its name; at least one.
+        diagnoses: diagnosis of each layer, by its name; at least one.
     """
     order = sorted(diagnoses, key=lambda name: _ORDER.index(diagnoses[name].verdict))
     worst = diagnoses[order[0]]

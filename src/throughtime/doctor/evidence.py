@@ -1,4 +1,4 @@
-"""The chart of an examination: what was found, tried and drawn, as it is put together."""
+"""Evidence of an examination: findings, remedies, pictures and facts, as they are collected."""
 
 import dataclasses
 from typing import final
@@ -23,11 +23,11 @@ from throughtime.results.diagnosis import (
 @final
 @dataclasses.dataclass
 class Evidence:
-    """Filled in as an examination goes on.
+    """The parts of a diagnosis, filled in by an examination.
 
     Attributes:
-        model: the class of the model and the layer that is examined.
-        findings, remedies, pictures, facts, asks: of the diagnosis.
+        model: class of the model, and the layer that is examined.
+        findings, remedies, pictures, facts, asks: parts of the diagnosis.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Evidence:
         self.facts.append(Fact(name, value))
 
     def add_need(self, need: Need, losses: list[float], given_lag: bool) -> None:
-        """What the data ask for, beside what the model has."""
+        """Add the losses of the reference predictors, beside the model's."""
         self.note("held-out loss of the model", f"{mean(losses):.4g}")
         self.note("of an answer without inputs", f"{mean(need.constant):.4g}")
         self.note(
@@ -54,7 +54,7 @@ class Evidence:
             self.note("lag that the answer needs", f"{need.lag} ({known})")
 
     def add_mechanism(self, mechanism: Mechanism) -> None:
-        """What the layer does with its state and its gradient."""
+        """Add the measurements of the layer's state and gradient."""
         lag = mechanism.lag
         self.note(f"gradient at lag {lag}, relative", f"10^{mechanism.arriving.value:.1f}")
         self.note("largest growth of the gradient", f"10^{mechanism.growth.value:.1f}")
@@ -70,7 +70,7 @@ class Evidence:
             self.pictures.append(gate_saturation(mechanism.activity))
 
     def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
-        """All of it under a verdict, whose findings come first."""
+        """Return the diagnosis with a verdict, whose findings come first."""
         findings = sorted(self.findings, key=lambda finding: finding.cause is not cause)
         if findings and findings[0].cause is cause:
             sentence = findings[0].statement
@@ -96,7 +96,7 @@ class Evidence:
 
 
 def context_picture(points: dict[int, float], need: Need, losses: list[float]) -> Picture:
-    """The loss by the age from which on inputs are another sequence's."""
+    """Draw the loss over the age from which on inputs are another sequence's."""
     points = dict(sorted(points.items()))
     series = [Series("this model", tuple(map(float, points)), tuple(points.values()))]
     if need.curve:
@@ -115,7 +115,7 @@ def context_picture(points: dict[int, float], need: Need, losses: list[float]) -
 
 
 def gradient_picture(mechanism: Mechanism) -> Picture:
-    """The gradient by lag."""
+    """Draw the gradient over the lag."""
     lags = tuple(float(k) for k in range(len(mechanism.by_lag)))
     return Picture(
         title="How much of the gradient arrives",

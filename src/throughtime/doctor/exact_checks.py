@@ -22,7 +22,7 @@ _SAME = 1e-5  # a change below this part of the largest value is the arithmetic'
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _View:
-    """What the recurrent layer was given and what the model answered."""
+    """Inputs of the recurrent layer, and the answer of the model."""
 
     recording: Recording
     answer: Tensor | None
@@ -42,11 +42,11 @@ def view(subject: Subject, layer: str, batch: Any) -> _View:
 
 
 def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | None:
-    """Whether each sample is a row of its own for the layer, and for the answers.
+    """Check that each sample is a row of its own in the layer and in the answers.
 
-    One sample is replaced by a copy of another. If the layer then sees another input at one time
-    step of many rows, it takes the samples for time; if it, or the model's answers, change in other
-    samples' rows, samples are mixed.
+    One sample is replaced by a copy of another. If the layer's inputs then change at one time step
+    of many rows, it runs over samples instead of time. If its inputs or the model's answers change
+    in other samples' rows, samples are mixed.
     """
     batch = subject.held_out[0]
     if axes.count < 2:
@@ -65,7 +65,7 @@ def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | N
 
 
 def check_state(subject: Subject, layer: str) -> Finding | None:
-    """Whether the state of one batch is the start of the next, where that does not help."""
+    """Check that no batch starts from the state of the one before, unless that lowers the loss."""
     held_out = [] if subject.held_out[0] is subject.training[0] else subject.held_out
     batches = [*subject.training, *held_out][-_MOST_BATCHES:]  # in the user's order
     carried: list[float] = []
@@ -104,15 +104,15 @@ def check_state(subject: Subject, layer: str) -> Finding | None:
 
 
 def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
-    """Whether one answer a sequence is read from many steps: by a mean, a maximum, attention.
+    """Return whether one answer a sequence is read from many steps: by a mean, attention ...
 
-    Then what a predictor of recent inputs cannot see at one step it has seen at another, so that
-    its success says nothing of how old the inputs are that the answer needs.
+    Then a predictor of recent inputs has every input at one of the steps. Its success is no
+    evidence about the age of the inputs that the answer needs.
 
     Arguments:
         subject: the model and its data.
         layer: name of the recurrent layer.
-        answered: (time, batch) which steps of the first held-out batch the loss reads.
+        answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
     """
     if int(answered.sum(0).max()) <= 1:
         return False
@@ -124,7 +124,7 @@ def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
 def check_future(
     subject: Subject, layer: str, axes: SampleAxes, answered: Tensor
 ) -> Finding | None:
-    """Whether answers at early steps change with later inputs, where the layer runs forwards."""
+    """Check that answers at early steps do not change with later inputs, for forward layers."""
     batch = subject.held_out[0]
     model = subject.copy()
     if site_of(dict(model.named_modules())[layer]).directions > 1 or int(answered.sum()) < 2:
@@ -167,7 +167,7 @@ def check_future(
 
 
 def _unlike(tensor: Tensor, axis: int | None, answer: Tensor | None, count: int) -> list[int]:
-    """The samples that differ from the first one, those first whose answers do most."""
+    """List the samples that differ from the first one, by the difference of their answers."""
     assert axis is not None
     parts = tensor.unbind(axis)
     found = [k for k in range(1, len(parts)) if not torch.equal(parts[0], parts[k])]
@@ -179,7 +179,7 @@ def _unlike(tensor: Tensor, axis: int | None, answer: Tensor | None, count: int)
 
 
 def _changed(before: Tensor, after: Tensor) -> Tensor:
-    """The largest change at each (first axis, second axis), relative to the largest value."""
+    """Return the largest change at each (first, second axis), relative to the largest value."""
     change = (after.double() - before.double()).abs()
     change = change.flatten(2).amax(2) if change.dim() > 2 else change
     return change / before.double().abs().max().clamp_min(1e-12)
@@ -211,7 +211,7 @@ def _compare(first: _View, second: _View, count: int, target: int) -> tuple[str,
 
 
 def _by_sample(values: Tensor, count: int) -> list[Tensor]:
-    """Every reading of a tensor as (samples, rest)."""
+    """Return every reading of a tensor as (samples, rest)."""
     readings = [
         values.transpose(0, axis).reshape(count, -1)
         for axis in range(min(2, values.dim()))
@@ -268,7 +268,7 @@ def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> 
 
 
 def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:
-    """A batch whose inputs from a step on are the next sample's."""
+    """Return a batch whose inputs from a step on are the next sample's."""
     index = -1
 
     def change(leaf: Any) -> Any:
@@ -287,7 +287,7 @@ def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:
 
 
 def _time_first(first: Tensor, second: Tensor, time: int, count: int) -> Tensor | None:
-    """|second - first| as (time, ...), where one reading of the answer has such an axis."""
+    """Return |second - first| as (time, ...), where one reading of the answer has such an axis."""
     spread = (second.double() - first.double()).abs()
     if spread.dim() < 2:
         return None
@@ -303,13 +303,13 @@ _ELSEWHERE = 0.01  # of the steps before the ends, that look like padding
 
 
 def true_lengths(recording: Recording) -> tuple[Tensor, str] | None:
-    """The lengths of sequences that are padded on the right, and how they are known.
+    """Return the lengths of sequences that are padded on the right, and their origin in words.
 
-    The layer may have been told them. Otherwise padding is a run of the same vector at the end of
-    many sequences, of unequal length, which hardly occurs before.
+    The model may pass lengths to the layer. Otherwise padding is a run of the same vector at the
+    end of many sequences, of unequal length, which hardly occurs before.
 
     Arguments:
-        recording: of the bottom level, whose inputs are the data's.
+        recording: recording of the bottom level, whose inputs are the data's.
     """
     if recording.direction != 0:
         return None
@@ -334,11 +334,11 @@ def true_lengths(recording: Recording) -> tuple[Tensor, str] | None:
 
 
 def check_padding(recording: Recording, flow: GradientFlow) -> Finding | None:
-    """Whether the loss reads outputs beyond the sequences' ends.
+    """Check that the loss reads no outputs beyond the sequences' ends.
 
     Arguments:
-        recording: of the bottom level.
-        flow: of the top level, on the same batch.
+        recording: recording of the bottom level.
+        flow: gradient flow of the top level, on the same batch.
     """
     known = true_lengths(recording)
     if known is None:
@@ -371,12 +371,12 @@ def check_padding(recording: Recording, flow: GradientFlow) -> Finding | None:
 
 
 def lengths_of(x: Tensor) -> Tensor:
-    """Steps before the padding of each sequence of inputs (time, batch, input); at least 1."""
+    """Return the steps before the padding of each sequence (time, batch, input); at least 1."""
     return _before_padding(_like_padding(x)).clamp_min(1)
 
 
 def _like_padding(x: Tensor) -> Tensor:
-    """(time, batch) which inputs are the vector that the longest run at a sequence's end has."""
+    """Return (time, batch): True where an input equals the longest run at a sequence's end."""
     runs = (x == x[-1]).all(-1).flip(0).long().cumprod(0).sum(0)
     return (x == x[-1, int(runs.argmax())]).all(-1)
 

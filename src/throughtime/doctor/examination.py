@@ -42,11 +42,11 @@ class Options:
     """Arguments of `diagnose` beside model, data and loss.
 
     Attributes:
-        lag: of the dependency.
-        training_step, optimizer: of the training.
-        history: of the training.
-        remedies: whether to try some.
-        seed: of orders and noise.
+        lag: length of the dependency.
+        training_step, optimizer: parts of the user's training.
+        history: record of the user's training.
+        remedies: If True, remedies are tried.
+        seed: seed of orders and noise.
     """
 
     lag: int | None = None
@@ -59,13 +59,13 @@ class Options:
 
 @final
 class Examination:
-    """One recurrent layer of a model, examined.
+    """Examination of one recurrent layer of a model.
 
     Arguments:
         subject: model, data, loss.
         layer: name of the recurrent layer.
-        clock: of the budget.
-        options: by the user.
+        clock: clock of the budget.
+        options: further arguments of `diagnose`.
     """
 
     def __init__(self, subject: Subject, layer: str, clock: Clock, options: Options):
@@ -109,7 +109,7 @@ class Examination:
             self.evidence.note("not tried", what)
 
     def _confirmed(self, suspected: Finding) -> Cause:
-        """The suspected cause, if what mends that alone makes a copy learn, else INCONCLUSIVE."""
+        """Return the suspected cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
         cures = [r for r in self.evidence.remedies if verdict.cures(self.need, r)]
         if not cures:
             return Cause.INCONCLUSIVE
@@ -189,7 +189,7 @@ class Examination:
         return self._obstacle()
 
     def _cut(self, flow: Any, lag: int | None) -> Finding | None:
-        """Where the gradient is cut, in the model or in the training step."""
+        """Find a cut of the gradient in the model or in the training step."""
         subject, layer, options = self.subject, self.layer, self.options
         cut = check_cut(subject, layer, flow, lag)
         if options.training_step is not None and cut is None:
@@ -200,7 +200,7 @@ class Examination:
         return cut
 
     def _structure(self, flow: Any, answered: Any) -> list[Finding]:
-        """What exact experiments show; each only where those before it found nothing."""
+        """Run the exact checks in order, up to the first finding."""
         subject, layer = self.subject, self.layer
         axes = sample_axes([*subject.training, *subject.held_out])
         model, batch = subject.copy(), subject.held_out[0]
@@ -227,7 +227,7 @@ class Examination:
         return []
 
     def _obstacle(self) -> Cause:
-        """Why it has not learned, or that it only was not trained enough."""
+        """Find the obstacle to learning, or that the model was not trained enough."""
         subject, evidence = self.subject, self.evidence
         mechanism = measure_mechanism(subject, self.layer, self.lag)
         evidence.add_mechanism(mechanism)

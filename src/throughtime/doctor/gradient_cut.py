@@ -1,4 +1,4 @@
-"""Whether the gradient is cut on its way back, though the state goes on."""
+"""Cuts of the gradient on its way back, in the model or in the training step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
 
 
 def flow_in_double(subject: Subject, layer: str, batch: Any, level: int = -1) -> GradientFlow:
-    """The gradient flow, in float64 where the model goes along: little is not taken for 0."""
+    """Measure the gradient flow, in float64 if the model runs in it, so that little is not 0."""
     model = subject.copy()
     try:
         return gradient_flow(
@@ -34,17 +34,17 @@ def flow_in_double(subject: Subject, layer: str, batch: Any, level: int = -1) ->
 
 
 def to_double(batch: Any) -> Any:
-    """A batch in float64."""
+    """Return a batch in float64."""
     return map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
 
 
 def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None) -> Finding | None:
-    """Whether no gradient at all crosses some step, and whether the state does.
+    """Check that a gradient crosses every step that the state crosses.
 
     Arguments:
         subject: the model and its data.
-        layer: which.
-        flow: of the first held-out batch.
+        layer: name of the recurrent layer.
+        flow: gradient flow of the first held-out batch.
         lag: the dependency's length, None if it is not known: only shorter windows matter.
     """
     window = _window(flow)
@@ -93,7 +93,7 @@ def check_training_step(
     optimizer: torch.optim.Optimizer | None,
     lag: int | None,
 ) -> Finding | None:
-    """Run the user's own step on a copy and see which calls of the layer its gradients cross."""
+    """Run the user's own step on a copy, and check that gradients cross the layer's calls."""
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
     site = site_of(module)
@@ -130,7 +130,7 @@ def check_training_step(
 def optimizer_for(
     model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> torch.optim.Optimizer:
-    """An optimiser of the same class and options as the user's for a copy; Adam if none is."""
+    """Return an optimiser for a copy, of the user's class and options; Adam if there is none."""
     if optimizer is None:
         return torch.optim.Adam(model.parameters(), lr=1e-3)
     group = optimizer.param_groups[0]
@@ -139,7 +139,7 @@ def optimizer_for(
 
 
 def _window(flow: GradientFlow) -> int | None:
-    """The most steps that the gradient goes back from an answer; None where it reaches the first.
+    """Return the most steps that the gradient goes back from an answer; None if to the first step.
 
     It ends where a call starts without the graph of the one before, and where it is zero. Where no
     gradient enters the layer at all, the last step is taken as the answer.
@@ -157,7 +157,7 @@ def _window(flow: GradientFlow) -> int | None:
 
 
 def _state_crosses(subject: Subject, layer: str, window: int) -> bool:
-    """Whether the last state changes when inputs older than a window are other sequences'."""
+    """Return whether the last state changes with inputs that are older than a window."""
     model = subject.copy()
 
     def run(change: Any) -> Watched:

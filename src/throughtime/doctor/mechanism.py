@@ -26,19 +26,19 @@ _MARGIN = 0.025  # of a sigmoid and a tanh to their bounds, within which they ha
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mechanism:
-    """Numbers of the layer on several batches; each estimate is over batches.
+    """Measurements of the layer on several batches; each estimate is over batches.
 
     Attributes:
-        lag: at which they are taken.
+        lag: lag at which they are taken.
         arriving: log10 of the gradient that arrives at the lag, relative to that near the answer.
         growth: log10 of the largest gradient at any lag, relative to that near the answer.
         by_lag: the gradient's norm by lag, relative, mean of logarithms over batches.
-        retention: what a unit at the 90th percentile keeps over the lag by its gate; None for cells
-            without a gate that keeps.
+        retention: share that a unit at the 90th percentile keeps over the lag by its gate; None for
+            cells without a gate that keeps.
         dead: share of units whose output never changes.
         saturated: share of activations in the flat part of their nonlinearity.
-        units: of the layer.
-        activity: of the top level's gates on the last of the batches.
+        units: number of units.
+        activity: activity of the top level's gates on the last of the batches.
     """
 
     lag: int
@@ -53,12 +53,12 @@ class Mechanism:
 
 
 def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
-    """Measure the copy as it is.
+    """Measure the model as it is.
 
     Arguments:
         subject: model, data and loss.
         layer: name of the recurrent layer.
-        lag: that matters.
+        lag: lag that the answer needs.
     """
     curves: list[Tensor] = []
     dead: list[float] = []
@@ -101,9 +101,9 @@ def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
 
 
 def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
-    """log10 ||d(v . h_T)/da_{T-k}|| by lag k for a random v, relative to the largest of k < 3.
+    """Return log10 ||d(v . h_T)/da_{T-k}|| by lag k for a random v, relative to that of k < 3.
 
-    a is what the gates take in: what would have to change for another input to be kept.
+    a is the input of the gates, before their nonlinearities.
     """
     model = subject.copy()
     try:
@@ -130,7 +130,7 @@ def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
 
 
 def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, seed: int) -> Tensor:
-    """v . h at the last valid step of the forward top cell, summed over sequences."""
+    """Return v . h at the last valid step of the forward top cell, summed over sequences."""
     _, module = find_recurrent(model, layer)
     with kept_outputs(module) as outputs:
         subject.loss(model, batch)
@@ -147,7 +147,7 @@ def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, s
 
 
 def _saturated(activity: GateActivity) -> float:
-    """Share of the values of gates with a bounded range that lie in its flat parts."""
+    """Return the share of values of gates with a bounded range that lie in its flat parts."""
     bounded = [g for g in (activity.gates or {}).values() if g.activation in ("sigmoid", "tanh")]
     if not bounded:
         return 0.0
@@ -155,7 +155,7 @@ def _saturated(activity: GateActivity) -> float:
 
 
 def _retention(activity: GateActivity, lag: int) -> float | None:
-    """What a unit at the 90th percentile keeps over the lag."""
+    """Return the share that a unit at the 90th percentile keeps over the lag."""
     if activity.remembered is None:
         return None
     return float(torch.quantile(activity.remembered, 0.9)) ** lag
@@ -164,7 +164,7 @@ def _retention(activity: GateActivity, lag: int) -> float | None:
 def context_losses(
     subject: Subject, model: nn.Module, layer: str, answered: Tensor, older: int, seed: int = 0
 ) -> list[float] | None:
-    """Held-out losses where each answer sees its own last inputs alone.
+    """Measure held-out losses where each answer depends on its own last inputs alone.
 
     With one answer a sequence, the inputs `older` and more steps before it are replaced by those of
     another sequence of the batch. With answers at many steps, each of them is computed from the
@@ -172,16 +172,16 @@ def context_losses(
 
     Arguments:
         subject: data and loss.
-        model: a copy.
+        model: copy of the model.
         layer: name of its recurrent layer.
-        answered: (time, batch) which steps of the first held-out batch the loss reads.
-        older: at least 1.
-        seed: of the exchange.
+        answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
+        older: steps before the answer, at least 1.
+        seed: seed of the exchange.
 
     Returns:
-        By held-out batch; None where the layer runs backwards too, so that an old input of one
-        direction is a new one of the other; and where answers at many steps come from a layer that
-        is called several times, or from a cell.
+        Losses by held-out batch; None where the layer runs backwards too, so that an old input of
+        one direction is a new one of the other; and where answers at many steps come from a layer
+        that is called several times, or from a cell.
     """
     _, module = find_recurrent(model, layer)
     if site_of(module).directions > 1:

@@ -22,17 +22,17 @@ SHARE = 0.2  # of what all inputs gain over none: the least that counts
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What the data ask of a memory. Losses are by held-out batch.
+    """Need of the data for a memory. Losses are by held-out batch.
 
     Attributes:
-        constant: of the best answer that sees no input.
-        short: of a predictor that sees the last `window` inputs.
-        full: of one that sees all.
-        window: of the short one.
-        lag: how far back inputs matter, at least; None if it is not known.
-        long: True if inputs beyond the window are needed, False if not, None if it cannot be told.
-        curve: by lag k, the loss of the full predictor with inputs from k steps on exchanged.
-        learned: whether any of the predictors learned anything.
+        constant: losses of the best answer without any input.
+        short: losses of a predictor of the last `window` inputs.
+        full: losses of a predictor of all inputs.
+        window: number of inputs of the short one.
+        lag: age of the oldest inputs that matter, at least; None if it is not known.
+        long: True if inputs beyond the window are needed, False if not, None if it is open.
+        curve: loss of the full predictor with inputs from k steps on exchanged, by lag k.
+        learned: True if any of the predictors learned anything.
     """
 
     constant: list[float]
@@ -54,16 +54,16 @@ def measure_need(
     seconds: float,
     updates: int = 500,
 ) -> Need:
-    """Train the predictors.
+    """Train the reference predictors, and compare their losses.
 
     Arguments:
         subject: data, loss and the rest of the model.
-        layer: name of the recurrent layer that they stand in for.
-        answered: (time,) which steps the loss reads.
-        lag: the dependency's length, where the user knows it.
-        clock: of the diagnosis.
-        seconds: that it may take.
-        updates: of each predictor, at most.
+        layer: name of the recurrent layer that they replace.
+        answered: (time,) True at the steps that the loss reads.
+        lag: length of the dependency, if the user gives it.
+        clock: clock of the diagnosis.
+        seconds: largest duration.
+        updates: largest number of updates of each predictor.
     """
     time = len(answered)
     window = max(1, (lag if lag is not None else time // 4) // 2)
@@ -108,7 +108,7 @@ def measure_need(
 
 
 def ladder(start: int, end: int) -> list[int]:
-    """Whole numbers from start to below end, each about 1.3 times the one before."""
+    """List whole numbers from start to below end, each about 1.3 times the one before."""
     steps: list[int] = []
     value = float(max(1, start))
     while round(value) < end:
@@ -129,14 +129,14 @@ class WindowPredictor(nn.Module):
         a_ts = softmax over s of (q_t . k_s / sqrt(d) + r_{t-s})      0 <= t - s < w, 4 heads
         h_t = MLP([e_t, sum over s of a_ts v_s])
 
-    Every input of the window is one step away from the answer, so that what it cannot learn from w
-    inputs, and can from all, needs the older ones. With w = 0 it is a constant.
+    Every input of the window is one step away from the answer. If it learns from all inputs and not
+    from the last w, the older ones are needed. With w = 0 it is a constant.
 
     Arguments:
         input_size: width of x_t.
         output_size: width of h_t.
-        window: w.
-        longest: the largest number of time steps.
+        window: number w of inputs.
+        longest: largest number of time steps.
     """
 
     def __init__(self, input_size: int, output_size: int, window: int, longest: int):
@@ -149,12 +149,12 @@ class WindowPredictor(nn.Module):
         self.output = nn.Linear(2 * _WIDTH, output_size)
 
     def forward(self, x: Tensor, times: Tensor, scrambled: tuple[Tensor, int] | None) -> Tensor:
-        """(steps, batch, output) at the given times, from (time, batch, input).
+        """Return the outputs (steps, batch, output) at the given times.
 
         Arguments:
-            x: the inputs.
-            times: (steps,) of the answers.
-            scrambled: other inputs, which are seen instead of x from so many steps back on.
+            x: inputs (time, batch, input).
+            times: times (steps,) of the answers.
+            scrambled: other inputs, which replace x from so many steps back on.
         """
         time, batch = x.shape[:2]
         if self.window == 0:
@@ -245,8 +245,8 @@ class ReferenceModel:
     Arguments:
         subject: the user's model, data and loss.
         layer: name of the recurrent layer.
-        answered: (time,) which steps the loss reads.
-        window: of the predictor.
+        answered: (time,) True at the steps that the loss reads.
+        window: window of the predictor.
     """
 
     def __init__(self, subject: Subject, layer: str, answered: Tensor, window: int):
@@ -257,19 +257,19 @@ class ReferenceModel:
         self.substitute = _PredictorLayer(answered, window)
 
     def loss(self, batch: Any, scramble: tuple[Tensor, int] | None = None) -> Tensor:
-        """The user's loss of a batch.
+        """Return the user's loss of a batch.
 
         Arguments:
-            batch: the user's.
-            scramble: a permutation of the sequences, and from how many steps back on inputs are
-                taken from those; None for none.
+            batch: a batch of the user's.
+            scramble: permutation of the sequences, and the age from which on inputs are taken from
+                those; None for no exchange.
         """
         self.substitute.scramble = scramble
         with run_by(self.module, self.substitute.run, self.site):
             return self.subject.loss(self.model, batch)
 
     def held_out_losses(self) -> list[float]:
-        """Of each held-out batch, in evaluation mode."""
+        """Return the loss of each held-out batch, in evaluation mode."""
         self.model.eval()
         with torch.no_grad():
             losses = [float(self.loss(batch)) for batch in self.subject.held_out]
@@ -277,7 +277,7 @@ class ReferenceModel:
         return losses
 
     def scrambled_losses(self, older: int, seed: int) -> list[float]:
-        """Held-out losses where inputs from `older` steps back on are those of other sequences."""
+        """Return held-out losses with inputs from `older` steps back on from other sequences."""
         self.model.eval()
         generator = torch.Generator().manual_seed(seed)
         losses: list[float] = []
@@ -291,7 +291,7 @@ class ReferenceModel:
         return losses
 
     def parameters(self) -> Sequence[nn.Parameter]:
-        """What is trained: the model but for its recurrent layer, and the predictor."""
+        """Return the predictor's parameters, and the model's but for its recurrent layer's."""
         own = {id(p) for p in self.module.parameters()}
         rest = [p for p in self.model.parameters() if id(p) not in own and p.requires_grad]
         assert self.substitute.predictor is not None
@@ -305,7 +305,7 @@ class ReferenceModel:
         seed: int,
         enough: Callable[[list[float]], bool] | None = None,
     ) -> Trial:
-        """Train it, and leave it as it was at its best; a quarter of the updates at least."""
+        """Train, and restore the best state. At least a quarter of the updates are made."""
         best: list[Any] = [math.inf, None]
 
         def evaluate() -> list[float]:

@@ -1,4 +1,4 @@
-"""Whether a change helps: copies with and without it, trained alike and compared."""
+"""Trials of changes: copies with and without a change, trained alike and compared."""
 
 import dataclasses
 import math
@@ -37,8 +37,8 @@ class Condition:
 
     Attributes:
         model: the copy.
-        loss: of a batch.
-        parameters: what is trained; known after a first loss.
+        loss: function from a batch to the loss of the copy.
+        parameters: function that returns the trained parameters; known after a first loss.
     """
 
     model: nn.Module
@@ -47,13 +47,13 @@ class Condition:
 
 
 def make_condition(subject: Subject, layer: str, change: Change | None, lag: int) -> Condition:
-    """A copy of the model, changed.
+    """Return a changed copy of the model.
 
     Arguments:
-        subject: of which a copy is made.
+        subject: model, data and loss.
         layer: name of the recurrent layer.
-        change: None for the model as it is.
-        lag: that is needed.
+        change: change of the copy; None for the model as it is.
+        lag: lag that the answer needs.
     """
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
@@ -80,13 +80,13 @@ def make_condition(subject: Subject, layer: str, change: Change | None, lag: int
 
 @final
 class Trainer:
-    """Trains arms alike.
+    """Trains conditions alike.
 
     Arguments:
         subject: model, data and loss.
-        seed: of the order of the batches.
-        step: the user's training step, if it is known.
-        optimizer: the user's.
+        seed: seed of the order of the batches.
+        step: training step of the user, if there is one.
+        optimizer: optimiser of the user.
     """
 
     def __init__(
@@ -147,12 +147,12 @@ class Trainer:
 
 
 def changes_for(cause: Cause, module: nn.Module, place: Where) -> list[Change]:
-    """What may help against a cause, the likeliest first.
+    """List the changes that may help against a cause, the likeliest first.
 
     Arguments:
         cause: the verdict.
         module: the recurrent layer.
-        place: where the fault lies.
+        place: place of the fault.
     """
     places = (place,) if place == "dropped" else ("anywhere", place)
     return [
@@ -171,19 +171,19 @@ def try_changes(
     updates: int,
     done: dict[Training, Trial],
 ) -> tuple[list[Remedy], list[str]]:
-    """Train copies with changes, and those that they are compared with, in the time that is left.
+    """Train copies with changes, and the copies to compare them with, in the time that is left.
 
     Arguments:
-        trainer: of the arms.
+        trainer: trainer of the conditions.
         layer: name of the recurrent layer.
-        changes: to be tried.
-        lag: that is needed.
-        clock: of the diagnosis.
-        updates: of each condition.
-        done: trials of the model as it is, by its training; those that are missing are made.
+        changes: changes to try, the likeliest first.
+        lag: lag that the answer needs.
+        clock: clock of the diagnosis.
+        updates: number of updates of each condition.
+        done: trials of the model as it is, by training. Missing ones are made and added.
 
     Returns:
-        remedies, the most helpful first, and what could not be tried, with the reason.
+        Remedies, the most helpful first; and the changes that were not tried, with the reason.
     """
     tried, untried = changes[:_MOST], changes[_MOST:]
     if _share(tried, done, clock) < LEAST_SECONDS:
@@ -253,7 +253,7 @@ def _trained(change: Change, before: list[float], trial: Trial, lag: int) -> Rem
 
 
 def _measured(subject: Subject, layer: str, changes: list[Change], lag: int) -> list[Remedy]:
-    """Changes of initial weights alone, by what they do to the gradient at the lag."""
+    """Measure the gradient at the lag for changes of initial weights, without training."""
     before: Mechanism | None = None
     remedies: list[Remedy] = []
     for change in changes:
@@ -284,7 +284,7 @@ def _measured(subject: Subject, layer: str, changes: list[Change], lag: int) -> 
 
 
 def _nearer_to_zero(before: Estimate, after: Estimate) -> bool:
-    """Whether a logarithm is clearly nearer to 0, where the gradient arrives as it set out."""
+    """Return whether a logarithm is clearly nearer to 0, that of an unchanged gradient."""
     if not all(map(math.isfinite, (before.low, before.high, after.low, after.high))):
         return False
     return max(abs(after.low), abs(after.high)) < min(abs(before.low), abs(before.high))

@@ -1,4 +1,4 @@
-"""Which axis of a batch's tensors counts the samples."""
+"""The sample axis of each tensor of a batch."""
 
 import dataclasses
 import itertools
@@ -26,9 +26,9 @@ class SampleAxes:
     """The sample axis of each tensor of a batch.
 
     Attributes:
-        axes: for each tensor in order, None for one without (a scalar, a constant).
-        count: samples in the first batch.
-        how: how it is known.
+        axes: axis of each tensor in order; None for a tensor without one (a scalar, a constant).
+        count: number of samples in the first batch.
+        how: reason for this reading, in words.
     """
 
     axes: tuple[int | None, ...]
@@ -39,14 +39,14 @@ class SampleAxes:
 def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     """Find the sample axis from sizes that agree; where two would do, from the data.
 
-    Vectors (targets, lengths) and packed sequences tell the number of samples. Where sizes leave
-    two readings, that one is taken under which the targets depend on the inputs.
+    Vectors (targets, lengths) and packed sequences have one entry a sample. Where sizes leave two
+    readings, the reading under which the targets depend on the inputs is taken.
 
     Arguments:
-        batches: alike in structure.
+        batches: batches of one structure.
 
     Returns:
-        None where it cannot be told.
+        The axes; None where they remain open.
     """
     shapes = [[tuple(t.shape) for t in batch_tensors(batch)] for batch in batches]
     if len({len(s) for s in shapes}) != 1 or not shapes[0]:
@@ -71,7 +71,7 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
 
 
 def replace_sample(batch: Any, axes: SampleAxes, tensor: int, target: int, source: int) -> Any:
-    """A batch in which, in one of its tensors, one sample is another's copy."""
+    """Return a batch in which, in one of its tensors, one sample is another's copy."""
     index = -1
 
     def change(leaf: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def replace_sample(batch: Any, axes: SampleAxes, tensor: int, target: int, sourc
 
 
 def _map_plain(function: Any, batch: Any) -> Any:
-    """Over the tensors that `batch_tensors` lists, packed sequences left out."""
+    """Apply a function to the tensors that `batch_tensors` lists, not to packed sequences."""
     leaves, structure = pytree.tree_flatten(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
     return pytree.tree_unflatten(
         [function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
@@ -96,7 +96,7 @@ def _map_plain(function: Any, batch: Any) -> Any:
 
 
 def _known_count(batch: Any) -> int | None:
-    """From vectors and packed sequences, where all agree."""
+    """Return the number of samples by vectors and packed sequences, if all agree."""
     leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
     counts = {int(leaf.batch_sizes[0]) for leaf in leaves if isinstance(leaf, PackedSequence)}
     counts |= {leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() == 1}
@@ -125,7 +125,7 @@ def _has(axis: int | None, shape: tuple[int, ...]) -> bool:
 
 
 def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
-    """How clearly the last target tensor depends on the first input tensor, under a reading.
+    """Measure the dependence of the last target tensor on the first input tensor, under a reading.
 
     The largest correlation of any target feature with any input feature (and products of two) at
     any distance in time, in standard deviations of the same with samples permuted.
@@ -163,7 +163,7 @@ def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
 
 
 def _features(x: Tensor, axis: int) -> Tensor:
-    """(samples, time, features), standardised; products of two where there are few."""
+    """Return inputs as (samples, time, features); with products of two where there are few."""
     x = x.transpose(0, axis)
     if not x.is_floating_point():
         x = F.one_hot(x.long().clamp(0, _MOST_CLASSES - 1), _MOST_CLASSES).flatten(2)
@@ -174,7 +174,7 @@ def _features(x: Tensor, axis: int) -> Tensor:
 
 
 def _targets(y: Tensor, axis: int, time: int) -> Tensor:
-    """(samples, time or 1, features)."""
+    """Return targets as (samples, time or 1, features)."""
     y = y.transpose(0, axis) if axis else y
     per_step = y.dim() >= 2 and y.shape[1] == time
     if not y.is_floating_point():
@@ -184,7 +184,7 @@ def _targets(y: Tensor, axis: int, time: int) -> Tensor:
 
 
 def _strongest(x: Tensor, y: Tensor) -> float:
-    """The largest squared correlation over samples, of any time with any, or at any shift."""
+    """Return the largest squared correlation over samples, of any two times or at any shift."""
 
     def standard(v: Tensor, axes: tuple[int, ...]) -> Tensor:
         v = v - v.mean(axes, keepdim=True)

@@ -1,4 +1,4 @@
-"""Where the command line's patients come from: a function of the user's, or the folder of a run."""
+"""Sources of a diagnosis on the command line: a function of the user's, or the folder of a run."""
 
 import importlib.util
 import inspect
@@ -22,10 +22,10 @@ _FRESH = 10_000_000  # a step that no training reaches: its batches are new to t
 
 
 class DiagnosisInput(NamedTuple):
-    """What `diagnose` is called with.
+    """Arguments of `diagnose`.
 
     Attributes:
-        model, batches, loss_fn: as there.
+        model, batches, loss_fn: the arguments of these names.
         options: further arguments.
     """
 
@@ -36,16 +36,16 @@ class DiagnosisInput(NamedTuple):
 
 
 def from_text(source: str) -> DiagnosisInput:
-    """From "my_project.py:make" or the folder of a run.
+    """Return the input of a diagnosis by "my_project.py:make" or by the folder of a run.
 
     Arguments:
-        source: a Python file and the name of a function in it that returns (model, batches, loss),
-            or (model, batches, loss, options) with options a dict of further arguments; it is run.
-            Or a folder that `throughtime train` or `compare` wrote.
+        source: Python file and the name of a function in it that returns (model, batches, loss), or
+            (model, batches, loss, options) with options a dict of further arguments; it is run. Or
+            a folder that `throughtime train` or `compare` wrote.
 
     Raises:
-        ConfigurationError: neither; or the function raises, exits or returns something else; or
-            the folder is no run's: the message lists the runs in it, as those of a comparison.
+        ConfigurationError: source is neither; or the function raises, exits or returns something
+            else; or the folder is no run's: the message lists the runs in it.
         RunError: the folder holds no trained run.
     """
     file, colon, name = source.rpartition(":")
@@ -108,7 +108,7 @@ def from_function(file: Path, name: str) -> DiagnosisInput:
 
 
 def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
-    """What the user's code returns; what it raises, as an error that names the line."""
+    """Return the result of the user's code. An exception in it becomes an error with its line."""
     try:
         return call()
     except SystemExit as error:
@@ -126,7 +126,7 @@ def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
 
 
 def from_run(folder: Path) -> DiagnosisInput:
-    """A run's model as it is now, with fresh batches of its task and the record of its training."""
+    """Return a run's model, with fresh batches of its task and the record of its training."""
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder)
     config, task, model = load_model(folder)
@@ -156,8 +156,7 @@ def from_run(folder: Path) -> DiagnosisInput:
 
 
 def _no_single_run(folder: Path) -> ConfigurationError:
-    """The error about a folder that is not a run's: it lists the commands that diagnose the runs in
-    it, as those of a comparison."""
+    """Return the error about a folder that is no run's, with commands for the runs in it."""
     patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
     files = [RunFolder(f.parent) for pattern in patterns for f in sorted(folder.glob(pattern))]
     runs = [files.path for files in files if files.latest.exists()]

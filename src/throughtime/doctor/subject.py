@@ -1,4 +1,4 @@
-"""What is examined: copies of the user's model, batches and loss. The originals are never run."""
+"""The subject of a diagnosis: copies of the user's model, batches and loss. Originals never run."""
 
 import copy
 import itertools
@@ -22,21 +22,21 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 
 @final
 class Clock:
-    """How much of a budget of seconds is left.
+    """A budget of time that runs down.
 
     Arguments:
-        budget: in seconds.
+        budget: length in seconds.
     """
 
     def __init__(self, budget: float):
         self.budget, self.started = budget, time.monotonic()
 
     def spent(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.started
 
     def left(self) -> float:
-        """Seconds of the budget that are left, at least 0."""
+        """Return the seconds of the budget that are left, at least 0."""
         return max(0.0, self.budget - self.spent())
 
 
@@ -45,15 +45,16 @@ class Subject:
     """A model with data and a loss, to be copied, run and trained.
 
     Arguments:
-        model: the user's; it is copied at once and never run.
-        batches: the user's; at most 64 are taken, in their order; the last quarter is held out.
-        loss_fn: as `diagnose` says.
-        seconds: that drawing batches may take.
+        model: the user's model; it is copied at once and never run.
+        batches: the user's batches. At most 64 are taken, in their order; the last quarter is held
+            out.
+        loss_fn: loss function, as in `diagnose`.
+        seconds: time in which batches are drawn.
 
     Attributes:
         training: batches that copies are trained on.
-        held_out: batches that they are measured on; the same where there is only one.
-        device: of the first parameter.
+        held_out: batches that copies are measured on; the same where there is only one.
+        device: device of the first parameter.
 
     Raises:
         ConfigurationError: no batches; weights or data that are not finite; a model that cannot be
@@ -102,18 +103,18 @@ class Subject:
                     )
 
     def copy(self, *, training: bool = False) -> nn.Module:
-        """A copy of the model as it was given, in evaluation mode unless it is to be trained."""
+        """Return a copy of the given model, in evaluation mode unless it is to be trained."""
         return copy_model(self._model).train(training)
 
     def altered(self, change: Callable[[nn.Module], None]) -> "Subject":
-        """The same data and loss with a changed copy of the model."""
+        """Return the same data and loss with a changed copy of the model."""
         other = copy.copy(self)
         other._model = self.copy()
         change(other._model)
         return other
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The loss of a copy on a batch, checked to be a scalar tensor."""
+        """Return the loss of a copy on a batch, checked to be a scalar tensor."""
         value = self.loss_fn(model, batch)
         if not isinstance(value, Tensor) or value.dim() != 0:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -121,7 +122,7 @@ class Subject:
         return value
 
     def held_out_losses(self, model: nn.Module) -> list[float]:
-        """The loss of each held-out batch, in evaluation mode, without gradients.
+        """Return the loss of each held-out batch, in evaluation mode, without gradients.
 
         Raises:
             ConfigurationError: the model or the loss raises.
@@ -160,10 +161,10 @@ class Subject:
 
 
 def as_loss_function(loss_fn: Any) -> Any:
-    """loss_fn(model, batch); a loss of torch is applied to the model's output and the target.
+    """Return a function of (model, batch); a loss of torch gets the model's output and the target.
 
     Arguments:
-        loss_fn: a callable of (model, batch); or a loss module of torch.nn or a function of
+        loss_fn: callable of (model, batch); or a loss module of torch.nn or a function of
             torch.nn.functional, for batches (*inputs, target): of a model that returns a tuple, the
             first entry is the output.
     """
@@ -191,11 +192,11 @@ def as_loss_function(loss_fn: Any) -> Any:
 
 
 def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
-    """The first batches of any iterable, detached and copied, as many as the time allows.
+    """Return the first batches of any iterable, detached and copied, within a time.
 
     Arguments:
-        batches: a list, a DataLoader, a generator that never ends; a tuple of tensors is one batch.
-        seconds: after which no more are drawn.
+        batches: list, DataLoader, or generator that never ends; a tuple of tensors is one batch.
+        seconds: time after which no more are drawn.
     """
     if isinstance(batches, tuple) and batches and all(isinstance(b, Tensor) for b in batches):
         batches = [batches]
@@ -224,7 +225,7 @@ def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
-    """A batch of the same structure with a function applied to its tensors; others stay."""
+    """Apply a function to the tensors of a batch; its structure and other values stay."""
 
     def apply(leaf: Any) -> Any:
         if isinstance(leaf, PackedSequence):
@@ -235,20 +236,20 @@ def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
 
 
 def batch_tensors(batch: Any) -> list[Tensor]:
-    """The tensors of a batch, in order, without those of packed sequences."""
+    """List the tensors of a batch, in order, without those of packed sequences."""
     leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def floating_tensors(batch: Any) -> list[Tensor]:
-    """The tensors of a batch, packed ones too, that hold real numbers."""
+    """List the tensors of a batch, packed ones too, that hold real numbers."""
     leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
     tensors = [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves]
     return [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy, tensors with a graph that the model keeps (a state of its own) without it.
+    """Return a deep copy; tensors that the model keeps, such as a state, lose their graph.
 
     Raises:
         ConfigurationError: something in the model cannot be copied.

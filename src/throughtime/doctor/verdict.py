@@ -23,12 +23,13 @@ SATURATED = 0.45  # of the activations
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What the model has made of old inputs.
+    """Use that the model makes of old inputs.
 
     Attributes:
-        gained: of what old inputs are worth, the part that the model has: 1 as much as the
-            reference; None if what they are worth is not known.
-        harm: what exchanging inputs older than the window costs; None where it was not measured.
+        gained: gain of the model from old inputs, relative to the reference's; None if the
+            reference has no such gain.
+        harm: rise of the loss when inputs older than the window are exchanged; None where it was
+            not measured.
         known: "yes", "no", or "unknown".
     """
 
@@ -38,12 +39,12 @@ class Memory:
 
 
 def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | None) -> Memory:
-    """Whether a model with these losses remembers.
+    """Judge by losses whether a model remembers.
 
     Arguments:
-        need: of the data.
-        losses: held-out, of the model.
-        exchanged: held-out, of the model with inputs older than the window exchanged.
+        need: need of the data.
+        losses: held-out losses of the model.
+        exchanged: held-out losses of the model with inputs older than the window exchanged.
     """
     harm = None if exchanged is None else difference(exchanged, losses)
     uses = harm is not None and harm.low > 0
@@ -63,13 +64,13 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
 
 
 def does_as_well_as_short(need: Need, losses: Sequence[float]) -> bool:
-    """Whether a model does what can be done with recent inputs alone."""
+    """Return whether a model is as good as a predictor of recent inputs."""
     worth = mean(need.constant) - mean(need.short)
     return mean(losses) <= mean(need.short) + 0.3 * worth
 
 
 def learned(need: Need, trial: Trial) -> bool:
-    """Whether brief training has brought the model to remember."""
+    """Return whether brief training made the model remember."""
     gain = difference(trial.before, trial.after)
     if gain.low <= 0:
         return False
@@ -84,7 +85,7 @@ def learned(need: Need, trial: Trial) -> bool:
 
 
 def cures(need: Need, remedy: Remedy) -> bool:
-    """Whether a copy with a change remembers where one without it, trained alike, does not."""
+    """Return whether a copy remembers with a change, and does not without it, trained alike."""
     if not remedy.helped or remedy.how != "trained" or not need.long:
         return False
     best = min(mean(need.full), remedy.after.value)
@@ -93,7 +94,7 @@ def cures(need: Need, remedy: Remedy) -> bool:
 
 
 def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:
-    """What of the layer stands in the way, the most specific first."""
+    """List the obstacles in the layer, the most specific first."""
     m = mechanism
     found: list[Finding] = []
     if m.growth.low > EXPLODES:
@@ -170,7 +171,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
 
 
 def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
-    """That the model remembers."""
+    """Return the finding that the model remembers."""
     lag = f" from {need.lag} steps back and more" if need.lag else ""
     effect = memory.gained if memory.gained is not None else memory.harm
     part = (
@@ -195,7 +196,7 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
 
 
 def pooled_finding(need: Need, losses: Sequence[float], where: str) -> Finding:
-    """That the model does what can be done, and that its read-out sees every step."""
+    """Return the finding that the model is as good as the reference, and its read-out is pooled."""
     best = min((need.short, need.full), key=mean)
     return Finding(
         cause=Cause.HEALTHY,
@@ -213,7 +214,7 @@ def pooled_finding(need: Need, losses: Sequence[float], where: str) -> Finding:
 
 
 def overflow_finding(losses: Sequence[float], where: str) -> Finding:
-    """That the loss is not finite, although weights and data are."""
+    """Return the finding that the loss is not finite, although weights and data are."""
     count = sum(not math.isfinite(loss) for loss in losses)
     return Finding(
         cause=Cause.EXPLODING,
@@ -231,7 +232,7 @@ def overflow_finding(losses: Sequence[float], where: str) -> Finding:
 
 
 def unread_finding(where: str) -> Finding:
-    """That the loss does not react to the layer."""
+    """Return the finding that the loss does not react to the layer."""
     return Finding(
         cause=Cause.DEAD_UNITS,
         severity="fault",
@@ -248,7 +249,7 @@ def unread_finding(where: str) -> Finding:
 
 
 def no_need_finding(need: Need, where: str) -> Finding:
-    """That the data do not need a long memory."""
+    """Return the finding that the data do not need a long memory."""
     return Finding(
         cause=Cause.NO_LONG_DEPENDENCY,
         severity="note",
@@ -266,7 +267,7 @@ def no_need_finding(need: Need, where: str) -> Finding:
 
 
 def undertrained_finding(trial: Trial, where: str) -> Finding:
-    """That it learns if it is trained on."""
+    """Return the finding that a copy learns when it is trained on."""
     return Finding(
         cause=Cause.UNDERTRAINED,
         severity="fault",
@@ -319,7 +320,7 @@ def _control_words(control: Control, lag: int) -> str:
 
 
 def _part(share: float) -> str:
-    """A share of 1 in words."""
+    """Return a share of 1 in words."""
     if share <= 0:
         return "nothing"
     return f"{100 * share:.2g} %" if share > 1e-4 else f"1 part in {_power(-math.log10(share))}"
@@ -335,11 +336,11 @@ _LEAST = 20
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What the user's own training recorded.
+    """Record of the user's own training.
 
     Attributes:
-        losses: of successive updates.
-        gradient_norms: likewise, before any clipping.
+        losses: losses of successive updates.
+        gradient_norms: gradient norms of successive updates, before any clipping.
     """
 
     losses: Sequence[float] = ()
@@ -347,12 +348,12 @@ class History:
 
     @property
     def diverged(self) -> bool:
-        """Whether anything in it is not finite."""
+        """True if a loss or gradient norm is not finite."""
         return not all(map(math.isfinite, (*self.losses, *self.gradient_norms)))
 
 
 def history_findings(history: History) -> list[Finding]:
-    """Numbers that are not finite, spikes of the gradient, a loss that was still falling."""
+    """List numbers that are not finite, spikes of the gradient, and a still falling loss."""
     found: list[Finding] = []
     for name, values in (("loss", history.losses), ("gradient norm", history.gradient_norms)):
         wrong = [k for k, value in enumerate(values) if not math.isfinite(value)]
@@ -397,7 +398,7 @@ def history_findings(history: History) -> list[Finding]:
 
 
 def _still_falling(losses: Sequence[float]) -> Finding | None:
-    """Whether the last quarter's losses are below those of the quarter before."""
+    """Return a finding if the last quarter's losses are below those of the quarter before."""
     quarter = len(losses) // 4
     if quarter < _LEAST or not all(map(math.isfinite, losses)):
         return None

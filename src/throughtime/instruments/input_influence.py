@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.student import student_tail
 from throughtime.engines import Request
 from throughtime.foreign.sites import find_recurrent, replaced_forward
 from throughtime.foreign.unchanged import unchanged
@@ -271,31 +272,6 @@ def _p_value(rises: list[float], rounding: float) -> float:
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
     return student_tail(mean / math.sqrt(variance * (1 + 1 / n)), n - 1)
-
-
-def student_tail(t: float, degrees: int) -> float:
-    """P(T > t) of Student's t distribution, by its finite sum (Abramowitz and Stegun 1964, 26.7).
-
-    Arguments:
-        t: any number.
-        degrees: of freedom, at least 1.
-
-    Example:
-        >>> round(student_tail(2.998, 7), 4)
-        0.01
-    """
-    theta = math.atan(t / math.sqrt(degrees))
-    odd = degrees % 2
-    term = total = 1.0 if degrees > 1 else 0.0
-    for j in range(1, (degrees - odd) // 2):
-        term *= math.cos(theta) ** 2 * ((2 * j) / (2 * j + 1) if odd else (2 * j - 1) / (2 * j))
-        total += term
-    inside = (
-        2 / math.pi * (theta + math.sin(theta) * math.cos(theta) * total)
-        if odd
-        else math.sin(theta) * total
-    )
-    return max(0.0, (1 - inside) / 2)
 
 
 def _holm(p_values: list[float]) -> Float[Tensor, " lags"]:
