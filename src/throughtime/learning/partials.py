@@ -15,7 +15,7 @@ from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State
 from throughtime.core.weights import recurrent_weight
 from throughtime.engines.trace.plan import plan
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
 from throughtime.learning.unrolled import side_by_side, with_tensors
 
 

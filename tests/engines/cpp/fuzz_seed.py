@@ -20,7 +20,7 @@ from throughtime.engines.cpp.engine import _found
 from throughtime.engines.cpp.kernel import Kernel, compile_kernels, kernel_named
 from throughtime.engines.cpp.operands import gather
 from throughtime.engines.trace.plan import plan
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
 
 
 class Fuzzer:

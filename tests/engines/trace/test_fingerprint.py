@@ -23,7 +23,8 @@ from throughtime.engines.trace import plan as plans
 from throughtime.engines.trace import tracing as trace
 from throughtime.engines.trace.fingerprint import fingerprint
 from throughtime.engines.trace.plan import plan
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
+from throughtime.engines.trace.reading import read
 
 SCALE = 0.5
 TABLE = {"scale": 0.5}
@@ -109,14 +110,15 @@ def key(cell):
 
 
 def assert_change_is_seen(cell, change) -> None:
-    first, before = key(cell), plan(cell, torch.float64)
+    first, reading, before = key(cell), read(cell), plan(cell, torch.float64)
     assert key(cell) == first
+    assert reading.is_current()
     assert hash(key(cell)) == hash(first)
     assert plan(cell, torch.float64) is before
     tensors = {n: torch.zeros_like(p) for n, p in cell.named_parameters()}
     assert key(bind(cell, tensors)) == first
     change()
-    assert key(cell) != first
+    assert key(cell) != first or not reading.is_current()
     assert plan(cell, torch.float64) != before
 
 
@@ -262,10 +264,10 @@ def test_an_unset_variable_of_a_closure() -> None:
     def late(_, x):
         return x * rate
 
-    cell = Reading(None, late)
-    first = key(cell)
+    reading = read(Reading(None, late))
+    assert reading.is_current()
     rate = 0.5
-    assert key(cell) != first
+    assert not reading.is_current()
 
 
 def test_decorated_functions() -> None:
@@ -315,15 +317,21 @@ def test_what_leads_back_to_itself() -> None:
     cell = Reading(options, lambda self, x: x * self.option["rate"])
     cell.itself = [cell]
     cell.bound = cell.pointwise
-    options["deep"] = deep = []
-    for _ in range(10_000):
-        deep.append([])
-        deep = deep[0]
     assert key(cell) == key(cell)
     options["rate"] = 2.0
     first = key(cell)
     options["rate"] = 0.5
     assert key(cell) != first
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    cell = Reading([], lambda self, x: x)
+    deep = cell.option
+    for _ in range(10_000):
+        deep.append([])
+        deep = deep[0]
+    with pytest.raises(UntraceableError, match="nested too deeply"):
+        plan(cell, torch.float64)
 
 
 def test_cells_of_the_library_share() -> None:

@@ -20,9 +20,8 @@ from throughtime.core.binding import bind
 from throughtime.engines.trace import plan as plans
 from throughtime.engines.trace.fingerprint import fingerprint
 from throughtime.engines.trace.plan import Accumulator, plan
-from throughtime.engines.trace.program import Key, evaluate
+from throughtime.engines.trace.program import Key, UntraceableError, evaluate
 from throughtime.engines.trace.tracing import trace
-from throughtime.engines.trace.untraceable import UntraceableError
 
 CELLS = {
     "rnn": lambda: ElmanCell(3, 5),
@@ -364,3 +363,33 @@ def test_plans_are_keys() -> None:
     assert plans[0] is not plans[1]
     assert plans[0] == plans[1]
     assert len({*plans}) == 1
+
+
+def test_an_unchanged_cell_is_not_described_again(monkeypatch) -> None:
+    described: list[object] = []
+
+    def counting(cell, dtype):
+        described.append(cell)
+        return fingerprint(cell, dtype)
+
+    cell = Leaky(2, 3, 0.1)
+    tensors = {n: torch.zeros_like(p) for n, p in cell.named_parameters()}
+    before = plan(cell, torch.float32)
+    monkeypatch.setattr(plans, "fingerprint", counting)
+    for same in (cell, bind(cell, tensors)):
+        assert plan(same, torch.float32) is before
+    assert not described
+    for change in (
+        lambda: setattr(cell, "rate", 0.2),
+        lambda: setattr(cell, "other", 1),
+        lambda: cell.eval(),
+        lambda: cell.register_buffer("unit", torch.ones(3)),
+        lambda: cell.register_buffer("unit", torch.ones(3, dtype=torch.int64)),
+        lambda: monkeypatch.setattr(Leaky, "bound", 0.5),
+    ):
+        described.clear()
+        change()
+        plan(cell, torch.float32)
+        assert described == [cell]
+        plan(cell, torch.float32)
+        assert described == [cell]

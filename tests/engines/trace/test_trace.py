@@ -15,9 +15,8 @@ from torch import nn
 
 import throughtime as tt
 from throughtime.engines.trace.plan import plan
-from throughtime.engines.trace.program import Key, evaluate
+from throughtime.engines.trace.program import Key, UntraceableError, evaluate
 from throughtime.engines.trace.tracing import isolated, trace
-from throughtime.engines.trace.untraceable import UntraceableError
 
 SPECIAL = (
     *(float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 6.0),

@@ -9,7 +9,7 @@ from throughtime.engines import recording
 from throughtime.engines.cpp import engine as native_engine
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.trace.plan import plan
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
 
 HIDDEN = 4
 needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")

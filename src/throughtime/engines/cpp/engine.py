@@ -27,7 +27,7 @@ from throughtime.engines.recomputation import (
     within,
 )
 from throughtime.engines.trace.plan import StepPlan, plan
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
 
 MOST_KERNELS = 64
 """Of one class in a process: each takes a moment to compile, and stays loaded."""

@@ -8,10 +8,17 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from throughtime.engines.trace.fingerprint import is_fixed_function
+_FIXED = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "jaxtyping", "beartype"}
+_FIXED |= {"throughtime"}
 
 NOTHING = object()
 """The value of a name that has none yet."""
+
+
+def is_fixed_function(function: types.FunctionType) -> bool:
+    """True if a function is of Python, torch, numpy or this package: its code is not followed."""
+    module = function.__globals__.get("__name__")
+    return isinstance(module, str) and module.partition(".")[0] in _FIXED
 
 
 def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -28,17 +35,6 @@ def is_own(target: dis.Instruction | None) -> bool:
         return False
     name = target.argval[-1] if isinstance(target.argval, tuple) else target.argval
     return name != "self"
-
-
-def value_of(name: str, function: types.FunctionType, free: dict[str, Any], operation: str) -> Any:
-    """The value of a name that a function reads; `NOTHING` for a variable of its own."""
-    if operation in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
-        return free.get(name, NOTHING)
-    if name in function.__globals__:
-        return function.__globals__[name]
-    built_in = function.__globals__.get("__builtins__", {})
-    members = built_in if isinstance(built_in, dict) else vars(built_in)
-    return members.get(name, NOTHING)
 
 
 def constant_name(instructions: list[dis.Instruction], call: dis.Instruction) -> str | None:

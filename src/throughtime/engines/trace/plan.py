@@ -3,26 +3,28 @@
 import collections
 import dataclasses
 import functools
+import itertools
+import operator
 import os
 import threading
 from collections.abc import Hashable, Sequence
-from typing import final
+from typing import Any, TypeAlias, final
 
 import torch
 
 from throughtime.core.gated import GatedCell
 from throughtime.engines.trace.derivation import is_derived
-from throughtime.engines.trace.fingerprint import fingerprint
+from throughtime.engines.trace.fingerprint import NOT_READ, fingerprint, is_constant
 from throughtime.engines.trace.presence import guarded, sources
-from throughtime.engines.trace.program import Key, Node, Program
-from throughtime.engines.trace.reading import check_reading
+from throughtime.engines.trace.program import Key, Node, Program, UntraceableError
+from throughtime.engines.trace.reading import Reading, read
 from throughtime.engines.trace.saving import values_to_save
 from throughtime.engines.trace.simplify import Builder, ancestors
 from throughtime.engines.trace.tracing import Trace, isolated, trace, unit_tensors
 from throughtime.engines.trace.trial import check_plan
-from throughtime.engines.trace.untraceable import UntraceableError
 
 _KEPT = 256
+_MOST_READINGS = 8  # of one fingerprint: a global that is set back and forth
 _MOST_RESULTS = 62  # a bit each
 
 
@@ -110,14 +112,13 @@ class StepPlan:
         return [*outputs, *memories]
 
 
+_Made: TypeAlias = tuple[StepPlan | str, Reading, list[object]]
 _lock = threading.Lock()
-_plans: collections.OrderedDict[Hashable, tuple[StepPlan | str, list[object]]] = (
-    collections.OrderedDict()
-)
+_plans: collections.OrderedDict[Hashable, tuple[_Made, ...]] = collections.OrderedDict()
 
 
 def _renew_lock() -> None:
-    """In a forked child, which has no thread that would open its parent's lock."""
+    """Make a new lock in a forked child, which has no thread that would open its parent's lock."""
     global _lock
     _lock = threading.Lock()
 
@@ -129,33 +130,97 @@ if hasattr(os, "register_at_fork"):
 def plan(cell: GatedCell, dtype: torch.dtype) -> StepPlan:
     """The plan of a cell, made once for all cells that compute the same.
 
+    A plan is used again for cells with the same fingerprint, while all else that `pointwise` may
+    read is what it was.
+
     Arguments:
-        cell: any; what it holds in tensors does not matter.
+        cell: The cell, whose tensors may hold anything.
         dtype: float32 or float64.
 
     Raises:
         UntraceableError: `pointwise` does something that a program cannot.
     """
+    recent = _recent.get((type(cell), dtype, cell.input_size, cell.hidden_size))
+    if recent is not None and recent.is_of(cell):
+        return recent.plan
     key, kept = fingerprint(cell, dtype)
     with _lock:
-        found = _plans.get(key)
-        if found is not None:
+        known = _plans.get(key, ())
+        if known:
             _plans.move_to_end(key)
-    if found is None:
-        found = _made(cell, dtype), kept
-        with _lock:
-            found = _plans.setdefault(key, found)
-            while len(_plans) > _KEPT:
-                _plans.popitem(last=False)
-    if isinstance(found[0], str):
-        raise UntraceableError(found[0])
-    return found[0]
+    made, reading = next((k[:2] for k in known if k[1].is_current()), (None, None))
+    if made is None or reading is None:
+        reading = read(cell)
+        made = _remember(key, reading.refusal or _made(cell, dtype), reading, kept)
+    if isinstance(made, str):
+        raise UntraceableError(made)
+    _glance(cell, dtype, made, reading)
+    return made
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Recent:
+    """The last cell of a class, a dtype and sizes, as a look at identities alone can tell it."""
+
+    names: list[str]
+    is_read: list[bool]
+    values: list[object]
+    shapes: list[Any]
+    default: torch.dtype
+    reading: Reading
+    plan: StepPlan
+
+    def is_of(self, cell: GatedCell) -> bool:
+        """True if a cell has the same fingerprint, found without one; the rest is read again."""
+        own = vars(cell)
+        return (
+            [*own] == self.names
+            and all(map(operator.is_, itertools.compress(own.values(), self.is_read), self.values))
+            and _shapes(own) == self.shapes
+            and torch.get_default_dtype() is self.default
+            and self.reading.is_current()
+        )
+
+
+_recent: dict[tuple[type, torch.dtype, int, int], _Recent] = {}
+
+
+def _glance(cell: GatedCell, dtype: torch.dtype, made: StepPlan, reading: Reading) -> None:
+    """Keep a cell's plan for the next call, if its attributes cannot change in place."""
+    own, default = vars(cell), torch.get_default_dtype()
+    is_read = [name not in NOT_READ for name in own]
+    values = [*itertools.compress(own.values(), is_read)]
+    if own["_modules"] or not all(map(is_constant, values)):
+        return
+    if len(_recent) >= _KEPT:
+        _recent.clear()
+    place = type(cell), dtype, cell.input_size, cell.hidden_size
+    _recent[place] = _Recent([*own], is_read, values, _shapes(own), default, reading, made)
+
+
+def _shapes(own: dict[str, Any]) -> list[Any]:
+    """Names, shapes and dtypes of a cell's parameters and buffers."""
+    named = [*own["_parameters"].items(), *own["_buffers"].items()]
+    return [(n, t if t is None else (t.shape, t.dtype)) for n, t in named]
+
+
+def _remember(
+    key: Hashable, made: StepPlan | str, reading: Reading, kept: list[object]
+) -> StepPlan | str:
+    """A plan, or an equal one that is known already."""
+    with _lock:
+        known = _plans.get(key, ())
+        made = next((other for other, _, _ in known if other == made), made)
+        _plans[key] = ((made, reading, kept), *known)[:_MOST_READINGS]
+        while len(_plans) > _KEPT:
+            _plans.popitem(last=False)
+        return made
 
 
 def _made(cell: GatedCell, dtype: torch.dtype) -> StepPlan | str:
-    """A plan, or why there is none."""
+    """A plan, or the reason why there is none."""
     try:
-        check_reading(cell)
         made = isolated(lambda: plan_of(cell, trace(cell, dtype)))
         isolated(lambda: check_plan(made, cell, dtype))
         return made

@@ -8,7 +8,12 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor
 
+from throughtime.core.errors import ThroughtimeError
 from throughtime.engines.trace.operations import OPERATIONS, Kind
+
+
+class UntraceableError(ThroughtimeError):
+    """A `pointwise` has no program; the message gives the reason."""
 
 
 @final

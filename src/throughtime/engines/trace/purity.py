@@ -18,6 +18,18 @@ _PARTS = words(
     torch._C._special torch.types torch.overrides torch.functional torch._refs"""
 )
 STATE_OF_TORCH = words("seed initial_seed default_generator compiler distributed")
+OF_GRAPHS = words(
+    """requires_grad grad_fn is_leaf grad retains_grad is_inference data_ptr untyped_storage storage
+    _version"""
+)
+BLIND = words(
+    """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
+    memoryview"""
+)
+OF_INTERPRETERS = words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
+ALL_NAMES = words("getattr hasattr attrgetter methodcaller vars")
+FILES = words("load fromfile loadtxt genfromtxt memmap from_file")
+SETTINGS_OF_NUMPY = words("geterr geterrcall get_printoptions getbufsize")
 _PREDICATES = words(
     """is_tensor is_floating_point is_complex is_nonzero is_signed is_conj is_neg is_same_size
     is_storage"""

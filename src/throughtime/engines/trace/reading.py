@@ -1,9 +1,10 @@
-"""What a cell's `pointwise` reads in ways that its fingerprint does not follow.
+"""A reading: every value outside its arguments that a cell's `pointwise` may read.
 
-A kernel has the constants that `pointwise` read when it was traced. The fingerprint follows
-globals, closures, defaults, attributes, and modules by name. This finds the rest, from the code of
-all functions that `pointwise` may reach, and names it; the eager engine runs then. Only what is
-known to be harmless is let through: everything else is a way to read what may change.
+A kernel contains the constants that `pointwise` read when it was traced. The cell's own attributes
+are in its fingerprint. A reading follows the code of all functions that `pointwise` may reach, and
+records the places that they read: globals, members of modules, classes, closures, defaults. A plan
+is used again only while every place still holds the same value. What cannot be followed is refused
+by name, and the eager engine runs. Only what is known to be harmless is let through.
 """
 
 import abc
@@ -14,8 +15,10 @@ import dis
 import enum
 import functools
 import itertools
+import operator
 import sys
 import types
+from collections.abc import Hashable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -24,42 +27,24 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
-from throughtime.engines.trace.fingerprint import is_fixed_function, is_made_by_abc
+from throughtime.engines.trace import purity
+from throughtime.engines.trace.fingerprint import OF_MODULES, PARTS, contents, is_constant
 from throughtime.engines.trace.instructions import (
     NOTHING,
     codes_of,
     constant_name,
     is_called,
+    is_fixed_function,
     is_made_by_code,
     is_own,
-    value_of,
 )
-from throughtime.engines.trace.purity import (
-    PURE,
-    STATE_OF_TORCH,
-    is_pure,
-    tells_of_torch,
-    words,
-)
-from throughtime.engines.trace.untraceable import UntraceableError
+from throughtime.engines.trace.program import UntraceableError
+from throughtime.engines.trace.purity import is_pure, tells_of_torch, words
 
-_OF_GRAPHS = words(
-    """requires_grad grad_fn is_leaf grad retains_grad is_inference data_ptr untyped_storage storage
-    _version"""
-)
-_BLIND = words(
-    """globals locals vars eval exec open input __import__ compile id dir breakpoint setattr delattr
-    memoryview"""
-)
-_OF_INTERPRETERS = words("__globals__ __builtins__ f_globals f_locals f_builtins gi_frame")
-_ALL_NAMES = words("getattr hasattr attrgetter methodcaller vars")
-_FILES = words("load fromfile loadtxt genfromtxt memmap from_file")
-_SETTINGS_OF_NUMPY = words("geterr geterrcall get_printoptions getbufsize")
 _PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
 _PLAIN += (type(None), type(...), type(NotImplemented))
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
 _METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
-_OF_MODULES = frozenset(vars(nn.Module()))
 _NOT_RUN = words(
     """__init__ __doc__ __module__ __dict__ __weakref__ __annotations__ __init_subclass__
     __class_getitem__ __reduce__ __reduce_ex__ __setstate__ __getstate__ __repr__ __del__
@@ -76,55 +61,134 @@ _DESCRIPTORS = (
     type(vars(collections.namedtuple("_Pair", "left"))["left"]),
 )
 _BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
-_PARTS = {
-    functools.partial: ("func", "args", "keywords"),
-    functools.partialmethod: ("func", "args", "keywords"),
-    functools.cached_property: ("func",),
-    type(functools.cache(len)): ("__wrapped__",),
-    types.MethodType: ("__func__", "__self__"),
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    property: ("fget",),
-}
-
-
-def check_reading(cell: GatedCell) -> None:
-    """Look at all that `pointwise` may read.
-
-    Arguments:
-        cell: whose `pointwise` it is.
-
-    Raises:
-        UntraceableError: it reads something that may change unseen.
-    """
-    _Reading(cell).follow()
 
 
 @final
-class _Reading:
+@dataclasses.dataclass(eq=False)
+class Reading:
+    """The places that a `pointwise` may read, with the values that were found there.
+
+    Attributes:
+        places: Dictionaries of globals and of modules, a name in each, and its value.
+        spaces: Dictionaries of classes and functions, and all their values.
+        functions: Functions, with their code, defaults and keyword defaults.
+        variables: Variables of enclosing functions, and their values.
+        changing: Values that may change in place, their descriptions, and the objects whose
+            addresses are in them.
+        refusal: The reason if `pointwise` may read something that can change unseen, else None.
+    """
+
+    places: list[tuple[Mapping[str, Any], str, Any]] = dataclasses.field(default_factory=list)
+    spaces: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = dataclasses.field(
+        default_factory=list
+    )
+    functions: list[tuple[types.FunctionType, types.CodeType, Any, Any]] = dataclasses.field(
+        default_factory=list
+    )
+    variables: list[tuple[types.CellType, Any]] = dataclasses.field(default_factory=list)
+    changing: list[tuple[Any, Hashable, list[object]]] = dataclasses.field(default_factory=list)
+    refusal: str | None = None
+
+    def is_current(self) -> bool:
+        """True if every place holds what it held before."""
+        for space, name, value in self.places:
+            if space.get(name, NOTHING) is not value:
+                return False
+        for space, values in self.spaces:
+            if len(space) != len(values) or not all(map(operator.is_, space.values(), values)):
+                return False
+        for function, code, defaults, by_name in self.functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not by_name
+            ):
+                return False
+        for variable, value in self.variables:
+            if _content(variable) is not value:
+                return False
+        return not any(contents(value)[0] != known for value, known, _ in self.changing)
+
+
+def read(cell: GatedCell) -> Reading:
+    """Follow all code that the `pointwise` of a cell may reach.
+
+    Arguments:
+        cell: The cell.
+    """
+    return _Walk(cell).follow()
+
+
+@final
+class _Walk:
     """A walk from `pointwise` along the names that its functions, and those they call, use."""
 
     def __init__(self, cell: GatedCell):
         self.names: set[str] = {"pointwise"}
-        self.every_name = False  # what is named may be computed
+        self.every_name = False  # a name that is read may be computed
         self.left: list[tuple[Any, str]] = [(cell, "the cell")]
         self.seen: dict[int, object] = {}
-        self.spaces: list[Any] = []  # what has attributes, of which more may be named later
+        self.spaces: list[Any] = []  # objects with attributes, of which more may be named later
+        self.pure: dict[int, types.ModuleType] = {}  # modules whose members are not followed
+        self.reading = Reading()
+        self.watched: dict[tuple[int, str], object] = {}
 
-    def follow(self) -> None:
+    def place(self, space: Any, name: str, value: Any) -> None:
+        """Record a value that is found in a dictionary by name."""
+        if (id(space), name) not in self.watched:
+            self.watched[id(space), name] = space
+            self.reading.places.append((space, name, value))
+            self.watch(value)
+
+    def watch(self, value: Any) -> None:
+        """Record a value that may change in place."""
+        if not is_constant(value) and (id(value), "") not in self.watched:
+            self.watched[id(value), ""] = value
+            self.reading.changing.append((value, *contents(value)))
+
+    def whole(self, space: Mapping[str, Any], owner: object = None) -> None:
+        """Record a dictionary with all its values."""
+        key = id(space if owner is None else owner), "*"
+        if key not in self.watched:
+            self.watched[key] = owner or space
+            self.reading.spaces.append((space, tuple(space.values())))
+            for name, value in space.items():
+                if name not in _NOT_RUN:
+                    self.watch(value)
+
+    def follow(self) -> Reading:
         """Walk until nothing new is found."""
         try:
             self.walk()
+            self.finish()
         except UntraceableError as error:
-            if not self.every_name:
-                raise
-            raise UntraceableError(
-                f"{error} Here, getattr computes a name, which may be any",
-                fix="Read it in __init__ instead: self.function = getattr(torch, name).",
-            ) from error
+            self.reading.refusal = str(error)
+            if self.every_name:
+                self.reading.refusal = str(
+                    UntraceableError(
+                        f"{error} Here, getattr computes a name, which may be any",
+                        fix="Read it in __init__ instead: self.function = getattr(torch, name).",
+                    )
+                )
+        return self.reading
+
+    def finish(self) -> None:
+        """Record the members of modules that may be read by a name in the code."""
+        modules = [
+            *self.pure.values(),
+            *(s for s in self.spaces if isinstance(s, types.ModuleType)),
+        ]
+        for module in modules:  # grows
+            space, own = vars(module), not is_pure(module.__name__)
+            for name in [*space] if self.every_name and own else self.names:
+                value = space.get(name, NOTHING)
+                if own or value is not NOTHING:
+                    self.place(space, name, value)
+                if isinstance(value, types.ModuleType) and value not in modules:
+                    modules.append(value)
 
     def walk(self) -> None:
-        """The same, with errors that name what was found."""
+        """Visit values until no new ones are named."""
         while self.left:
             while self.left:
                 value, called = self.left.pop()
@@ -157,8 +221,8 @@ class _Reading:
                 raise _unfollowed(f"{called}, a module that is no global")
         elif isinstance(value, type):
             self.kind(value, called)
-        elif kind in _PARTS:
-            self.left += [(getattr(value, part), called) for part in _PARTS[kind]]
+        elif kind in PARTS:
+            self.left += [(getattr(value, part), called) for part in PARTS[kind]]
         elif isinstance(value, tuple | list | set | frozenset | collections.deque):
             self.left += [(part, called) for part in list(value)]
             self.value(value, called)
@@ -194,11 +258,11 @@ class _Reading:
 
     def function(self, function: types.FunctionType) -> None:
         """A function: of one that is fixed, what it wraps; of another, all that its code uses."""
-        cells = [c.cell_contents for c in function.__closure__ or () if _is_set(c)]
+        variables = [(c, _content(c)) for c in function.__closure__ or ()]
         generated = function.__code__.co_filename.startswith("<@beartype")
         if is_fixed_function(function) or generated:
             inner = getattr(function, "__wrapped__", None)
-            wrapped = cells if inner is None else [inner]
+            wrapped = [value for _, value in variables] if inner is None else [inner]
             for table in [c for c in wrapped if isinstance(c, dict | types.MappingProxyType)]:
                 wrapped += table.values()
             functions = (types.FunctionType, types.MethodType, functools.partial)
@@ -211,15 +275,23 @@ class _Reading:
             ):
                 raise _unfollowed(f"torch.{name}")
             return
-        names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        # a module's attributes are followed where the code names them
-        variables = [c for c in cells if not isinstance(c, types.ModuleType)]
-        self.left += [(c, f"a variable of {function.__qualname__}") for c in variables]
-        self.left.append((function.__defaults__, f"a default of {function.__qualname__}"))
-        self.left.append((function.__kwdefaults__, f"a default of {function.__qualname__}"))
-        self.left += [(v, n) for n, v in vars(function).items() if n in self.names]
+        where, reading = function.__qualname__, self.reading
+        defaults, by_name = function.__defaults__, function.__kwdefaults__
+        reading.functions.append((function, function.__code__, defaults, by_name))
+        reading.variables.extend(variables)
+        self.whole(vars(function))
+        self.left += [(part, f"a default of {where}") for part in (defaults, by_name)]
+        self.left += [(value, name) for name, value in vars(function).items()]
+        # the attributes of a module are followed where the code names them
+        values = [v for _, v in variables if v is not NOTHING]
+        self.left += [
+            (v, f"a variable of {where}") for v in values if not isinstance(v, types.ModuleType)
+        ]
+        for value in (*values, defaults, by_name):
+            self.watch(value)
+        free = dict(zip(function.__code__.co_freevars, (v for _, v in variables), strict=True))
         for code in codes_of(function.__code__):
-            self.code(code, function, {n: c.cell_contents for n, c in names.items() if _is_set(c)})
+            self.code(code, function, free)
 
     def code(
         self, code: types.CodeType, function: types.FunctionType, free: dict[str, Any]
@@ -237,7 +309,9 @@ class _Reading:
                 if not is_pure(name):
                     raise _unfollowed(f"the module {name}, imported {where}")
             elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
-                value = value_of(name, function, free, operation)
+                value = free.get(name, NOTHING)
+                if operation in ("LOAD_GLOBAL", "LOAD_NAME"):
+                    value = self.global_value(function, name)
                 if value is getattr or value is hasattr:
                     constant = constant_name(instructions, instruction)
                     if constant is None:
@@ -256,17 +330,30 @@ class _Reading:
             ):
                 raise UntraceableError(f"pointwise changes {name} {where}: it must be pure")
 
+    def global_value(self, function: types.FunctionType, name: str) -> Any:
+        """The value of a global, or of a builtin; `NOTHING` for a name that has none yet."""
+        variables = function.__globals__
+        value = variables.get(name, NOTHING)
+        self.place(variables, name, value)
+        if value is not NOTHING:
+            return value
+        built_in = variables.get("__builtins__", {})
+        members = built_in if isinstance(built_in, dict) else vars(built_in)
+        value = members.get(name, NOTHING)
+        self.place(members, name, value)
+        return value
+
     def attribute(self, name: str, where: str) -> None:
         """The name of an attribute that is read."""
-        if name in _OF_GRAPHS:
+        if name in purity.OF_GRAPHS:
             raise _unfollowed(f".{name} of a tensor {where}")
-        if name in _OF_INTERPRETERS or (tells_of_torch(name) and hasattr(torch, name)):
+        if name in purity.OF_INTERPRETERS or (tells_of_torch(name) and hasattr(torch, name)):
             raise _unfollowed(f".{name} {where}")
         self.names.add(name)
 
     def named(self, value: Any, name: str, after: dis.Instruction | None, where: str) -> None:
         """A global, or a variable of an enclosing function."""
-        self.every_name |= name in _ALL_NAMES
+        self.every_name |= name in purity.ALL_NAMES
         if not isinstance(value, types.ModuleType):
             self.left.append((value, name))
             return
@@ -282,12 +369,13 @@ class _Reading:
         """What is read of a module that is pure but for some of its members."""
         top = module.__name__.partition(".")[0]
         value = getattr(module, name, None)
-        self.every_name |= name in _ALL_NAMES
-        if name in _FILES:
+        self.pure[id(module)] = module
+        self.every_name |= name in purity.ALL_NAMES
+        if name in purity.FILES:
             raise _unfollowed(f"a file by {module.__name__}.{name}")
-        if top == "numpy" and name in _SETTINGS_OF_NUMPY:
+        if top == "numpy" and name in purity.SETTINGS_OF_NUMPY:
             raise _unfollowed(f"{module.__name__}.{name}")
-        if top == "torch" and (tells_of_torch(name) or name in STATE_OF_TORCH):
+        if top == "torch" and (tells_of_torch(name) or name in purity.STATE_OF_TORCH):
             raise _unfollowed(f"{module.__name__}.{name}")
         if isinstance(value, types.ModuleType) and not is_pure(value.__name__):
             raise _unfollowed(f"the module {value.__name__}")
@@ -310,7 +398,7 @@ class _Reading:
         name, module = value.__name__, getattr(value, "__module__", None)
         if isinstance(owner, types.ModuleType) or owner is None:
             home = owner.__name__ if owner is not None else module or "builtins"
-            if (home == "builtins" and name in _BLIND) or tells_of_torch(name):
+            if (home == "builtins" and name in purity.BLIND) or tells_of_torch(name):
                 raise _unfollowed(f"{name}()")
             if not (is_pure(home) or home.startswith("torch.")):
                 raise _unfollowed(f"{home}.{name}()")
@@ -328,15 +416,17 @@ class _Reading:
         """A class, whose methods and attributes are read by name."""
         top = kind.__module__.partition(".")[0]
         fixed = top in sys.stdlib_module_names or top in ("torch", "numpy")
-        if kind in _BASES or (fixed and not is_made_by_abc(kind)):
+        if kind in _BASES or (fixed and not _is_made_by_abc(kind)):
             if not is_pure(kind.__module__) and top != "torch":
                 raise _unfollowed(f"{called}, the class {kind.__module__}.{kind.__qualname__}")
             if not issubclass(kind, nn.Module):
                 return
         home = type(kind).__module__.partition(".")[0]
-        if type(kind) not in _METACLASSES and home not in PURE:
+        if type(kind) not in _METACLASSES and home not in purity.PURE:
             raise _unfollowed(f"{called}, a class with a metaclass of its own")
         self.spaces.append(kind)
+        for part in _parts_of(kind):
+            self.whole(vars(part), part)
         if issubclass(kind, torch.autograd.Function):
             self.names |= {"forward", "backward", "setup_context"}
 
@@ -348,11 +438,22 @@ def _unfollowed(what: str) -> UntraceableError:
     )
 
 
-def _is_set(cell: types.CellType) -> bool:
+def _content(variable: types.CellType) -> Any:
+    """The value of a variable of an enclosing function; `NOTHING` if it has none yet."""
     try:
-        return cell.cell_contents is cell.cell_contents
+        return variable.cell_contents
     except ValueError:
-        return False
+        return NOTHING
+
+
+def _parts_of(kind: type) -> list[type]:
+    """A class and its bases, but for those of the package and of Python."""
+    return [p for p in kind.__mro__ if p not in _BASES and p.__module__ != "builtins"]
+
+
+def _is_made_by_abc(kind: type) -> bool:
+    """True if a class was made by a call of `type`, so that it names its metaclass's module."""
+    return kind.__module__ == "abc" and kind is not abc.ABC and kind is not abc.ABCMeta
 
 
 def _is_followed(value: Any) -> bool:
@@ -377,16 +478,15 @@ def _attributes(space: Any, names: set[str] | None) -> list[tuple[Any, str]]:
         return names is None or name in names
 
     if isinstance(space, type):
-        parts = [p for p in space.__mro__ if p not in _BASES and p.__module__ != "builtins"]
         return [
             (value, f"{part.__name__}.{name}")
-            for part in parts
+            for part in _parts_of(space)
             for name, value in list(vars(part).items())
             if name not in _NOT_RUN and (is_read(name) or name.startswith("__"))
         ]
     called = getattr(space, "__name__", type(space).__name__)
     own = getattr(space, "__dict__", {})
-    found = {name: v for name, v in list(own.items()) if is_read(name) and name not in _OF_MODULES}
+    found = {name: v for name, v in list(own.items()) if is_read(name) and name not in OF_MODULES}
     if isinstance(space, nn.Module):
         for name, value in space._modules.items():
             found[name] = value

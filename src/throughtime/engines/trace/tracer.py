@@ -12,9 +12,9 @@ from throughtime.engines.trace import arrays
 from throughtime.engines.trace.arrays import Array, BlockError
 from throughtime.engines.trace.aten import RULES
 from throughtime.engines.trace.expressions import Value, as_kind
+from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.simplify import Builder
 from throughtime.engines.trace.structure import REDUCTIONS, STRUCTURE, expanded, placed, reduced
-from throughtime.engines.trace.untraceable import UntraceableError
 
 # With the value that they fill their result with, or the position of that argument.
 _CREATED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "_efficientzerotensor": 0.0}

@@ -16,10 +16,9 @@ from throughtime.core.state import State, state_type
 from throughtime.core.weights import recurrent_weight
 from throughtime.engines.trace import arrays
 from throughtime.engines.trace.expressions import Value, call
-from throughtime.engines.trace.program import Key, Node
+from throughtime.engines.trace.program import Key, Node, UntraceableError
 from throughtime.engines.trace.simplify import Builder
 from throughtime.engines.trace.tracer import Tracer
-from throughtime.engines.trace.untraceable import UntraceableError
 
 Result = TypeVar("Result")
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from throughtime.core.binding import bind
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, state_type
-from throughtime.engines.trace.program import Key, evaluate
+from throughtime.engines.trace.program import Key, UntraceableError, evaluate
 from throughtime.engines.trace.tracing import unit_tensors
-from throughtime.engines.trace.untraceable import UntraceableError
 
 _BATCHES = (3, 1)
 _DRAWS = 2  # a number may lie at a jump, where the last bit decides; two hardly will
