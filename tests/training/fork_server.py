@@ -1,4 +1,4 @@
-"""Runs of `train` in processes of their own, which can be killed at a chosen or a random moment.
+"""Runs of `train` in processes of their own, which can be copied or killed as they write.
 
 torch is imported once, in a server process that forks one child a job: a start takes milliseconds.
 """
@@ -6,6 +6,7 @@ torch is imported once, in a server process that forks one child a job: a start 
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,8 +36,9 @@ class ForkServer:
     def start(self, config: dict[str, object], folder: Path, **options: object) -> None:
         """Begin `train(config, folder)` in a child.
 
-        Options: kill_at_write (which one, from 1), and so many seconds after it: kill_delay;
-        kill_when (a file is there); file_size_limit (bytes).
+        Options: copies (a folder for copies of the run, one before each write); kill_at_write
+        (which one, from 1), and so many seconds after it: kill_delay; kill_when (a file is there);
+        file_size_limit (bytes).
         """
         assert self._process.stdin is not None
         job = {"config": config, "folder": str(folder), **options}
@@ -68,6 +70,14 @@ def _die_when(file: Path) -> None:
     _die()
 
 
+def _copy(folder: Path, to: Path) -> None:
+    """What the system has of a run: all that would be left, were it killed now."""
+    if folder.exists():
+        shutil.copytree(folder, to)
+    else:
+        to.mkdir()
+
+
 def _child(job: dict[str, Any]) -> str:
     from throughtime.core.errors import ThroughtimeError
     from throughtime.training import RunConfig, train
@@ -76,19 +86,24 @@ def _child(job: dict[str, Any]) -> str:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size_limit"], resource.RLIM_INFINITY))
     if "kill_when" in job:
         threading.Thread(target=_die_when, args=[Path(job["kill_when"])], daemon=True).start()
-    if "kill_at_write" in job:
-        left = job["kill_at_write"]
+    if "kill_at_write" in job or "copies" in job:
+        writes, copying = 0, False
 
-        def count(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in WRITES and str(arguments[0]).startswith(job["folder"]):
-                left -= 1
-                if left == 0 and "kill_delay" in job:
-                    threading.Timer(job["kill_delay"], _die).start()
-                elif left == 0:
-                    _die()
+        def watch(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal writes, copying
+            if copying or event not in WRITES or not str(arguments[0]).startswith(job["folder"]):
+                return
+            writes += 1
+            if "copies" in job:
+                copying = True  # which opens files too
+                _copy(Path(job["folder"]), Path(job["copies"], str(writes)))
+                copying = False
+            elif writes == job["kill_at_write"] and "kill_delay" in job:
+                threading.Timer(job["kill_delay"], _die).start()
+            elif writes == job["kill_at_write"]:
+                _die()
 
-        sys.addaudithook(count)
+        sys.addaudithook(watch)
     try:
         train(RunConfig.from_json(job["config"]), job["folder"])
     except ThroughtimeError as error:

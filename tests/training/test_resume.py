@@ -12,7 +12,7 @@ from throughtime.training import RunConfig, RunFolder, read_json, train
 from throughtime.training.checkpoint import load_checkpoint
 
 SMALL = {**TINY, "steps": 3, "evaluate_every": 2, "checkpoint_every": 1}
-LONG = {**TINY, "steps": 400, "evaluate_every": 50, "checkpoint_every": 20, "log_every": 7}
+LONG = {**TINY, "steps": 160, "evaluate_every": 40, "checkpoint_every": 8, "log_every": 7}
 
 
 def run_state(folder: Path) -> dict[str, object]:
@@ -34,23 +34,32 @@ def assert_whole(folder: Path) -> None:
         read_json(path)
 
 
-def test_killed_at_every_write(fork_server: ForkServer, tmp_path: Path) -> None:
-    """SIGKILL before each opening, renaming and removing of a file of the run, one run each."""
-    whole = tmp_path / "whole"
-    assert fork_server.run(SMALL, whole) == "done"
-    for write in range(1, 1000):
-        folder = tmp_path / f"killed-{write}"
-        ended = fork_server.run(SMALL, folder, kill_at_write=write)
-        if ended == "done":
-            break
-        assert ended == "killed"
+def contents(folder: Path) -> frozenset[tuple[str, bytes | None]]:
+    """Every file and folder of a run."""
+    return frozenset(
+        (str(path.relative_to(folder)), path.read_bytes() if path.is_file() else None)
+        for path in folder.rglob("*")
+    )
+
+
+def test_ended_before_every_write(fork_server: ForkServer, tmp_path: Path) -> None:
+    """What is there before each opening, renaming and removing of a file of one run goes on.
+
+    A run that is killed leaves just that: see the test below, whose runs are.
+    """
+    whole, copies = tmp_path / "whole", tmp_path / "copies"
+    copies.mkdir()
+    assert fork_server.run(SMALL, whole, copies=str(copies)) == "done"
+    assert len(list(copies.iterdir())) > 30
+    distinct = {contents(folder): folder for folder in copies.iterdir()}
+    assert len(distinct) > 20
+    for folder in distinct.values():
         assert_whole(folder)
-        assert fork_server.run(SMALL, folder) == "done"
-        assert trained(folder) == trained(whole), f"killed at write {write}"
+        train(RunConfig.from_json(SMALL), folder)
+        assert trained(folder) == trained(whole), f"ended before write {folder.name}"
         assert run_state(folder) == run_state(whole)
         assert outcome(folder) == outcome(whole)
         assert {p.name for p in folder.iterdir()} == {p.name for p in whole.iterdir()}
-    assert write > 30
 
 
 @pytest.mark.parametrize(
