@@ -1,6 +1,8 @@
 """`throughtime compare`, from its words to what it prints."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 
 from throughtime.cli.main import main
 from throughtime.reports import read_comparison
 from throughtime.studies import plan
 
-SOURCES = str(Path(__file__).parents[2] / "src")
 TINY = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,gru:hidden=3", "--seeds", "2"]
 TINY = ["compare", *TINY, "--steps", "5", "--jobs", "1"]
 
@@ -113,53 +115,77 @@ def test_folders_of_runs_and_comparisons_are_not_mixed(tmp_path, capsys) -> None
     assert "one holds a single run: expected the folder of a comp" in capsys.readouterr().err
 
 
+TOO_LONG = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,rnn:hidden=4", "--seeds", "1"]
+TOO_LONG = ["compare", *TOO_LONG, "--steps", "100000000", "--jobs", "2"]
+
+
+def stops_cleanly(
+    process: "subprocess.Popen[bytes] | multiprocessing.Process",
+    sent: signal.Signals,
+    out: Path,
+    errors: Path,
+    ready: Callable[[str], bool],
+) -> int | None:
+    """Send a signal to the group of a process as soon as it is ready; return its exit code."""
+    assert process.pid is not None
+    end = time.monotonic() + 120
+    try:
+        while not (errors.exists() and ready(errors.read_text())):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.killpg(process.pid, sent)
+        if isinstance(process, subprocess.Popen):
+            code = process.wait(60)
+        else:
+            process.join(60)
+            code = process.exitcode
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what fails here must not wait for ever
+            os.killpg(process.pid, signal.SIGKILL)
+    said = errors.read_text()
+    assert said.splitlines()[-1] == (
+        f"throughtime: stopped: {out} was interrupted with 0 of 2 runs done. "
+        "All is saved: the same call or command goes on from there."
+    )
+    assert "Traceback" not in said
+    assert len(list(out.glob("*/seed-0/latest"))) == 2
+    return code
+
+
 def test_signals_with_workers_stop_cleanly_and_it_goes_on(tmp_path) -> None:
     """Ctrl-C, then SIGTERM, as a terminal and a supervisor send them: to every process of the
     group. The runs are too long to end first."""
-    out = tmp_path / "out"
-    words = ["digits:pixels_per_step=8", "--models", "rnn:hidden=3,rnn:hidden=4", "--seeds", "1"]
-    words = [*words, "--steps", "100000000", "--jobs", "2", "--out", str(out)]
-
-    def interrupted_once(sent: signal.Signals, code: int, ready: Callable[[str], bool]) -> None:
-        """Sends the signal as soon as it is ready."""
-        with (
-            (tmp_path / "stderr").open("w") as stderr,
-            subprocess.Popen(
-                [sys.executable, "-m", "throughtime", "compare", *words],
-                env={**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                start_new_session=True,
-            ) as process,
-        ):
-            try:
-                end = time.monotonic() + 120
-                while not ready((tmp_path / "stderr").read_text()):
-                    assert time.monotonic() < end
-                    assert process.poll() is None
-                    time.sleep(0.02)
-                os.killpg(process.pid, sent)
-                printed, _ = process.communicate(timeout=60)
-            finally:
-                if process.poll() is None:  # what fails here must not wait for ever
-                    os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == code
-        assert printed == ""
-        said = (tmp_path / "stderr").read_text()
-        assert said.splitlines()[-1] == (
-            f"throughtime: stopped: {out} was interrupted with 0 of 2 runs done. "
-            "All is saved: the same call or command goes on from there."
+    out, printed, errors = (tmp_path / name for name in ("out", "printed", "errors"))
+    words = [*TOO_LONG, "--out", str(out)]
+    with printed.open("wb") as stdout, errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "throughtime", *words],
+            env={**os.environ, **warm.ENVIRONMENT},
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
         )
-        assert "Traceback" not in said
-        assert len(list(out.glob("*/seed-0/latest"))) == 2
+        code = stops_cleanly(
+            process,
+            signal.SIGINT,
+            out,
+            errors,
+            lambda _: len(list(out.glob("*/seed-0/metrics.jsonl"))) == 2,
+        )
+    assert code == 130
+    assert printed.read_text() == ""
 
-    interrupted_once(
-        signal.SIGINT, 130, lambda _: len(list(out.glob("*/seed-0/metrics.jsonl"))) == 2
-    )
     # A run that was stopped before its first step starts, one that was stopped later goes on.
-    interrupted_once(
+    errors.unlink()
+    arguments = (warm.command, words, printed, errors)
+    process = warm.context().Process(target=warm.call, args=arguments)
+    process.start()
+    code = stops_cleanly(
+        process,
         signal.SIGTERM,
-        143,
+        out,
+        errors,
         lambda said: said.count(": from step ") + said.count(": started") == 2,
     )
+    assert code == 143
+    assert printed.read_text() == ""

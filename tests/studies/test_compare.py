@@ -4,15 +4,14 @@ import contextlib
 import dataclasses
 import json
 import multiprocessing
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 
 from throughtime.core.errors import (
     LearnerRefusalError,
@@ -28,6 +27,7 @@ from throughtime.studies import CompareRequest, Done, Planned, StudyEvent, Waiti
 from throughtime.studies import compare as compare_function
 from throughtime.studies.variant import Variant
 from throughtime.training import Progress, RunFolder, Started
+from throughtime.training import run as run_module
 
 TASK = "digits:pixels_per_step=8"
 TINY = CompareRequest(TASK, ("rnn:hidden=3", "lstm:hidden=3"), seeds=2, steps=6, jobs=1)
@@ -38,6 +38,13 @@ MODULE = sys.modules[compare_function.__module__]
 def one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many cores there are, which other tests may be using."""
     monkeypatch.setattr(plan, "_share_cores", lambda request: (request.jobs, 1))
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers forked from a process that is warm, rather than started anew."""
+    context = warm.context()
+    monkeypatch.setattr(MODULE.multiprocessing, "get_context", lambda _: context)
 
 
 def results(folder: Path) -> dict[str, dict[str, bytes]]:
@@ -121,9 +128,10 @@ def test_more_seeds_and_models_join_what_is_there(tmp_path) -> None:
     assert {run: after[run] for run in before} == before
 
 
-def test_interrupted_run_goes_on_to_the_same_bits(tmp_path) -> None:
+def test_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
     """Ctrl-C in the middle of the second run."""
-    request = CompareRequest(TASK, TINY.models, seeds=1, steps=400, jobs=1)
+    monkeypatch.setattr(run_module, "PROGRESS_SECONDS", 0.0)
+    request = CompareRequest(TASK, TINY.models, seeds=1, steps=20, jobs=1)
     compare(request, tmp_path / "whole")
 
     def press(event: StudyEvent) -> None:
@@ -148,7 +156,7 @@ def test_processes_side_by_side_give_the_same_results(tmp_path) -> None:
     """With as many threads each; every run once; all events reach the observer."""
     serial = compare(TINY, tmp_path / "serial")
     events: list[StudyEvent] = []
-    request = CompareRequest(TASK, TINY.models, seeds=2, steps=6, jobs=3)
+    request = CompareRequest(TASK, TINY.models, seeds=2, steps=6, jobs=2)
     parallel = compare(request, tmp_path / "parallel", events.append)
     assert measured(parallel) == measured(serial)
     assert results(tmp_path / "parallel") == results(tmp_path / "serial")
@@ -161,7 +169,7 @@ def test_processes_side_by_side_give_the_same_results(tmp_path) -> None:
         assert isinstance(mine[-1], Done)
 
 
-def test_failure_in_a_worker_is_the_study_s(tmp_path) -> None:
+def test_failure_in_a_worker_is_the_study_s(tmp_path, warm_workers) -> None:
     """A file where a run's folder should be."""
     (tmp_path / "rnn-hidden-3").write_text("in the way")
     request = CompareRequest(TASK, TINY.models, seeds=1, steps=6, jobs=2)
@@ -169,7 +177,7 @@ def test_failure_in_a_worker_is_the_study_s(tmp_path) -> None:
         compare(request, tmp_path)
 
 
-def test_worker_that_dies_is_an_error(tmp_path) -> None:
+def test_worker_that_dies_is_an_error(tmp_path, warm_workers) -> None:
     request = CompareRequest(TASK, TINY.models, seeds=1, steps=10**6, jobs=2)
 
     def kill_a_worker(event: StudyEvent) -> None:
@@ -182,23 +190,16 @@ def test_worker_that_dies_is_an_error(tmp_path) -> None:
 
 
 @contextlib.contextmanager
-def study_process(request: str, out: Path) -> Iterator[subprocess.Popen[str]]:
+def study_process(request: CompareRequest, out: Path) -> Iterator[multiprocessing.Process]:
     """A comparison in a process of its own that two workers serve."""
-    script = out.parent / "study.py"
-    script.write_text(
-        "import sys\n"
-        "from throughtime.studies import CompareRequest, compare\n"
-        "if __name__ == '__main__':\n"
-        f"    compare({request}, {str(out)!r})\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    with subprocess.Popen(
-        [sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    arguments = (warm.call, compare_function, request, out)
+    process = warm.context().Process(target=arguments[0], args=arguments[1:])
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:
@@ -211,7 +212,7 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 def test_workers_end_with_a_killed_study(tmp_path) -> None:
     """SIGKILL to the study alone: its workers give up their runs, which others can then take."""
     out = tmp_path / "out"
-    request = f"CompareRequest({TASK!r}, ('rnn', 'gru'), seeds=1, steps=10**7, jobs=2)"
+    request = CompareRequest(TASK, ("rnn", "gru"), seeds=1, steps=10**7, jobs=2)
     with study_process(request, out) as process:
         wait_for(lambda: len(list(out.glob("*/seed-0/latest"))) == 2)
         process.kill()

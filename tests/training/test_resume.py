@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from training.fork_server import ForkServer
+from training.runs import Run, run
 from training.tiny import TINY, latest, trained
 
 from throughtime.core.errors import RunLockedError
@@ -12,7 +12,7 @@ from throughtime.training import RunConfig, RunFolder, read_json, train
 from throughtime.training.checkpoint import load_checkpoint
 
 SMALL = {**TINY, "steps": 3, "evaluate_every": 2, "checkpoint_every": 1}
-LONG = {**TINY, "steps": 160, "evaluate_every": 40, "checkpoint_every": 8, "log_every": 7}
+LONG = {**TINY, "steps": 80, "evaluate_every": 40, "checkpoint_every": 6, "log_every": 7}
 
 
 def run_state(folder: Path) -> dict[str, object]:
@@ -42,14 +42,14 @@ def contents(folder: Path) -> frozenset[tuple[str, bytes | None]]:
     )
 
 
-def test_ended_before_every_write(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_ended_before_every_write(tmp_path: Path) -> None:
     """What is there before each opening, renaming and removing of a file of one run goes on.
 
     A run that is killed leaves just that: see the test below, whose runs are.
     """
     whole, copies = tmp_path / "whole", tmp_path / "copies"
     copies.mkdir()
-    assert fork_server.run(SMALL, whole, copies=str(copies)) == "done"
+    assert run(SMALL, whole, copies=str(copies)) == "done"
     assert len(list(copies.iterdir())) > 30
     distinct = {contents(folder): folder for folder in copies.iterdir()}
     assert len(distinct) > 20
@@ -71,42 +71,40 @@ def test_ended_before_every_write(fork_server: ForkServer, tmp_path: Path) -> No
     ],
     ids=["Adam", "SGD-momentum", "Adam-cosine"],
 )
-def test_killed_again_and_again(
-    fork_server: ForkServer, tmp_path: Path, optimizer: dict[str, object]
-) -> None:
+def test_killed_again_and_again(tmp_path: Path, optimizer: dict[str, object]) -> None:
     """SIGKILL at random moments, again and again, in one run."""
     config = {**LONG, **optimizer}
-    assert fork_server.run(config, tmp_path / "whole") == "done"
+    assert run(config, tmp_path / "whole") == "done"
     moments = random.Random(0)
-    for _ in range(6):
+    for _ in range(4):
         moment = {"kill_at_write": moments.randint(5, 30), "kill_delay": moments.uniform(0, 0.01)}
-        assert fork_server.run(config, tmp_path / "killed", **moment) == "killed"
-    assert fork_server.run(config, tmp_path / "killed") == "done"
+        assert run(config, tmp_path / "killed", **moment) == "killed"
+    assert run(config, tmp_path / "killed") == "done"
     assert trained(tmp_path / "killed") == trained(tmp_path / "whole")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-def test_two_processes_never_write_one_run(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_two_processes_never_write_one_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = {**LONG, "steps": 10**6}
-    fork_server.start(config, folder, kill_when=str(tmp_path / "stop"))
+    writing = Run(config, folder, kill_when=str(tmp_path / "stop"))
     while not (folder / "latest").exists():
         pass
     with pytest.raises(RunLockedError, match=r"run is being written by another process\. Wait"):
         train(RunConfig.from_json(config), folder)
     (tmp_path / "stop").touch()
-    assert fork_server.end() == "killed"
+    assert writing.end() == "killed"
     with RunFolder(folder).locked():
         pass  # the lock died with it
 
 
-def test_a_file_that_cannot_grow(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow(tmp_path: Path) -> None:
     """The system refuses a write half way; nothing half written is left, and the run goes on."""
     folder = tmp_path / "run"
-    said = fork_server.run(SMALL, folder, file_size_limit=2000)
+    said = run(SMALL, folder, file_size_limit=2000)
     assert said.startswith(f"RunWriteError: cannot write {folder}/checkpoint-1.tmp/")
     assert "got File too large. Raise the limit on file sizes" in said
     assert {p.name for p in folder.iterdir()} == {"config.json", "metrics.jsonl", "lock"}
-    assert fork_server.run(SMALL, folder) == "done"
-    assert fork_server.run(SMALL, tmp_path / "whole") == "done"
+    assert run(SMALL, folder) == "done"
+    assert run(SMALL, tmp_path / "whole") == "done"
     assert trained(folder) == trained(tmp_path / "whole")

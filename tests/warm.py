@@ -1,0 +1,49 @@
+"""Processes forked from a server that has loaded all they need: they start in milliseconds.
+
+Each process of tests starts one server, on first use, for whatever it tests in other processes.
+"""
+
+import functools
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1"}
+
+
+@functools.cache
+def context() -> ForkServerContext:
+    """Return the context of multiprocessing whose processes are forked from the server."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["preloaded"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return found
+
+
+def call(function: Callable[..., object], *arguments: Any) -> None:
+    """Call a function in a process of the server; the processes that it starts are forked too."""
+    forking = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: forking  # pyright: ignore
+    function(*arguments)
+
+
+def command(words: list[str], output: Path, errors: Path) -> None:
+    """Run `throughtime` in a process and a session of its own, with its output in files."""
+    os.setsid()
+    for path, descriptor in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    from throughtime.cli.main import main
+
+    sys.exit(main(words))
