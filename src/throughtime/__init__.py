@@ -11,6 +11,8 @@ if TYPE_CHECKING:
         instruments,
         learning,
         models,
+        reports,
+        results,
         studies,
         tasks,
         training,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from throughtime.doctor import diagnose
     from throughtime.engines import engine_options
     from throughtime.layers import GRU, LSTM, RNN, Recurrent
+    from throughtime.reports.plot import plot
+    from throughtime.reports.read import load
 
 __version__ = "0.1.0"
 
@@ -36,6 +40,8 @@ _DEFINED_IN = {
     "State": "core.state",
     "diagnose": "doctor",
     "engine_options": "engines",
+    "load": "reports.read",
+    "plot": "reports.plot",
 }
 _MODULES = {"errors": "core.errors", "initializers": "core.initializers"}
 """The modules whose place is not their name."""
@@ -74,7 +80,11 @@ __all__ = [
     "initializers",
     "instruments",
     "learning",
+    "load",
     "models",
+    "plot",
+    "reports",
+    "results",
     "studies",
     "tasks",
     "training",

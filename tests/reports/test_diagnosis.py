@@ -12,9 +12,9 @@ from reports.diagnoses import ALL, HEALTHY, HOSTILE, INCONCLUSIVE, ODD, VANISHIN
 from rich.console import Console
 
 from throughtime.core.errors import RunWriteError
-from throughtime.reports import diagnosis_words as words
+from throughtime.reports import diagnosis_text as words
 from throughtime.reports.diagnosis_page import CARRYING, render_fragment, render_page
-from throughtime.reports.diagnosis_text import plain_text
+from throughtime.reports.diagnosis_text import diagnosis_text, printed
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "line"}
@@ -208,7 +208,7 @@ def test_folder_that_is_not_there(tmp_path) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("width", [40, 71, 72, 80, 120])
 def test_no_line_is_too_long(name: str, width: int) -> None:
-    assert max(map(len, plain_text(ALL[name], width).splitlines())) <= width
+    assert max(map(len, printed(diagnosis_text(ALL[name]), width).splitlines())) <= width
 
 
 def test_terminal_says_everything_at_80_columns() -> None:
@@ -244,7 +244,7 @@ def test_remedies_in_the_terminal() -> None:
 
 
 def test_narrow_terminal_has_no_table() -> None:
-    text = " ".join(plain_text(VANISHING, 40).split())
+    text = " ".join(printed(diagnosis_text(VANISHING), 40).split())
     assert "held-out loss, 200 updates: 0.692 (0.691 to 0.694) → 0.0841 (0.0702" in text
 
 
@@ -256,7 +256,7 @@ def test_text_holds_every_word(name: str) -> None:
     def bare(text: str) -> str:
         return re.sub(r"[\s│]", "", text)
 
-    text = bare(plain_text(diagnosis, 100))
+    text = bare(printed(diagnosis_text(diagnosis), 100))
     assert bare(diagnosis.sentence) in text
     for finding in diagnosis.findings:
         assert bare(finding.statement) in text

@@ -9,6 +9,20 @@ import numpy as np
 import pytest
 import torch
 from reports.diagnoses import HEALTHY, HOSTILE
+from reports.measured import (
+    DECODING,
+    INFLUENCE,
+    JACOBIANS,
+    LENGTHS,
+    NORMS,
+    ONES,
+    SPECTRUM,
+    SURVIVAL,
+    cliff,
+    flow,
+    halving,
+    lstm_gates,
+)
 from torch import nn
 
 from throughtime.cells import ElmanCell
@@ -19,159 +33,39 @@ from throughtime.instruments import (
     one_unit_bifurcation,
     one_unit_map,
     phase_line,
-    record,
 )
-from throughtime.instruments.cliffs import loss_along
-from throughtime.instruments.decoding import MemoryDecoding
 from throughtime.instruments.fixed_points import fixed_points
-from throughtime.instruments.forward_memory import PerturbationSurvival
-from throughtime.instruments.gates import gate_activity
-from throughtime.instruments.gradient_flow import GradientFlow, GradientNorms
-from throughtime.instruments.input_influence import InputInfluence
-from throughtime.instruments.jacobians import Jacobians
-from throughtime.instruments.length_extrapolation import LengthExtrapolation
-from throughtime.instruments.lyapunov import LyapunovSpectrum
-from throughtime.reports import instrument_pictures as pictures
+from throughtime.reports import gradient_pictures, maps, planes, state_pictures
 from throughtime.reports.diagnosis_page import render_page
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.results.diagnosis import Picture
 
-LAGS = torch.arange(5)
-ONES = torch.ones(5, dtype=torch.float64)
-
-
-def halving(rate: float = 0.5, n: int = 5) -> torch.Tensor:
-    return rate ** torch.arange(n, dtype=torch.float64)
-
-
-def flow(norm: torch.Tensor) -> GradientFlow:
-    """Of three units, the last of them silent; norms by time step."""
-    unit = torch.stack([norm, norm / 2, norm * 0], 1)
-    return GradientFlow(
-        layer="rnn",
-        level=0,
-        per_unit=unit,
-        per_gate={"input": norm, "forget": norm * 0},
-        norm=norm,
-        contribution=norm,
-        answer=torch.stack([norm, norm * 3], 1),
-        calls=(len(norm),),
-        links=("fresh",),
-    )
-
-
-JACOBIANS = Jacobians(
-    layer="rnn",
-    level=0,
-    sequence=0,
-    size=4,
-    norms=ONES * 0.9,
-    measured=torch.tensor([0, 4]),
-    singular_values=torch.ones(2, 4).double(),
-    spectral_radius=torch.tensor([0.8, 0.7]).double(),
-    non_normality=None,
-    lags=LAGS + 1,
-    log_products=torch.stack([halving(0.5, 4).log() * n for n in range(1, 6)]) - 0.1,
-    uncertainty=ONES * 0,
-    log_norm_bound=ONES * 2,
-    log_power_bound=None,
-    log_hochreiter_bound=ONES * 3,
-    cut=None,
-)
-SPECTRUM = LyapunovSpectrum(
-    exponents=torch.tensor([-0.2, -math.inf]).double(),
-    standard_errors=torch.tensor([0.01, math.nan]).double(),
-    kaplan_yorke=0.0,
-    size=2,
-    steps=100,
-    burn_in=10,
-    first=0,
-    history_steps=torch.tensor([1, 100]),
-    history=torch.tensor([[-0.3, -1.0], [-0.2, -1.1]]).double(),
-)
-DECODING = MemoryDecoding(
-    layer="rnn",
-    level=0,
-    direction=0,
-    lags=LAGS,
-    r2=torch.stack([halving(), halving() * 0.8], 1),
-    null_level=ONES * 0.02,
-    penalty=torch.ones(5, 2).double(),
-    samples=100,
-    size=8,
-)
-SURVIVAL = PerturbationSurvival(
-    layer="rnn",
-    level=0,
-    direction=0,
-    geometric_mean=halving(),
-    quantiles=torch.stack([halving() / 2, halving(), halving() * 2]),
-    erased=ONES * 0,
-    count=LAGS,
-)
-INFLUENCE = InputInfluence(
-    layer="rnn",
-    level=0,
-    direction=0,
-    lags=LAGS,
-    loss=0.5,
-    scrambled=0.5 + halving(),
-    standard_error=ONES * 0.1,
-    output_change=ONES,
-    output_change_error=ONES,
-    p_values=torch.tensor([0.001, 0.002, 0.5, 0.5, 0.5]).double(),
-    permutations=9,
-)
-LENGTHS = LengthExtrapolation(
-    lengths=(10, 20, 40),
-    trained=10,
-    losses=torch.tensor([[1.0, 1.2], [1.1, 1.1], [5.0, 5.2]]).double(),
-    p_values=torch.tensor([math.nan, 0.5, 0.001]).double(),
-    level=0.05,
-)
-NORMS = GradientNorms(norm=torch.tensor([1.0, 100.0, 2.0, math.nan, 3.0]).double(), loss=ONES)
-
-
-def lstm_gates():
-    model = nn.LSTM(1, 6)
-    return gate_activity(record(model, lambda: model(torch.ones(9, 2, 1))[0].sum()))
-
-
-def cliff():
-    model = nn.RNN(1, 1).double()
-    x = torch.linspace(-1, 1, 20).double().reshape(10, 2, 1)
-    return loss_along(
-        model,
-        lambda: model(x)[0][-1].square().mean(),
-        distances=torch.linspace(-1, 1, 9).double(),
-        per_example=lambda: model(x)[0][-1].square().mean(-1),
-    )
-
-
 MADE: dict[str, Callable[[], Picture]] = {
-    "gradient_by_lag": lambda: pictures.gradient_by_lag({"rnn": flow(halving().flip(0))}, 3),
-    "gradient_share": lambda: pictures.gradient_share({"rnn": flow(halving().flip(0))}, 3),
-    "gradient_share of none": lambda: pictures.gradient_share({"rnn": flow(ONES * 0)}),
-    "gradient_per_gate": lambda: pictures.gradient_per_gate(flow(halving())),
-    "where_the_loss_looks": lambda: pictures.where_the_loss_looks(flow(halving())),
-    "change_survival": lambda: pictures.change_survival({"rnn": SURVIVAL}, 3),
-    "decoded_inputs": lambda: pictures.decoded_inputs({"rnn": DECODING}, 3),
-    "influence_of_old_inputs": lambda: pictures.influence_of_old_inputs(INFLUENCE),
-    "latch_over_time": lambda: pictures.latch_over_time(
+    "gradient_by_lag": lambda: gradient_pictures.gradient_by_lag(
+        {"rnn": flow(halving().flip(0))}, 3
+    ),
+    "gradient_share": lambda: gradient_pictures.gradient_share({"rnn": flow(halving().flip(0))}, 3),
+    "gradient_share of none": lambda: gradient_pictures.gradient_share({"rnn": flow(ONES * 0)}),
+    "gradient_per_gate": lambda: gradient_pictures.gradient_per_gate(flow(halving())),
+    "direct_gradient": lambda: gradient_pictures.direct_gradient(flow(halving())),
+    "change_survival": lambda: state_pictures.change_survival({"rnn": SURVIVAL}, 3),
+    "decoded_inputs": lambda: state_pictures.decoded_inputs({"rnn": DECODING}, 3),
+    "influence_of_old_inputs": lambda: state_pictures.influence_of_old_inputs(INFLUENCE),
+    "latch_over_time": lambda: maps.latch_over_time(
         latch_survival(1.25, "gaussian", 0.5, 40, runs=200)
     ),
-    "loss_by_length": lambda: pictures.loss_by_length(LENGTHS),
-    "jacobian_products": lambda: pictures.jacobian_products(JACOBIANS, 3),
-    "singular_values_of_products": lambda: pictures.singular_values_of_products(JACOBIANS),
-    "jacobian_steps": lambda: pictures.jacobian_steps(JACOBIANS),
-    "lyapunov_exponents": lambda: pictures.lyapunov_exponents({"rnn": SPECTRUM}),
-    "lyapunov_convergence": lambda: pictures.lyapunov_convergence(SPECTRUM),
-    "gate_values": lambda: pictures.gate_values(lstm_gates()),
-    "gate_saturation": lambda: pictures.gate_saturation(lstm_gates()),
-    "time_constants": lambda: pictures.time_constants(lstm_gates(), 5),
-    "loss_curve": lambda: pictures.loss_curve(cliff()),
-    "steepness": lambda: pictures.steepness(cliff()),
-    "norms_over_batches": lambda: pictures.norms_over_batches(NORMS, 2.5),
+    "loss_by_length": lambda: state_pictures.loss_by_length(LENGTHS),
+    "jacobian_products": lambda: state_pictures.jacobian_products(JACOBIANS, 3),
+    "singular_values_of_products": lambda: state_pictures.singular_values_of_products(JACOBIANS),
+    "jacobian_steps": lambda: state_pictures.jacobian_steps(JACOBIANS),
+    "lyapunov_exponents": lambda: state_pictures.lyapunov_exponents({"rnn": SPECTRUM}),
+    "lyapunov_convergence": lambda: state_pictures.lyapunov_convergence(SPECTRUM),
+    "gate_values": lambda: gradient_pictures.gate_values(lstm_gates()),
+    "gate_saturation": lambda: gradient_pictures.gate_saturation(lstm_gates()),
+    "time_constants": lambda: gradient_pictures.time_constants(lstm_gates(), 5),
+    "loss_curve": lambda: gradient_pictures.loss_curve(cliff()),
+    "steepness": lambda: gradient_pictures.steepness(cliff()),
+    "norms_over_batches": lambda: gradient_pictures.norms_over_batches(NORMS, 2.5),
 }
 
 
@@ -188,26 +82,13 @@ def test_every_picture_can_be_drawn(name: str) -> None:
     json.loads(draw(picture).to_json() or "")
 
 
-def test_every_instrument_has_its_picture() -> None:
-    drawings = {
-        "eigenvalues",
-        "fixed_point_map",
-        "gradient_by_unit",
-        "map_of_colours",
-        "regions",
-        "cobweb",
-        "basins_of_attraction",
-        "scalar_map",
-        "bifurcation_diagram",
-    }
-    assert {name.split()[0] for name in MADE} | drawings == set(pictures.__all__)
-
-
 def test_titles_say_what_was_measured() -> None:
     titles = {name: make().title for name, make in MADE.items()}
     assert titles["gradient_by_lag"] == "The gradient of rnn reaches 4 of 4 steps back."
     # 1, 1/2, ..., 1/16: of 31/16 in all, 16/16 are at lag 0
-    assert titles["gradient_share"] == "Half of what rnn learns from, it reads within 1 step."
+    assert (
+        titles["gradient_share"] == "Half of the weights' gradient of rnn comes from within 1 step."
+    )
     assert titles["change_survival"] == "Half of a change of the state of rnn is gone after 1 step."
     assert titles["decoded_inputs"] == "The state of rnn shows its inputs up to 0 steps back."
     assert titles["influence_of_old_inputs"] == "Inputs more than 1 step back still lower the loss."
@@ -223,14 +104,14 @@ def test_titles_say_what_was_measured() -> None:
 def test_gradient_is_relative_to_its_largest() -> None:
     model = nn.GRU(1, 8)
     measured = gradient_flow(model, lambda: model(torch.ones(20, 2, 1))[0][-1].sum())
-    (series,) = pictures.gradient_by_lag({"gru": measured}).series
+    (series,) = gradient_pictures.gradient_by_lag({"gru": measured}).series
     expected = measured.norm_by_lag / measured.norm.max()
     assert series.y == pytest.approx(expected.tolist())
     assert series.x == tuple(range(20))
 
 
 def test_products_are_exponentials_of_logarithms() -> None:
-    picture = pictures.jacobian_products(JACOBIANS)
+    picture = state_pictures.jacobian_products(JACOBIANS)
     assert [s.label for s in picture.series] == [
         "norm of the product",
         "bound: product of the steps' norms",
@@ -242,12 +123,12 @@ def test_products_are_exponentials_of_logarithms() -> None:
 
 
 def test_exponents_of_lost_directions_are_drawn_at_the_edge() -> None:
-    figure = draw(pictures.lyapunov_exponents({"rnn": SPECTRUM}))
+    figure = draw(state_pictures.lyapunov_exponents({"rnn": SPECTRUM}))
     assert "-∞" in figure.layout.yaxis.ticktext
 
 
 def test_long_curves_are_thinned() -> None:
-    (series,) = pictures.gradient_by_lag({"rnn": flow(torch.ones(10_000).double())}).series
+    (series,) = gradient_pictures.gradient_by_lag({"rnn": flow(torch.ones(10_000).double())}).series
     assert len(series.x) == 2000
     assert (series.x[0], series.x[-1]) == (0, 9999)
 
@@ -256,7 +137,7 @@ def test_long_curves_are_thinned() -> None:
 
 
 def test_gradient_by_unit_is_sorted_and_blank_where_it_is_zero() -> None:
-    drawing = pictures.gradient_by_unit(flow(torch.tensor([0.01, 0.1, 1.0]).double()))
+    drawing = planes.gradient_by_unit(flow(torch.tensor([0.01, 0.1, 1.0]).double()))
     assert drawing.title == "1 of 3 units carry no gradient at all."
     z = np.asarray(drawing.figure.data[0].z)
     half = math.log10(0.5)
@@ -267,7 +148,7 @@ def test_gradient_by_unit_is_sorted_and_blank_where_it_is_zero() -> None:
 def test_map_of_colours_keeps_the_largest_of_what_it_joins() -> None:
     values = torch.zeros(500, 1000)
     values[499, 999] = 7
-    figure = pictures.map_of_colours(values, across=(0, 999), up=(0, 499))
+    figure = planes.map_of_colours(values, across=(0, 999), up=(0, 499))
     z = np.asarray(figure.data[0].z)
     assert z.shape[0] <= 120
     assert z.shape[1] <= 240
@@ -277,7 +158,7 @@ def test_map_of_colours_keeps_the_largest_of_what_it_joins() -> None:
 
 def test_cobweb_goes_up_to_the_map_and_across_to_the_diagonal() -> None:
     x = torch.linspace(0, 1, 5)
-    figure = pictures.cobweb(x, x / 2, [0.8, 0.4, 0.2])
+    figure = maps.cobweb(x, x / 2, [0.8, 0.4, 0.2])
     path = figure.data[-1]
     assert [*zip(path.x, path.y, strict=True)] == [
         (0.8, 0.8),
@@ -294,14 +175,14 @@ def test_fixed_points_of_two_units_that_do_not_meet() -> None:
     with torch.no_grad():
         cell.weight_hh.copy_(1.5 * torch.eye(2))
     found = fixed_points(cell, starts=200)
-    drawing = pictures.fixed_point_map(found, visited=torch.zeros(3, 2).double())
+    drawing = planes.fixed_point_map(found, visited=torch.zeros(3, 2).double())
     assert drawing.title == "Fixed points found: 9, attracting: 4, slow points: 0."
     assert drawing.labels == ("saddle", "sink", "source")
     groups = {trace.name: trace for trace in drawing.figure.data}
     assert [len(groups[name].x) for name in drawing.labels] == [4, 4, 1]
     radius = [math.hypot(*at) for at in zip(groups["sink"].x, groups["sink"].y, strict=True)]
     assert radius == pytest.approx([0.8586 * math.sqrt(2)] * 4, rel=1e-3)
-    circle, first, *_ = pictures.eigenvalues(found).figure.data
+    circle, first, *_ = planes.eigenvalues(found).figure.data
     assert [math.hypot(*at) for at in zip(circle.x, circle.y, strict=True)] == pytest.approx(
         [1] * 181
     )
@@ -315,7 +196,7 @@ def test_basins_of_two_units_that_do_not_meet() -> None:
     with torch.no_grad():
         cell.weight_hh.copy_(2 * torch.eye(2))
     found = fixed_points(cell, starts=100)
-    drawing = pictures.basins_of_attraction(basins(cell, found, resolution=(20, 20)), found)
+    drawing = planes.basins_of_attraction(basins(cell, found, resolution=(20, 20)), found)
     assert drawing.title == "Starts on this plane end in 4 attractors; 0 % in none of them."
     z = np.asarray(drawing.figure.data[0].z)
     assert len(np.unique(z)) == 4
@@ -329,7 +210,7 @@ def test_basins_of_two_units_that_do_not_meet() -> None:
 def test_the_map_of_one_unit() -> None:
     """a -> 2 tanh(a): sinks at +-1.915, a source at 0; states move towards the sinks."""
     f = one_unit_map(2.0)
-    drawing = pictures.scalar_map(f, phase_line(f, -3.0, 3.0), start=0.1)
+    drawing = maps.scalar_map(f, phase_line(f, -3.0, 3.0), start=0.1)
     assert drawing.title == "3 fixed points, 2 of them attracting."
     assert drawing.labels == ("F(x)", "iteration", "sink", "source")
     arrows = drawing.figure.layout.annotations
@@ -340,7 +221,7 @@ def test_the_map_of_one_unit() -> None:
 
 def test_where_one_unit_starts_to_latch() -> None:
     found = one_unit_bifurcation(torch.linspace(0.5, 1.5, 11).double(), input=0.0)
-    drawing = pictures.bifurcation_diagram(found, "weight")
+    drawing = maps.bifurcation_diagram(found, "weight")
     assert drawing.title == "Up to 3 fixed points, by weight."
     sinks = next(trace for trace in drawing.figure.data if trace.name == "sink")
     assert sum(x > 1.01 for x in sinks.x) == 10
@@ -356,7 +237,7 @@ def test_a_last_step_that_starts_afresh_has_an_empty_picture() -> None:
         log_products=JACOBIANS.log_products[:0],
         cut=0,
     )
-    for make in (pictures.jacobian_products, pictures.singular_values_of_products):
+    for make in (state_pictures.jacobian_products, state_pictures.singular_values_of_products):
         picture = make(none)
         assert picture.title.startswith("The last step starts afresh")
         draw(picture)
@@ -365,7 +246,7 @@ def test_a_last_step_that_starts_afresh_has_an_empty_picture() -> None:
 def test_drawings_have_a_place_on_the_page() -> None:
     index = torch.tensor([[0, 1, 1], [0, 0, -1]])
     names, points = ("left", HOSTILE), {HOSTILE: torch.tensor([[0.5, 0.5]])}
-    figure = pictures.regions(index, across=(-1, 1), up=(0, 1), names=names, marked=points)
+    figure = planes.regions(index, across=(-1, 1), up=(0, 1), names=names, marked=points)
     assert np.isnan(np.asarray(figure.data[0].z)[1, 2])
     assert "<script" not in figure.to_json()
     page = render_page(HEALTHY, [Drawing("Two basins.", "How.", "unit 2", names, figure)])

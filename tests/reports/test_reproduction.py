@@ -9,10 +9,10 @@ from rich.console import Console
 
 from throughtime.reports.reproduction import (
     judgement,
+    render_reproduction,
     reproduction_markdown,
     reproduction_table,
 )
-from throughtime.reports.reproduction_page import render_reproduction
 from throughtime.results.comparison import spread
 from throughtime.results.reproduction import Checked, Measured, Reproduction
 

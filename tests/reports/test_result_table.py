@@ -12,7 +12,7 @@ from reports.pages import Page
 
 from throughtime.reports import read_comparison
 from throughtime.reports.html import render_report
-from throughtime.reports.spreadsheet import csv_text
+from throughtime.reports.table import csv_text
 
 
 def test_settings_that_differ_are_in_the_table(write_comparison) -> None:

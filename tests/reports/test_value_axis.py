@@ -1,6 +1,6 @@
 """What a picture's y axis shows."""
 
-from throughtime.reports.value_axis import LEAST, ValueAxis
+from throughtime.reports.drawing import LEAST, ValueAxis
 from throughtime.results.diagnosis import Picture, Series
 
 

@@ -24,6 +24,7 @@ DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 COMMANDS = {
     "diagnose": "find out why a model does not remember, and what helps",
+    "inspect": "measure a model with instruments, all results on one page",
     "compare": "train several models on a task and write a report",
     "reproduce": "run a study of the literature, its numbers beside ours",
     "train": "train one model on a task",
@@ -43,6 +44,7 @@ commands:
 
 examples:
   throughtime diagnose my_project.py:make
+  throughtime inspect runs/digits/lstm/seed-0 --instruments gradient_flow,lyapunov
   throughtime compare digits
   throughtime compare adding --length 200 --models rnn,lstm,gru --seeds 5
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100

@@ -8,7 +8,7 @@ from throughtime.doctor.intervals import mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.subject import Clock
-from throughtime.reports.gate_pictures import gate_saturation, time_constants
+from throughtime.reports.gradient_pictures import gate_saturation, time_constants
 from throughtime.results.diagnosis import (
     Cause,
     Diagnosis,

@@ -10,6 +10,7 @@ from throughtime.core.cell import Cell
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.instruments.fixed_points import FixedPoints, autonomous, constant_input
+from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Plane:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Basins:
+class Basins(Record):
     """Where trajectories end that start on a plane. Rows are q, columns p, both rising.
 
     Attributes:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.foreign.unchanged import unchanged
+from throughtime.results.record import Record
 
 Direction: TypeAlias = Literal["gradient"] | tuple[str, tuple[int, ...]] | Mapping[str, Tensor]
 """The loss's own gradient, one entry of one parameter, or a tensor for each named parameter."""
@@ -31,7 +32,7 @@ class Wall(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LossCurve:
+class LossCurve(Record):
     """The loss at theta + a d for distances a along a unit vector d. All in float64.
 
     Attributes:

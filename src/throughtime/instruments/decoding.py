@@ -12,13 +12,14 @@ from torch import Tensor
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.recording import Recording
+from throughtime.results.record import Record
 
 PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)
 """Of the squared weights, per sample, with units of variance one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MemoryDecoding:
+class MemoryDecoding(Record):
     """How well x_{t-k} is decoded from s_t, by lag k. All in float64.
 
     Attributes:

@@ -13,6 +13,7 @@ from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.state import state_tensors
 from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.instruments.slow_search import Ends, SlowSearch, merge, scale_of
+from throughtime.results.record import Record
 
 Stability: TypeAlias = Literal["sink", "saddle", "source", "marginal"]
 """By |lambda| of the Jacobian's eigenvalues: all below 1, on both sides, all above 1; marginal if
@@ -20,7 +21,7 @@ one is 1 within a tolerance, so that the linear part does not tell."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FixedPoints:
+class FixedPoints(Record):
     """Fixed and slow points of s_t = F(s_{t-1}, x), x constant. All in float64, on the CPU.
 
     Fixed points come first; within each sort, those with fewer unstable directions, then those that

@@ -12,10 +12,11 @@ from throughtime.core.cell import advance
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.recording import Recording, cast_cell
+from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PerturbationSurvival:
+class PerturbationSurvival(Record):
     """What is left of a small change of the state after k steps; all by lag k, from 0.
 
     Attributes:

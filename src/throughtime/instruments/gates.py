@@ -24,13 +24,14 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, map_state
 from throughtime.foreign.recording import Recording, cast_cell
+from throughtime.results.record import Record
 
 Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]
 """What a gate makes of its preactivation a; "tanh" is also 2 tanh(a / 2) = 4 sigmoid(a) - 2."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GateStatistics:
+class GateStatistics(Record):
     """One gate over all valid steps and sequences, by unit.
 
     Attributes:
@@ -55,7 +56,7 @@ class GateStatistics:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GateActivity:
+class GateActivity(Record):
     """What the gates of a cell did on a batch. None is what is not known of this class of cell.
 
     Attributes:

@@ -15,10 +15,11 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.foreign.unchanged import unchanged
 from throughtime.foreign.watching import Call, Link, Watched, watch
+from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GradientFlow:
+class GradientFlow(Record):
     """Where in time the gradient of one loss is, for one cell of one layer. All in float64.
 
     Attributes:
@@ -308,7 +309,7 @@ def _double(gradient: Tensor | None, like: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GradientNorms:
+class GradientNorms(Record):
     """||dL/dtheta|| of several batches, over all trained parameters together, in float64.
 
     Attributes:

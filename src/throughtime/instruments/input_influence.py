@@ -15,13 +15,14 @@ from throughtime.engines import Request
 from throughtime.foreign.sites import find_recurrent, replaced_forward
 from throughtime.foreign.unchanged import unchanged
 from throughtime.foreign.watching import Watched, watch
+from throughtime.results.record import Record
 
 SIGNIFICANCE = 0.01
 """Largest chance, after Holm's correction, at which a rise of the loss is taken as one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InputInfluence:
+class InputInfluence(Record):
     """What changes when all inputs older than k steps are those of other sequences.
 
     Attributes:

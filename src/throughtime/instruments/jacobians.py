@@ -22,6 +22,7 @@ from throughtime.instruments.products import (
     multiplied_out,
     orthonormal,
 )
+from throughtime.results.record import Record
 
 SMALL = 64  # states up to this size are treated whole
 DENSE = 512  # up to this size a step's Jacobian is decomposed in full, at some of the steps
@@ -31,7 +32,7 @@ _DIGITS = 18.0  # logarithm of the ratio up to which singular values so found ke
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Jacobians:
+class Jacobians(Record):
     """J_t = ds_t/ds_{t-1} along one sequence, s the whole state of a cell. In float64.
 
     Attributes:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.unchanged import unchanged
+from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LengthExtrapolation:
+class LengthExtrapolation(Record):
     """Loss against length, over several batches of each. All in float64.
 
     Attributes:

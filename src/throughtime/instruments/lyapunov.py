@@ -11,13 +11,14 @@ from torch import Tensor
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import LinearisedRun, jacobian, linearise
+from throughtime.results.record import Record
 
 _SMALL = 64  # up to this size Jacobians are formed, for many steps at once
 _CHUNK = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LyapunovSpectrum:
+class LyapunovSpectrum(Record):
     """Rates at which a trajectory's neighbours part from it, direction by direction. In float64.
 
     Attributes:

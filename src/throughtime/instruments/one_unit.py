@@ -18,6 +18,7 @@ from throughtime.instruments.scalar_maps import (
     gathered,
     stability_of,
 )
+from throughtime.results.record import Record
 
 
 def one_unit_map(weight: float, input: float = 0.0) -> ScalarMap:
@@ -194,7 +195,7 @@ the worst that a bounded input can do."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LatchSurvival:
+class LatchSurvival(Record):
     """How many runs of one unit still hold their sign. In float64, on the CPU.
 
     Attributes:

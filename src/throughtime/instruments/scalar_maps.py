@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.results.record import Record
 
 ScalarMap: TypeAlias = Callable[[Tensor], Tensor]
 """x -> f(x), elementwise on a float64 tensor of any shape, differentiable by autograd."""
@@ -18,7 +19,7 @@ ScalarStability: TypeAlias = Literal["sink", "source", "marginal"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ScalarFixedPoints:
+class ScalarFixedPoints(Record):
     """Fixed points x = f(x) of a map of a line, from left to right.
 
     Attributes:
@@ -33,7 +34,7 @@ class ScalarFixedPoints:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Cycles:
+class Cycles(Record):
     """Cycles of a map of a line: x_1 -> x_2 -> ... -> x_period -> x_1.
 
     Attributes:
@@ -48,7 +49,7 @@ class Cycles:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PhaseLine:
+class PhaseLine(Record):
     """Where a map moves each point of a line: one arrow for each stretch between fixed points.
 
     Attributes:
@@ -63,7 +64,7 @@ class PhaseLine:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Bifurcation:
+class Bifurcation(Record):
     """Fixed points of a family of maps, one row for each point of each map.
 
     Attributes:

@@ -1,34 +1,33 @@
 """The page of a diagnosis: one HTML file that opens anywhere, without a network."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from throughtime.reports import diagnosis_words as words
-from throughtime.reports.drawing import Drawing, draw, empty
+from throughtime.reports import diagnosis_text as words
+from throughtime.reports.drawing import Drawing
 from throughtime.reports.lines import DASHES
-from throughtime.reports.page import figure_data, plotly_bundle, templates
-from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
+from throughtime.reports.page import page_figure, plotly_bundle, templates
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Remedy
 
 CARRYING = 3
-"""How many pictures stand open on the page; the others are folded."""
+"""Number of pictures that are open on the page; the others are folded."""
 
 
 def render_page(diagnosis: Diagnosis, drawings: Sequence[Drawing] = ()) -> str:
-    """The page of a diagnosis as text, with everything that it needs inside.
+    """Return the page of a diagnosis as the text of one HTML file that needs no network.
 
     Arguments:
-        diagnosis: what was found.
-        drawings: more figures for the details.
+        diagnosis: The diagnosis.
+        drawings: More figures for the details.
     """
-    shown = [_shown(f"picture-{k}", picture) for k, picture in enumerate(diagnosis.pictures)]
-    more = [_drawn(f"drawing-{k}", drawing) for k, drawing in enumerate(drawings)]
+    shown = [page_figure(f"picture-{k}", picture) for k, picture in enumerate(diagnosis.pictures)]
+    more = [page_figure(f"drawing-{k}", drawing) for k, drawing in enumerate(drawings)]
     return (
         templates()
         .get_template("diagnosis.html")
         .render(
-            **_said(diagnosis),
+            **_content(diagnosis),
             pictures=shown[:CARRYING],
             folded=shown[CARRYING:] + more,
             figures={one.name: one.data for one in (*shown, *more) if not one.empty},
@@ -39,49 +38,14 @@ def render_page(diagnosis: Diagnosis, drawings: Sequence[Drawing] = ()) -> str:
 
 
 def render_fragment(diagnosis: Diagnosis) -> str:
-    """The verdict, the findings and the remedies as a piece of HTML for notebooks.
+    """Return the verdict, the findings and the remedies as HTML for notebooks.
 
-    It has no script and no figure.
+    There is no script and no figure in it.
     """
-    return templates().get_template("diagnosis_fragment.html").render(**_said(diagnosis))
+    return templates().get_template("diagnosis_fragment.html").render(**_content(diagnosis))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shown:
-    """One figure of the page, and what is written around it."""
-
-    name: str
-    title: str
-    caption: str
-    y_label: str
-    labels: tuple[str, ...]
-    empty: bool
-    data: dict[str, Any]
-
-
-def _shown(name: str, picture: Picture) -> _Shown:
-    data = _untitled(figure_data(draw(picture)))
-    labels = tuple(series.label for series in picture.series)
-    return _Shown(
-        name, picture.title, picture.caption, picture.y_label, labels, empty(picture), data
-    )
-
-
-def _drawn(name: str, drawing: Drawing) -> _Shown:
-    data = _untitled(figure_data(drawing.figure))
-    return _Shown(
-        name, drawing.title, drawing.caption, drawing.y_label, drawing.labels, False, data
-    )
-
-
-def _untitled(data: dict[str, Any]) -> dict[str, Any]:
-    """A figure without what the page writes above it, where it can be as long as it likes."""
-    data["layout"].pop("title", None)
-    data["layout"].get("yaxis", {}).pop("title", None)
-    return data
-
-
-def _said(diagnosis: Diagnosis) -> dict[str, Any]:
+def _content(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "diagnosis": diagnosis,
         "headline": words.headline(diagnosis),
@@ -96,7 +60,7 @@ def _said(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _strip(remedy: Remedy) -> list[dict[str, float]]:
-    """Before and after on one scale: each a dot and its interval, in percent of the width.
+    """Return before and after on one scale: each a dot and its interval, in percent of the width.
 
     Empty where a number is not finite. The scale is logarithmic where the numbers are positive and
     a hundredfold apart.

@@ -1,6 +1,7 @@
-"""A diagnosis for the terminal: readable at 80 columns, and without the page."""
+"""A diagnosis in words, and for the terminal: readable at 80 columns."""
 
 import io
+import math
 from collections.abc import Iterator
 from typing import final
 
@@ -12,8 +13,139 @@ from rich.table import Table
 from rich.text import Text
 
 from throughtime.core.escaping import escaped
-from throughtime.reports import diagnosis_words as words
-from throughtime.results.diagnosis import Diagnosis, Estimate, Finding, Remedy
+from throughtime.reports.numbers import count, duration, number
+from throughtime.results.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
+
+MEANINGS = {
+    Cause.HEALTHY: "What the past holds reaches the answer, and the gradient finds its way back.",
+    Cause.NO_LONG_DEPENDENCY: "The answers depend on no distant past: there is little to remember.",
+    Cause.TIME_BATCH_SWAPPED: "The layer takes the sequences of a batch for steps of time.",
+    Cause.STATE_LEAK: "The state of one sequence goes into the next one.",
+    Cause.PADDING_READ: "The answer is read after the padding, and not at a sequence's last step.",
+    Cause.GRADIENT_CUT: "The gradient ends at a step on its way back: nothing before it is learnt.",
+    Cause.VANISHING: "The gradient shrinks on its way back: what is far in the past is not learnt.",
+    Cause.EXPLODING: "The gradient grows on its way back: an update can undo what was learnt.",
+    Cause.FORGETTING: "The state loses what it has read before the answer is due.",
+    Cause.SATURATED: "Units sit at the ends of their range, and let hardly any gradient through.",
+    Cause.DEAD_UNITS: "Units answer the same to everything: they carry nothing.",
+    Cause.UNDERTRAINED: "Nothing stands in the way: it has not been trained for long enough.",
+    Cause.INCONCLUSIVE: "What was measured does not settle on one cause.",
+}
+"""What each verdict means, in a sentence."""
+
+CERTAINTIES: dict[Certainty, str] = {
+    "proved": "by an exact experiment",
+    "measured": "the interval is clear of the threshold",
+    "suspected": "neither proved nor clear of the noise",
+}
+"""Origin of each degree of certainty."""
+
+
+def headline(diagnosis: Diagnosis) -> str:
+    """Return the verdict in a few words."""
+    return diagnosis.verdict.value[0].upper() + diagnosis.verdict.value[1:]
+
+
+def mood(diagnosis: Diagnosis) -> str:
+    """Return "good", "bad" or "open" for a verdict."""
+    if diagnosis.verdict in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
+        return "good"
+    return "open" if diagnosis.verdict is Cause.INCONCLUSIVE else "bad"
+
+
+def certainty(diagnosis: Diagnosis) -> Certainty | None:
+    """Return the certainty of the verdict's first finding; None where there is none."""
+    for finding in diagnosis.findings:
+        if finding.cause is diagnosis.verdict:
+            return finding.certainty
+    return None
+
+
+def numbers(estimate: Estimate) -> tuple[str, str, str]:
+    """Return the value and both ends of an interval, with enough digits to differ.
+
+    Example:
+        >>> numbers(Estimate(0.69314, 0.69301, 0.6933, 12))
+        ('0.6931', '0.6930', '0.6933')
+    """
+    given = (estimate.value, estimate.low, estimate.high)
+    largest = max((abs(value) for value in given if math.isfinite(value)), default=0.0)
+    plain = 1e-3 <= largest < 1e6 or largest == 0
+    texts: list[str] = []
+    for digits in range(3 if plain else 2, 7):
+        power = math.floor(math.log10(largest)) if largest else digits - 1
+        decimals = max(0, digits - 1 - power)
+        texts = [
+            number(value)
+            if not math.isfinite(value)
+            else f"{value:,.{decimals}f}"
+            if plain
+            else _scientific(value, digits)
+            for value in given
+        ]
+        if len(set(texts)) >= len(set(given)):
+            break
+    return texts[0], texts[1], texts[2]
+
+
+def _scientific(value: float, digits: int) -> str:
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"
+
+
+def exact(estimate: Estimate) -> bool:
+    """Whether an estimate has no interval."""
+    return estimate.low == estimate.value == estimate.high or all(
+        math.isnan(value) for value in (estimate.low, estimate.high)
+    )
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval of an estimate, "" where it has none.
+
+    Example:
+        >>> interval(Estimate(0.5, 0.4, 0.6, 12))
+        '0.400 to 0.600'
+    """
+    _, low, high = numbers(estimate)
+    return "" if exact(estimate) else f"{low} to {high}"
+
+
+def effect(finding: Finding) -> str:
+    """The size of what was found, its interval and threshold; "" where it has no size."""
+    if finding.effect is None:
+        return ""
+    value, _, _ = numbers(finding.effect)
+    said = f"{finding.effect_name}: {value}" if finding.effect_name else value
+    parts = [interval(finding.effect)] if interval(finding.effect) else []
+    parts += [f"n = {count(finding.effect.n)}"] if finding.effect.n > 1 else []
+    said += f" ({', '.join(parts)})" if parts else ""
+    if finding.threshold is not None:
+        side = "below" if finding.effect.value < finding.threshold else "above"
+        said += f"; {side} the threshold {number(finding.threshold)}"
+    return said
+
+
+def how(remedy: Remedy) -> str:
+    """How a remedy was measured."""
+    if remedy.how == "instruments":
+        return "instruments on an untrained copy"
+    if remedy.updates == 1:
+        return "copies with and without it, 1 update each"
+    return f"copies with and without it, trained {count(remedy.updates)} updates each"
+
+
+def helped(remedy: Remedy) -> str:
+    """Whether a remedy helped."""
+    return "helped" if remedy.helped else "no clear help"
+
+
+def took(diagnosis: Diagnosis) -> str:
+    """How long the diagnosis took, of what it might have taken."""
+    limited = math.isfinite(diagnosis.budget)
+    allowed = f" of {duration(diagnosis.budget)} allowed" if limited else ""
+    return f"took {duration(diagnosis.seconds)}{allowed}"
+
 
 _NARROW = 72  # columns, below which numbers and their intervals leave no room for names
 _COLOURS = {"good": "green", "bad": "red", "open": "yellow"}
@@ -25,12 +157,12 @@ def diagnosis_text(diagnosis: Diagnosis) -> Group:
     return Group(*_parts(diagnosis))
 
 
-def plain_text(diagnosis: Diagnosis, width: int = 80) -> str:
-    """What `diagnosis_text` prints, as text without colours.
+def printed(renderable: RenderableType, width: int = 80) -> str:
+    """Return the text without colours that rich prints.
 
     Arguments:
-        diagnosis: what was found.
-        width: characters of a line, at most; 40 and more are readable.
+        renderable: An object that rich prints.
+        width: Largest number of characters of a line; 40 and more are readable.
     """
     stream = io.StringIO()
     console = Console(
@@ -42,7 +174,7 @@ def plain_text(diagnosis: Diagnosis, width: int = 80) -> str:
         highlight=False,
         legacy_windows=False,
     )
-    console.print(diagnosis_text(diagnosis))
+    console.print(renderable)
     return "\n".join(line.rstrip() for line in escaped(stream.getvalue()).splitlines())
 
 
@@ -66,20 +198,20 @@ def _parts(diagnosis: Diagnosis) -> Iterator[RenderableType]:
             yield _item("-", Text(ask, overflow="fold"))
         yield Text()
     yield Text.assemble(
-        (f"This {words.took(diagnosis)}. Its page, with pictures: ", "dim"),
+        (f"This {took(diagnosis)}. Its page, with pictures: ", "dim"),
         ("diagnosis.save(path)", "cyan"),
     )
 
 
 def _verdict(diagnosis: Diagnosis) -> Panel:
-    colour = _COLOURS[words.mood(diagnosis)]
-    known = words.certainty(diagnosis)
+    colour = _COLOURS[mood(diagnosis)]
+    known = certainty(diagnosis)
     lines = [
-        Text(words.headline(diagnosis).upper(), style=f"bold {colour}"),
+        Text(headline(diagnosis).upper(), style=f"bold {colour}"),
         Text(diagnosis.sentence, overflow="fold"),
         Text.assemble(
-            (f"{known}: {words.CERTAINTIES[known]}. " if known else "", "bold"),
-            words.MEANINGS[diagnosis.verdict],
+            (f"{known}: {CERTAINTIES[known]}. " if known else "", "bold"),
+            MEANINGS[diagnosis.verdict],
             style="dim",
         ),
     ]
@@ -106,7 +238,7 @@ def _finding(k: int, finding: Finding) -> Iterator[RenderableType]:
     measured = ". ".join(
         part
         for part in (
-            words.effect(finding),
+            effect(finding),
             f"Measured on {finding.measured_on}" if finding.measured_on else "",
         )
         if part
@@ -163,7 +295,7 @@ class _Remedies:
 
 def _paragraph(remedy: Remedy) -> Text:
     before, after = (
-        f"{words.numbers(e)[0]} ({words.interval(e)})" if words.interval(e) else words.numbers(e)[0]
+        f"{numbers(e)[0]} ({interval(e)})" if interval(e) else numbers(e)[0]
         for e in (remedy.before, remedy.after)
     )
     return Text.assemble(
@@ -185,7 +317,7 @@ def _helped(remedy: Remedy) -> Text:
 
 
 def _estimate(estimate: Estimate) -> Text:
-    value, low, high = words.numbers(estimate)
-    if words.exact(estimate):
+    value, low, high = numbers(estimate)
+    if exact(estimate):
         return Text(value, style="bold")
     return Text.assemble((value, "bold"), (f"\n{low} to {high}", "dim"))

@@ -7,7 +7,7 @@ from throughtime.reports import figures, numbers
 from throughtime.reports.finding import finding, starred
 from throughtime.reports.lines import DASHES
 from throughtime.reports.page import figure_data, plotly_bundle, templates
-from throughtime.reports.spreadsheet import csv_link, model_rows, run_rows
+from throughtime.reports.table import csv_link, model_rows, run_rows
 from throughtime.results.atomic import write_whole
 from throughtime.results.comparison import Comparison, Run
 

@@ -1,6 +1,7 @@
 """How numbers are written for people: the same in the terminal and in HTML."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 
@@ -55,6 +56,25 @@ def count(value: float) -> str:
         '12,346'
     """
     return f"{value:,.0f}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A measured number.
+
+    Arguments:
+        value: any, also one that is not finite.
+        digits: significant ones.
+
+    Example:
+        >>> [number(v) for v in (0.0, 0.69314, 31.6, 12345.6, 3.21e-8, math.inf, math.nan)]
+        ['0', '0.693', '31.6', '12,346', '3.21e-8', '∞', 'NaN']
+    """
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    if 1000 <= abs(value) < 1e6:
+        return count(value)
+    mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def reach_change(start: Spread | None, trained: Spread | None) -> str:

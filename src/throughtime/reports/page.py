@@ -1,5 +1,6 @@
-"""What every page is made with: its templates, its figures as data, plotly inside."""
+"""Parts that all pages share: templates, figures as data, plotly itself."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -8,11 +9,13 @@ import plotly.graph_objects as go
 import plotly.offline
 from markupsafe import Markup, escape
 
+from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.numbers import plain
+from throughtime.results.diagnosis import Picture
 
 
 def templates() -> jinja2.Environment:
-    """The templates of the package. What they are given is text, and never markup."""
+    """Return the templates of the package. Values in them are text, never markup."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("throughtime.reports"),
         autoescape=True,
@@ -29,13 +32,52 @@ def templates() -> jinja2.Environment:
 
 
 def figure_data(figure: go.Figure) -> dict[str, Any]:
-    """A figure as JSON values, without colours: a page gives it its theme."""
+    """Return a figure as JSON values, without colours: the page has its own theme."""
     figure.update_layout(template="none")
     return json.loads(figure.to_json() or "{}")
 
 
+@dataclasses.dataclass(frozen=True)
+class PageFigure:
+    """A figure of a page, and the texts around it.
+
+    Attributes:
+        name: Name within the page.
+        title: A sentence above the figure.
+        caption: An explanation below it.
+        y_label: Text of the y axis, above the figure.
+        labels: Names of the series, in the order of their colours.
+        empty: If True, there is no value to draw.
+        data: The figure, as plotly's JSON.
+    """
+
+    name: str
+    title: str
+    caption: str
+    y_label: str
+    labels: tuple[str, ...]
+    empty: bool
+    data: dict[str, Any]
+
+
+def page_figure(name: str, shown: Picture | Drawing) -> PageFigure:
+    """Return a picture or drawing as a figure of a page.
+
+    The page writes the title and the name of the y axis above the figure, at any length.
+    """
+    if isinstance(shown, Picture):
+        figure, labels = draw(shown), tuple(series.label for series in shown.series)
+        nothing = empty(shown)
+    else:
+        figure, labels, nothing = shown.figure, shown.labels, False
+    data = figure_data(figure)
+    data["layout"].pop("title", None)
+    data["layout"].get("yaxis", {}).pop("title", None)
+    return PageFigure(name, shown.title, shown.caption, shown.y_label, labels, nothing, data)
+
+
 def plotly_bundle() -> Markup:
-    """Plotly itself, to be put into a page: some four megabytes."""
+    """Return plotly itself, to be put into a page: some four megabytes."""
     return Markup(plotly.offline.get_plotlyjs())  # noqa: S704 -- plotly's own bundle
 
 
@@ -44,18 +86,18 @@ def _spaced(name: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """A text in which no line breaks within "94.6 ± 1.2 %"."""
+    """Return a text in which no line breaks within "94.6 ± 1.2 %"."""
     return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
 
 
 def _sentence(text: str) -> str:
-    """A docstring's first line as a sentence of a page."""
+    """Return a docstring's first line as a sentence of a page."""
     text = text.replace("`", "").strip()
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _coded(text: str) -> Markup:
-    """A text whose parts between backticks are code."""
+    """Return a text whose parts between backticks are code."""
     parts = [escape(part) for part in text.split("`")]
     if len(parts) % 2 == 0:  # one backtick is left over
         return escape(text)

@@ -21,9 +21,35 @@ from throughtime.results.comparison import (
     differing,
 )
 from throughtime.results.fields import from_document, of_type
+from throughtime.results.record import Record, read_record
 from throughtime.training.config import RunConfig
 from throughtime.training.result import Result
 from throughtime.training.run_folder import RunFolder, read_metrics
+
+
+def load(path: str | Path) -> Comparison | Run | Record:
+    """Return a saved result: that of a folder of runs, or of a JSON file that `save` wrote.
+
+    Arguments:
+        path: The folder of a comparison or of a finished run; or a JSON file of a Diagnosis, a
+            Reproduction, a Comparison, an Inspection, or a result of an instrument.
+
+    Raises:
+        RunError: A file is missing or damaged, or its content is no result.
+        RunVersionError: A file was written in another version of the format.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from throughtime.instruments import one_unit_fixed_points
+        >>> file = one_unit_fixed_points(2.0).save(f"{tempfile.mkdtemp()}/points.json")
+        >>> load(file).kinds
+        ('sink', 'source', 'sink')
+    """
+
+    path = Path(path)
+    if path.is_dir():
+        return read_comparison(path) if (path / "compare.json").exists() else read_run(path)
+    return read_record(path)
 
 
 def read_comparison(folder: Path) -> Comparison:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from throughtime.results.record import Record
+
 When: TypeAlias = Literal["start", "trained"]
 """When gradient flow was measured: before the first update, or after the last."""
 
@@ -164,7 +166,7 @@ class ModelRuns:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """Models on one task, several seeds each: all finished runs of one folder.
 
     Attributes:

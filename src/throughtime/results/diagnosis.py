@@ -5,11 +5,10 @@ Plain values, which the doctor fills in and which tables and pages are made from
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
-from throughtime.results.atomic import write_whole
+from throughtime.results.record import Record
 from throughtime.results.views import views_of
 
 
@@ -162,7 +161,7 @@ class Fact:
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Record):
     """What the doctor found.
 
     Attributes:
@@ -189,27 +188,6 @@ class Diagnosis:
     budget: float
     model: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON values; numbers that are not finite are texts."""
-        return {"schema_version": 1, **_plain(dataclasses.asdict(self))}
-
-    def save(self, path: str | Path, drawings: Sequence[Any] = ()) -> Path:
-        """Write the page: one HTML file that opens anywhere, without a network.
-
-        Arguments:
-            path: of the file, in a folder that exists; a file that is there is replaced.
-            drawings: more figures for the details, as `reports.instrument_pictures` makes them.
-
-        Returns:
-            the path.
-
-        Raises:
-            RunWriteError: the file cannot be written, or the disk is full.
-        """
-        page = views_of(self).page(self, drawings)
-        write_whole(Path(path), page.encode("utf-8", "backslashreplace"))
-        return Path(path)
-
     def __str__(self) -> str:
         """The whole diagnosis as text of 80 columns."""
         return views_of(self).text(self)
@@ -228,15 +206,3 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return views_of(self).fragment(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Cause):
-        return value.name
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    return value

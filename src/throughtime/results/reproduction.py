@@ -1,9 +1,9 @@
 """A study of the literature that was run: the paper's numbers beside ours."""
 
 import dataclasses
-from typing import Any
 
 from throughtime.results.comparison import Spread
+from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Checked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Record):
     """A study that was run.
 
     Attributes:
@@ -64,6 +64,8 @@ class Reproduction:
         commit: of the source, or the version where there is none.
         device: that it ran on.
     """
+
+    derived = ("reproduced",)
 
     name: str
     title: str
@@ -95,14 +97,6 @@ class Reproduction:
         if held in (0, n):
             return f"{'All' if held else 'None'} of the {n} claims hold in these runs."
         return f"{held} of the {n} claims {_hold(held)} in these runs."
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "schema_version": 1,
-            **dataclasses.asdict(self),
-            "reproduced": self.reproduced,
-        }
 
 
 def _hold(n: int) -> str:

@@ -26,11 +26,14 @@ class Views(NamedTuple):
     fragment: Callable[[Any], str]
 
 
-_VIEWS: dict[type, Views] = {}
+_VIEWS: dict[type, Callable[[], Views]] = {}
 
 
-def register_views(kind: type, views: Views) -> None:
-    """Register the views of a type of record; later ones replace earlier ones."""
+def register_views(kind: type, views: Callable[[], Views]) -> None:
+    """Register a function that returns the views of a type of record and of its subclasses.
+
+    The function is called on first use. The views of a subclass take precedence.
+    """
     _VIEWS[kind] = views
 
 
@@ -40,9 +43,9 @@ def views_of(record: object) -> Views:
     Raises:
         ConfigurationError: No view is registered for its type.
     """
-    kind = type(record)
-    if kind not in _VIEWS:
-        raise ConfigurationError(
-            f"views of {kind.__name__}", got="none", fix="Import throughtime.reports first."
-        )
-    return _VIEWS[kind]
+    for kind in type(record).__mro__:
+        if kind in _VIEWS:
+            return _VIEWS[kind]()
+    raise ConfigurationError(
+        f"views of {type(record).__name__}", got="none", fix="Import throughtime.reports first."
+    )

@@ -50,8 +50,6 @@ def reproduce(
         UnknownNameError: no such study or scale.
         DataError, RunError, RunInterrupted: as `compare`.
     """
-    from throughtime.reports.reproduction_page import render_reproduction
-
     study, size = find_study(name, scale)
     out = Path(out)
     comparisons = {

@@ -1,0 +1,172 @@
+"""Several instruments on one model: each result, or the reason why there is none."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.core.errors import ConfigurationError, ThroughtimeError, UnknownNameError
+from throughtime.doctor.subject import Subject
+from throughtime.foreign.sites import find_recurrent
+from throughtime.foreign.unchanged import random_states_kept
+from throughtime.instruments import (
+    Recording,
+    basins,
+    gate_activity,
+    gradient_flow,
+    gradient_norms,
+    input_influence,
+    jacobians,
+    loss_along,
+    lyapunov_spectrum,
+    memory_decoding,
+    perturbation_survival,
+    principal_plane,
+    record,
+    recorded_fixed_points,
+)
+from throughtime.instruments.fixed_points import visited_states
+from throughtime.results.diagnosis import Fact
+from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.record import Record
+
+USUAL = ("gradient_flow", "gates", "jacobians", "lyapunov", "forward_memory", "decoding")
+"""Instruments that run where none is named."""
+
+_LAGS = 40
+_SECONDS = 10.0
+
+
+@final
+class _Bench:
+    """One model with a loss and batches, and the recording that several instruments read."""
+
+    def __init__(self, subject: Subject, layer: str, seed: int):
+        self.subject, self.layer, self.seed = subject, layer, seed
+        self.model = subject.copy()
+        self.batch = subject.held_out[0]
+        self._recording: Recording | None = None
+
+    def loss(self) -> Tensor:
+        """Return the loss of the first held-out batch."""
+        return self.subject.loss(self.model, self.batch)
+
+    @property
+    def recording(self) -> Recording:
+        """The states of the first held-out batch, recorded on first use."""
+        if self._recording is None:
+            self._recording = record(self.model, self.loss, layer=self.layer)
+        return self._recording
+
+    def losses(self) -> list[Callable[[], Tensor]]:
+        """Return a loss for each batch."""
+        batches = [*self.subject.training, *self.subject.held_out]
+        return [lambda batch=batch: self.subject.loss(self.model, batch) for batch in batches]
+
+    def lags(self) -> list[int]:
+        """Return some lags of the recording, each step of few, fewer the further back."""
+        longest = max(1, int(self.recording.valid_lengths().min()) - 1)
+        ratio = max(longest, 2) ** (1 / _LAGS)
+        spread = (round(ratio**k) for k in range(_LAGS + 1))
+        return sorted({k for k in itertools.chain(range(min(8, longest)), spread) if k <= longest})
+
+
+def _basins(bench: _Bench) -> Record:
+    recording = bench.recording
+    points = recorded_fixed_points(recording, inputs="zero", seed=bench.seed)
+    return basins(recording.cell, points, principal_plane(visited_states(recording)))
+
+
+INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
+    "gradient_flow": lambda b: gradient_flow(b.model, b.loss, layer=b.layer),
+    "gradient_noise": lambda b: gradient_norms(b.model, b.losses()),
+    "gates": lambda b: gate_activity(b.recording, seed=b.seed),
+    "jacobians": lambda b: jacobians(b.recording, seed=b.seed),
+    "lyapunov": lambda b: lyapunov_spectrum(b.recording, seed=b.seed),
+    "forward_memory": lambda b: perturbation_survival(b.recording, seed=b.seed),
+    "decoding": lambda b: memory_decoding(b.recording, lags=b.lags(), seed=b.seed),
+    "input_influence": lambda b: input_influence(b.model, b.loss, layer=b.layer, seed=b.seed),
+    "fixed_points": lambda b: recorded_fixed_points(b.recording, inputs="zero", seed=b.seed),
+    "basins": _basins,
+    "cliffs": lambda b: loss_along(b.model, b.loss),
+}
+"""Instruments by the name of their module in `throughtime.instruments`."""
+
+_WHOLE_MODEL = ("gradient_noise", "cliffs")
+
+
+def inspect(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: Any,
+    *,
+    instruments: Sequence[str] = USUAL,
+    layer: str | None = None,
+    lag: int | None = None,
+    source: str = "",
+    seed: int = 0,
+) -> Inspection:
+    """Run instruments on a copy of a model, with its own batches and loss.
+
+    Arguments:
+        model: Any module that holds a recurrent layer or cell of torch or of throughtime.
+        batches: A list, a DataLoader or an endless iterator; up to 64 batches are taken. Most
+            instruments use one held-out batch.
+        loss_fn: As `diagnose` takes it.
+        instruments: Names of the instruments, keys of `INSTRUMENTS`.
+        layer: Name of the recurrent layer; None where there is one.
+        lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
+        source: Origin of the model, for the page.
+        seed: Seed of the instruments' random numbers.
+
+    Returns:
+        A measurement for each instrument. Where an instrument cannot measure the model, its
+        measurement holds the reason.
+
+    Raises:
+        UnknownNameError: There is no such instrument, or no such layer.
+        ConfigurationError: As `diagnose`.
+
+    Example:
+        >>> model = nn.RNN(1, 4, batch_first=True)
+        >>> data = [(torch.randn(8, 12, 1), torch.randn(8, 12, 4)) for _ in range(4)]
+        >>> found = inspect(model, data, nn.MSELoss(), instruments=["gradient_flow"])
+        >>> found.measurements[0].result.norm.shape
+        torch.Size([12])
+    """
+    for name in instruments:
+        if name not in INSTRUMENTS:
+            raise UnknownNameError("instrument", name, tuple(INSTRUMENTS))
+    if not instruments:
+        raise ConfigurationError(
+            "instruments", got="none", expected=f"some of {', '.join(INSTRUMENTS)}"
+        )
+    found, module = find_recurrent(model, layer)
+    with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
+        subject = Subject(model, batches, loss_fn, _SECONDS)
+        bench = _Bench(subject, found, seed)
+        measurements = tuple(_measure(bench, name) for name in dict.fromkeys(instruments))
+        facts = [
+            Fact("model", type(model).__name__),
+            Fact("recurrent layer", f"{found or 'the model itself'}: {module}"),
+            Fact("batches", f"{len(subject.training)} and {len(subject.held_out)} held out"),
+            Fact("loss of the first held-out batch", f"{float(bench.loss()):.4g}"),
+        ]
+        facts += [] if lag is None else [Fact("lag of the task", str(lag))]
+        facts += [Fact(f"time of {m.instrument}", f"{m.seconds:.2g} s") for m in measurements]
+    title = f"{type(model).__name__}, {found}" if found else type(model).__name__
+    return Inspection(title, source, lag, measurements, tuple(facts))
+
+
+def _measure(bench: _Bench, name: str) -> Measurement:
+    started = time.perf_counter()
+    layer = "" if name in _WHOLE_MODEL else bench.layer
+    result, refusal = None, ""
+    try:
+        result = INSTRUMENTS[name](bench)
+    except ThroughtimeError as error:  # the instrument cannot measure this model, and says why
+        refusal = str(error)
+    return Measurement(name, layer, result, refusal, time.perf_counter() - started)

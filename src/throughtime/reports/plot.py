@@ -1,0 +1,186 @@
+"""Plotly figures of results: one table of all pictures by the type of the result."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import plotly.graph_objects as go
+
+from throughtime import instruments as measured
+from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.instruments.gates import GateStatistics
+from throughtime.reports import gradient_pictures, maps, planes, state_pictures
+from throughtime.reports.drawing import Drawing, draw
+from throughtime.results.comparison import Comparison
+from throughtime.results.diagnosis import Diagnosis, Picture
+from throughtime.results.measurement import Inspection
+
+Shown: TypeAlias = Picture | Drawing
+
+_NAMED: dict[type, dict[str, Callable[..., Shown]]] = {
+    measured.GradientFlow: {
+        "by lag": gradient_pictures.gradient_by_lag,
+        "share": gradient_pictures.gradient_share,
+    },
+    measured.PerturbationSurvival: {"survival": state_pictures.change_survival},
+    measured.MemoryDecoding: {"decoding": state_pictures.decoded_inputs},
+    measured.LyapunovSpectrum: {"exponents": state_pictures.lyapunov_exponents},
+}
+"""Pictures of several results of one type, by name."""
+
+_SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
+    measured.GradientFlow: {
+        "by gate": gradient_pictures.gradient_per_gate,
+        "by unit": planes.gradient_by_unit,
+        "direct": gradient_pictures.direct_gradient,
+    },
+    measured.GradientNorms: {"norms": gradient_pictures.norms_over_batches},
+    measured.LossCurve: {
+        "loss": gradient_pictures.loss_curve,
+        "steepness": gradient_pictures.steepness,
+    },
+    measured.GateActivity: {
+        "values": gradient_pictures.gate_values,
+        "saturation": gradient_pictures.gate_saturation,
+        "time constants": gradient_pictures.time_constants,
+    },
+    GateStatistics: {"values": gradient_pictures.one_gate},
+    measured.InputInfluence: {"influence": state_pictures.influence_of_old_inputs},
+    measured.LengthExtrapolation: {"loss": state_pictures.loss_by_length},
+    measured.Jacobians: {
+        "products": state_pictures.jacobian_products,
+        "singular values": state_pictures.singular_values_of_products,
+        "steps": state_pictures.jacobian_steps,
+    },
+    measured.LyapunovSpectrum: {"convergence": state_pictures.lyapunov_convergence},
+    measured.FixedPoints: {"map": planes.fixed_point_map, "eigenvalues": planes.eigenvalues},
+    measured.Basins: {"basins": planes.basins_of_attraction},
+    measured.Recording: {"outputs": planes.recorded_outputs},
+    measured.LatchSurvival: {"survival": maps.latch_over_time},
+    measured.ScalarFixedPoints: {"slopes": maps.scalar_fixed_points},
+    measured.PhaseLine: {"line": maps.phase_line},
+    measured.Cycles: {"points": maps.cycles},
+    measured.Bifurcation: {"diagram": maps.bifurcation_diagram},
+}
+"""Pictures of one result, by name."""
+
+_TAKES_LAG = {
+    gradient_pictures.gradient_by_lag,
+    gradient_pictures.gradient_share,
+    gradient_pictures.time_constants,
+    state_pictures.change_survival,
+    state_pictures.decoded_inputs,
+    state_pictures.jacobian_products,
+}
+
+
+def plot(result: Any, which: str | None = None, *, lag: int | None = None) -> go.Figure:
+    """Return a plotly figure of a result.
+
+    Arguments:
+        result: A result of an instrument, a Diagnosis, a Comparison or an Inspection; or several
+            results of one type by name, {"lstm": ..., "gru": ...}, in one figure.
+        which: Name of the picture, for types with several; None for the first.
+        lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
+
+    Raises:
+        ConfigurationError: There is no picture of this type.
+        UnknownNameError: There is no picture of that name; the message lists the names.
+
+    Example:
+        >>> import torch
+        >>> from throughtime.instruments import one_unit_bifurcation
+        >>> found = one_unit_bifurcation(torch.linspace(0.5, 2, 4).double(), input=0.0)
+        >>> plot(found).layout.title.text
+        'Up to 3 fixed points, by parameter.'
+    """
+    if isinstance(result, Comparison):
+        return _comparison(result, which)
+    made = _makers(result)
+    name = next(iter(made)) if which is None else which
+    if name not in made:
+        raise UnknownNameError("picture", name, tuple(made))
+    return _figure(_make(made[name], lag))
+
+
+def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
+    """Return all pictures of a result, by name.
+
+    Arguments:
+        result: As `plot` takes it.
+        lag: As `plot` takes it.
+
+    Raises:
+        ConfigurationError: There is no picture of this type.
+    """
+    return {name: _make(make, lag) for name, make in _makers(result).items()}
+
+
+def plotted_types() -> list[type]:
+    """Return the result types of instruments that can be plotted."""
+    return [*dict.fromkeys((*_NAMED, *_SINGLE))]
+
+
+Maker: TypeAlias = tuple[Callable[..., Shown], Any]
+
+
+def _makers(result: Any) -> dict[str, Maker]:
+    """Return the functions of a result's pictures, each with its argument."""
+    if isinstance(result, Diagnosis):
+        return {p.title: ((lambda p: p), p) for p in result.pictures}
+    if isinstance(result, Inspection):
+        parts = [m for m in result.measurements if m.result is not None]
+        return {
+            f"{part.instrument}, {name}": maker
+            for part in parts
+            for name, maker in _makers(part.result).items()
+        }
+    group = result if isinstance(result, Mapping) else {_name(result): result}
+    kinds = {type(each) for each in group.values()}
+    kind = next(iter(kinds), type(None))
+    named = {name: (make, group) for name, make in _NAMED.get(kind, {}).items()}
+    one = next(iter(group.values()), None)
+    single = {name: (make, one) for name, make in _SINGLE.get(kind, {}).items()}
+    found = {**named, **(single if len(group) == 1 else {})}
+    if len(kinds) != 1 or not found:
+        raise ConfigurationError(
+            "a picture",
+            got=", ".join(sorted(each.__name__ for each in kinds)) or "nothing",
+            expected=f"{'results of one of' if len(group) > 1 else 'one of'}: "
+            + ", ".join(k.__name__ for k in (_NAMED if len(group) > 1 else plotted_types())),
+        )
+    return found
+
+
+def _make(maker: Maker, lag: int | None) -> Shown:
+    make, argument = maker
+    return make(argument, lag) if make in _TAKES_LAG else make(argument)
+
+
+def _name(result: Any) -> str:
+    return getattr(result, "layer", "") or "the layer"
+
+
+def _figure(shown: Shown) -> go.Figure:
+    if isinstance(shown, Picture):
+        return draw(shown)
+    shown.figure.update_layout(title={"text": shown.title, "x": 0, "xref": "container"})
+    shown.figure.update_layout(margin={"t": 56}, showlegend=len(shown.labels) > 1)
+    return shown.figure
+
+
+def _comparison(comparison: Comparison, which: str | None) -> go.Figure:
+    from throughtime.reports import figures
+
+    made: dict[str, Callable[[Comparison], go.Figure]] = {
+        "accuracy": figures.accuracy_figure,
+        "loss": figures.loss_figure,
+        "gradient": lambda c: figures.gradient_figure(c, "trained"),
+        "gradient before training": lambda c: figures.gradient_figure(c, "start"),
+    }
+    name = which or "accuracy"
+    if name not in made:
+        raise UnknownNameError("picture", name, tuple(made))
+    figure = made[name](comparison)
+    # without a template of its own: the page of a comparison brings its theme
+    figure.update_layout(title={"text": f"{comparison.task.spec}: {name}"})
+    return figure

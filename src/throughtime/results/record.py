@@ -1,0 +1,135 @@
+"""A record: a dataclass that is saved as JSON, read back, and shown as a page."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+from throughtime.core.errors import RunError, RunVersionError
+from throughtime.results.atomic import SCHEMA_VERSION, read_json, write_whole
+from throughtime.results.fields import from_document, to_document
+from throughtime.results.views import views_of
+
+_KINDS: dict[str, type["Record"]] = {}
+
+
+class Record:
+    """Parent of all results. Each is a frozen dataclass of numbers, texts, tensors and such.
+
+    Attributes:
+        derived: Names of properties that `to_json` writes beside the fields.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Register the type by its name, which `to_json` writes."""
+        super().__init_subclass__(**options)
+        _KINDS[cls.__name__] = cls
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values, tensors included.
+
+        Numbers that are not finite are the texts "inf", "-inf" and "nan".
+        """
+        properties = {name: to_document(getattr(self, name)) for name in self.derived}
+        return {"schema_version": SCHEMA_VERSION, **to_document(self), **properties}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], where: str = "the document") -> Self:
+        """Return the record that `to_json` wrote.
+
+        Arguments:
+            document: The JSON object. Those of earlier versions have no "type".
+            where: Name of the document, for the error message.
+
+        Raises:
+            RunVersionError: The document has another schema version.
+            RunError: The document is not such a record.
+        """
+        version = document.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise RunVersionError(
+                f"{where} was written in another version of the format",
+                got=f"schema_version {version}",
+                expected=str(SCHEMA_VERSION),
+            )
+        try:
+            return cls.from_tagged(document, "")
+        except TypeError as error:
+            expected = "a record" if cls is Record else f"a {cls.__name__}"
+            raise RunError(
+                f"{where} cannot be read",
+                got=str(error),
+                expected=expected,
+                fix="Bring the file back from a copy.",
+            ) from error
+
+    @classmethod
+    def from_tagged(cls, document: Any, where: str) -> Self:
+        """Return the record of an object with its type and schema version.
+
+        Raises:
+            TypeError: The object is no such record; the message names the field.
+        """
+        if not isinstance(document, Mapping):
+            raise TypeError(f"{where or cls.__name__} is no object")
+        fields = {k: v for k, v in document.items() if k not in ("schema_version", "type")}
+        kind: type[Record] = cls
+        if "type" in document:
+            found = _KINDS.get(str(document["type"]))
+            if found is None or not issubclass(found, cls):
+                raise TypeError(f"the type is {document['type']!r}")
+            kind = found
+        elif cls is Record:
+            names = fields.keys()
+            alike = [known for known in _KINDS.values() if _fields(known) == names]
+            if not alike:
+                raise TypeError("the type is not given")
+            kind = alike[0]
+        kept = {name: value for name, value in fields.items() if name not in kind.derived}
+        return cast(Self, from_document(kind, kept, where, finite=False))
+
+    def save(self, path: str | Path, drawings: Sequence[Any] = ()) -> Path:
+        """Write the record, whole or not at all.
+
+        `throughtime.load` reads the JSON file back. The page is one HTML file that opens anywhere,
+        without a network.
+
+        Arguments:
+            path: A file in a folder that exists. It is replaced. With the suffix ".json" it is
+                JSON, otherwise a page.
+            drawings: More figures for a page.
+
+        Returns:
+            The path.
+
+        Raises:
+            RunWriteError: The file cannot be written, or the disk is full.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            content = json.dumps(self.to_json(), allow_nan=False).encode()
+        else:
+            content = views_of(self).page(self, drawings).encode("utf-8", "backslashreplace")
+        write_whole(path, content)
+        return path
+
+
+def read_record(path: str | Path) -> Record:
+    """Return the record that `Record.save` wrote as JSON.
+
+    The module that defines the type of the record has to be imported; `throughtime.load` does so.
+
+    Raises:
+        RunError: There is no such file, it is damaged, or its content is no record.
+        RunVersionError: The file has another schema version.
+    """
+    path = Path(path)
+    return Record.from_json({"schema_version": SCHEMA_VERSION, **read_json(path)}, str(path))
+
+
+def _fields(kind: type[Record]) -> set[str]:
+    """Return the names that `to_json` writes, the type left out."""
+    return {field.name for field in dataclasses.fields(kind)} | {*kind.derived}  # pyright: ignore[reportArgumentType]

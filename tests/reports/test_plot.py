@@ -1,0 +1,135 @@
+"""`throughtime.plot` and `throughtime.load`: every result type of the instruments."""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+import torch
+from reports.diagnoses import VANISHING
+from reports.measured import flow, halving, results
+
+import throughtime as tt
+from throughtime import instruments
+from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
+from throughtime.instruments.gates import GateStatistics
+from throughtime.reports.plot import pictures, plotted_types
+from throughtime.results.fields import to_document
+from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.record import Record
+
+NO_RESULTS = {"Dynamics", "Plane", "Steps", "Wall"}
+"""Dataclasses of the instruments that are given or derived, not measured."""
+
+
+def result_types() -> set[type]:
+    exported = {getattr(instruments, name) for name in instruments.__all__} | {GateStatistics}
+    classes = {each for each in exported if inspect.isclass(each)}
+    return {each for each in classes if each.__name__ not in NO_RESULTS}
+
+
+SAVED = result_types() - {instruments.Recording}  # a recording holds a module
+
+
+def test_every_result_type_is_here_and_has_a_picture() -> None:
+    assert set(results()) == {kind.__name__ for kind in result_types()}
+    assert set(plotted_types()) == result_types()
+
+
+@pytest.mark.parametrize("name", sorted(kind.__name__ for kind in result_types()))
+def test_every_result_is_plotted(name: str) -> None:
+    result = results()[name]
+    for which in pictures(result, 3):
+        figure = tt.plot(result, which, lag=3)
+        assert isinstance(figure, go.Figure)
+        assert figure.layout.title.text
+        go.Figure(json.loads(figure.to_json() or ""))  # plotly checks each property
+    assert len(tt.plot(result).data) > 0
+
+
+@pytest.mark.parametrize("name", sorted(kind.__name__ for kind in SAVED))
+def test_every_result_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    result = results()[name]
+    found = tt.load(result.save(tmp_path / "result.json"))
+    assert type(found) is type(result)
+    same(found, result)
+
+
+def same(found: Any, given: Any) -> None:
+    """Two values are equal, NaN included, and of the same types."""
+    if isinstance(given, torch.Tensor):
+        assert found.dtype == given.dtype
+        assert torch.equal(found.isnan(), given.isnan())
+        assert torch.equal(found.nan_to_num(), given.nan_to_num())
+        assert found.shape == given.shape
+    elif dataclasses.is_dataclass(given):
+        assert type(found) is type(given)
+        for field in dataclasses.fields(given):
+            same(getattr(found, field.name), getattr(given, field.name))
+    elif isinstance(given, dict):
+        assert [*found] == [*given]
+        for key in given:
+            same(found[key], given[key])
+    else:
+        assert type(found) is type(given)
+        assert found == given or (found != found and given != given)
+
+
+def test_results_by_name_share_a_figure() -> None:
+    figure = tt.plot({"lstm": flow(halving()), "gru": flow(halving(0.9))})
+    assert [trace.name for trace in figure.data] == ["lstm", "gru"]
+
+
+def test_a_diagnosis_is_plotted() -> None:
+    assert tt.plot(VANISHING).layout.title.text.startswith(VANISHING.pictures[0].title[:20])
+
+
+def test_pictures_that_do_not_exist() -> None:
+    with pytest.raises(UnknownNameError, match="by unit"):
+        tt.plot(flow(halving()), "by units")
+    with pytest.raises(ConfigurationError, match=r"int.*GradientFlow"):
+        tt.plot(3)
+    with pytest.raises(ConfigurationError, match="LyapunovSpectrum"):
+        tt.plot({"a": flow(halving()), "b": results()["Jacobians"]})
+
+
+def test_a_module_is_no_field_of_a_file() -> None:
+    with pytest.raises(ConfigurationError, match="got Linear"):
+        to_document({"model": torch.nn.Linear(1, 1)})
+
+
+def test_measurements_hold_any_result(tmp_path: Path) -> None:
+    inspection = Inspection(
+        "LSTM, layer 'rnn'",
+        "runs/a",
+        40,
+        (
+            Measurement("gradient_flow", "rnn", flow(halving()), "", 0.5),
+            Measurement("basins", "", None, "The cell has more than 2 units.", 0.1),
+        ),
+        (),
+    )
+    found = tt.load(inspection.save(tmp_path / "inspection.json"))
+    assert isinstance(found, Inspection)
+    assert found.to_json() == inspection.to_json()
+    assert isinstance(found.measurements[0].result, instruments.GradientFlow)
+    assert "gradient_flow, by lag" in pictures(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "Nothing"}, "type is 'Nothing'"),
+        ({"weight": "1"}, "weight is '1', not float"),
+        ({"kept": {"dtype": "float64", "shape": [3], "values": [1.0]}}, "kept has 1 values, not 3"),
+        ({"kept": {"dtype": "nn", "shape": [0], "values": []}}, "not a dtype"),
+        ({"more": 1}, "unknown field more"),
+    ],
+)
+def test_damaged_files(change: dict[str, Any], message: str) -> None:
+    document = results()["LatchSurvival"].to_json()
+    with pytest.raises(RunError, match=message):
+        Record.from_json({**document, **change})
