@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from throughtime.engines.cpp import building, cache, library, loading
+from throughtime.engines.cpp import building, cache, library
+from throughtime.engines.cpp.building import LibraryError, load
 from throughtime.engines.cpp.cache import CacheFolderError, Entry
 from throughtime.engines.cpp.compiler import CompilationError, Compiler, find_compiler, forget
 from throughtime.engines.cpp.library import builds, load_library
-from throughtime.engines.cpp.loading import LibraryError, load
 
 SOURCE = 'extern "C" int number() { return NUMBER; }\n'
 NOBODY = Compiler("/bin/false", "1.0", ("-O3",), 16, "a CPU")
@@ -148,7 +148,7 @@ def test_a_library_is_loaded_by_its_name_where_there_is_no_proc(
     compiler: Compiler, folder: Path, monkeypatch
 ) -> None:
     number(compiler)
-    monkeypatch.setattr(loading, "_DESCRIPTORS", "/none")
+    monkeypatch.setattr(building, "_DESCRIPTORS", "/none")
     with Entry(folder, builds()[0].key).opened() as file:
         assert load(file, ["number"]).number() == 7
 

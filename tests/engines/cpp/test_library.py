@@ -314,7 +314,7 @@ for name in ("", ".core", ".engines", ".engines.cpp"):
     module.__path__ = [str(root.joinpath(*name.split(".")))]
     sys.modules[module.__name__] = module
 from throughtime.engines.cpp.compiler import Compiler
-from throughtime.engines.cpp.loading import LibraryError, load
+from throughtime.engines.cpp.building import LibraryError, load
 from throughtime.engines.cpp.library import builds, load_library
 compiler = Compiler(sys.argv[2], "1", tuple(sys.argv[4:]), 16, "")
 print("ready", flush=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 import throughtime as tt
 from throughtime.core.binding import bind
 from throughtime.core.state import State, state_tensors, state_type
-from throughtime.engines.trace.plan import StepPlan
 from throughtime.engines.trace.program import Key, evaluate
+from throughtime.engines.trace.step_plan import StepPlan
 from throughtime.engines.trace.tracing import unit_tensors
 
 

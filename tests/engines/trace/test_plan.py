@@ -19,8 +19,9 @@ from throughtime.cells import CoupledLSTMCell, ElmanCell, GRUCell, LSTM1997Cell,
 from throughtime.core.binding import bind
 from throughtime.engines.trace import plan as plans
 from throughtime.engines.trace.fingerprint import fingerprint
-from throughtime.engines.trace.plan import Accumulator, plan
+from throughtime.engines.trace.plan import plan
 from throughtime.engines.trace.program import Key, UntraceableError, evaluate
+from throughtime.engines.trace.step_plan import Accumulator
 from throughtime.engines.trace.tracing import trace
 
 CELLS = {

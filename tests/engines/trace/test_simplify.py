@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throughtime.engines.trace.operations import OPERATIONS
-from throughtime.engines.trace.program import Key, Node, Program, evaluate
+from throughtime.engines.trace.program import OPERATIONS, Key, Node, Program, evaluate
 from throughtime.engines.trace.simplify import Builder, simplify
 
 KEYS = [Key("gate", "", i) for i in range(3)]

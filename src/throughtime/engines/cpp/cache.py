@@ -2,10 +2,12 @@
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -15,18 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, final
 
-from throughtime.engines.cpp.loading import LibraryError
-from throughtime.engines.cpp.privacy import CacheFolderError, check_private
-
-__all__ = [
-    "CacheFolderError",
-    "Entry",
-    "cache_entries",
-    "cache_folder",
-    "clear_cache",
-    "make_in_a_folder",
-    "open_cache",
-]
+from throughtime.core.errors import ThroughtimeError
+from throughtime.engines.cpp.building import LibraryError
 
 Made = TypeVar("Made")
 
@@ -40,6 +32,10 @@ _BUILDING = "building-"
 _ROOM = 1 << 22  # bytes that a build needs, at least
 _MOST_BYTES = 1 << 28  # of a file of the cache
 _ABANDONED = 600.0  # seconds after which whatever is being built is not being built any more
+
+
+class CacheFolderError(ThroughtimeError, RuntimeError):
+    """Others could change the libraries that this process loads, or there is no place for them."""
 
 
 @final
@@ -276,3 +272,80 @@ def _json(content: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise OSError("no JSON object")
     return record
+
+
+def check_private(folder: Path, variable: str) -> None:
+    """Compiled code runs with all rights of this user: nobody else may put it there.
+
+    The folder must belong to the user. Each folder above it belongs to the user or to root, and is
+    written by nobody else; or it is sticky, as /tmp is, where nobody moves what is another's.
+
+    Arguments:
+        folder: without links in its path.
+        variable: of the environment, which can name another.
+
+    Raises:
+        CacheFolderError: others could change it; it says what to do.
+    """
+    user, subject = os.geteuid(), f"compiled code cannot be kept in {folder}"
+    elsewhere = f"set {variable} to a folder of your own."
+    for place in (folder, *folder.parents):
+        state = place.stat()
+        if state.st_uid != user and (place == folder or state.st_uid not in _roots()):
+            raise CacheFolderError(
+                subject,
+                got=f"{place}, a folder of the user with id {state.st_uid}",
+                expected=f"one of your own (id {user})" + ("" if place == folder else " or root's"),
+                fix=f"Remove it, or {elsewhere}" if place == folder else elsewhere.capitalize(),
+            )
+        if place == folder:
+            open_to_others = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        else:
+            open_to_others = _others_write(place, state) and not state.st_mode & stat.S_ISVTX
+        if open_to_others:
+            raise CacheFolderError(
+                subject,
+                got=f"{place}, which other users may write",
+                expected="one that only you may write",
+                fix=f"Run: chmod go-w {shlex.quote(str(place))}, or {elsewhere}",
+            )
+
+
+def _others_write(place: Path, state: os.stat_result) -> bool:
+    if state.st_mode & stat.S_IWOTH:
+        return True
+    return bool(state.st_mode & stat.S_IWGRP) and not _group_of_one(place, state)
+
+
+def _group_of_one(place: Path, state: os.stat_result) -> bool:
+    """Whether a group has no member but this user, as many systems make one for each user."""
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(state.st_gid)
+    except KeyError:  # without a name
+        return False
+    if "system.posix_acl_access" in _attributes(place):  # further users, whom the mode leaves out
+        return False
+    own = group.gr_gid == user.pw_gid and group.gr_name == user.pw_name
+    return own and set(group.gr_mem) <= {user.pw_name}
+
+
+def _attributes(place: Path) -> list[str]:
+    try:
+        return os.listxattr(place) if hasattr(os, "listxattr") else []
+    except OSError:  # a file system without them
+        return []
+
+
+@functools.cache
+def _roots() -> frozenset[int]:
+    """The ids that root has here: in a container without root, that of users who are not known."""
+    try:
+        maps = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+        unknown = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # another system than Linux
+        return frozenset({0})
+    mapped = any(int(line.split()[0]) == 0 for line in maps)
+    return frozenset({0} if mapped else {0, unknown})

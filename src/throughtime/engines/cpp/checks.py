@@ -9,7 +9,7 @@ from torch import Tensor
 from throughtime.core.errors import DeviceError, DtypeError, ShapeError
 from throughtime.core.weights import recurrent_weight
 from throughtime.engines.cpp.kernel import Kernel
-from throughtime.engines.trace.plan import StepPlan
+from throughtime.engines.trace.step_plan import StepPlan
 
 Shape = tuple[int, ...]
 

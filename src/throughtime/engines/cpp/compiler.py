@@ -13,12 +13,14 @@ from typing import final
 from throughtime.engines.cpp.building import (
     FLAGS,
     CompilationError,
+    LibraryError,
     compile_source,
+    load,
     run_program,
+    unload,
 )
 from throughtime.engines.cpp.cache import VARIABLE as FOLDER
 from throughtime.engines.cpp.cache import CacheFolderError, make_in_a_folder
-from throughtime.engines.cpp.loading import LibraryError, load, unload
 
 __all__ = ["CompilationError", "Compiler", "Search", "find_compiler", "forget", "search"]
 

@@ -26,8 +26,9 @@ from throughtime.engines.recomputation import (
     segment_that_keeps_least,
     within,
 )
-from throughtime.engines.trace.plan import StepPlan, plan
+from throughtime.engines.trace.plan import plan
 from throughtime.engines.trace.program import UntraceableError
+from throughtime.engines.trace.step_plan import StepPlan
 
 MOST_KERNELS = 64
 """Of one class in a process: each takes a moment to compile, and stays loaded."""

@@ -18,7 +18,7 @@ from throughtime.engines.cpp.compiler import Compiler
 from throughtime.engines.cpp.job import Job, check_structure
 from throughtime.engines.cpp.library import load_library
 from throughtime.engines.cpp.printer import print_cells
-from throughtime.engines.trace.plan import StepPlan
+from throughtime.engines.trace.step_plan import StepPlan
 
 _REAL = {torch.float32: "float", torch.float64: "double"}
 _lock = threading.Lock()

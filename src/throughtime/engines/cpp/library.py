@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import final
 
 from throughtime.engines.cpp import building
-from throughtime.engines.cpp.building import CompilationError, compile_source
+from throughtime.engines.cpp.building import CompilationError, LibraryError, compile_source, load
 from throughtime.engines.cpp.cache import CacheFolderError, Entry, make_in_a_folder, open_cache
 from throughtime.engines.cpp.compiler import VARIABLE, Compiler
-from throughtime.engines.cpp.loading import LibraryError, load
 
 BUILD_LIMIT = 120.0
 """Seconds that a compiler may take over the code of one cell."""

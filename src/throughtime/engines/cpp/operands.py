@@ -11,7 +11,7 @@ from throughtime.core.gated import GatedCell
 from throughtime.core.state import State
 from throughtime.engines.cpp.job import Job
 from throughtime.engines.cpp.kernel import Kernel
-from throughtime.engines.trace.plan import StepPlan
+from throughtime.engines.trace.step_plan import StepPlan
 
 
 class Operands(NamedTuple):

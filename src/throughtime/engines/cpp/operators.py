@@ -16,7 +16,7 @@ from throughtime.engines.cpp.kernel import Kernel, kernel_named
 from throughtime.engines.cpp.operands import job_of, split
 from throughtime.engines.cpp.replay import replay
 from throughtime.engines.cpp.shown import Shown, aliases
-from throughtime.engines.trace.plan import StepPlan
+from throughtime.engines.trace.step_plan import StepPlan
 
 
 @torch.library.custom_op("throughtime::sequence", mutates_args=(), device_types="cpu")

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from throughtime.engines.trace.plan import StepPlan
 from throughtime.engines.trace.program import Key, Program
+from throughtime.engines.trace.step_plan import StepPlan
 
 _FORWARD = (
     "(const Step& step, int64_t rows, int64_t unit, int64_t lanes, const real* accumulators, "

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from throughtime.engines.cpp.operands import Operands, split
-from throughtime.engines.trace.plan import StepPlan
 from throughtime.engines.trace.program import Key, evaluate
+from throughtime.engines.trace.step_plan import StepPlan
 
 
 def replay(

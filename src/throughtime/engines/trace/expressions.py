@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Self, TypeAlias, final
 
-from throughtime.engines.trace.operations import OPERATIONS, Kind
+from throughtime.engines.trace.program import OPERATIONS, Kind
 from throughtime.engines.trace.simplify import Builder
 
 

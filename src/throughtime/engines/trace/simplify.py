@@ -10,8 +10,7 @@ from typing import final
 
 import torch
 
-from throughtime.engines.trace.operations import OPERATIONS
-from throughtime.engines.trace.program import Key, Node, Program
+from throughtime.engines.trace.program import OPERATIONS, Key, Node, Program
 
 
 @final

@@ -1,0 +1,316 @@
+"""The plan of a step: what it computes, what it saves, and what its gradient computes."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Collection, Sequence
+from typing import final
+
+from throughtime.core.gated import GatedCell
+from throughtime.engines.trace.presence import guarded, sources
+from throughtime.engines.trace.program import Key, Node, Program, UntraceableError
+from throughtime.engines.trace.simplify import Builder, ancestors
+from throughtime.engines.trace.tracing import Trace, unit_tensors
+from throughtime.engines.trace.trial import is_derived
+
+_MOST_RESULTS = 62  # a bit each
+_UNBOUNDED = 1 << 30
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Accumulator:
+    """A sum of linear maps that `pointwise` reads.
+
+    Attributes:
+        gate: whose rows of the weights it has.
+        of_input: whether the input's map is in it.
+        of_past: whether the maps of past outputs are in it.
+    """
+
+    gate: int
+    of_input: bool
+    of_past: bool
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """What an engine must know of a cell to run it; it holds no tensors.
+
+    Attributes:
+        gates: how many row blocks the weights have.
+        lags: as the cell's.
+        memories: as the cell's.
+        streams: as the cell's.
+        accumulators: those of the input alone, of both, and of the past alone, by gate each.
+        parameters: names and rows of the unit parameters and buffers that are read.
+        parameter_gradients: those of them that have a gradient.
+        pasts: the delays, from 2 on, of the past outputs that `pointwise` itself reads.
+        reads_h: whether `pointwise` itself reads the last output.
+        forward: yields h, the memories, then the values to save, from inputs of the kinds gate,
+            state, past, stream and parameter.
+        backward: yields the gradients of the accumulators, of the memories before the step, of
+            h_{t-1} where `reads_h`, of `pasts`, and of `parameter_gradients`, of these for each
+            sequence. It reads saved, state, past, stream, parameter, result, cotangent and
+            present.
+        inference: `forward` without the values to save.
+        derived: whether `backward` is what torch derives from `inference`, so that second
+            derivatives may be taken of it; not so where `pointwise` detaches a value, say.
+    """
+
+    gates: int
+    lags: tuple[int, ...]
+    memories: tuple[str, ...]
+    streams: tuple[str, ...]
+    accumulators: tuple[Accumulator, ...]
+    parameters: tuple[tuple[str, int], ...]
+    parameter_gradients: tuple[tuple[str, int], ...]
+    pasts: tuple[int, ...]
+    reads_h: bool
+    forward: Program
+    backward: Program
+    inference: Program
+    derived: bool = True
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
+
+    @property
+    def depth(self) -> int:
+        """How many past outputs the state holds."""
+        return max(self.lags, default=1)
+
+    @property
+    def reach(self) -> list[int]:
+        """For each past output from the newest on, then each memory before a step: by which results
+        of the step a gradient reaches it, as bits, h the lowest, then the memories."""
+        found = sources(self.backward, ("h", *self.memories))
+        bits = iter([found[i] for i in self.backward.outputs])
+        of_past = 0
+        for accumulator in self.accumulators:
+            of_past |= next(bits) * accumulator.of_past
+        memories = [next(bits) for _ in self.memories]
+        outputs = [of_past * (delay in self.lags) for delay in range(1, self.depth + 1)]
+        for delay in (*([1] if self.reads_h else []), *self.pasts):
+            outputs[delay - 1] |= next(bits)
+        return [*outputs, *memories]
+
+
+def plan_of(cell: GatedCell, traced: Trace) -> StepPlan:
+    """The plan of a cell that was traced.
+
+    Arguments:
+        cell: that was traced.
+        traced: what it does.
+    """
+    builder, accumulators, place = _with_accumulators(cell, traced)
+    results = [place[i] for i in traced.results]
+    gradients = {key: place[i] for key, i in traced.gradients.items()}
+    zero = builder.constant(0)
+
+    live = ancestors(builder.nodes, [*results, *gradients.values()])
+    read = {key for i in live if (key := builder.nodes[i].key) is not None}
+    rows = [
+        (name, row)
+        for name, tensor in unit_tensors(cell).items()
+        for row in range(tensor.shape[0] if tensor.dim() == 2 else 1)
+    ]
+    parameters = tuple(p for p in rows if Key("parameter", *p) in read)
+    parameter_gradients = tuple(p for p in parameters if Key("parameter", *p) in gradients)
+    pasts = tuple(sorted(key.index for key in read if key.kind == "past"))
+    reads_h = Key("state", "h") in read
+
+    wanted = [gradients.get(_source(a), zero) for a in accumulators]
+    sources = [Key("state", m) for m in cell.memories]
+    sources += [Key("state", "h")] if reads_h else []
+    sources += [Key("past", "", d) for d in pasts]
+    sources += [Key("parameter", *p) for p in parameter_gradients]
+    wanted += [gradients.get(source, zero) for source in sources]
+
+    names = ("h", *cell.memories)
+    if len(names) > _MOST_RESULTS:
+        raise UntraceableError(f"the cell has more than {_MOST_RESULTS - 1} memories")
+    saved, backward = _backward(builder.nodes, results, wanted, names)
+    forward = builder.program([*results, *saved])
+    gates = [Key("gate", "", i) for i in range(len(accumulators))]
+    return StepPlan(
+        gates=len(cell.gate_names),
+        lags=cell.lags,
+        memories=cell.memories,
+        streams=cell.streams,
+        accumulators=accumulators,
+        parameters=parameters,
+        parameter_gradients=parameter_gradients,
+        pasts=pasts,
+        reads_h=reads_h,
+        forward=forward,
+        backward=guarded(backward, names),
+        inference=builder.program(results),
+        derived=not traced.detached and is_derived(forward, backward, names, [*gates, *sources]),
+    )
+
+
+def _source(accumulator: Accumulator) -> Key:
+    """The traced input whose gradient is that of an accumulator."""
+    return Key("x" if accumulator.of_input else "u", "", accumulator.gate)
+
+
+def _with_accumulators(
+    cell: GatedCell, traced: Trace
+) -> tuple[Builder, tuple[Accumulator, ...], dict[int, int]]:
+    """The traced values with accumulators in place of gates, and where each value went."""
+    nodes = traced.nodes
+    live = ancestors(nodes, [*traced.results, *traced.gradients.values()])
+    at = {key: i for i in live if (key := nodes[i].key) is not None}
+    users: dict[int, set[int]] = collections.defaultdict(set)
+    for i in live:
+        for argument in nodes[i].arguments:
+            users[argument].add(i)
+
+    found: dict[Accumulator, int] = {}
+    for gate in range(len(cell.gate_names)):
+        keys = Key("x", "", gate), Key("u", "", gate)
+        x, u = (at.get(key) for key in keys)
+        total = _only_sum(nodes, users, x, u) if traced.results.count(x) == 0 else None
+        same = traced.gradients.get(keys[0]) == traced.gradients.get(keys[1])
+        if total is not None and same and u not in traced.results:
+            found[Accumulator(gate, True, True)] = total
+            continue
+        if x is not None:
+            found[Accumulator(gate, True, False)] = x
+        if u is not None:
+            found[Accumulator(gate, False, True)] = u
+    order = sorted(found, key=lambda a: (a.of_past + (not a.of_input), a.gate))
+
+    builder = Builder()
+    given = {found[a]: builder.input(Key("gate", "", i)) for i, a in enumerate(order)}
+    place = builder.copy(nodes, traced.results, given)
+    builder.of_gradient = True
+    place = builder.copy(nodes, traced.gradients.values(), place)
+    return builder, tuple(order), place
+
+
+def _only_sum(
+    nodes: Sequence[Node], users: dict[int, set[int]], x: int | None, u: int | None
+) -> int | None:
+    """The position of x + u if that is all that x and u are used for."""
+    if x is None or u is None or users[x] != users[u] or len(users[x]) != 1:
+        return None
+    (total,) = users[x]
+    node = nodes[total]
+    return total if node.operation == "add" and set(node.arguments) == {x, u} else None
+
+
+def _backward(
+    nodes: Sequence[Node], results: Sequence[int], wanted: Sequence[int], names: Sequence[str]
+) -> tuple[list[int], Program]:
+    """Which values to save, and the program of the gradients that reads them."""
+    needed = ancestors(nodes, wanted)
+    late: set[int] = set()  # what depends on the gradients of the results
+    for i in sorted(needed):
+        key = nodes[i].key
+        if (key is not None and key.kind == "cotangent") or late.intersection(nodes[i].arguments):
+            late.add(i)
+    read = {a for i in late for a in nodes[i].arguments} | set(wanted)
+    computed = {
+        i: Key("result", name)
+        for i, name in reversed(list(zip(results, names, strict=True)))
+        if nodes[i].arguments
+    }
+    cut = _values_to_save(nodes, read - late, set(computed))
+    saved = [i for i in cut if i not in computed]
+
+    builder = Builder()
+    builder.of_gradient = True
+    given = {i: builder.input(key) for i, key in computed.items()}
+    given |= {i: builder.input(Key("saved", "", n)) for n, i in enumerate(saved)}
+    place = builder.copy(nodes, wanted, given)
+    return saved, builder.program(place[i] for i in wanted)
+
+
+def _values_to_save(nodes: Sequence[Node], wanted: Collection[int], kept: set[int]) -> list[int]:
+    """The fewest values that separate the gates, which are not kept, from what is wanted.
+
+    A minimum cut: each value costs one, masks cannot be saved, and what is kept anyway is free. Of
+    several, the one nearest to the wanted values, which leaves the least to compute again.
+
+    Arguments:
+        nodes: of the step; its inputs but for the gates are known.
+        wanted: positions of the values that the gradient reads.
+        kept: positions of the values that are known without being saved.
+
+    Returns:
+        Positions in order; some may be kept ones.
+    """
+    known = {i: node.key is not None and node.key.kind != "gate" for i, node in enumerate(nodes)}
+    order = [i for i in sorted(ancestors(nodes, wanted)) if nodes[i].constant is None]
+    source, sink = ("source", 0), ("sink", 0)
+    capacity: dict[tuple[str, int], dict[tuple[str, int], int]] = {source: {}, sink: {}}
+
+    def connect(start: tuple[str, int], end: tuple[str, int], by: int) -> None:
+        capacity.setdefault(start, {})[end] = by
+        capacity.setdefault(end, {}).setdefault(start, 0)
+
+    for i in order:
+        if known[i]:
+            continue
+        cost = 0 if i in kept else _UNBOUNDED if nodes[i].kind == "mask" else 1
+        connect(("in", i), ("out", i), cost)
+        if nodes[i].key is not None:
+            connect(source, ("in", i), _UNBOUNDED)
+        for argument in nodes[i].arguments:
+            if nodes[argument].constant is None and not known[argument]:
+                connect(("out", argument), ("in", i), _UNBOUNDED)
+        if i in wanted:
+            connect(("out", i), sink, _UNBOUNDED)
+
+    while path := _path(capacity, source, sink):
+        # every path from a gate passes the gate itself, which costs one at most
+        for start, end in path:
+            capacity[start][end] -= 1
+            capacity[end][start] += 1
+    near = _reaching(capacity, sink)
+    return [i for i in order if ("out", i) in near and ("in", i) not in near]
+
+
+def _path(
+    capacity: dict[tuple[str, int], dict[tuple[str, int], int]],
+    source: tuple[str, int],
+    sink: tuple[str, int],
+) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """The steps of a shortest path with capacity left, or none."""
+    before, front = {source: source}, [source]
+    while front and sink not in before:
+        ahead: list[tuple[str, int]] = []
+        for place in front:
+            for after, left in capacity[place].items():
+                if left and after not in before:
+                    before[after] = place
+                    ahead.append(after)
+        front = ahead
+    if sink not in before:
+        return []
+    steps, place = [], sink
+    while place != source:
+        steps.append((before[place], place))
+        place = before[place]
+    return steps
+
+
+def _reaching(
+    capacity: dict[tuple[str, int], dict[tuple[str, int], int]], sink: tuple[str, int]
+) -> set[tuple[str, int]]:
+    """The places from which the sink can be reached with the capacity that is left."""
+    found, left = {sink}, [sink]
+    while left:
+        place = left.pop()
+        for before in capacity[place]:  # every edge has its reverse
+            if before not in found and capacity[before][place]:
+                found.add(before)
+                left.append(before)
+    return found
