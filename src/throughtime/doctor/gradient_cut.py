@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
@@ -19,23 +19,32 @@ from throughtime.results.diagnosis import Cause, Finding
 TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
 
 
-def flow_in_double(subject: Subject, layer: str, batch: Any, level: int = -1) -> GradientFlow:
-    """Measure the gradient flow, in float64 if the model runs in it, so that little is not 0."""
+def flow_in_double(
+    subject: Subject,
+    layer: str,
+    batch: Any,
+    level: int = -1,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+) -> GradientFlow:
+    """Measure the gradient flow, in float64 if the model runs in it, so that little is not 0.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        batch: one of the subject's batches.
+        level: index of the cell in its stack, from the bottom.
+        loss: function of (model, batch) that is differentiated; the subject's loss by default.
+    """
+    loss = subject.loss if loss is None else loss
     model = subject.copy()
+    double = map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
     try:
-        return gradient_flow(
-            model.double(), lambda: subject.loss(model, to_double(batch)), layer=layer, level=level
-        )
+        return gradient_flow(model.double(), lambda: loss(model, double), layer=layer, level=level)
     except ConfigurationError:
         raise
     except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
         model = subject.copy()
-        return gradient_flow(model, lambda: subject.loss(model, batch), layer=layer, level=level)
-
-
-def to_double(batch: Any) -> Any:
-    """Return a batch in float64."""
-    return map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
+        return gradient_flow(model, lambda: loss(model, batch), layer=layer, level=level)
 
 
 def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None) -> Finding | None:

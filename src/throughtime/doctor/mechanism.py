@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import map_state
-from throughtime.doctor.gradient_cut import to_double
+from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.recording import record
@@ -16,7 +15,6 @@ from throughtime.foreign.site import LayerSite
 from throughtime.foreign.sites import find_recurrent, kept_outputs, replaced_forward, site_of
 from throughtime.foreign.watching import watch
 from throughtime.instruments.gates import GateActivity, gate_activity
-from throughtime.instruments.gradient_flow import gradient_flow
 from throughtime.instruments.input_influence import exchange_older
 from throughtime.results.diagnosis import Estimate
 
@@ -105,21 +103,9 @@ def _state_flow(subject: Subject, layer: str, batch: Any, seed: int) -> Tensor:
 
     a is the input of the gates, before their nonlinearities.
     """
-    model = subject.copy()
-    try:
-        model.double()
-        flow = gradient_flow(
-            model,
-            lambda: _projected_end(subject, model, layer, to_double(batch), seed),
-            layer=layer,
-        )
-    except ConfigurationError:
-        raise
-    except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
-        model = subject.copy()
-        flow = gradient_flow(
-            model, lambda: _projected_end(subject, model, layer, batch, seed), layer=layer
-        )
+    flow = flow_in_double(
+        subject, layer, batch, loss=lambda m, b: _projected_end(subject, m, layer, b, seed)
+    )
     norm = (
         torch.stack(list(flow.per_gate.values())).square().sum(0).sqrt().flip(0)
         if flow.per_gate

@@ -16,6 +16,7 @@ from throughtime.doctor.intervals import difference, mean
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.engines import Request, Result
 from throughtime.foreign.sites import Place, find_recurrent, run_by, site_of
+from throughtime.foreign.unchanged import evaluating
 
 SHARE = 0.2  # of what all inputs gain over none: the least that counts
 
@@ -270,18 +271,14 @@ class ReferenceModel:
 
     def held_out_losses(self) -> list[float]:
         """Return the loss of each held-out batch, in evaluation mode."""
-        self.model.eval()
-        with torch.no_grad():
-            losses = [float(self.loss(batch)) for batch in self.subject.held_out]
-        self.model.train()
-        return losses
+        with evaluating(self.model):
+            return [float(self.loss(batch)) for batch in self.subject.held_out]
 
     def scrambled_losses(self, older: int, seed: int) -> list[float]:
         """Return held-out losses with inputs from `older` steps back on from other sequences."""
-        self.model.eval()
         generator = torch.Generator().manual_seed(seed)
         losses: list[float] = []
-        with torch.no_grad():
+        with evaluating(self.model):
             for batch in self.subject.held_out:
                 self.loss(batch)
                 count = self.substitute.history[0].shape[1]

@@ -24,6 +24,7 @@ from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.substitutes import Substitute
+from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
@@ -111,11 +112,8 @@ class Trainer:
         """Train a condition briefly: at least a quarter of the updates, within the longest time."""
 
         def evaluate() -> list[float]:
-            condition.model.eval()
-            with torch.no_grad():
-                losses = [float(condition.loss(batch)) for batch in self.subject.held_out]
-            condition.model.train()
-            return losses
+            with evaluating(condition.model):
+                return [float(condition.loss(batch)) for batch in self.subject.held_out]
 
         return train_briefly(
             lambda: self._update(condition, training),

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from throughtime.core.errors import ConfigurationError, DataError, ThroughtimeError
+from throughtime.foreign.unchanged import evaluating
 
 MOST_BATCHES = 64
 HELD_OUT = 0.25
@@ -127,17 +128,13 @@ class Subject:
         Raises:
             ConfigurationError: the model or the loss raises.
         """
-        was = model.training
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model):
             try:
-                values = [float(self.loss(model, batch)) for batch in self.held_out]
+                return [float(self.loss(model, batch)) for batch in self.held_out]
             except ThroughtimeError:
                 raise
             except Exception as error:
                 raise self._does_not_run(error) from error
-        model.train(was)
-        return values
 
     def _does_not_run(self, error: Exception) -> ConfigurationError:
         given = {str(tensor.device) for tensor in batch_tensors(self.held_out[0])}

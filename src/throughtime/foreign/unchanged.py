@@ -31,6 +31,33 @@ def random_states_kept(seed: int | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put the training modes of all modules back when the block ends.
+
+    Arguments:
+        model: any module.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the block in evaluation mode and without gradients, and put the modes back.
+
+    Arguments:
+        model: any module.
+    """
+    with modes_kept(model), torch.no_grad():
+        model.eval()
+        yield
+
+
+@contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Put parameters, gradients, buffers, modes and random states back when the block ends.
 
@@ -38,7 +65,6 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         model: any module. Its tensors stay the same objects; values that the block changed in place
             are copied back.
     """
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
@@ -50,13 +76,11 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         (parameter, parameter.grad, None if parameter.grad is None else parameter.grad.clone())
         for parameter in model.parameters()
     ]
-    with random_states_kept():
+    with random_states_kept(), modes_kept(model):
         try:
             yield
         finally:
             with torch.no_grad():
-                for module, training in modes:
-                    module.training = training
                 for module, name, buffer, value in buffers:
                     module._buffers[name] = buffer.copy_(value)
                 for parameter, trained, version, value in parameters:
