@@ -39,7 +39,7 @@ def test_top_of_the_package() -> None:
     assert tt.diagnose is diagnose
     diagnosis = tt.diagnose(swapped(), first_steps(), cross_entropy, budget="1s", remedies=False)
     assert diagnosis.verdict is tt.doctor.Cause.TIME_BATCH_SWAPPED
-    assert "takes the batch for time" in diagnosis.sentence
+    assert "runs over the batch in place of time" in diagnosis.sentence
     text = str(diagnosis)
     assert max(map(len, text.splitlines())) <= 80
     document = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))

@@ -81,7 +81,7 @@ def test_the_command(project, capsys) -> None:
     printed = capsys.readouterr().out
     assert "TIME AND BATCH SWAPPED" in printed
     assert max(map(len, printed.splitlines())) <= 80
-    assert "takes the batch for time" in (project / "diagnosis.html").read_text()
+    assert "runs over the batch in place of time" in (project / "diagnosis.html").read_text()
     (project / "diagnosis.html").unlink()
     assert main([*words, "--json"]) == 0
     captured = capsys.readouterr()

@@ -45,10 +45,8 @@ class Evidence:
         """Add the losses of the reference predictors, beside the model's."""
         self.note("held-out loss of the model", f"{mean(losses):.4g}")
         self.note("of an answer without inputs", f"{mean(need.constant):.4g}")
-        self.note(
-            f"of a predictor that sees the last {need.window} inputs", f"{mean(need.short):.4g}"
-        )
-        self.note("of a predictor that sees all inputs", f"{mean(need.full):.4g}")
+        self.note(f"of a predictor of the last {need.window} inputs", f"{mean(need.short):.4g}")
+        self.note("of a predictor of all inputs", f"{mean(need.full):.4g}")
         if need.lag is not None:
             known = "given" if given_lag else "at least; measured"
             self.note("lag that the answer needs", f"{need.lag} ({known})")

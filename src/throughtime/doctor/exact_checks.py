@@ -155,7 +155,7 @@ def check_future(
             severity="fault",
             certainty="proved",
             statement=f"Answers before step {middle} change when inputs from step {middle} on are "
-            "changed, although the recurrent layer runs forwards only: the model sees the future.",
+            "changed, although the recurrent layer runs forwards only: they depend on the future.",
             effect=exactly(float(changed.max() / early[middle:].max())),
             effect_name="change of early answers by late inputs, relative to that of late answers",
             threshold=_SAME,
@@ -235,7 +235,7 @@ def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> 
             severity="fault",
             certainty="proved",
             statement=f"Replacing one sample changes one time step of {size:.0f} sequences: the "
-            f"layer takes the batch for time. It sees {shape}.",
+            f"layer runs over the batch in place of time. Its input has {shape}.",
             effect=exactly(size),
             effect_name="sequences that one sample is part of",
             threshold=1.0,

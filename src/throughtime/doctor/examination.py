@@ -155,7 +155,7 @@ class Examination:
             cut = self._cut(flow, options.lag)  # in the code: before dead weights
             mechanism = measure_mechanism(subject, layer, min(self.lag, time - 1))
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
-            # what always says the same leaves nothing to a read-out but to die
+            # a layer of constant outputs makes its read-out constant too
             saturated = [f for f in suspects if f.cause is Cause.SATURATED]
             first = [
                 *([] if cut is None else [cut]),
@@ -206,7 +206,7 @@ class Examination:
         model, batch = subject.copy(), subject.held_out[0]
         recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
         self.evidence.note(
-            "the layer sees", f"{recording.time} steps of {recording.batch} sequences"
+            "input of the layer", f"{recording.time} steps of {recording.batch} sequences"
         )
         if axes is not None:
             self.evidence.note("samples a batch", f"{axes.count} ({axes.how})")
@@ -221,8 +221,8 @@ class Examination:
                 return [finding]
         if axes is None:
             self.evidence.asks.append(
-                "batches whose sample axis can be told (a vector of targets or lengths): whether "
-                "samples influence each other could not be checked"
+                "batches whose sample axis is clear (a vector of targets or lengths): without it, "
+                "the influence of samples on each other was not checked"
             )
         return []
 
@@ -294,11 +294,12 @@ class Examination:
             asks.append("more batches: with one held-out batch no interval can be given")
         if self.options.training_step is None:
             asks.append(
-                "training_step=: your own step of training, so that a truncation or a detach in it "
-                "can be seen"
+                "training_step=: your own step of training, to check it for truncation and detach()"
             )
         if self.options.history is None:
-            asks.append("history=: your losses and gradient norms, so that spikes can be seen")
+            asks.append("history=: your losses and gradient norms, to check them for spikes")
         need = getattr(self, "need", None)
         if self.options.lag is None and need is not None and need.lag is None:
-            asks.append("lag=: how many steps back the answer depends on its inputs")
+            asks.append(
+                "lag=: the number of steps between an answer and the inputs that it depends on"
+            )

@@ -1,4 +1,4 @@
-"""The need of the data for old inputs, measured by reference predictors that see windows."""
+"""The need of the data for old inputs, measured by reference predictors of windows of inputs."""
 
 import copy
 import dataclasses

@@ -147,7 +147,7 @@ def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
     x, y = (torch.cat(parts)[:_MOST_SAMPLES] for parts in zip(*pairs, strict=True))
     if x.shape[0] < 8:
         return 0.0
-    # classes that do not occur say nothing
+    # classes that do not occur are constant
     x, y = (v[..., v.flatten(0, 1).std(0) > 0] for v in (x, y))
     if 0 in (x.shape[2], y.shape[2]):
         return 0.0

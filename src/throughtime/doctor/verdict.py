@@ -14,7 +14,7 @@ from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
 REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them
 EXPLODES = 1.0  # log10 of the gradient's growth on its way back, where brief training fails too
-BLASTS = 3.5  # likewise, where it does not: more than healthy rectified networks were seen to have
+BLASTS = 3.5  # likewise, where it does not: more than measured in healthy rectified networks
 VANISHES = -3.0  # log10 of what arrives at the lag that is needed
 FORGETS = 1e-3  # kept over the lag by the units that keep longest
 DEAD = 0.5  # of the units
@@ -143,7 +143,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
             _finding(
                 Cause.FORGETTING,
                 f"Even the units that keep longest keep {_part(m.retention.value)} of their "
-                f"memory over {m.lag} steps: the gates let it go.{words}",
+                f"memory over {m.lag} steps: the gates erase it.{words}",
                 m.retention,
                 f"part of the memory kept over {m.lag} steps",
                 FORGETS,
@@ -175,8 +175,8 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
     lag = f" from {need.lag} steps back and more" if need.lag else ""
     effect = memory.gained if memory.gained is not None else memory.harm
     part = (
-        f"It has {100 * memory.gained.value:.0f} % of what old inputs are worth to a reference "
-        "predictor that sees them all at once"
+        f"Its gain from old inputs is {100 * memory.gained.value:.0f} % of that of a reference "
+        "predictor of all inputs at once"
         if memory.gained is not None
         else "Its loss rises when old inputs are exchanged"
     )
@@ -186,7 +186,7 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
         certainty="measured",
         statement=f"The model uses inputs{lag}. {part}.",
         effect=effect,
-        effect_name="part of what old inputs are worth"
+        effect_name="gain from old inputs, relative to the reference's"
         if memory.gained is not None
         else "rise of the loss when old inputs are exchanged",
         threshold=REMEMBERS if memory.gained is not None else 0.0,
@@ -238,7 +238,7 @@ def unread_finding(where: str) -> Finding:
         severity="fault",
         certainty="proved",
         statement="The gradient of the loss is exactly 0 at every output of the layer: what reads "
-        "it gives the same answer whatever the layer says.",
+        "it gives the same answer for every output of the layer.",
         effect=exactly(0.0),
         effect_name="gradient that enters the layer",
         threshold=0.0,
@@ -254,11 +254,11 @@ def no_need_finding(need: Need, where: str) -> Finding:
         cause=Cause.NO_LONG_DEPENDENCY,
         severity="note",
         certainty="measured",
-        statement=f"A predictor that sees only the last {need.window} inputs does as well "
-        f"(loss {mean(need.short):.3g}) as one that sees all ({mean(need.full):.3g}); without "
+        statement=f"A predictor of the last {need.window} inputs alone does as well "
+        f"(loss {mean(need.short):.3g}) as one of all inputs ({mean(need.full):.3g}); without "
         f"any input the loss is {mean(need.constant):.3g}.",
         effect=difference(need.short, need.full),
-        effect_name="what inputs beyond the window lower the loss by",
+        effect_name="gain from inputs beyond the window",
         threshold=0.2 * (mean(need.constant) - min(mean(need.short), mean(need.full))),
         measured_on=where,
         remedy="Nothing needs to be done about memory. If the task was meant to need it, look at "

@@ -173,7 +173,7 @@ class AdaptedSite(Site):
             raise ConfigurationError(
                 f"input of {type(self.module).__name__}",
                 got=f"{x.dim()} axes",
-                expected=f"{' or '.join(map(str, axes))}, as its adapter says",
+                expected=f"{' or '.join(map(str, axes))}, as its adapter declares",
             )
         inputs = (x if batched else x[None])[None] if one else x.transpose(0, 1) if turned else x
         if state is None:
