@@ -109,7 +109,7 @@ class TestLagsEverywhere(CellConformance):
 
 
 def test_a_skip_is_the_lag_of_a_cell() -> None:
-    graph = architecture("skip", 4).build(2, 5)
+    graph = GraphCell(architecture("skip", 4), 2, 5)
     cell = ElmanCell(2, 5, lags=(1, 4))
     with torch.no_grad():
         graph.input_h.copy_(cell.weight_ih)
@@ -120,7 +120,7 @@ def test_a_skip_is_the_lag_of_a_cell() -> None:
 
 
 def test_a_stack_is_a_stack() -> None:
-    graph = architecture("st").build(2, 4, "lstm")
+    graph = GraphCell(architecture("st"), 2, 4, cell="lstm")
     assert graph.output_size == 4
     assert tt.Recurrent(graph)(torch.randn(5, 2, 2))[0].shape == (5, 2, 4)
 
@@ -128,7 +128,7 @@ def test_a_stack_is_a_stack() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_bad_options_are_refused() -> None:
     with pytest.raises(tt.errors.UnknownNameError, match="unknown kind of unit"):
-        architecture("td").build(2, 3, "transformer")
+        GraphCell(architecture("td"), 2, 3, cell="transformer")
     odd = Architecture([("input", "h 1"), ("h 1", "h 1", 1), ("h 1", "output")])
     with pytest.raises(tt.errors.ConfigurationError, match="expected an identifier"):
-        odd.build(2, 3)
+        GraphCell(odd, 2, 3)

@@ -8,7 +8,7 @@ import throughtime as tt
 from throughtime.cells import ElmanCell, UnitaryCell
 from throughtime.core.errors import ConfigurationError
 from throughtime.instruments import architecture_of, complexity
-from throughtime.wiring import Architecture, DeepTransitionCell, StackedCell, ZoneoutCell
+from throughtime.wiring import Architecture, DeepTransitionCell, GraphCell, StackedCell, ZoneoutCell
 from throughtime.wiring import architecture as named
 from throughtime.wiring import complexity as declared
 
@@ -24,7 +24,7 @@ def measures(found):
 def test_every_named_architecture_is_read_as_declared(name: str, kind: str) -> None:
     for lag in (2, 5):
         graph = named(name, lag)
-        layer = tt.Recurrent(graph.build(2, 3, kind))
+        layer = tt.Recurrent(GraphCell(graph, 2, 3, cell=kind))
         assert measures(complexity(layer)) == measures(declared(graph))
 
 
@@ -35,7 +35,7 @@ def test_an_architecture_of_ones_own_is_read_as_declared() -> None:
             *[("c", "c", 1), ("c", "a", 4), ("a", "c"), ("c", "output")],
         ]
     )
-    layer = tt.Recurrent(graph.build(2, 3, "tanh"))
+    layer = tt.Recurrent(GraphCell(graph, 2, 3, cell="tanh"))
     assert measures(complexity(layer)) == measures(declared(graph))
 
 

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from throughtime.core.binding import bind
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
@@ -101,20 +100,12 @@ class ClockworkCell(GatedCell):
         least, more = divmod(self.hidden_size, len(self.periods))
         return [least + (group < more) for group in range(len(self.periods))]
 
-    def recurrent_matrix(self, lag: int) -> Float[Tensor, "hidden hidden"]:
-        """W_hh, zero where a unit would read a faster one.
-
-        Arguments:
-            lag: 1.
-        """
-        weight = super().recurrent_matrix(lag)
-        return weight if "masked" in vars(self) else weight * self.allowed
-
-    def prepared(self) -> "ClockworkCell":
-        """With the matrix masked."""
-        made = bind(self, {"weight_hh": self.recurrent_matrix(1)})
-        vars(made)["masked"] = True
-        return made
+    def constrained(
+        self, weight: Float[Tensor, "hidden hidden"], lag: int
+    ) -> Float[Tensor, "hidden hidden"]:
+        """Return W_hh, zero where a unit would read a faster one."""
+        del lag
+        return weight * self.allowed
 
     def draw_streams(
         self,

@@ -12,6 +12,7 @@ from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu", "identity"]
+_EQUIVALENTS: dict[str, TorchEquivalent] = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "identity": lambda a: a}
 
 
@@ -58,13 +59,9 @@ class ElmanCell(GatedCell):
         if nonlinearity not in NONLINEARITIES:
             raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
         self.nonlinearity: Nonlinearity = nonlinearity
+        if self.lags == (1,):
+            self.torch_equivalent = _EQUIVALENTS.get(nonlinearity)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """f(x + u); `state` is not read."""
         return NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
-
-    def torch_equivalent(self) -> TorchEquivalent | None:
-        """RNN_TANH or RNN_RELU where the only lag is 1."""
-        if self.lags != (1,) or self.nonlinearity == "identity":
-            return None
-        return "RNN_TANH" if self.nonlinearity == "tanh" else "RNN_RELU"

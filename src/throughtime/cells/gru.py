@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, TorchEquivalent
+from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, check_size
@@ -36,6 +36,7 @@ class GRUCell(GatedCell):
 
     gates = ("reset", "update", "new")
     remember_gates = ("update",)
+    torch_equivalent = "GRU"
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """h_t."""
@@ -43,10 +44,6 @@ class GRUCell(GatedCell):
         z = (x[1] + u[1]).sigmoid()
         n = (x[2] + r * u[2]).tanh()
         return (1 - z) * n + z * state.h
-
-    def torch_equivalent(self) -> TorchEquivalent:
-        """GRU."""
-        return "GRU"
 
 
 @final

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, TorchEquivalent
+from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.state import State, state_type
@@ -62,6 +62,7 @@ class LSTMCell(GatedCell):
     ):
         super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
         self.peepholes = peepholes
+        self.torch_equivalent = None if peepholes else "LSTM"
         if peepholes:
             add_peepholes(self, ("input", "forget", "output"))
 
@@ -75,10 +76,6 @@ class LSTMCell(GatedCell):
         if self.peepholes:
             o = o + self.peephole_output * c
         return o.sigmoid() * c.tanh(), c
-
-    def torch_equivalent(self) -> TorchEquivalent | None:
-        """LSTM, unless it has peepholes."""
-        return None if self.peepholes else "LSTM"
 
 
 @final
@@ -185,6 +182,7 @@ class ProjectedLSTMCell(Cell):
     gate_names = ("input", "forget", "cell", "output")
     remember_gates = ("forget",)
     write_gates = ("input",)
+    torch_equivalent = "LSTM"  # with weight_hr beside the other weights
 
     weight_ih: nn.Parameter
     weight_hh: nn.Parameter
@@ -232,10 +230,6 @@ class ProjectedLSTMCell(Cell):
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
         h = F.linear(o.sigmoid() * c.tanh(), self.weight_hr)
         return h, type(state)(h, c)
-
-    def torch_equivalent(self) -> TorchEquivalent:
-        """LSTM: torch tells the projection by the weight_hr beside the others."""
-        return "LSTM"
 
 
 def add_peepholes(cell: GatedCell, gates: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """A cell that reads its parameters from given tensors instead of its own."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -9,44 +9,56 @@ ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 def bind(cell: ModuleType, tensors: Mapping[str, Tensor]) -> ModuleType:
-    """A shallow copy of a cell with these tensors in place of its parameters and buffers.
+    """Return a shallow copy of a cell with these tensors in place of its parameters and buffers.
 
     The cell itself is untouched, so that several threads may run it at once, which
     `torch.func.functional_call` does not allow: it swaps the tensors of the module in place.
 
     Arguments:
         cell: any cell, or module, whose submodules it copies likewise.
-        tensors: by name as in `named_parameters(remove_duplicate=False)`; those that are left out
-            stay the cell's own.
+        tensors: tensors by name as in `named_parameters(remove_duplicate=False)`. Names that are
+            left out keep the cell's own tensors. A tensor that a submodule shares with the module
+            above it is replaced in both.
 
     Returns:
         A cell of the same class. Its tensors are the given objects themselves.
     """
+    return _bound(cell, tensors, {})
+
+
+def _bound(cell: ModuleType, tensors: Mapping[str, Tensor], shared: dict[int, Any]) -> ModuleType:
     bound = object.__new__(type(cell))
     bound.__dict__.update(cell.__dict__)
+    parts = cell.__dict__["_modules"]
+    replaced = dict(shared) if parts else shared
     for kind in ("_parameters", "_buffers"):
         own = cell.__dict__[kind]
-        bound.__dict__[kind] = {name: tensors.get(name, value) for name, value in own.items()}
+        if shared:
+            new = {n: tensors.get(n, shared.get(id(t), t)) for n, t in own.items()}
+        else:
+            new = {n: tensors.get(n, t) for n, t in own.items()}
+        bound.__dict__[kind] = new
+        if parts:
+            replaced.update((id(t), new[n]) for n, t in own.items() if new[n] is not t)
     bound.__dict__["_modules"] = {
-        name: child
-        if child is None
-        else bind(
-            child,
-            {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}.")},
-        )
-        for name, child in cell.__dict__["_modules"].items()
+        name: None if part is None else _bound(part, _of_part(tensors, f"{name}."), replaced)
+        for name, part in parts.items()
     }
     return bound
 
 
+def _of_part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
 def converted(cell: ModuleType, function: Callable[[Tensor], Tensor]) -> ModuleType:
-    """A shallow copy of a cell on the values of a function of its tensors; the cell keeps its own.
+    """Return a shallow copy of a cell whose tensors are a function's values of the cell's own.
 
     `Module.to` changes the module itself, or swaps its tensors, which fake tensors do not allow.
 
     Arguments:
         cell: any cell, or module, whose submodules it copies likewise.
-        function: of a tensor without gradient; a tensor that is shared stays one.
+        function: a map of tensors without gradient; a tensor that is shared stays one.
 
     Returns:
         A cell of the same class, with parameters of its own.

@@ -1,13 +1,15 @@
 """The cell: one step of a recurrent network, written once and run by every engine."""
 
 import abc
-from typing import ClassVar, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError, ShapeError
+from throughtime.core.binding import ModuleType, bind
+from throughtime.core.errors import ShapeError
 from throughtime.core.state import State
 
 TorchEquivalent: TypeAlias = Literal["LSTM", "GRU", "RNN_TANH", "RNN_RELU"]
@@ -17,14 +19,29 @@ Streams: TypeAlias = tuple[Tensor, ...]
 class Cell(nn.Module, abc.ABC):
     """One step of a recurrent network: (x_t, state) -> (h_t, new state).
 
-    A subclass supplies `initial_state`, `project` and `step`. All that does not need the past goes
-    into `project`, which engines call once for the whole sequence; `step` is pure: it changes
+    A subclass supplies `initial_state`, `project` and `step`. Whatever does not need the past goes
+    into `project`, which engines call once for the whole sequence. `step` is pure: it changes
     nothing in place and keeps nothing in the module.
+
+    A cell also declares what others need of it. Four of these are optional:
+
+        draw_streams(steps, *, training, dtype, generator): the per-step inputs without gradient
+            (masks, schedules), drawn before any engine runs; supplied by a cell with `streams`.
+            `steps` is (time, batch), the number of steps since the start or the last reset, from
+            0. Masks are random in training only; evaluation takes their expectation. `generator`,
+            on the CPU, is the only source of randomness. The result has one tensor for each
+            name in `streams`: (time, batch, hidden) or (time, batch, 1), where a batch axis of 1
+            stands for all sequences.
+        linear_step(projected): the tensors a and b of a step h_t = a * h_{t-1} + b, each (...,
+            hidden), for cells that are linear in their past. `projected` has any leading axes.
+        prepared(): a copy of the cell for one run, in which values that depend on the parameters
+            alone are computed once.
+        torch_equivalent: the layer of torch.nn with the same equations, weights and gate order.
 
     Attributes:
         input_size: width of x_t.
         hidden_size: width of the cell.
-        output_size: width of the output h_t: `hidden_size`, but under a projection.
+        output_size: width of the output h_t; `hidden_size`, except under a projection.
         gate_names: names of the row blocks of `weight_ih` and `weight_hh`, where there are any.
         remember_gates: gates whose large bias makes the cell keep its memory.
         write_gates: gates whose large bias makes the cell take its input in.
@@ -39,87 +56,61 @@ class Cell(nn.Module, abc.ABC):
     output_size: int
     gate_names: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    torch_equivalent: TorchEquivalent | None = None
+    # Optional methods: a subclass supplies them or leaves them out.
+    draw_streams: Callable[..., Streams]
+    linear_step: Callable[..., tuple[Tensor, Tensor]] | None = None
+    prepared: Callable[..., Any] | None = None
 
     @abc.abstractmethod
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """The state before the first step: a NamedTuple of (batch, ...) tensors, `h` the first."""
+        """Return the state before the first step: (batch, ...) tensors, `h` the first field."""
 
     @abc.abstractmethod
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
-        """All that step t needs of x_t and not of the past; any leading axes, one big product."""
+        """Return all that step t needs of x_t and not of the past, for any leading axes."""
 
     @abc.abstractmethod
     def step(
         self, projected: Float[Tensor, "batch projected"], state: State
     ) -> tuple[Float[Tensor, "batch output"], State]:
-        """The output h_t and the new state, from x_t's projection and the state before.
+        """Return the output h_t and the new state.
 
         A cell that declares `streams` takes a third argument: one tensor for each.
         """
 
-    def draw_streams(
-        self,
-        steps: Int[Tensor, "time batch"],
-        *,
-        training: bool,
-        dtype: torch.dtype,
-        generator: torch.Generator,
-    ) -> Streams:
-        """The per-step inputs without gradient (masks, schedules), drawn before any engine runs.
 
-        Arguments:
-            steps: how many steps since the start or the last reset each step is, from 0.
-            training: masks are drawn in training; evaluation gives their expectation.
-            dtype: dtype of the streams.
-            generator: on the CPU; the only source of randomness that may be used.
+def prepare(cell: ModuleType) -> ModuleType:
+    """Return the cell for one run: it and the cells within it are prepared, where they can be.
 
-        Returns:
-            For each name in `streams`, a tensor (time, batch, hidden) or (time, batch, 1); a batch
-            axis of 1 stands for all sequences.
-        """
-        del steps, training, dtype, generator
-        return ()
-
-    def prepared(self) -> "Cell":
-        """The cell as one run steps it: what depends on its parameters alone is made once."""
-        return self
-
-    def linear_step(
-        self, projected: Float[Tensor, "*steps projected"]
-    ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
-        """a and b of a step h_t = a * h_{t-1} + b, for cells that are linear in their past.
-
-        Arguments:
-            projected: (..., projected), of any number of steps.
-
-        Raises:
-            ConfigurationError: this cell is not.
-        """
-        del projected
-        raise ConfigurationError(
-            "linear_step", got=type(self).__name__, expected="a cell that is linear in its past"
-        )
-
-    def torch_equivalent(self) -> TorchEquivalent | None:
-        """The layer of torch.nn whose equations, weights and gate order are exactly this cell's."""
-        return None
+    Arguments:
+        cell: a cell, or a module that holds cells; it is not changed.
+    """
+    parts = {name: part for name, part in cell._modules.items() if part is not None}
+    made = {name: prepare(part) for name, part in parts.items()}
+    if any(made[name] is not part for name, part in parts.items()):
+        cell = bind(cell, {})
+        cell._modules.update(made)
+    if isinstance(cell, Cell) and cell.prepared is not None:
+        return cell.prepared()
+    return cell
 
 
 def advance(
     cell: Cell, projected: Float[Tensor, "batch projected"], state: State, streams: Streams
 ) -> tuple[Float[Tensor, "batch output"], State]:
-    """One step of any cell, with its streams where it declares some."""
+    """Run one step of any cell, with its streams where it declares some."""
     if streams:
         return cell.step(projected, state, streams)  # pyright: ignore[reportCallIssue]
     return cell.step(projected, state)
 
 
 def fit_streams(cell: Cell, streams: Streams, time: int, batch: int) -> Streams:
-    """Streams with the axes of time and batch that they need; one for all sequences is expanded.
+    """Return streams with full axes of time and batch; one for all sequences is expanded.
 
     Arguments:
-        cell: that drew them.
-        streams: as `draw_streams` returns them.
+        cell: the cell that drew them, named in the error.
+        streams: results of `draw_streams`.
         time: number of steps.
         batch: number of sequences.
 

@@ -3,8 +3,8 @@
 import abc
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.additive import gates_of, is_additive
+from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, state_type
@@ -40,6 +41,8 @@ class GatedCell(Cell, abc.ABC):
         pointwise(x, u, state): h_t, or (h_t, *memories); with a fourth argument, the streams, if it
             declares `streams`. `state.h` is h_{t-1}. It must be elementwise over units and must not
             branch on `self.training`. Where it only ever adds x_k + u_k, the sums come ready made.
+        constrained(weight, lag): the recurrent matrix made of its weight (a mask, a product, a
+            sign); optional. It is computed once a run, with gradients.
 
     The state has the fields h, then the memories, then `past` if a lag exceeds 1: the tuple
     (h_{t-2}, ..., h_{t-D}), newest first; then `steps` if there are streams: (batch,) int64 steps
@@ -75,6 +78,7 @@ class GatedCell(Cell, abc.ABC):
     gates: ClassVar[int | tuple[str, ...]]
     memories: ClassVar[tuple[str, ...]] = ()
     lags: tuple[int, ...] = (1,)
+    constrained: Callable[..., Tensor] | None = None
 
     weight_ih: nn.Parameter
     bias_ih: nn.Parameter | None
@@ -201,12 +205,44 @@ class GatedCell(Cell, abc.ABC):
         return projected.chunk(count, -1), () if total is None else total.chunk(count, -1)
 
     def recurrent_matrix(self, lag: int) -> Float[Tensor, "rows hidden"]:
-        """W_hh of a lag. A cell whose matrix has a structure (a mask) makes it here of its weight.
+        """Return W_hh of a lag: its weight, or `constrained` of it.
 
         Arguments:
             lag: one of `lags`.
         """
-        return getattr(self, recurrent_weight(lag))
+        made: dict[int, Tensor] | None = vars(self).get("matrices")
+        if made is not None:
+            return made[lag]
+        weight = getattr(self, recurrent_weight(lag))
+        return weight if self.constrained is None else self.constrained(weight, lag)
+
+    def prepared(self) -> Self:
+        """Return the cell with its constrained matrices computed."""
+        if self.constrained is None:
+            return self
+        made = bind(self, {})
+        vars(made)["matrices"] = {lag: self.recurrent_matrix(lag) for lag in self.lags}
+        return made
+
+    @property
+    def standard(self) -> bool:
+        """If True, the step is this class's: linear maps, then `pointwise`.
+
+        A subclass with a `step` or a `project` of its own is not standard.
+        """
+        kind = type(self)
+        return (
+            kind.step is GatedCell.step
+            and kind.project is GatedCell.project
+            and kind._gates is GatedCell._gates
+            and vars(self).keys().isdisjoint(("step", "project"))
+        )
+
+    @property
+    def starts_from_zero(self) -> bool:
+        """If True, the initial state is this class's, all zero."""
+        own = "initial_state" in vars(self)
+        return type(self).initial_state is GatedCell.initial_state and not own
 
 
 def _past(state: State, lag: int) -> Tensor:

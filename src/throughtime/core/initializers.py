@@ -37,7 +37,15 @@ def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[
     for gate in gates:
         if gate not in cell.gate_names:
             raise UnknownNameError(f"gate of {type(cell).__name__}", gate, cell.gate_names)
-    blocks = parameters[parameter].detach().chunk(max(1, len(cell.gate_names)), 0)
+    count = max(1, len(cell.gate_names))
+    rows = parameters[parameter].shape[0]
+    if gates and rows != count * cell.hidden_size:
+        raise ConfigurationError(
+            f"{parameter} of {type(cell).__name__}",
+            got=f"{rows} rows",
+            expected=f"{count * cell.hidden_size}, {cell.hidden_size} for each gate",
+        )
+    blocks = parameters[parameter].detach().chunk(count, 0)
     names = cell.gate_names or ("",)
     return (b for name, b in zip(names, blocks, strict=True) if not gates or name in gates)
 

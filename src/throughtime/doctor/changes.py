@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from throughtime.cells import LSTMCell
+from throughtime.core import initializers
+from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.initializers import Initializer
 from throughtime.doctor.brief_training import USUAL, Training
 from throughtime.doctor.exact_checks import lengths_of
 from throughtime.foreign.substitutes import (
@@ -20,6 +23,8 @@ from throughtime.foreign.substitutes import (
     SkipOver,
     Substitute,
 )
+from throughtime.foreign.site import CellSite, LayerSite
+from throughtime.foreign.sites import site_of
 from throughtime.results.diagnosis import Cause
 
 Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
@@ -57,40 +62,44 @@ def _named(module: nn.Module, part: str) -> Iterator[nn.Parameter]:
     return (p for name, p in module.named_parameters() if part in name)
 
 
-def _is(module: nn.Module, kind: str) -> bool:
-    return kind in type(module).__name__.upper()
+def _cells(module: nn.Module) -> list[Cell]:
+    """The cells of a recurrent module, on its own tensors; none of a registered module."""
+    site = site_of(module)
+    if isinstance(site, LayerSite):
+        return list(site.replica.cells())
+    if isinstance(site, CellSite):
+        tensors = {name: getattr(module, name) for name, _ in site.cell.named_parameters()}
+        return [bind(site.cell, tensors)]
+    return []
+
+
+def _gated(module: nn.Module) -> bool:
+    """Return True if every cell has a gate that keeps its memory."""
+    cells = _cells(module)
+    return bool(cells) and all(cell.remember_gates for cell in cells)
+
+
+def _has_gate_bias(module: nn.Module) -> bool:
+    biases = (getattr(cell, "bias_ih", None) for cell in _cells(module))
+    return _gated(module) and all(bias is not None for bias in biases)
 
 
 def _plain(module: nn.Module) -> bool:
-    return not _is(module, "LSTM") and not _is(module, "GRU")
+    return not _gated(module)
 
 
-def _gate_biases(module: nn.Module) -> Iterator[Tensor]:
-    """The forget (LSTM) or update (GRU) block of each input bias, the other bias set to 0."""
-    blocks = 4 if _is(module, "LSTM") else 3
-    for name, bias in module.named_parameters():
-        if "bias_ih" in name:
-            yield bias.detach().chunk(blocks)[1]
-        elif "bias_hh" in name:
-            bias.detach().chunk(blocks)[1].zero_()
+def _is_lstm(module: nn.Module) -> bool:
+    cells = _cells(module)
+    return bool(cells) and all(cell.torch_equivalent == "LSTM" for cell in cells)
 
 
-def _set_gates(module: nn.Module, value: float) -> None:
-    for block in _gate_biases(module):
-        block.fill_(value)
+def _initialized(module: nn.Module, initializer: Initializer) -> None:
+    for cell in _cells(module):
+        initializer(cell)
 
 
 def _chrono(module: nn.Module, lag: int) -> None:
-    for block in _gate_biases(module):
-        block.copy_(torch.empty_like(block).uniform_(1, max(2, 2 * lag)).log())
-    blocks = 4 if _is(module, "LSTM") else 3
-    if blocks == 4:
-        for name, bias in module.named_parameters():
-            if "bias_ih" in name:
-                parts = bias.detach().chunk(4)
-                parts[0].copy_(-parts[1])
-            elif "bias_hh" in name:
-                bias.detach().chunk(4)[0].zero_()
+    _initialized(module, initializers.chrono(max(3, 2 * lag + 1)))
 
 
 def _orthogonal(module: nn.Module, lag: int) -> None:
@@ -123,7 +132,7 @@ def _afresh(module: nn.Module, lag: int) -> None:
         elif "bias" in name:
             weight.detach().zero_()
     _orthogonal(module, lag)
-    if not _plain(module):
+    if _has_gate_bias(module):
         _chrono(module, lag)
 
 
@@ -138,7 +147,7 @@ def _long_lstm(lag: int) -> OtherCell:
             raise ConfigurationError("another cell", got="a projection", expected="h as it is")
         lstm = LSTMCell(cell.input_size, cell.output_size)
         with torch.no_grad():
-            _chrono(lstm, lag)
+            initializers.chrono(max(3, 2 * lag + 1))(lstm)
         return lstm
 
     return OtherCell(make)
@@ -192,35 +201,35 @@ CHANGES: tuple[Change, ...] = (
         "  # and for an LSTM: layer.bias_ih_l0.data[:H] = -layer.bias_ih_l0.data[H:2*H]",
         (Cause.FORGETTING, Cause.VANISHING),
         _chrono,
-        fits=lambda module: not _plain(module),
+        fits=_has_gate_bias,
     ),
     Change(
         "gate biases that keep: 3",
         "layer.bias_ih_l0.data[H:2*H] = 3.0  # forget gate of an LSTM, update gate of a GRU",
         (Cause.FORGETTING, Cause.VANISHING),
-        lambda module, lag: _set_gates(module, 3.0),
-        fits=lambda module: not _plain(module),
+        lambda module, lag: _initialized(module, initializers.forget_bias(3.0)),
+        fits=_has_gate_bias,
     ),
     Change(
         "orthogonal recurrent weights",
         "nn.init.orthogonal_(layer.weight_hh_l0)",
         (Cause.VANISHING, Cause.EXPLODING, Cause.FORGETTING),
         _orthogonal,
-        fits=lambda module: _plain(module),
+        fits=_plain,
     ),
     Change(
         "identity recurrent weights",
         "nn.init.eye_(layer.weight_hh_l0)",
         (Cause.VANISHING, Cause.DEAD_UNITS),
         _identity,
-        fits=lambda module: _plain(module),
+        fits=_plain,
     ),
     Change(
         "an LSTM with chrono initialisation in the layer's place",
         "layer = tt.LSTM(input_size, hidden_size)  # then its gate biases by chrono initialisation",
         (Cause.VANISHING, Cause.FORGETTING, Cause.EXPLODING, Cause.DEAD_UNITS),
         substitute=_long_lstm,
-        fits=lambda module: not _is(module, "LSTM"),
+        fits=lambda module: not _is_lstm(module),
     ),
     Change(
         "a skip connection over {lag} steps",

@@ -6,7 +6,7 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from throughtime.core.cell import Cell, advance
+from throughtime.core.cell import Cell, advance, prepare
 from throughtime.core.sequence import Packing, packing
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines.engine import Engine, EngineOptions, Request, Result, transformed
@@ -118,7 +118,7 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
         Outputs and states as `Result` says.
     """
     # an observer may put other tensors in the place of the cell's, at any step
-    cell = request.cell if observer is not None else request.cell.prepared()
+    cell = request.cell if observer is not None else prepare(request.cell)
     state, lengths = request.state, request.lengths
     time, batch = request.inputs.shape[:2]
     plan = None if lengths is None else packing(lengths, request.inputs.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, advance
+from throughtime.core.cell import Cell, advance, prepare
 from throughtime.core.errors import EngineRefusalError
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines.engine import Request, Result
@@ -71,7 +71,7 @@ def run_masked(request: Request) -> Result:
 def _written_out(
     request: Request, step: Step, fresh: State, grids: Sequence[Tensor]
 ) -> tuple[Tensor, State, State]:
-    cell, state = request.cell.prepared(), request.state
+    cell, state = prepare(request.cell), request.state
     outputs: list[Tensor] = []
     states: list[State] = []
     for of_step in zip(*(grid.unbind(0) for grid in grids), strict=True):
@@ -110,7 +110,7 @@ def _loop(
     def body(*flat: Tensor) -> list[Tensor]:
         # all that it reads is among its arguments: a loop's body is a program of its own
         carry, of_step, own, start = _parts(flat, counts)
-        cell = bind(request.cell, dict(zip(named, own, strict=True))).prepared()
+        cell = prepare(bind(request.cell, dict(zip(named, own, strict=True))))
         state, output = step(cell, _like(fresh, start), as_state(carry), of_step)
         pairs = zip(state_tensors(state), carry, strict=True)
         after = [s.to(c.dtype) for s, c in pairs]

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from throughtime.core.cell import Cell
 from throughtime.engines.engine import Engine, Request, Result
 
 
@@ -23,7 +22,7 @@ class ScanEngine(Engine):
 
     def refusal(self, request: Request) -> str | None:
         """It serves cells that give a and b, without memories or checkpoints."""
-        if type(request.cell).linear_step is Cell.linear_step:
+        if request.cell.linear_step is None:
             return f"the state of {type(request.cell).__name__} is not linear in its past"
         if not request.options.stores_all:
             return "it stores every step, without checkpoints"
@@ -39,7 +38,9 @@ class ScanEngine(Engine):
             steps = torch.arange(inputs.shape[0], device=inputs.device)[:, None]
             valid = (steps < lengths.to(inputs.device))[..., None]
             inputs = torch.where(valid, inputs, 0)  # before anything can make NaN of padding
-        a, b = request.cell.linear_step(request.cell.project(inputs))
+        linear_step = request.cell.linear_step
+        assert linear_step is not None, "refused before"
+        a, b = linear_step(request.cell.project(inputs))
         if request.resets is not None:
             like = request.state.h
             fresh = request.cell.initial_state(like.shape[0], dtype=like.dtype, device=like.device)

@@ -148,7 +148,7 @@ def _as_torch_casts(request: Request, result: Result) -> Result:
         ]
         return type(state)(*fields)
 
-    own = request.cell.torch_equivalent() is None
+    own = request.cell.torch_equivalent is None
     outputs = _to(result.outputs, lower if own or "h" in lowered else request.state.h.dtype)
     states = None if result.states is None else cast(result.states)
     return Result(outputs, cast(result.state), states)
@@ -157,7 +157,7 @@ def _as_torch_casts(request: Request, result: Result) -> Result:
 def _lowered(request: Request) -> tuple[str, ...]:
     """The fields of the state that come in autocast's dtype; the others stay as they are given."""
     cell, fields = request.cell, request.state._fields
-    equivalent = cell.torch_equivalent()
+    equivalent = cell.torch_equivalent
     if equivalent is None:
         return ()
     if request.inputs.device.type != "cpu":

@@ -23,7 +23,7 @@ class VendorEngine(Engine):
 
     def refusal(self, request: Request) -> str | None:
         """Another cell's maths, resets, states at every step, or a functional transform."""
-        if request.cell.torch_equivalent() is None:
+        if request.cell.torch_equivalent is None:
             return f"{type(request.cell).__name__} is none of torch's LSTM, GRU and RNN"
         if request.resets is not None:
             return "torch's kernels have no per-step reset"
@@ -43,7 +43,7 @@ class VendorEngine(Engine):
 
     def run(self, request: Request) -> Result:
         """One call of torch's kernel."""
-        cell, equivalent = request.cell, request.cell.torch_equivalent()
+        cell, equivalent = request.cell, request.cell.torch_equivalent
         assert equivalent is not None, "refused above"
         weights = [w for w in (getattr(cell, name, None) for name in _NAMES) if w is not None]
         has_bias = getattr(cell, "bias_ih", None) is not None
@@ -89,7 +89,7 @@ def _is_half_lstm(request: Request) -> bool:
     """Whether torch would call oneDNN's LSTM on the CPU, and autocast has it in float16."""
     cell, inputs = request.cell, request.inputs
     return (
-        cell.torch_equivalent() == "LSTM"
+        cell.torch_equivalent == "LSTM"
         and cell.output_size == cell.hidden_size
         and request.lengths is None
         and (inputs.device.type, inputs.dtype) == ("cpu", torch.float32)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from throughtime.core.cell import Cell, Streams
+from throughtime.core.cell import Streams
 from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
@@ -106,7 +106,7 @@ def linearise(recording: Recording, sequence: int) -> LinearisedRun:
         for s in recording.streams
     )
     plain = _AnyRun(dynamics, before, inputs, streams, *breaks)
-    if not isinstance(cell, GatedCell) or not _steps_as_gated(cell):
+    if not isinstance(cell, GatedCell) or not cell.standard:
         return plain
     quick = _GatedRun(cell, dynamics, before, inputs, streams, *breaks)
     # a pointwise function that is not elementwise breaks its contract; it is measured all the same
@@ -247,12 +247,6 @@ class _GatedRun(LinearisedRun):
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     return a * b if total is None else total.addcmul_(a, b)
-
-
-def _steps_as_gated(cell: Cell) -> bool:
-    """Whether a gated cell left its step as it is."""
-    names = ("step", "project", "_gates")
-    return all(getattr(type(cell), n) is getattr(GatedCell, n) for n in names)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

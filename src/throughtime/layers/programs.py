@@ -29,7 +29,7 @@ def scriptable(layer: Any) -> nn.Module:
     Raises:
         ConfigurationError: torch.nn has no such layer.
     """
-    equivalents = {cell.torch_equivalent() for cell in layer.cells()}
+    equivalents = {cell.torch_equivalent for cell in layer.cells()}
     equivalent = equivalents.pop() if len(equivalents) == 1 else None
     plain = all(name in layer._parameters for name in layer._tensor_names())
     if equivalent is None or not plain:

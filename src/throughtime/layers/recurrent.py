@@ -122,8 +122,8 @@ class Recurrent(RecurrentLayer[State, State]):
 
 
 def _title(cell: Cell) -> str:
-    wrapped = vars(cell).get("wrapped")
-    inner = f"({_title(wrapped)})" if isinstance(wrapped, Cell) else ""
+    within = cell._modules.get("cell")
+    inner = f"({_title(within)})" if isinstance(within, Cell) else ""
     return type(cell).__name__ + inner
 
 

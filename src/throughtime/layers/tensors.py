@@ -36,6 +36,8 @@ class CellTensors(nn.Module, abc.ABC):
                 self.register_parameter(own, parameter)
             for name, buffer in cell.named_buffers(remove_duplicate=False):
                 names[-1][name] = own = taken.setdefault(id(buffer), _own_name(name, suffix))
+                if own in self._buffers:
+                    continue
                 self.register_buffer(own, buffer, persistent=_is_persistent(cell, name))
         self._names = tuple(names)
         # for each weight that `_flat_weights` was given: what it replaces, and itself

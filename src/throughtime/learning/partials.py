@@ -188,10 +188,7 @@ def elementwise(cell: Cell) -> bool:
     Arguments:
         cell: any.
     """
-    own = ("step", "project", "_gates")
-    if not isinstance(cell, GatedCell):
-        return False
-    if any(getattr(type(cell), name) is not getattr(GatedCell, name) for name in own):
+    if not isinstance(cell, GatedCell) or not cell.standard:
         return False
     try:
         plan(cell, torch.float64)
@@ -210,7 +207,8 @@ def separable(cell: Cell) -> bool:
         return False
     linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
     trained = {name for name, p in cell.named_parameters() if p.requires_grad}
-    return trained <= linear and type(cell).recurrent_matrix is GatedCell.recurrent_matrix
+    own = type(cell).recurrent_matrix is not GatedCell.recurrent_matrix
+    return trained <= linear and cell.constrained is None and not own
 
 
 def partials(

@@ -166,7 +166,7 @@ class RFLO(Learner):
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
         """G."""
         cell = model.cell
-        if not isinstance(cell, GatedCell) or type(cell).step is not GatedCell.step:
+        if not isinstance(cell, GatedCell) or not cell.standard:
             raise LearnerRefusalError(
                 "RFLO",
                 got=f"{type(cell).__name__}, of which it is not known what its matrices read",

@@ -225,7 +225,7 @@ class CellConformance(abc.ABC):
         for time, batch, width, hidden in SHAPES:
             cell, request = self._request(time, batch, width, hidden)
             if ENGINES["vendor"].refusal(request) is not None:
-                assert cell.torch_equivalent() is None, "an equivalent that cannot run"
+                assert cell.torch_equivalent is None, "an equivalent that cannot run"
                 return
             tensors = [request.inputs, *state_tensors(request.state), *cell.parameters()]
             tensors = [t.requires_grad_() for t in tensors]

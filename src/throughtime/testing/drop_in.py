@@ -164,7 +164,7 @@ class LayerPrograms(LayerPair):
         """torch.jit.script of a model with a layer that torch.nn has; a refusal of others."""
         ours, theirs = self.pair()
         model = Model(ours)
-        if any(cell.torch_equivalent() is None for cell in ours.cells()):
+        if any(cell.torch_equivalent is None for cell in ours.cells()):
             try:
                 torch.jit.script(model)
             except ConfigurationError as error:

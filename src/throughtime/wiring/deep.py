@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
-from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.state import State, state_type
@@ -153,12 +152,6 @@ class DeepOutputCell(Cell):
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
         """The cell's projection."""
         return self.cell.project(x)
-
-    def prepared(self) -> "DeepOutputCell":
-        """With the cell prepared."""
-        made = bind(self, {})
-        made._modules["cell"] = self.cell.prepared()
-        return made
 
     def draw_streams(
         self,

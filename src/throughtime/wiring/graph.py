@@ -99,18 +99,6 @@ class Architecture:
         """
         return [edge for edge in self.edges if edge.target == state]
 
-    def build(self, input_size: int, hidden_size: int, cell: str = "tanh") -> Any:
-        """The architecture as a cell, a `GraphCell`, so that it can be run and trained.
-
-        Arguments:
-            input_size: width of x_t, at least 1.
-            hidden_size: number of units of each state, at least 1.
-            cell: kind of units: "tanh", "relu", "lstm" or "gru".
-        """
-        from throughtime.wiring.graph_cell import GraphCell
-
-        return GraphCell(self, input_size, hidden_size, cell=cell)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Architecture) and sorted(self.edges) == sorted(other.edges)
 

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_type
@@ -83,12 +82,6 @@ class HierarchicalCell(Cell):
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps input"]:
         """x itself: the fast cell's input is not known before the slow output is."""
         return x
-
-    def prepared(self) -> "HierarchicalCell":
-        """With both cells prepared."""
-        made = bind(self, {})
-        made._modules["fast"], made._modules["slow"] = self.fast.prepared(), self.slow.prepared()
-        return made
 
     def draw_streams(
         self,

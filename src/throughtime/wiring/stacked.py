@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.state import State, state_type
@@ -120,13 +119,6 @@ class StackedCell(Cell):
             fields.append(state.steps + 1)
         return out, type(state)(*fields)
 
-    def prepared(self) -> "StackedCell":
-        """With every cell prepared."""
-        made = bind(self, {})
-        for name, cell in zip(self.stack._modules, self._cells(), strict=True):
-            made.stack._modules[name] = cell.prepared()
-        return made
-
     def draw_streams(
         self,
         steps: Int[Tensor, "time batch"],
@@ -139,6 +131,7 @@ class StackedCell(Cell):
         return tuple(
             stream
             for cell in self._cells()
+            if cell.streams
             for stream in cell.draw_streams(
                 steps, training=training, dtype=dtype, generator=generator
             )

@@ -1,12 +1,12 @@
 """Zoneout: units that keep what they were, at random."""
 
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any, Self, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.binding import bind
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
@@ -48,23 +48,30 @@ class ZoneoutCell(GatedCell):
         for name, rate in (("output_rate", output_rate), ("memory_rate", memory_rate)):
             if not 0 <= rate <= 1:
                 raise ConfigurationError(name, got=rate, expected="a probability")
-        wrapped: Any = cell
         for name in ("gates", "memories", "remember_gates", "write_gates"):
             vars(self)[name] = getattr(cell, name)  # of the class in other cells
         super().__init__(
             cell.input_size, cell.hidden_size, lags=cell.lags, bias=cell.bias_ih is not None
         )
-        for name in list(self._parameters):
-            del self._parameters[name]
-        for name, parameter in wrapped._parameters.items():
-            self.register_parameter(name, parameter)
-        for name, buffer in wrapped._buffers.items():
-            persistent = name not in wrapped._non_persistent_buffers_set
-            self.register_buffer(name, buffer, persistent=persistent)
-        # not a submodule: its tensors are this cell's, under the same names
-        vars(self)["wrapped"] = cell
+        self.cell = cell
+        # The cell's tensors are this one's too, under the same names: state dicts hold them once.
+        self._parameters = dict(cell._parameters)
+        self._buffers = dict(cell._buffers)
+        self._non_persistent_buffers_set = set(cell._non_persistent_buffers_set)
+        self.register_state_dict_post_hook(_leave_out_shared)
+        self.register_load_state_dict_post_hook(_share_loaded)
         self.output_rate, self.memory_rate = float(output_rate), float(memory_rate)
         self.streams = ("keep_h", *(f"keep_{name}" for name in cell.memories), *cell.streams)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._share()
+        return self
+
+    def _share(self) -> None:
+        """Give the wrapped cell this one's tensors, where they have become others."""
+        self.cell._parameters.update(self._parameters)
+        self.cell._buffers.update(self._buffers)
 
     def draw_streams(
         self,
@@ -83,17 +90,17 @@ class ZoneoutCell(GatedCell):
                 masks.append(bernoulli(shape, rate, dtype=dtype, generator=generator))
             else:
                 masks.append(torch.full((*steps.shape, 1), rate, dtype=dtype, device="cpu"))
-        wrapped: GatedCell = vars(self)["wrapped"]
-        rest = wrapped.draw_streams(steps, training=training, dtype=dtype, generator=generator)
+        if not self.cell.streams:
+            return tuple(masks)
+        rest = self.cell.draw_streams(steps, training=training, dtype=dtype, generator=generator)
         return (*masks, *rest)
 
-    def recurrent_matrix(self, lag: int) -> Float[Tensor, "rows hidden"]:
-        """The wrapped cell's, of this cell's tensors.
-
-        Arguments:
-            lag: one of `lags`.
-        """
-        return self._bound().recurrent_matrix(lag)
+    def constrained(
+        self, weight: Float[Tensor, "rows hidden"], lag: int
+    ) -> Float[Tensor, "rows hidden"]:
+        """Return the wrapped cell's matrix of a lag."""
+        del weight
+        return self.cell.recurrent_matrix(lag)
 
     def pointwise(
         self, x: Gates, u: Gates, state: State, streams: Streams = ()
@@ -101,7 +108,7 @@ class ZoneoutCell(GatedCell):
         """h_t, and the memories."""
         count = 1 + len(self.memories)
         keeps, own = streams[:count], streams[count:]
-        result = self._bound().pointwise(x, u, state, *((own,) if own else ()))
+        result = self.cell.pointwise(x, u, state, *((own,) if own else ()))
         new = result if isinstance(result, tuple) else (result,)
         old = (state.h, *(getattr(state, name) for name in self.memories))
         mixed = tuple(
@@ -110,15 +117,23 @@ class ZoneoutCell(GatedCell):
         )
         return mixed if self.memories else mixed[0]
 
-    def prepared(self) -> "ZoneoutCell":
-        """With the wrapped cell bound and prepared."""
-        made = bind(self, {})
-        vars(made)["ready"] = self._bound().prepared()
-        return made
 
-    def _bound(self) -> Any:
-        ready = vars(self).get("ready")
-        if ready is not None:
-            return ready
-        named: Any = {**self._parameters, **self._buffers}
-        return bind(vars(self)["wrapped"], named)
+def _shared(cell: ZoneoutCell, prefix: str) -> list[str]:
+    return [f"{prefix}cell.{name}" for name in (*cell._parameters, *cell._buffers)]
+
+
+def _leave_out_shared(
+    cell: ZoneoutCell, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    del metadata
+    for name in _shared(cell, prefix):
+        state.pop(name, None)
+
+
+def _share_loaded(cell: ZoneoutCell, keys: Any) -> None:
+    """Remove the names that a state dict leaves out from those that are missing in it."""
+    cell._share()
+    for name in _shared(cell, ""):
+        found = [key for key in keys.missing_keys if key == name or key.endswith(f".{name}")]
+        for key in found:
+            keys.missing_keys.remove(key)

@@ -76,11 +76,9 @@ def _unfit(request: Request) -> str | None:
     cell, kind = request.cell, type(request.cell)
     if not isinstance(cell, GatedCell):
         return f"{kind.__name__} is no GatedCell, so its step is not known to be elementwise"
-    for method in ("step", "project"):
-        if getattr(kind, method) is not getattr(GatedCell, method) or method in vars(cell):
-            return f"{kind.__name__} has a {method} of its own"
-    own_start = kind.initial_state is not GatedCell.initial_state or "initial_state" in vars(cell)
-    if request.resets is not None and own_start:
+    if not cell.standard:
+        return f"{kind.__name__} has a step of its own, or a project"
+    if request.resets is not None and not cell.starts_from_zero:
         return f"{kind.__name__} has an initial state of its own, and a reset starts from zero"
     misfit = _misfit(cell, request)
     if misfit is not None:
