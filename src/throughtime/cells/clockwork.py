@@ -10,6 +10,7 @@ from torch import Tensor
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
@@ -128,3 +129,16 @@ class ClockworkCell(GatedCell):
         """h_t."""
         (acts,) = streams
         return acts * (x[0] + u[0]).tanh() + (1 - acts) * state.h
+
+
+@CELLS.register("clockwork")
+def _clockwork(
+    input_size: int,
+    hidden_size: int,
+    *,
+    groups: int = 4,
+    connections: Literal["slower", "all"] = "slower",
+) -> ClockworkCell:
+    """Groups of units of period 1, 2, 4 ... (Koutnik et al. 2014)."""
+    periods = [2**k for k in range(groups)]
+    return ClockworkCell(input_size, hidden_size, periods=periods, connections=connections)

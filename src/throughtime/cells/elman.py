@@ -9,6 +9,8 @@ from torch import Tensor
 from throughtime.core.cell import TorchEquivalent
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.initializers import irnn
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu", "identity"]
@@ -65,3 +67,31 @@ class ElmanCell(GatedCell):
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
         """f(x + u); `state` is not read."""
         return NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
+
+
+@CELLS.register("rnn")
+def _rnn(input_size: int, hidden_size: int) -> ElmanCell:
+    """The simple recurrent network with tanh units (Elman 1990)."""
+    return ElmanCell(input_size, hidden_size)
+
+
+@CELLS.register("irnn")
+def _irnn(
+    input_size: int, hidden_size: int, *, scale: float = 1.0, input_std: float = 0.001
+) -> ElmanCell:
+    """A ReLU network whose recurrent matrix starts as the identity (Le et al. 2015)."""
+    cell = ElmanCell(input_size, hidden_size, nonlinearity="relu")
+    irnn(scale, input_std)(cell)
+    return cell
+
+
+@CELLS.register("skip-rnn")
+def _skip_rnn(input_size: int, hidden_size: int, *, lag: int = 8) -> ElmanCell:
+    """A tanh network that also reads its output of `lag` steps ago (Zhang et al. 2016)."""
+    return ElmanCell(input_size, hidden_size, lags=sorted({1, lag}))
+
+
+@CELLS.register("narx")
+def _narx(input_size: int, hidden_size: int, *, delays: int = 4) -> ElmanCell:
+    """A tanh network that reads all its last `delays` outputs (Lin et al. 1996)."""
+    return ElmanCell(input_size, hidden_size, lags=range(1, delays + 1))

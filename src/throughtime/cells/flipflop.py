@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
+@CELLS.register("flip-flop")
 @final
 class FlipFlopCell(GatedCell):
     """Two-state units that hold what they were, unless their input is large (Bengio et al. 1993).

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, check_size
 
 
+@CELLS.register("gru")
 @final
 class GRUCell(GatedCell):
     """The gated recurrent unit as torch and cuDNN define it.
@@ -46,6 +48,7 @@ class GRUCell(GatedCell):
         return (1 - z) * n + z * state.h
 
 
+@CELLS.register("gru-cho")
 @final
 class ChoGRUCell(Cell):
     """The gated recurrent unit of Cho et al. (2014): the reset gate acts before the product.

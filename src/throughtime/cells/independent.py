@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 Candidate: TypeAlias = Literal["identity", "positive"]
 
 
+@CELLS.register("indrnn")
 @final
 class IndRNNCell(GatedCell):
     """The independently recurrent network (Li et al. 2018).
@@ -178,3 +180,17 @@ class MinLSTMCell(_LinearInItsPast):
     def _terms(self, x: Gates) -> tuple[Tensor, Tensor]:
         i, f = x[0].sigmoid(), x[1].sigmoid()
         return f / (f + i), i / (f + i) * self._new(x[2])
+
+
+@CELLS.register("mingru")
+def _mingru(input_size: int, hidden_size: int, *, candidate: Candidate = "positive") -> MinGRUCell:
+    """A GRU whose gates see the input alone (Feng et al. 2024)."""
+    return MinGRUCell(input_size, hidden_size, candidate=candidate)
+
+
+@CELLS.register("minlstm")
+def _minlstm(
+    input_size: int, hidden_size: int, *, candidate: Candidate = "positive"
+) -> MinLSTMCell:
+    """An LSTM whose gates see the input alone (Feng et al. 2024)."""
+    return MinLSTMCell(input_size, hidden_size, candidate=candidate)

@@ -8,12 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, check_size
 
 _EPSILON = 1e-5
 
 
+@CELLS.register("lstm-layer-norm")
 @final
 class LayerNormLSTMCell(Cell):
     """LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
@@ -85,6 +87,7 @@ class LayerNormLSTMCell(Cell):
         return h, type(state)(h, c)
 
 
+@CELLS.register("gru-layer-norm")
 @final
 class LayerNormGRUCell(Cell):
     """GRU with layer normalisation (Ba, Kiros and Hinton 2016).

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
@@ -96,3 +97,15 @@ def rate_of(time_constant: float) -> float:
     if not time_constant > 0:
         raise ConfigurationError("time_constant", got=time_constant, expected="a number above 0")
     return math.exp(-1 / time_constant)
+
+
+@CELLS.register("leaky")
+def _leaky(input_size: int, hidden_size: int, *, low: float = 0.0, high: float = 0.95) -> LeakyCell:
+    """Leaky integrators with rates drawn for each unit (Jaeger 2007; Bengio et al. 2013)."""
+    return LeakyCell(input_size, hidden_size, rate=(low, high))
+
+
+@CELLS.register("leaky-learned")
+def _leaky_learned(input_size: int, hidden_size: int, *, rate: float = 0.9) -> LeakyCell:
+    """Leaky integrators whose rates are trained."""
+    return LeakyCell(input_size, hidden_size, rate=rate, learnable=True)

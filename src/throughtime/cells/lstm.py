@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, check_size, draw
 
@@ -78,6 +79,7 @@ class LSTMCell(GatedCell):
         return o.sigmoid() * c.tanh(), c
 
 
+@CELLS.register("lstm-coupled")
 @final
 class CoupledLSTMCell(GatedCell):
     """LSTM whose input gate is what the forget gate leaves (Greff et al. 2015).
@@ -128,6 +130,7 @@ class CoupledLSTMCell(GatedCell):
         return o.sigmoid() * c.tanh(), c
 
 
+@CELLS.register("lstm-1997")
 @final
 class LSTM1997Cell(GatedCell):
     """LSTM as first published, without a forget gate (Hochreiter and Schmidhuber 1997).
@@ -238,3 +241,19 @@ def add_peepholes(cell: GatedCell, gates: tuple[str, ...]) -> None:
     for gate in gates:
         peephole = draw(cell, cell.hidden_size, device=like.device, dtype=like.dtype)
         cell.register_parameter(f"peephole_{gate}", peephole)
+
+
+@CELLS.register("lstm")
+def _lstm(
+    input_size: int, hidden_size: int, *, projection: int = 0, bias: bool = True
+) -> LSTMCell | ProjectedLSTMCell:
+    """Long short-term memory with a forget gate (Gers et al. 2000), as torch's."""
+    if projection:
+        return ProjectedLSTMCell(input_size, hidden_size, proj_size=projection, bias=bias)
+    return LSTMCell(input_size, hidden_size, bias=bias)
+
+
+@CELLS.register("lstm-peephole")
+def _lstm_peephole(input_size: int, hidden_size: int) -> LSTMCell:
+    """An LSTM whose gates see the memory (Gers and Schmidhuber 2000)."""
+    return LSTMCell(input_size, hidden_size, peepholes=True)

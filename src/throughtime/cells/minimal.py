@@ -5,9 +5,11 @@ from typing import final
 from torch import Tensor
 
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
+@CELLS.register("mgu")
 @final
 class MinimalGatedUnitCell(GatedCell):
     """The minimal gated unit (Zhou et al. 2016): what is forgotten is what is written.

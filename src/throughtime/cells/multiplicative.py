@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 _NAMES = ("alpha", "beta1", "beta2", "offset")
@@ -45,6 +46,7 @@ class _Integrated(GatedCell, abc.ABC):
         return [a[k] * x[k] * u[k] + b1[k] * u[k] + b2[k] * x[k] + b[k] for k in range(len(x))]
 
 
+@CELLS.register("mi-rnn")
 @final
 class MultiplicativeCell(_Integrated):
     """The tanh network with multiplicative integration (Wu et al. 2016).
@@ -80,6 +82,7 @@ class MultiplicativeCell(_Integrated):
         return a.tanh()
 
 
+@CELLS.register("mi-lstm")
 @final
 class MultiplicativeLSTMCell(_Integrated):
     """LSTM whose four gates have multiplicative integration (Wu et al. 2016).
@@ -111,6 +114,7 @@ class MultiplicativeLSTMCell(_Integrated):
         return o.sigmoid() * c.tanh(), c
 
 
+@CELLS.register("mi-gru")
 @final
 class MultiplicativeGRUCell(_Integrated):
     """GRU with multiplicative integration (Wu et al. 2016).

@@ -12,6 +12,7 @@ from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.masks import bernoulli
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 Per: TypeAlias = Literal["step", "sequence"]
@@ -67,6 +68,7 @@ class _Dropped(GatedCell, abc.ABC):
         return (drawn(most + 1)[which, torch.arange(batch, device="cpu")],)
 
 
+@CELLS.register("lstm-dropout")
 @final
 class RecurrentDropoutLSTMCell(_Dropped):
     """LSTM with dropout on its update (Semeniuta et al. 2016).
@@ -106,6 +108,7 @@ class RecurrentDropoutLSTMCell(_Dropped):
         return o.sigmoid() * c.tanh(), c
 
 
+@CELLS.register("gru-dropout")
 @final
 class RecurrentDropoutGRUCell(_Dropped):
     """GRU with dropout on its update (Semeniuta et al. 2016).

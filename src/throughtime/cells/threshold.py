@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from throughtime.core.gated import GatedCell, Gates
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
+@CELLS.register("threshold")
 @final
 class ThresholdCell(GatedCell):
     """Hard-threshold units, which no gradient goes through.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.errors import UnknownNameError
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import check_size
 
@@ -17,6 +18,7 @@ By: TypeAlias = Literal["auto", "fft", "matrix"]
 _LARGEST_MATRIX = 512  # units up to which one product a step beats three rotations and two FFTs
 
 
+@CELLS.register("urnn")
 @final
 class UnitaryCell(Cell):
     """The unitary evolution network, uRNN (Arjovsky, Shah and Bengio 2016).

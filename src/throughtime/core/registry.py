@@ -3,22 +3,28 @@
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError, suggestion
 
+if TYPE_CHECKING:
+    from throughtime.core.cell import Cell
+
 Built = TypeVar("Built")
+Entered = TypeVar("Entered", bound=Callable[..., object])
+Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 
 
 class Registry(Generic[Built]):
     """Builders by name. A builder's keyword-only arguments with defaults are its options.
 
-    A builder is a function whose keyword-only arguments are annotated with `int`, `float`, `bool`,
-    `str`, a `Literal` of strings, or one of these `| None`; its docstring's first line tells it.
+    A builder is a function or a class. Its options are annotated with `int`, `float`, `bool`,
+    `str`, a `Literal` of strings, or one of these `| None`; keyword-only arguments of other types
+    are no options. The first line of its docstring describes it.
 
     Arguments:
-        kind: what is built, for error messages: "model", "task".
+        kind: name of what is built, for error messages: "model", "task".
 
     Example:
         >>> shapes = Registry[str]("shape")
@@ -34,15 +40,15 @@ class Registry(Generic[Built]):
         self.kind = kind
         self._builders: dict[str, Callable[..., Built]] = {}
 
-    def register(self, name: str) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
+    def register(self, name: str) -> Callable[[Entered], Entered]:
         """Decorator: enter a builder under a name; ConfigurationError if the name is taken."""
 
-        def enter(builder: Callable[..., Built]) -> Callable[..., Built]:
+        def enter(builder: Entered) -> Entered:
             if name in self._builders:
                 raise ConfigurationError(
                     f"{self.kind} {name!r} is registered already", fix="Choose another name."
                 )
-            self._builders[name] = builder
+            self._builders[name] = typing.cast(Callable[..., Built], builder)
             return builder
 
         return enter
@@ -53,13 +59,18 @@ class Registry(Generic[Built]):
     def __contains__(self, name: str) -> bool:
         return name in self._builders
 
+    def __getitem__(self, name: str) -> Callable[..., Built]:
+        if name not in self._builders:
+            raise UnknownNameError(self.kind, name, self._builders)
+        return self._builders[name]
+
     def describe(self, name: str) -> str:
-        """The first line of the builder's docstring."""
-        return (inspect.getdoc(self._builder(name)) or "").partition("\n")[0]
+        """Return the first line of the builder's docstring."""
+        return (inspect.getdoc(self[name]) or "").partition("\n")[0]
 
     def options(self, name: str) -> dict[str, object]:
-        """The options of a builder with their defaults."""
-        return {p.name: p.default for p in self._parameters(name).values()}
+        """Return the options of a builder with their defaults."""
+        return {p.name: p.default for p in option_parameters(self[name]).values()}
 
     def parse(self, spec: str) -> tuple[str, dict[str, object]]:
         """Split `name:option=value,...` into a known name and typed options.
@@ -68,49 +79,91 @@ class Registry(Generic[Built]):
             UnknownNameError: no such name or option.
             ConfigurationError: a value is not of the option's type, or an option is given twice.
         """
-        name, _, rest = spec.partition(":")
-        name = name.strip()
-        parameters = self._parameters(name)
-        options: dict[str, object] = {}
-        for part in filter(None, (p.strip() for p in rest.split(","))):
-            key, equals, text = (p.strip() for p in part.partition("="))
-            key = key.replace("-", "_")
-            if key not in parameters:
-                raise UnknownNameError(f"option of {self.kind} {name!r}", key, parameters)
-            if not equals:
-                raise ConfigurationError(
-                    f"{self.kind} {spec!r}", got=repr(part), expected=f"{key}=VALUE"
-                )
-            if key in options:
-                raise ConfigurationError(
-                    f"{self.kind} {spec!r}", got=f"{key} twice", expected="each option once"
-                )
-            options[key] = _convert(
-                text, parameters[key].annotation, f"{key} of {self.kind} {name!r}"
-            )
-        return name, options
+        name, texts = split_spec(self.kind, spec)
+        return name, read_options(f"{self.kind} {name!r}", texts, option_parameters(self[name]))
 
     def build(self, spec: str, /, **arguments: object) -> Built:
         """Build what `spec` names; `arguments` go to the builder beside the options of the text."""
         name, options = self.parse(spec)
-        return self._builder(name)(**arguments, **options)
+        return self[name](**arguments, **options)
 
-    def _builder(self, name: str) -> Callable[..., Built]:
-        if name not in self._builders:
-            raise UnknownNameError(self.kind, name, self._builders)
-        return self._builders[name]
 
-    def _parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        parameters = inspect.signature(self._builder(name)).parameters
-        return {
-            key: p
-            for key, p in parameters.items()
-            if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
-        }
+CELLS: "Registry[Cell]" = Registry("cell")
+"""All cells by name. A builder takes input size, hidden size and its options."""
+
+
+def option_parameters(builder: Callable[..., object]) -> Parameters:
+    """Return the keyword-only parameters of a builder that a text can give."""
+    parameters = inspect.signature(builder).parameters
+    return {
+        key: p
+        for key, p in parameters.items()
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and _is_readable(p.annotation)
+    }
+
+
+def split_spec(kind: str, spec: str) -> tuple[str, dict[str, str]]:
+    """Split `name:option=value,...` into a name and the texts of its options.
+
+    Arguments:
+        kind: name of what is built, for error messages.
+        spec: the text.
+
+    Raises:
+        ConfigurationError: an option has no value, or is given twice.
+    """
+    name, _, rest = spec.partition(":")
+    texts: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, text = (p.strip() for p in part.partition("="))
+        key = key.replace("-", "_")
+        if not equals:
+            raise ConfigurationError(f"{kind} {spec!r}", got=repr(part), expected=f"{key}=VALUE")
+        if key in texts:
+            raise ConfigurationError(
+                f"{kind} {spec!r}", got=f"{key} twice", expected="each option once"
+            )
+        texts[key] = text
+    return name.strip(), texts
+
+
+def read_options(
+    subject: str, texts: Mapping[str, str], parameters: Parameters
+) -> dict[str, object]:
+    """Return the values of options, in their parameters' types.
+
+    Arguments:
+        subject: name of what has the options, for error messages.
+        texts: text of each option.
+        parameters: all options there are.
+
+    Raises:
+        UnknownNameError: no such option.
+        ConfigurationError: a value is not of the option's type.
+    """
+    for key in texts:
+        if key not in parameters:
+            raise UnknownNameError(f"option of {subject}", key, parameters)
+    return {
+        key: _convert(text, parameters[key].annotation, f"{key} of {subject}")
+        for key, text in texts.items()
+    }
+
+
+def _is_readable(annotation: object) -> bool:
+    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    kinds = [m for m in members if m is not type(None)]
+    return len(kinds) == 1 and (
+        kinds[0] in (int, float, bool, str) or typing.get_origin(kinds[0]) is typing.Literal
+    )
+
+
+def _is_union(annotation: object) -> bool:
+    return isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
 
 
 def _convert(text: str, annotation: object, subject: str) -> object:
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if _is_union(annotation):
         members = typing.get_args(annotation)
         if text.lower() == "none" and type(None) in members:
             return None

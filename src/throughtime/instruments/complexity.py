@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, advance
+from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state
 from throughtime.foreign.site import CellSite, LayerSite
@@ -106,12 +106,14 @@ class _Step:
         zeros = self.cell.initial_state(2, dtype=dtype, device=torch.device("cpu"))
         self.before: State = map_state(leaf, zeros)
         x = torch.randn(2, self.cell.input_size, dtype=dtype).requires_grad_()
-        streams = self.cell.draw_streams(
-            torch.ones(1, 2, dtype=torch.int64),
-            training=False,
-            dtype=dtype,
-            generator=torch.Generator().manual_seed(0),
-        )
+        streams: Streams = ()
+        if self.cell.streams:
+            streams = self.cell.draw_streams(
+                torch.ones(1, 2, dtype=torch.int64),
+                training=False,
+                dtype=dtype,
+                generator=torch.Generator().manual_seed(0),
+            )
         with torch.enable_grad():
             self.output, self.after = advance(
                 self.cell, self.cell.project(x), self.before, tuple(s[0] for s in streams)
@@ -122,7 +124,9 @@ class _Step:
         self.carried: dict[Any, set[str]] = {}  # by node of a new state: its group's old ones
 
     def architecture(self) -> Architecture:
-        """The graph of groups."""
+        """Return the graph of groups."""
+        import networkx as nx  # here, since `import throughtime` does not need it
+
         copies: dict[str, str] = {}  # a state that is kept as it is -> whose it was
         reads: dict[str, dict[str, frozenset[int]]] = {}
         for name, tensor in _named(self.after):
@@ -132,16 +136,22 @@ class _Step:
                 copies[name] = self.leaves[id(tensor)]
             else:
                 reads[name] = self._counts(tensor)
-        groups = _Groups(reads)
-        for target, sources in reads.items():
-            for source, products in sources.items():
-                if 0 in products and source in reads:
-                    groups.join(source, target)
+        # states that elementwise operations join are one group, named after the first of them
+        joined = nx.Graph()
+        joined.add_nodes_from(reads)
+        joined.add_edges_from(
+            (source, target)
+            for target, sources in reads.items()
+            for source, products in sources.items()
+            if 0 in products and source in reads
+        )
+        parts = {name: part for part in nx.connected_components(joined) for name in part}
+        groups = {name: min(part) for name, part in parts.items()}
         # once more, without what a group carries on elementwise and only then hands to another
         self.counts.clear()
         named = dict(_named(self.after))
         for name in reads:
-            self.carried[named[name].grad_fn] = groups.members(name)
+            self.carried[named[name].grad_fn] = parts[name]
         reads = {name: self._counts(named[name]) for name in reads}
         edges: set[Edge] = set()
         for target, sources in reads.items():
@@ -151,15 +161,15 @@ class _Step:
                     origin, lag = copies[origin], lag + 1
                 if origin == "input":
                     lag -= 1
-                start = origin if origin == "input" else groups.of(origin)
+                start = origin if origin == "input" else groups.get(origin, origin)
                 for count in products - {0}:
-                    edges |= set(_chain(start, groups.of(target), lag, count))
+                    edges |= set(_chain(start, groups[target], lag, count))
         shown = [n for n, t in _named(self.after) if t is self.output and n in reads]
         if not shown:
             raise ConfigurationError(
                 self.name, got="an output that is no state of the cell", expected="one of them"
             )
-        edges.add(Edge(groups.of(shown[0]), "output"))
+        edges.add(Edge(groups[shown[0]], "output"))
         return Architecture(_useful(edges), self.name)
 
     def _counts(self, tensor: Tensor) -> dict[str, frozenset[int]]:
@@ -218,29 +228,6 @@ class _Step:
         for name in self.carried.get(node, set()) & set(found):
             found[name] -= {0}
         return found
-
-
-@final
-class _Groups:
-    """States joined by elementwise operations, named after the first."""
-
-    def __init__(self, names: Any):
-        self.parent = {name: name for name in names}
-
-    def of(self, name: str) -> str:
-        """The group of a state."""
-        while self.parent.get(name, name) != name:
-            name = self.parent[name]
-        return name
-
-    def members(self, name: str) -> set[str]:
-        """All states of a state's group."""
-        return {other for other in self.parent if self.of(other) == self.of(name)}
-
-    def join(self, one: str, other: str) -> None:
-        """Make two groups one."""
-        first, second = sorted((self.of(one), self.of(other)))
-        self.parent[second] = first
 
 
 def _chain(source: str, target: str, lag: int, count: int) -> Iterator[Edge]:

@@ -1,6 +1,5 @@
 """Models: a recurrent layer with what turns its outputs into answers."""
 
-from throughtime.models import latch_unit, literature  # noqa: F401  they enter their models
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.sequence_model import SequenceModel
 

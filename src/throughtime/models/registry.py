@@ -1,268 +1,189 @@
-"""Models by name: `lstm:hidden=64,layers=2`."""
+"""Models by name: `lstm:hidden=64,layers=2` names a cell, `readout:cell=lstm` a family too."""
 
-from typing import Literal
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias, final
 
 from torch import nn
 
-from throughtime.cells import ChoGRUCell, CoupledLSTMCell, LSTM1997Cell, LSTMCell
+# Cells enter their registry when their modules are imported.
+from throughtime import cells, wiring  # noqa: F401
 from throughtime.core import initializers
-from throughtime.core.errors import ConfigurationError
-from throughtime.core.registry import Registry
-from throughtime.layers import GRU, LSTM, RNN, Recurrent
-from throughtime.models.sequence_model import SequenceModel
-from throughtime.tasks.kinds import Answers, Classes, Inputs, Likelihood, Tokens, Values
+from throughtime.core.errors import UnknownNameError
+from throughtime.core.initializers import Initializer
+from throughtime.core.registry import (
+    CELLS,
+    Parameters,
+    option_parameters,
+    read_options,
+    split_spec,
+)
+from throughtime.layers import Recurrent
+from throughtime.models.families import FAMILIES, family_for
+from throughtime.tasks.kinds import Answers, Inputs
 
-MODELS = Registry[SequenceModel]("model")
-"""All models by name. Builders take `input_size`, `answers` and their options."""
-
-Start = Literal["torch", "orthogonal", "identity", "sparse"]
+Start: TypeAlias = Literal["torch", "orthogonal", "identity", "sparse"]
+_USUAL_CELL = "lstm"
 
 
-@MODELS.register("rnn")
-def _rnn(
+def recurrent_layer(
+    cell: str,
+    own: Mapping[str, object],
     input_size: int,
-    answers: Classes | Values,
     *,
     hidden: int = 64,
     layers: int = 1,
     bidirectional: bool = False,
+    dropout: float = 0.0,
     init: Start = "torch",
+    forget_bias: float | None = None,
+    chrono: int | None = None,
     engine: str = "auto",
-) -> SequenceModel:
-    """Simple recurrent network with tanh units (Elman 1990)."""
-    start = {
+) -> Recurrent:
+    """Build the recurrent layer of a model. Its keyword-only arguments are options of every cell.
+
+    Arguments:
+        cell: name of the cell.
+        own: options of that cell alone.
+        input_size: width of x_t.
+        hidden: width of the cell.
+        layers: number of cells on top of each other.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        dropout: probability that an output of a layer, except the last, is zeroed in training.
+        init: first recurrent matrix: torch's uniform one, or orthogonal, the identity, or sparse
+            with a spectral radius of 0.95 ("smart_tanh" of Pascanu et al. 2013).
+        forget_bias: bias of the gates that keep the memory.
+        chrono: longest dependency in steps, for chrono initialisation.
+        engine: name of the engine.
+
+    Raises:
+        ConfigurationError, UnknownNameError: the cell cannot take an option.
+    """
+    start: dict[Start, list[Initializer]] = {
         "torch": [],
         "orthogonal": [initializers.orthogonal()],
         "identity": [initializers.identity()],
-        # "smart_tanh" of Pascanu et al. 2013
         "sparse": [
             initializers.normal(0.01),
             initializers.sparse(15),
             initializers.spectral_radius(0.95),
         ],
-    }[init]
-    layer = RNN(
-        input_size, hidden, layers, bidirectional=bidirectional, engine=engine, initializers=start
-    )
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("irnn")
-def _irnn(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    scale: float = 1.0,
-    input_std: float = 0.001,
-    engine: str = "auto",
-) -> SequenceModel:
-    """ReLU network whose recurrent matrix starts as the identity (Le et al. 2015)."""
-    layer = RNN(
+    }
+    applied = start[init]
+    applied += [] if forget_bias is None else [initializers.forget_bias(forget_bias)]
+    applied += [] if chrono is None else [initializers.chrono(chrono)]
+    return Recurrent(
+        functools.partial(CELLS[cell], **own),
         input_size,
         hidden,
         layers,
-        "relu",
-        engine=engine,
-        initializers=[initializers.irnn(scale, input_std)],
-    )
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("skip-rnn")
-def _skip_rnn(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    lag: int = 8,
-    engine: str = "auto",
-) -> SequenceModel:
-    """Tanh network that also reads its output of `lag` steps ago (Zhang et al. 2016)."""
-    layer = RNN(input_size, hidden, layers, lags=sorted({1, lag}), engine=engine)
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("narx")
-def _narx(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    delays: int = 4,
-    engine: str = "auto",
-) -> SequenceModel:
-    """Tanh network that reads all its last `delays` outputs (Lin et al. 1996)."""
-    layer = RNN(input_size, hidden, layers, lags=range(1, delays + 1), engine=engine)
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("lstm")
-def _lstm(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    projection: int = 0,
-    forget_bias: float | None = None,
-    chrono: int | None = None,
-    engine: str = "auto",
-) -> SequenceModel:
-    """Long short-term memory with a forget gate (Gers et al. 2000), as torch's."""
-    layer = LSTM(
-        input_size,
-        hidden,
-        layers,
-        dropout=dropout,
         bidirectional=bidirectional,
-        proj_size=projection,
-        engine=engine,
-        initializers=_gate_start(forget_bias, chrono),
-    )
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("lstm-peephole")
-def _lstm_peephole(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    forget_bias: float | None = None,
-    chrono: int | None = None,
-    engine: str = "auto",
-) -> SequenceModel:
-    """LSTM whose gates see the memory (Gers and Schmidhuber 2000)."""
-    layer = Recurrent(
-        LSTMCell,
-        input_size,
-        hidden,
-        layers,
-        peepholes=True,
-        engine=engine,
-        initializers=_gate_start(forget_bias, chrono),
-    )
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("lstm-coupled")
-def _lstm_coupled(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    forget_bias: float | None = None,
-    chrono: int | None = None,
-    engine: str = "auto",
-) -> SequenceModel:
-    """LSTM that writes what it forgets (Greff et al. 2015)."""
-    layer = Recurrent(
-        CoupledLSTMCell,
-        input_size,
-        hidden,
-        layers,
-        engine=engine,
-        initializers=_gate_start(forget_bias, chrono),
-    )
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("lstm-1997")
-def _lstm_1997(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    engine: str = "auto",
-) -> SequenceModel:
-    """LSTM without a forget gate (Hochreiter and Schmidhuber 1997)."""
-    layer = Recurrent(LSTM1997Cell, input_size, hidden, layers, engine=engine)
-    return SequenceModel(layer, answers)
-
-
-@MODELS.register("gru")
-def _gru(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    forget_bias: float | None = None,
-    chrono: int | None = None,
-    engine: str = "auto",
-) -> SequenceModel:
-    """Gated recurrent unit, as torch's."""
-    layer = GRU(
-        input_size,
-        hidden,
-        layers,
         dropout=dropout,
-        bidirectional=bidirectional,
         engine=engine,
-        initializers=_gate_start(forget_bias, chrono),
+        initializers=applied,
     )
-    return SequenceModel(layer, answers)
 
 
-@MODELS.register("gru-cho")
-def _gru_cho(
-    input_size: int,
-    answers: Classes | Values,
-    *,
-    hidden: int = 64,
-    layers: int = 1,
-    forget_bias: float | None = None,
-    chrono: int | None = None,
-    engine: str = "auto",
-) -> SequenceModel:
-    """Gated recurrent unit of Cho et al. (2014)."""
-    layer = Recurrent(
-        ChoGRUCell,
-        input_size,
-        hidden,
-        layers,
-        engine=engine,
-        initializers=_gate_start(forget_bias, chrono),
-    )
-    return SequenceModel(layer, answers)
+SHARED_OPTIONS = option_parameters(recurrent_layer)
+"""The options of every cell."""
 
 
-def _gate_start(forget_bias: float | None, chrono: int | None) -> list[initializers.Initializer]:
-    start = [] if forget_bias is None else [initializers.forget_bias(forget_bias)]
-    return start if chrono is None else [*start, initializers.chrono(chrono)]
+@final
+class Models:
+    """The names of all models, their descriptions and options.
+
+    A name is a cell's or a family's. A cell's name stands for the family that fits the task.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*CELLS, *FAMILIES}))
+
+    def __contains__(self, name: str) -> bool:
+        return name in CELLS or name in FAMILIES
+
+    def describe(self, name: str) -> str:
+        """Return one line about a model."""
+        return FAMILIES.describe(name) if name in FAMILIES else CELLS.describe(name)
+
+    def own_options(self, name: str) -> dict[str, object]:
+        """Return the options of a model that are not shared by all cells, with their defaults."""
+        if name in FAMILIES:
+            usual = {"cell": _USUAL_CELL} if _takes_cell(name) else {}
+            return {**usual, **FAMILIES.options(name)}
+        self._check(name)
+        return CELLS.options(name)
+
+    def options(self, name: str) -> dict[str, object]:
+        """Return all options of a model with their defaults."""
+        shared = {p.name: p.default for p in SHARED_OPTIONS.values()}
+        takes = name not in FAMILIES or _takes_cell(name)
+        return {**(shared if takes else {}), **self.own_options(name)}
+
+    def parse(self, spec: str) -> tuple[str, dict[str, object]]:
+        """Split `name:option=value,...` into a known name and typed options.
+
+        Raises:
+            UnknownNameError: no such name or option.
+            ConfigurationError: a value is not of the option's type, or an option is given twice.
+        """
+        name, texts = split_spec("model", spec)
+        self._check(name)
+        subject = f"model {name!r}"
+        if name not in FAMILIES:
+            return name, read_options(subject, texts, _parameters_of(name))
+        if not _takes_cell(name):
+            return name, read_options(subject, texts, option_parameters(FAMILIES[name]))
+        chosen: dict[str, object] = {"cell": texts.pop("cell")} if "cell" in texts else {}
+        cell = str(chosen.get("cell", _USUAL_CELL))
+        parameters = {**_parameters_of(cell), **option_parameters(FAMILIES[name])}
+        return name, {**chosen, **read_options(subject, texts, parameters)}
+
+    def _check(self, name: str) -> None:
+        if name not in self:
+            raise UnknownNameError("model", name, self)
+
+
+MODELS = Models()
+"""All models by name."""
 
 
 def build_model(spec: str, inputs: Inputs, answers: Answers) -> nn.Module:
     """Build the model that a text names, for a task's kinds of inputs and answers.
 
-    The weights are drawn from torch's generator, on the CPU.
+        The weights are drawn from torch's generator, on the CPU.
 
-    Arguments:
-        spec: registry text: "lstm:hidden=64".
-        inputs: kind of the inputs.
-        answers: kind of the answers.
+        Arguments:
+            spec: text: "lstm:hidden=64", "readout:cell=lstm,hidden=64".
+            inputs: kind of the inputs.
+            answers: kind of the answers.
 
-    Raises:
-        UnknownNameError, ConfigurationError: no such model, or it has no such option.
+        Raises:
+            UnknownNameError, ConfigurationError: no such model, or it cannot take an option.
 
-    Example:
-        >>> from throughtime.tasks.kinds import Classes, Vectors
-        >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
-        torch.Size([1, 3])
+        Example:
+            >>> from throughtime.models.families import FAMILIES, family_for
+    from throughtime.tasks.kinds import Classes, Vectors
+            >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
+            torch.Size([1, 3])
     """
-    if isinstance(inputs, Tokens) or isinstance(answers, Likelihood):
-        raise ConfigurationError(
-            f"model {spec!r}", got=f"{inputs} and {answers}", expected="vectors, classes or values"
-        )
-    return MODELS.build(spec, input_size=inputs.width, answers=answers)
+    name, options = MODELS.parse(spec)
+    if name in FAMILIES:
+        family, cell = name, str(options.pop("cell", _USUAL_CELL))
+    else:
+        family, cell = family_for(inputs, answers), name
+    build: Callable[..., nn.Module] = FAMILIES[family]
+    around = {key: options.pop(key) for key in option_parameters(build) if key in options}
+    if not _takes_cell(family):
+        return build(inputs, answers, **around)
+    shared: dict[str, Any] = {key: options.pop(key) for key in SHARED_OPTIONS if key in options}
+    layer = functools.partial(recurrent_layer, cell, options, **shared)
+    return build(inputs, answers, layer, **around)
+
+
+def _parameters_of(cell: str) -> Parameters:
+    return {**SHARED_OPTIONS, **option_parameters(CELLS[cell])}
+
+
+def _takes_cell(family: str) -> bool:
+    return "layer" in inspect.signature(FAMILIES[family]).parameters

@@ -12,9 +12,10 @@ from throughtime.core.binding import converted
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import check_size, draw
-from throughtime.wiring.graph import INPUT, OUTPUT, Architecture, Edge
+from throughtime.wiring.graph import INPUT, OUTPUT, Architecture, Edge, architecture
 
 KINDS: dict[str, Any] = {
     "tanh": ElmanCell,
@@ -191,3 +192,11 @@ class GraphCell(Cell):
         )
         h = torch.cat(read, -1)
         return h, type(state)(h, tuple(after), past)
+
+
+@CELLS.register("graph")
+def _graph(
+    input_size: int, hidden_size: int, *, name: str = "td", lag: int = 21, cell: str = "tanh"
+) -> GraphCell:
+    """An architecture of Zhang et al. (2016): sh, st, bu, td, skip, variant-1 to -4."""
+    return GraphCell(architecture(name, lag), input_size, hidden_size, cell=cell)

@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from throughtime.cells import LSTMCell
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.masks import bernoulli
+from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 
@@ -137,3 +139,12 @@ def _share_loaded(cell: ZoneoutCell, keys: Any) -> None:
         found = [key for key in keys.missing_keys if key == name or key.endswith(f".{name}")]
         for key in found:
             keys.missing_keys.remove(key)
+
+
+@CELLS.register("lstm-zoneout")
+def _lstm_zoneout(
+    input_size: int, hidden_size: int, *, output_rate: float = 0.05, memory_rate: float = 0.5
+) -> ZoneoutCell:
+    """An LSTM that keeps units at random (Krueger et al. 2017)."""
+    cell = LSTMCell(input_size, hidden_size)
+    return ZoneoutCell(cell, output_rate=output_rate, memory_rate=memory_rate)
