@@ -1,5 +1,7 @@
 """The gated cells of the literature, against their equations and against each other."""
 
+import copy
+
 import pytest
 import torch
 from cells.references import gate, linear, sigmoid
@@ -335,6 +337,31 @@ def test_zoneout_keeps_units_and_has_the_names_of_what_it_wraps() -> None:
     torch.testing.assert_close(run(none, x), run(tt.Recurrent(wrapped), x))
     with pytest.raises(tt.errors.ConfigurationError, match="expected a probability"):
         ZoneoutCell(wrapped, output_rate=1.5)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_dict_of_zoneout_has_the_names_of_its_cell(assign: bool) -> None:
+    """A state dict that the wrapped cell saved is loaded, into both: they share their tensors."""
+    cell = torch.nn.Sequential(ZoneoutCell(LSTMCell(2, 3, peepholes=True)))
+    saved = {f"0.{name}": t for name, t in LSTMCell(2, 3, peepholes=True).state_dict().items()}
+    cell.load_state_dict(saved, assign=assign)
+    assert list(cell.state_dict()) == list(saved)
+    cell = copy.deepcopy(cell).double().to("meta")[0]
+    assert cell.cell.peephole_input is cell.peephole_input
+    assert cell.cell.weight_hh is cell.weight_hh
+    with pytest.raises(RuntimeError, match=r'Missing key.*"weight_hh"'):
+        ZoneoutCell(GRUCell(2, 3)).load_state_dict({})
+
+
+def test_a_cell_with_a_step_of_its_own_is_not_standard() -> None:
+    class Own(GRUCell):
+        def step(self, projected, state, streams=()):
+            return super().step(2 * projected, state)
+
+    assert ZoneoutCell(GRUCell(2, 3)).standard
+    assert GRUCell(2, 3).standard
+    assert not Own(2, 3).standard
+    assert GRUCell(2, 3).starts_from_zero
 
 
 @pytest.mark.parametrize("kind", [RecurrentDropoutLSTMCell, RecurrentDropoutGRUCell])

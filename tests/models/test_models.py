@@ -3,9 +3,11 @@ import pickle
 import pytest
 import torch
 
-from throughtime import errors
+from throughtime import GatedCell, errors
+from throughtime.cells import LSTMCell
+from throughtime.core.registry import CELLS
 from throughtime.models import MODELS, SequenceModel, build_model
-from throughtime.tasks.kinds import Classes, Vectors
+from throughtime.tasks.kinds import Classes, Likelihood, Tokens, Vectors
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "latch-unit"])
@@ -68,3 +70,58 @@ def test_the_latch_unit_is_the_papers():
         h = torch.tanh(1.5 * h + step[:, :2] @ v + step[:, 2])
         torch.testing.assert_close(answer[:, 0], h)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 3
+
+
+def test_a_family_is_named_with_its_cell():
+    kinds = Vectors(2), Classes(3)
+    torch.manual_seed(5)
+    by_cell = build_model("lstm-coupled:hidden=4,peepholes=true,layers=2", *kinds)
+    torch.manual_seed(5)
+    by_family = build_model("readout:layers=2,cell=lstm-coupled,peepholes=true,hidden=4", *kinds)
+    x = torch.randn(6, 2, 2)
+    assert torch.equal(by_family(x), by_cell(x))
+    assert type(build_model("readout", *kinds).recurrent.cells()[0]) is LSTMCell
+
+
+def test_a_cell_is_a_model_once_it_is_registered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(CELLS, "_builders", dict(CELLS._builders))
+
+    @CELLS.register("mine")
+    class Mine(GatedCell):
+        """A cell of my own."""
+
+        gates = 1
+
+        def pointwise(self, x, u, state):
+            return (x[0] + u[0]).tanh()
+
+    assert MODELS.describe("mine") == "A cell of my own."
+    model = build_model("mine:hidden=4,layers=2,bidirectional=true", Vectors(2), Classes(3))
+    assert model(torch.randn(5, 2, 2)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("rnn:forget_bias=1", "forget_bias of ElmanCell: got a cell without a gate that remembers"),
+        ("mgu:chrono=9", "chrono of MinimalGatedUnitCell: got a cell without a gate"),
+        ("indrnn:init=orthogonal", "parameter of IndRNNCell: got 'weight_hh'"),
+        ("lstm:hidden=8,projection=4,init=identity", "identity: got a block of shape"),
+        ("gru-layer-norm:forget_bias=1", "bias_ih of LayerNormGRUCell: got 128 rows"),
+        ("lstm:bias=false,forget_bias=1", "parameter of LSTMCell: got 'bias_ih'"),
+        ("latch-unit:hidden=3", "unknown option of model 'latch-unit': got 'hidden'"),
+        ("gru:projection=3", "unknown option of model 'gru': got 'projection'"),
+        ("readout:cell=lsmt", "unknown cell: got 'lsmt'.*Did you mean 'lstm'"),
+        ("readout:cell=gru,cell=lstm", "got cell twice"),
+    ],
+)
+def test_an_option_that_a_cell_cannot_take_is_refused(spec: str, words: str):
+    with pytest.raises(errors.ThroughtimeError, match=words):
+        build_model(spec, Vectors(2), Classes(3))
+
+
+def test_a_task_that_no_family_fits_is_refused():
+    with pytest.raises(errors.ConfigurationError, match=r"for a task: got .*Likelihood"):
+        build_model("lstm", Vectors(2), Likelihood())
+    with pytest.raises(errors.ConfigurationError, match="model 'latch-unit': got Tokens"):
+        build_model("latch-unit", Tokens(3), Classes(2))

@@ -16,6 +16,8 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
 from throughtime.doctor.brief_training import USUAL, Training
 from throughtime.doctor.exact_checks import lengths_of
+from throughtime.foreign.site import CellSite, LayerSite
+from throughtime.foreign.sites import site_of
 from throughtime.foreign.substitutes import (
     HeldToTheEnd,
     OtherCell,
@@ -23,8 +25,6 @@ from throughtime.foreign.substitutes import (
     SkipOver,
     Substitute,
 )
-from throughtime.foreign.site import CellSite, LayerSite
-from throughtime.foreign.sites import site_of
 from throughtime.results.diagnosis import Cause
 
 Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
