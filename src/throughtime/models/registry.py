@@ -151,21 +151,20 @@ MODELS = Models()
 def build_model(spec: str, inputs: Inputs, answers: Answers) -> nn.Module:
     """Build the model that a text names, for a task's kinds of inputs and answers.
 
-        The weights are drawn from torch's generator, on the CPU.
+    The weights are drawn from torch's generator, on the CPU.
 
-        Arguments:
-            spec: text: "lstm:hidden=64", "readout:cell=lstm,hidden=64".
-            inputs: kind of the inputs.
-            answers: kind of the answers.
+    Arguments:
+        spec: text: "lstm:hidden=64", "readout:cell=lstm,hidden=64".
+        inputs: kind of the inputs.
+        answers: kind of the answers.
 
-        Raises:
-            UnknownNameError, ConfigurationError: no such model, or it cannot take an option.
+    Raises:
+        UnknownNameError, ConfigurationError: no such model, or it cannot take an option.
 
-        Example:
-            >>> from throughtime.models.families import FAMILIES, family_for
-    from throughtime.tasks.kinds import Classes, Vectors
-            >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
-            torch.Size([1, 3])
+    Example:
+    >>> from throughtime.tasks.kinds import Classes, Vectors
+        >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
+        torch.Size([1, 3])
     """
     name, options = MODELS.parse(spec)
     if name in FAMILIES:
