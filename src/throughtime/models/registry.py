@@ -162,6 +162,7 @@ def build_model(spec: str, inputs: Inputs, answers: Answers) -> nn.Module:
         UnknownNameError, ConfigurationError: no such model, or it cannot take an option.
 
     Example:
+        >>> import torch
         >>> from throughtime.tasks.kinds import Classes, Vectors
         >>> build_model("gru:hidden=4", Vectors(2), Classes(3))(torch.ones(5, 1, 2)).shape
         torch.Size([1, 3])
