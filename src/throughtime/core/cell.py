@@ -59,7 +59,9 @@ class Cell(nn.Module, abc.ABC):
     torch_equivalent: TorchEquivalent | None = None
     # Optional methods: a subclass supplies them or leaves them out.
     draw_streams: Callable[..., Streams]
-    linear_step: Callable[..., tuple[Tensor, Tensor]] | None = None
+    linear_step: (
+        Callable[..., tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]] | None
+    ) = None
     prepared: Callable[..., Any] | None = None
 
     @abc.abstractmethod

@@ -78,7 +78,7 @@ class GatedCell(Cell, abc.ABC):
     gates: ClassVar[int | tuple[str, ...]]
     memories: ClassVar[tuple[str, ...]] = ()
     lags: tuple[int, ...] = (1,)
-    constrained: Callable[..., Tensor] | None = None
+    constrained: Callable[..., Float[Tensor, "rows hidden"]] | None = None
 
     weight_ih: nn.Parameter
     bias_ih: nn.Parameter | None

@@ -30,6 +30,7 @@ def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[
 
     Raises:
         UnknownNameError: the cell has no such parameter or gate.
+        ConfigurationError: the parameter has no block of `hidden_size` rows for each gate.
     """
     parameters = dict(cell.named_parameters())
     if parameter not in parameters:
