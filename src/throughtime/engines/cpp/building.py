@@ -26,14 +26,14 @@ FLAGS = (
 )
 
 
-_MOST_OUTPUT = 1 << 26  # bytes that a compiler may say; templates make megabytes of errors
+_MOST_OUTPUT = 1 << 26  # bytes of a compiler's output; templates make megabytes of errors
 _KEPT_OUTPUT = 1 << 18
 _DESCRIPTORS = "/proc/self/fd"  # on Linux
 _numbers = itertools.count(1)
 
 
 class _Flood(Exception):  # noqa: N818  # a reason to stop, which nobody outside sees
-    """A program says more than anybody reads."""
+    """The output of a program is longer than anybody reads."""
 
 
 class CompilationError(ThroughtimeError, RuntimeError):
@@ -41,7 +41,7 @@ class CompilationError(ThroughtimeError, RuntimeError):
 
 
 class LibraryError(OSError):
-    """A file is no library that can be loaded here."""
+    """A file is no library that can be loaded on this machine."""
 
 
 def compile_source(
@@ -54,28 +54,28 @@ def compile_source(
     """Compile the text of one C++ file to a shared library.
 
     Arguments:
-        source: the text; it may include the files of this package.
-        definitions: macros by name.
-        words: the compiler's absolute path, then its flags.
-        folder: where to; nothing else is in it.
-        limit: seconds after which the compiler is killed, with all processes that it has started.
+        source: The text; it may include the files of this package.
+        definitions: Macros by name.
+        words: The compiler's absolute path, then its flags.
+        folder: The folder of the library, empty before.
+        limit: Seconds after which the compiler is killed, with all processes that it has started.
 
     Returns:
-        The library's path, or what went wrong.
+        The library's path, or the error.
 
     Raises:
-        ConfigurationError: a definition is not a name with a plain value.
-        OSError: the folder cannot be written.
+        ConfigurationError: A definition is not a name with a plain value.
+        OSError: The folder cannot be written.
     """
     macros = [_macro(name, value) for name, value in definitions.items()]
     (folder / "source.cpp").write_text(source, encoding="utf-8")
     # names relative to the folder: two builds of one source are equal to the bit
     files = ["-I", str(SOURCE_FOLDER), "-o", "library.so", "source.cpp"]
-    code, said = run_program([*words, *macros, *files], folder, limit)
+    code, output = run_program([*words, *macros, *files], folder, limit)
     if code is None:
-        return said
+        return output
     if code != 0:
-        return _errors(said) or f"exit code {code} and no message"
+        return _errors(output) or f"exit code {code} and no message"
     library = folder / "library.so"
     return library if library.is_file() else "exit code 0, but no library"
 
@@ -84,12 +84,12 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
     """Run a program, without a shell.
 
     Arguments:
-        words: its path, then its arguments.
-        folder: its working folder.
-        limit: seconds after which it is killed, with all processes that it has started.
+        words: The program's path, then its arguments.
+        folder: The working folder.
+        limit: Seconds after which it is killed, with all processes that it has started.
 
     Returns:
-        Its exit code and the beginning of what it said; or None, and why it was stopped.
+        The exit code and the beginning of the output; or None, and the reason why it was stopped.
     """
     try:
         process = subprocess.Popen(  # noqa: S603  # the user's compiler; its arguments are a list
@@ -107,7 +107,7 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
     with process:
         try:
             deadline = time.monotonic() + limit
-            said = _read(process, deadline)
+            output = _read(process, deadline)
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return None, f"it was stopped after {limit:g} seconds"
@@ -117,7 +117,7 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just gone
                     os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, said.decode(errors="replace")
+        return process.returncode, output.decode(errors="replace")
 
 
 def _read(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
@@ -141,9 +141,9 @@ def _read(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
             kept = (kept + chunk)[:_KEPT_OUTPUT] if len(kept) < _KEPT_OUTPUT else kept
 
 
-def _errors(said: str) -> str:
-    """The lines of a compiler's output that tell what is wrong, shortened."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _errors(output: str) -> str:
+    """The lines with errors in a compiler's output, shortened."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     wrong = [line for line in lines if re.search(r"\berror\b", line, re.I)] or lines
     return "; ".join(line[:160].rstrip(".") for line in wrong[:3])
 
@@ -162,11 +162,12 @@ def load(file: BinaryIO, functions: Sequence[str]) -> ctypes.CDLL:
     """Load a library.
 
     Arguments:
-        file: open for reading; the library is mapped from it, whatever its name stands for by now.
-        functions: names that the library must have.
+        file: A file open for reading. The library is mapped from this file, even if its name stands
+            for another one by now.
+        functions: Names that the library must have.
 
     Raises:
-        LibraryError: it is cut short, of another format, or lacks a function.
+        LibraryError: The file is cut short or of another format, or lacks a function.
     """
     _check_whole(file)
     try:
@@ -201,7 +202,7 @@ def _path(file: BinaryIO) -> str:
 
 
 def _check_whole(file: BinaryIO) -> None:
-    """Refuse an ELF file that is shorter than it says: reading beyond its end kills the process."""
+    """Refuse an ELF file that was cut short: reading beyond its end kills the process."""
     size, head = os.fstat(file.fileno()).st_size, file.read(64)
     file.seek(0)
     if head[:5] != b"\x7fELF\x02":  # another format, which the system's loader judges

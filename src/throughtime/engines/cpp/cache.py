@@ -41,11 +41,11 @@ class CacheFolderError(ThroughtimeError, RuntimeError):
 @final
 @dataclass(frozen=True)
 class Entry:
-    """A library in the cache: KEY.so, and KEY.json, which tells its checksum.
+    """A library in the cache: KEY.so, and KEY.json with its checksum.
 
     Attributes:
-        folder: where both are.
-        key: of all that the library depends on.
+        folder: The folder of both files.
+        key: The key of everything that the library depends on.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def record(self) -> Path:
-        """What is known of it."""
+        """The file with the library's checksum and origin."""
         return self.folder / f"{self.key}.json"
 
     @contextlib.contextmanager
@@ -66,7 +66,7 @@ class Entry:
         """The library's file, whose content is what was put here, and which is this user's own.
 
         Raises:
-            OSError: there is none, it is not this user's alone, or it is not what was put here.
+            OSError: There is none, it is not this user's alone, or it has been changed.
         """
         with _own_file(self.record) as file:
             record = _json(file.read())
@@ -79,7 +79,7 @@ class Entry:
             yield file
 
     def valid(self) -> bool:
-        """Whether both are our own files, and the library the one that was put here."""
+        """True if both files belong to this user alone, and the library has its checksum."""
         try:
             with self.opened():
                 return True
@@ -87,11 +87,11 @@ class Entry:
             return False
 
     def publish(self, built: Path, facts: Mapping[str, Any]) -> None:
-        """Put a library here, in one step for whoever looks. Raises OSError if that cannot be.
+        """Put a library into the cache, in one step for other processes. Raises OSError on failure.
 
         Arguments:
-            built: the library, in a folder of the same file system that is thrown away later.
-            facts: what else its record shall say.
+            built: The library, in a temporary folder of the same file system.
+            facts: Further entries of its record.
         """
         record = {
             "schema_version": SCHEMA_VERSION,
@@ -110,17 +110,17 @@ class Entry:
         built.replace(self.library)
 
     def remove(self) -> None:
-        """Take it out of the cache, if it is there. Raises OSError if that cannot be."""
+        """Remove the library from the cache, if it is there. Raises OSError on failure."""
         self.record.unlink(missing_ok=True)
         self.library.unlink(missing_ok=True)
 
     def size(self) -> int:
-        """Bytes that it takes up."""
+        """The size of both files in bytes."""
         return sum(p.lstat().st_size for p in (self.library, self.record) if p.exists())
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept: `native` in the folder that THROUGHTIME_CACHE names, else in the
+    """The folder of the libraries: `native` in the folder that THROUGHTIME_CACHE names, else in the
     user's cache folder."""
     import platformdirs
 
@@ -131,11 +131,11 @@ def cache_folder() -> Path:
 
 
 def open_cache() -> Path | str:
-    """The folder in which libraries are kept, made if need be, without links in its path; or why
-    there can be none.
+    """The folder in which libraries are kept, made if need be, without links in its path; or the
+    reason why there is none.
 
     Raises:
-        CacheFolderError: others could change what is in it; it says what to do.
+        CacheFolderError: Others could change its content; the message gives the fix.
     """
     folder = cache_folder()
     if not folder.is_absolute():  # a user without a home
@@ -152,16 +152,18 @@ def open_cache() -> Path | str:
 
 
 def make_in_a_folder(make: Callable[[Path], Made | str]) -> Made | str:
-    """What is made in a new private folder of the cache; where that fails for the folder, in one
-    with the temporary files. The folder is removed at the end.
+    """The result of a function that works in a new private folder of the cache.
+
+    If that folder fails, the function runs again in one with the temporary files. The folder is
+    removed at the end.
 
     Arguments:
-        make: returns what it has made in the folder, or what went wrong. It raises OSError if the
-            folder is at fault.
+        make: A function of the folder that returns its result, or an error in words. It raises
+            OSError if the folder is at fault.
 
     Raises:
-        CacheFolderError: others could change what is in the cache, or both disks are full.
-        LibraryError: what was made cannot be loaded from either folder.
+        CacheFolderError: Others could change the cache, or both disks are full.
+        LibraryError: The library cannot be loaded from either folder.
     """
     wrong: list[str] = []
     for prefix, place in ((_BUILDING, open_cache), (f"throughtime-{_BUILDING}", _temporary)):
@@ -275,17 +277,17 @@ def _json(content: bytes) -> dict[str, Any]:
 
 
 def check_private(folder: Path, variable: str) -> None:
-    """Compiled code runs with all rights of this user: nobody else may put it there.
+    """Check that no other user can put code into a folder: it runs with all rights of this user.
 
     The folder must belong to the user. Each folder above it belongs to the user or to root, and is
     written by nobody else; or it is sticky, as /tmp is, where nobody moves what is another's.
 
     Arguments:
-        folder: without links in its path.
-        variable: of the environment, which can name another.
+        folder: A folder without links in its path.
+        variable: The environment variable that can name another folder.
 
     Raises:
-        CacheFolderError: others could change it; it says what to do.
+        CacheFolderError: Others could change it; the message gives the fix.
     """
     user, subject = os.geteuid(), f"compiled code cannot be kept in {folder}"
     elsewhere = f"set {variable} to a folder of your own."
@@ -318,7 +320,7 @@ def _others_write(place: Path, state: os.stat_result) -> bool:
 
 
 def _group_of_one(place: Path, state: os.stat_result) -> bool:
-    """Whether a group has no member but this user, as many systems make one for each user."""
+    """True if a group has no member but this user, as many systems make one for each user."""
     import grp
     import pwd
 
@@ -341,7 +343,7 @@ def _attributes(place: Path) -> list[str]:
 
 @functools.cache
 def _roots() -> frozenset[int]:
-    """The ids that root has here: in a container without root, that of users who are not known."""
+    """The ids of root: in a container without root, the id of unknown users."""
     try:
         maps = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
         unknown = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))

@@ -28,7 +28,7 @@ VARIABLE = "THROUGHTIME_CXX"
 """Names the one compiler that is used; "none", or nothing, switches the native engine off."""
 
 NAMES = ("c++", "g++", "clang++")
-"""What is looked for on PATH if no variable names a compiler, in this order."""
+"""The names looked for on PATH if no variable names a compiler, in this order."""
 
 PROBE_LIMIT = 20.0
 """Seconds that a compiler may take over the few lines by which it is tried."""
@@ -67,11 +67,11 @@ class Compiler:
     """A C++ compiler that works here.
 
     Attributes:
-        path: absolute path of the program.
-        version: the first line of what it says of itself.
-        flags: its arguments, those for this machine's CPU included.
-        vector_bytes: width of the CPU's vectors: 64, 32 or 16.
-        cpu: the CPU's model, and a digest of its model and features.
+        path: The absolute path of the program.
+        version: The first line of the output of `--version`.
+        flags: The compiler's arguments, those for this machine's CPU included.
+        vector_bytes: The width of the CPU's vectors: 64, 32 or 16.
+        cpu: The CPU's model, and a digest of its model and features.
     """
 
     path: str
@@ -84,11 +84,11 @@ class Compiler:
 @final
 @dataclass(frozen=True)
 class Search:
-    """How the compiler was looked for.
+    """The search for a compiler.
 
     Attributes:
-        found: the compiler, or why there is none.
-        tried: by the names that were looked for, the path that works or what is wrong.
+        found: The compiler, or the reason why there is none.
+        tried: The path of a working program, or its fault, by name.
     """
 
     found: Compiler | str
@@ -96,7 +96,7 @@ class Search:
 
 
 def find_compiler() -> Compiler | str:
-    """The compiler that the native engine uses, or why there is none. Found once a process.
+    """The compiler of the native engine, or the reason why there is none. Found once a process.
 
     It is the program that the environment variable THROUGHTIME_CXX names; else the one that CXX
     names; else c++, g++ or clang++ on PATH: the first that compiles a few lines which then run.
@@ -106,7 +106,7 @@ def find_compiler() -> Compiler | str:
 
 @functools.cache
 def search() -> Search:
-    """Look for a compiler as `find_compiler` says, and tell what was tried. Done once a process."""
+    """Look for a compiler in the order that `find_compiler` gives. Done once a process."""
     if _SYSTEM == "nt":
         return Search("the native engine is not supported on Windows yet", {})
     chosen = os.environ.get(VARIABLE)
@@ -127,12 +127,12 @@ def search() -> Search:
             tried[name] = found.path
             return Search(found, tried)
         tried[name] = found
-    said = "; ".join(f"{name}: {what}" for name, what in tried.items())
+    faults = "; ".join(f"{name}: {fault}" for name, fault in tried.items())
     if chosen is not None:
         advice = "It has to be one program, without arguments"
-        return Search(f"the C++ compiler does not work: {said}. {advice}", tried)
+        return Search(f"the C++ compiler does not work: {faults}. {advice}", tried)
     advice = f"Install g++ or clang++, or name a compiler in {VARIABLE}"
-    return Search(f"no C++ compiler works here: {said}. {advice}", tried)
+    return Search(f"no C++ compiler works here: {faults}. {advice}", tried)
 
 
 def forget() -> None:
@@ -141,7 +141,7 @@ def forget() -> None:
 
 
 def _candidates(chosen: str | None) -> dict[str, str]:
-    """The programs to try: what they are called in messages, and the name or path of each."""
+    """The programs to try: the name in messages, and the name or path of each."""
     if chosen is not None:
         return {f"{VARIABLE}={chosen}": os.path.expanduser(chosen)}
     named = os.environ.get("CXX")
@@ -151,7 +151,7 @@ def _candidates(chosen: str | None) -> dict[str, str]:
 
 
 def _probe(path: str) -> Compiler | str:
-    """A compiler that has compiled the probe, or what went wrong in few words."""
+    """A compiler that has compiled the probe, or the error in few words."""
     flags = (*FLAGS, *_native_flags())
 
     def tried(folder: Path) -> Compiler | str:
@@ -167,8 +167,8 @@ def _probe(path: str) -> Compiler | str:
             unload(library)
         if not works:
             return "it compiles vectors wrongly"
-        code, said = run_program([path, "--version"], folder, PROBE_LIMIT)
-        version = said.partition("\n")[0].strip() if code == 0 else ""
+        code, output = run_program([path, "--version"], folder, PROBE_LIMIT)
+        version = output.partition("\n")[0].strip() if code == 0 else ""
         return Compiler(path, version or "unknown version", flags, width, _cpu())
 
     try:
@@ -188,7 +188,7 @@ def _native_flags() -> tuple[str, ...]:
 
 
 def _cpu() -> str:
-    """What code for this very CPU depends on."""
+    """The model of this CPU, and a digest of everything that code for it depends on."""
     # x86, then arm; several lines of a kind where cores differ
     kinds = r"vendor_id|cpu family|model|model name|stepping|flags|Features|CPU \w+"
     try:

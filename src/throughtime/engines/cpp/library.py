@@ -32,9 +32,9 @@ class Build:
     """A library that this process has loaded.
 
     Attributes:
-        key: of all that the library depends on.
-        seconds: what it took this process to get it.
-        cached: whether it was found in the cache, and not compiled.
+        key: The key of everything that the library depends on.
+        seconds: The time that this process took to get it.
+        cached: If True, it was found in the cache and not compiled.
     """
 
     key: str
@@ -58,14 +58,14 @@ def load_library(
     """The shared library of one C++ file: loaded before, or from the cache, or compiled now.
 
     Arguments:
-        source: the text of the file; it may include those of this package.
-        definitions: macros by name: identifiers, with letters, digits and _ as values.
-        compiler: what `find_compiler` has found.
+        source: The text of the file; it may include those of this package.
+        definitions: Macros by name: identifiers, with letters, digits and _ as values.
+        compiler: The compiler that `find_compiler` found.
 
     Raises:
-        CompilationError: it cannot be compiled, or not be loaded.
-        CacheFolderError: others could change what is in the cache folder, or the disks are full.
-        ConfigurationError: a definition is not a name with a plain value.
+        CompilationError: The file cannot be compiled, or the library cannot be loaded.
+        CacheFolderError: Others could change the cache folder, or the disks are full.
+        ConfigurationError: A definition is not a name with a plain value.
     """
     key = library_key(source, definitions, compiler)
     with _locks.setdefault(key, threading.Lock()):  # one build of a key, whatever the threads
@@ -81,17 +81,17 @@ def load_library(
 
 
 def builds() -> list[Build]:
-    """The libraries that this process has loaded, in order, with what that took."""
+    """The libraries that this process has loaded, in order."""
     return list(_builds)
 
 
 def library_key(source: str, definitions: Mapping[str, str | int], compiler: Compiler) -> str:
-    """Names a library: it changes with whatever the library depends on.
+    """The name of a library: it changes with everything that the library depends on.
 
     Arguments:
-        source: the text of the file.
-        definitions: macros by name.
-        compiler: which compiles it.
+        source: The text of the file.
+        definitions: Macros by name.
+        compiler: The compiler of the library.
     """
     files = sorted(path for path in building.SOURCE_FOLDER.glob("*") if path.is_file())
     facts = {

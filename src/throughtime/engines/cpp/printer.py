@@ -1,4 +1,4 @@
-"""The plan of a cell as C++: three functions on rows and units, as source/cell.h wants them."""
+"""The plan of a cell as C++: three functions with the signatures of source/cell.h."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ def print_cells(plans: Sequence[StepPlan]) -> str:
     """The C++ of one or more cells; those of the i-th are named forward_i, inference_i, backward_i.
 
     Arguments:
-        plans: of the cells.
+        plans: The plans of the cells.
     """
     cells = "\n".join(_cell(plan, str(i)) for i, plan in enumerate(plans))
     return f'#include "cell.h"\n#include "functions.h"\n\nusing namespace throughtime;\n\n{cells}'
@@ -114,7 +114,7 @@ def _order(plan: StepPlan, name: str, stride: int) -> str:
 
 
 class _Rows:
-    """Where a value's pointer lies in a row of the table: the order of source/cell.h."""
+    """The places of pointers in a row of the table, in the order of source/cell.h."""
 
     def __init__(self, plan: StepPlan):
         self.plan = plan
@@ -133,15 +133,15 @@ class _Rows:
         return 0 if name == "h" else 1 + self.plan.memories.index(name)
 
     def result(self, field: int) -> int:
-        """Of a field after the step."""
+        """The place of a field after the step."""
         return self.first_result + field
 
     def carried(self, field: int) -> int:
-        """Of a field's gradient through later steps."""
+        """The place of a field's gradient through later steps."""
         return self.first_gradient + (0 if field == 0 else 1 + field)
 
     def returned(self, field: int) -> int:
-        """Of a field's gradient through what the run returns."""
+        """The place of a field's gradient through the returned tensors."""
         return self.first_gradient + (1 if field == 0 else 1 + self.memories + field)
 
 

@@ -1,4 +1,4 @@
-"""What each of torch's elementwise operations is in terms of a program's."""
+"""Rules: each of torch's elementwise operations in terms of a program's."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from throughtime.engines.trace.expressions import Operand, Value, as_kind, call
 aten = torch.ops.aten
 Rule: TypeAlias = Callable[..., Any]
 
-# Of these, every overload is the operation of the same name.
+# Every overload of these is the operation of the same name.
 _SAME = (
     *("neg", "abs", "sign", "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sqrt"),
     *("sin", "cos", "floor", "ceil", "round", "trunc", "maximum", "minimum", "lt", "le", "gt"),

@@ -12,8 +12,8 @@ class Value:
     """A value of a program that is being built: it adds, multiplies and so on as numbers do.
 
     Arguments:
-        builder: of the program.
-        position: of the value.
+        builder: The builder of the program.
+        position: The position of the value in it.
     """
 
     __slots__ = ("builder", "position")
@@ -23,12 +23,12 @@ class Value:
 
     @property
     def kind(self) -> Kind:
-        """Whether it is a real number or a mask."""
+        """The kind of the value: a real number or a mask."""
         return self.builder.nodes[self.position].kind
 
     @property
     def constant(self) -> float | None:
-        """The number that it always is, if it is one."""
+        """The number, if the value is a constant."""
         return self.builder.nodes[self.position].constant
 
     def __add__(self, other: Self | float) -> Self:
@@ -85,8 +85,8 @@ def call(operation: str, *operands: Operand) -> Value:
     """The value of an operation; masks count as 0 and 1, numbers other than 0 as true.
 
     Arguments:
-        operation: its name.
-        operands: values, of which there is at least one, and numbers.
+        operation: The name of the operation.
+        operands: Values, of which there is at least one, and numbers.
     """
     builder = next(o.builder for o in operands if isinstance(o, Value))
     return Value(builder, _position(operation, operands))
@@ -96,8 +96,8 @@ def as_kind(kind: Kind, value: Value) -> Value:
     """A value as a real number or a mask.
 
     Arguments:
-        kind: which.
-        value: of either kind.
+        kind: The kind of the result.
+        value: A value of either kind.
     """
     return Value(value.builder, _as(kind, value.builder, value))
 

@@ -77,7 +77,7 @@ def leaky_relu(x: Value, slope: float = 0.01) -> Value:
 
 
 def leaky_relu_backward(gradient: Value, x: Value, slope: float, is_result: bool) -> Value:
-    """Of leaky_relu."""
+    """The gradient of leaky_relu."""
     return where(x > 0, gradient, gradient * slope)
 
 
@@ -87,7 +87,7 @@ def prelu(x: Value, slope: Value) -> Value:
 
 
 def prelu_backward(gradient: Value, x: Value, slope: Value) -> tuple[Value, Value]:
-    """Of prelu, in x and the slope."""
+    """The gradient of prelu, in x and the slope."""
     return where(x > 0, gradient, slope * gradient), where(x > 0, 0.0, x * gradient)
 
 
@@ -100,7 +100,7 @@ def elu(x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) ->
 def elu_backward(
     gradient: Value, alpha: float, scale: float, input_scale: float, is_result: bool, x: Value
 ) -> Value:
-    """Of elu; x may be its result."""
+    """The gradient of elu; x may be its result."""
     slope = input_scale * (x + alpha * scale)
     if not is_result:
         slope = input_scale * (alpha * scale) * exp(where(x > 0, 0.0, x) * input_scale)
@@ -113,7 +113,7 @@ def silu(x: Value) -> Value:
 
 
 def silu_backward(gradient: Value, x: Value) -> Value:
-    """Of silu."""
+    """The gradient of silu."""
     s = sigmoid(x)
     return gradient * s * (1 + x * (1 - s))
 
@@ -131,7 +131,7 @@ def softplus(x: Value, beta: float = 1, bound: float = 20) -> Value:
 
 
 def softplus_backward(gradient: Value, x: Value, beta: float, bound: float) -> Value:
-    """Of softplus."""
+    """The gradient of softplus."""
     scaled = x * beta
     return where(scaled > bound, gradient, gradient * sigmoid(scaled))
 
@@ -142,7 +142,7 @@ def mish(x: Value) -> Value:
 
 
 def mish_backward(gradient: Value, x: Value) -> Value:
-    """Of mish."""
+    """The gradient of mish."""
     t = tanh(_log1p_exp(x))
     return gradient * (t + x * sigmoid(x) * (1 - t * t))
 
@@ -154,7 +154,7 @@ def logsigmoid(x: Value) -> tuple[Value, Value]:
 
 
 def logsigmoid_backward(gradient: Value, x: Value, small: Value) -> Value:
-    """Of logsigmoid."""
+    """The gradient of logsigmoid."""
     inner = small / (1 + small)
     return gradient * where(x < 0, 1 - inner, inner)
 
@@ -167,7 +167,7 @@ def gelu(x: Value, approximate: str = "none") -> Value:
 
 
 def gelu_backward(gradient: Value, x: Value, approximate: str = "none") -> Value:
-    """Of gelu."""
+    """The gradient of gelu."""
     if approximate == "none":
         below = 0.5 * (1 + call("erf", x * math.sqrt(0.5)))
         return gradient * (below + x * (exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
@@ -186,7 +186,7 @@ def hardtanh(x: Value, low: float = -1, high: float = 1) -> Value:
 
 
 def hardtanh_backward(gradient: Value, x: Value, low: float, high: float) -> Value:
-    """Of hardtanh: 0 where x is nan."""
+    """The gradient of hardtanh: 0 where x is nan."""
     return where(x > low, where(x < high, gradient, 0.0), 0.0)
 
 
@@ -196,7 +196,7 @@ def hardsigmoid(x: Value) -> Value:
 
 
 def hardsigmoid_backward(gradient: Value, x: Value) -> Value:
-    """Of hardsigmoid: 0 where x is nan."""
+    """The gradient of hardsigmoid: 0 where x is nan."""
     return where(x > -3, where(x < 3, gradient * _SIXTH, 0.0), 0.0)
 
 
@@ -206,7 +206,7 @@ def hardswish(x: Value) -> Value:
 
 
 def hardswish_backward(gradient: Value, x: Value) -> Value:
-    """Of hardswish."""
+    """The gradient of hardswish."""
     inner = gradient * (x / 3 + 0.5)
     return where(x <= -3, 0.0, where(x >= 3, gradient, inner))
 
@@ -222,7 +222,7 @@ def hardshrink(x: Value, bound: float = 0.5) -> Value:
 
 
 def shrink_backward(gradient: Value, x: Value, bound: float) -> Value:
-    """Of both: 0 where x is nan."""
+    """The gradient of both shrinking functions: 0 where x is nan."""
     return where(x > bound, gradient, where(x < -bound, gradient, 0.0))
 
 
@@ -250,17 +250,17 @@ def _beyond(x: Value, bound: Operand, comparison: str) -> Value:
 
 
 def isnan(x: Value) -> Value:
-    """Whether x is not a number."""
+    """A mask of the places where x is not a number."""
     return call("ne", x, x)
 
 
 def isinf(x: Value) -> Value:
-    """Whether x is infinite."""
+    """A mask of the places where x is infinite."""
     return call("eq", call("abs", x), math.inf)
 
 
 def logical_xor(a: Value, b: Value) -> Value:
-    """Whether just one of them is true."""
+    """A mask of the places where exactly one of two masks is true."""
     one = call("logical_and", a, call("logical_not", b))
     return call("logical_or", one, call("logical_and", call("logical_not", a), b))
 

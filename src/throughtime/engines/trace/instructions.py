@@ -1,4 +1,4 @@
-"""The instructions of a function: what they load, and what for."""
+"""The instructions of a function: the names that they load, and their use."""
 
 import dataclasses
 import dis
@@ -30,7 +30,7 @@ def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def is_own(target: dis.Instruction | None) -> bool:
-    """Whether an instruction loads a variable of the function itself, but for the cell."""
+    """True if an instruction loads a variable of the function itself, other than the cell."""
     if target is None or not target.opname.startswith("LOAD_FAST"):
         return False
     name = target.argval[-1] if isinstance(target.argval, tuple) else target.argval
@@ -56,14 +56,14 @@ def constant_name(instructions: list[dis.Instruction], call: dis.Instruction) ->
 
 
 def _pushes_one(instruction: dis.Instruction) -> bool:
-    """Whether an instruction loads one variable of a function."""
+    """True if an instruction loads one variable of a function."""
     return instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) and isinstance(
         instruction.argval, str
     )
 
 
 def is_called(instructions: list[dis.Instruction], load: dis.Instruction) -> bool:
-    """Whether a name is loaded in order to be called."""
+    """True if a name is loaded in order to be called."""
     if load.opname == "LOAD_GLOBAL":
         return bool((load.arg or 0) & 1)
     opnames = [i.opname for i in instructions]
@@ -72,7 +72,7 @@ def is_called(instructions: list[dis.Instruction], load: dis.Instruction) -> boo
 
 
 def is_made_by_code(value: Any) -> bool:
-    """Whether a class of a user runs code of its own when an object of it is made."""
+    """True if a class of a user runs code of its own when an object of it is made."""
     if not isinstance(value, type) or issubclass(value, enum.Enum | BaseException):
         return False
     if dataclasses.is_dataclass(value) and not hasattr(value, "__post_init__"):

@@ -72,7 +72,17 @@ def plan(cell: GatedCell, dtype: torch.dtype) -> StepPlan:
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Recent:
-    """The last cell of a class, a dtype and sizes, as a look at identities alone can tell it."""
+    """The last cell of a class, a dtype and sizes, compared by the identity of its attributes.
+
+    Attributes:
+        names: Names of all attributes, also of those that are not read.
+        is_read: True for each attribute that is part of the fingerprint.
+        values: The attributes that are read; none of them can change in place.
+        shapes: Names, shapes and dtypes of parameters and buffers.
+        default: The default dtype.
+        reading: The values beyond the cell that `pointwise` may read.
+        plan: The plan of the cell.
+    """
 
     names: list[str]
     is_read: list[bool]

@@ -14,11 +14,11 @@ from throughtime.engines.trace.simplify import Builder
 
 
 def sources(program: Program, names: Sequence[str]) -> list[int]:
-    """For each node, the set of results whose gradients it depends on, as bits.
+    """The set of results, as bits, on whose gradients each node depends.
 
     Arguments:
-        program: of gradients.
-        names: of the results in the order of their bits: "h", then the memories.
+        program: A program of gradients.
+        names: The names of the results in the order of their bits: "h", then the memories.
     """
     found: list[int] = []
     for node in program.nodes:
@@ -36,12 +36,12 @@ def guarded(program: Program, names: Sequence[str]) -> Program:
     """An equal program that reads which results have a gradient, as inputs of the kind "present".
 
     Arguments:
-        program: of gradients, each of which depends on the gradients of the results.
-        names: of the results: "h", then the memories.
+        program: A program of gradients, each of which depends on the gradients of the results.
+        names: The names of the results: "h", then the memories.
 
     Returns:
-        A program in which what depends on absent gradients alone is zero. A step where all are
-        absent is not for it.
+        A program in which every value that depends on absent gradients alone is zero. It must not
+        run for a step where all are absent.
     """
     bits, nodes = sources(program, names), program.nodes
     every, nothing = (1 << len(names)) - 1, _zero_of_zero(nodes, bits)
@@ -68,7 +68,7 @@ def guarded(program: Program, names: Sequence[str]) -> Program:
 
 
 def _zero_of_zero(nodes: Sequence[Node], bits: Sequence[int]) -> set[int]:
-    """The nodes that are zero where the gradients that they depend on are, whatever else is not."""
+    """The nodes that are zero wherever the gradients that they depend on are zero."""
     found: set[int] = set()
 
     def vanishes(i: int) -> bool:

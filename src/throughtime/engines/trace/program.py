@@ -19,10 +19,10 @@ class Operation:
     """An elementwise operation.
 
     Attributes:
-        arguments: "real" or "mask" for each.
-        result: what it yields.
-        function: the same in torch, differentiable.
-        symmetric: whether its two arguments may change places.
+        arguments: "real" or "mask" for each argument.
+        result: "real" or "mask".
+        function: The same operation in torch, differentiable.
+        symmetric: If True, its two arguments may change places.
     """
 
     arguments: tuple[Kind, ...]
@@ -68,7 +68,7 @@ class UntraceableError(ThroughtimeError):
 @final
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What an input of a program is.
+    """The name of an input of a program.
 
     Attributes:
         kind: "gate" (an accumulator), "state" (before the step), "past" (the output of `index`
@@ -76,8 +76,8 @@ class Key:
             "result" (after the step), "cotangent" (gradient of a result), "present" (not zero where
             one of a set of results has a gradient); while a cell is traced, "x" and "u" are its
             gates.
-        name: of a parameter, or of a field of the state: "h" or a memory.
-        index: of a gate, accumulator, stream or saved value; a parameter's row; a delay;
+        name: The name of a parameter, or of a field of the state: "h" or a memory.
+        index: The index of a gate, accumulator, stream or saved value; a parameter's row; a delay;
             a set of results as bits, h the lowest, then the memories.
     """
 
@@ -98,10 +98,10 @@ class Node:
     """One value: an operation on earlier values, an input, or a constant.
 
     Attributes:
-        operation: of `OPERATIONS`, "input" or "constant".
-        arguments: positions of the values that it reads.
-        constant: of a constant.
-        key: of an input.
+        operation: A name in `OPERATIONS`, "input" or "constant".
+        arguments: The positions of the values that it reads.
+        constant: The number, for a constant.
+        key: The key, for an input.
     """
 
     operation: str
@@ -111,7 +111,7 @@ class Node:
 
     @property
     def kind(self) -> Kind:
-        """Whether the value is a real number or a mask."""
+        """The kind of the value: a real number or a mask."""
         known = OPERATIONS.get(self.operation)
         return known.result if known else "real"
 
@@ -139,11 +139,11 @@ class Node:
 @final
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Values in order, and which of them are asked for. `str` gives a line for each value.
+    """Values in order, and the positions of its outputs. `str` gives a line for each value.
 
     Attributes:
-        nodes: each reads only what stands before it.
-        outputs: positions of the real values that are asked for.
+        nodes: The values; each reads only earlier ones.
+        outputs: The positions of the outputs, which are real.
     """
 
     nodes: tuple[Node, ...]
@@ -151,7 +151,7 @@ class Program:
 
     @property
     def inputs(self) -> tuple[Key, ...]:
-        """What it reads, in order of first use."""
+        """The keys of its inputs, in order of first use."""
         return tuple(node.key for node in self.nodes if node.key is not None)
 
     def __str__(self) -> str:
@@ -163,12 +163,12 @@ Values: TypeAlias = Callable[[Key], Tensor]
 
 
 def evaluate(program: Program, values: Values, like: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Run a program in torch, which can differentiate it as often as asked.
+    """Run a program in torch, which can differentiate it any number of times.
 
     Arguments:
-        program: to run.
-        values: the tensor of each input, of shapes that broadcast together.
-        like: of any shape, with the dtype and device of constants; an input if it is left out.
+        program: The program.
+        values: The tensor of each input, of shapes that broadcast together.
+        like: A tensor with the dtype and device of constants; an input if it is left out.
 
     Returns:
         The outputs, in the shapes that broadcasting gives them: (), where nothing varies.

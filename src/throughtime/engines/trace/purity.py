@@ -1,4 +1,4 @@
-"""The modules that a function may use without reading what changes."""
+"""The modules that a function may use without reading anything that changes."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -36,8 +36,8 @@ _PREDICATES = words(
 )
 
 
-def tells_of_torch(name: str) -> bool:
-    """Whether a function of torch tells of a mode or a setting."""
+def reads_a_mode(name: str) -> bool:
+    """True if a function of torch, by its name, returns a mode or a setting."""
     if name in _PREDICATES:
         return False
     return name.startswith(("is_", "get_", "are_", "_is_", "_get_")) or name in (
@@ -47,7 +47,7 @@ def tells_of_torch(name: str) -> bool:
 
 
 def is_pure(module: str) -> bool:
-    """Whether a module's functions depend on their arguments alone, but for those named here."""
+    """True if a module's functions depend on their arguments alone, with the exceptions above."""
     if module in PURE or module in _PARTS:
         return True
     top = module.partition(".")[0]

@@ -39,7 +39,7 @@ from throughtime.engines.trace.instructions import (
     is_own,
 )
 from throughtime.engines.trace.program import UntraceableError
-from throughtime.engines.trace.purity import is_pure, tells_of_torch, words
+from throughtime.engines.trace.purity import is_pure, reads_a_mode, words
 
 _PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
 _PLAIN += (type(None), type(...), type(NotImplemented))
@@ -206,7 +206,7 @@ class _Walk:
             self.left = [(v, c) for v, c in self.left if id(v) not in self.seen]
 
     def visit(self, value: Any, called: str) -> None:
-        """One value; what it leads to is left for later."""
+        """One value; its parts are left for later."""
         kind = type(value)
         if kind in _PLAIN or isinstance(value, (*_PLAIN_OF_TORCH, torch.Generator)):
             return
@@ -257,7 +257,7 @@ class _Walk:
             self.left.append((kind, f"the class of {called}"))
 
     def function(self, function: types.FunctionType) -> None:
-        """A function: of one that is fixed, what it wraps; of another, all that its code uses."""
+        """A function: if it is fixed, the functions that it wraps; else all that its code uses."""
         variables = [(c, _content(c)) for c in function.__closure__ or ()]
         generated = function.__code__.co_filename.startswith("<@beartype")
         if is_fixed_function(function) or generated:
@@ -271,7 +271,7 @@ class _Walk:
             if (
                 function.__module__
                 and function.__module__.startswith("torch")
-                and tells_of_torch(name)
+                and reads_a_mode(name)
             ):
                 raise _unfollowed(f"torch.{name}")
             return
@@ -347,7 +347,7 @@ class _Walk:
         """The name of an attribute that is read."""
         if name in purity.OF_GRAPHS:
             raise _unfollowed(f".{name} of a tensor {where}")
-        if name in purity.OF_INTERPRETERS or (tells_of_torch(name) and hasattr(torch, name)):
+        if name in purity.OF_INTERPRETERS or (reads_a_mode(name) and hasattr(torch, name)):
             raise _unfollowed(f".{name} {where}")
         self.names.add(name)
 
@@ -366,7 +366,7 @@ class _Walk:
             self.module(value, name)
 
     def member(self, module: types.ModuleType, name: str) -> None:
-        """What is read of a module that is pure but for some of its members."""
+        """A member of a module that is pure but for some of its members."""
         top = module.__name__.partition(".")[0]
         value = getattr(module, name, None)
         self.pure[id(module)] = module
@@ -375,7 +375,7 @@ class _Walk:
             raise _unfollowed(f"a file by {module.__name__}.{name}")
         if top == "numpy" and name in purity.SETTINGS_OF_NUMPY:
             raise _unfollowed(f"{module.__name__}.{name}")
-        if top == "torch" and (tells_of_torch(name) or name in purity.STATE_OF_TORCH):
+        if top == "torch" and (reads_a_mode(name) or name in purity.STATE_OF_TORCH):
             raise _unfollowed(f"{module.__name__}.{name}")
         if isinstance(value, types.ModuleType) and not is_pure(value.__name__):
             raise _unfollowed(f"the module {value.__name__}")
@@ -398,7 +398,7 @@ class _Walk:
         name, module = value.__name__, getattr(value, "__module__", None)
         if isinstance(owner, types.ModuleType) or owner is None:
             home = owner.__name__ if owner is not None else module or "builtins"
-            if (home == "builtins" and name in purity.BLIND) or tells_of_torch(name):
+            if (home == "builtins" and name in purity.BLIND) or reads_a_mode(name):
                 raise _unfollowed(f"{name}()")
             if not (is_pure(home) or home.startswith("torch.")):
                 raise _unfollowed(f"{home}.{name}()")
@@ -457,7 +457,7 @@ def _is_made_by_abc(kind: type) -> bool:
 
 
 def _is_followed(value: Any) -> bool:
-    """Whether the fingerprint walks an object's attributes, and they are all that it has."""
+    """True if an object consists of its attributes, which the fingerprint compares."""
     kind = type(value)
     if isinstance(value, nn.Module | types.SimpleNamespace) or dataclasses.is_dataclass(kind):
         return True
@@ -467,11 +467,11 @@ def _is_followed(value: Any) -> bool:
 
 
 def _attributes(space: Any, names: set[str] | None) -> list[tuple[Any, str]]:
-    """What is named of an object, class or module, without running its properties.
+    """The attributes of an object, class or module that the code names. No property runs.
 
     Arguments:
-        space: that has attributes.
-        names: of those that are read; None for all.
+        space: The owner of the attributes.
+        names: The names that are read; None for all.
     """
 
     def is_read(name: str) -> bool:

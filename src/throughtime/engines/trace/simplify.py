@@ -1,4 +1,4 @@
-"""Building programs without waste: what is equal is computed once, what is known is not computed.
+"""Building programs without waste: equal values are computed once, constants never.
 
 No rule changes a result by more than rounding: 0 * x stays (x may be infinite), and so does 0 + x
 (x may be -0.0), but in gradients, where the sign of a zero means nothing.
@@ -18,8 +18,8 @@ class Builder:
     """A program that grows: each value once, constants folded in double precision.
 
     Attributes:
-        nodes: the values so far.
-        of_gradient: while set, 0 + x is x.
+        nodes: The values so far.
+        of_gradient: If True, 0 + x is x.
     """
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class Builder:
         """The position of a value that equals an operation on earlier values.
 
         Arguments:
-            operation: its name.
-            arguments: their positions.
+            operation: The name of the operation.
+            arguments: The positions of the earlier values.
         """
         known = OPERATIONS[operation]
         assert [self.nodes[i].kind for i in arguments] == list(known.arguments), operation
@@ -60,7 +60,7 @@ class Builder:
         """The program of these values, without those that they do not need.
 
         Arguments:
-            outputs: their positions.
+            outputs: The positions of the values.
         """
         outputs = tuple(outputs)
         needed = ancestors(self.nodes, outputs)
@@ -74,9 +74,9 @@ class Builder:
         """Take values over from another program, simplified on the way.
 
         Arguments:
-            nodes: of the other program.
-            wanted: the positions there of the values to take.
-            given: the positions here of values there that are not to be computed.
+            nodes: The nodes of the other program.
+            wanted: The positions there of the values to take.
+            given: The positions here of values there that are known already.
 
         Returns:
             The positions here of all values that were taken, by those there.
@@ -203,11 +203,11 @@ _RULES: dict[str, Rule] = {
 
 
 def simplify(program: Program, *, of_gradient: bool = False) -> Program:
-    """An equal program with nothing computed twice, in vain, or known beforehand.
+    """An equal program that computes no value twice, none in vain, and no constant.
 
     Arguments:
-        program: any.
-        of_gradient: whether the sign of a zero means nothing.
+        program: Any program.
+        of_gradient: If True, the sign of a zero means nothing.
     """
     builder = Builder()
     builder.of_gradient = of_gradient
@@ -219,9 +219,9 @@ def ancestors(nodes: Sequence[Node], of: Iterable[int], stop: Iterable[int] = ()
     """The positions of values and of all that they are computed from.
 
     Arguments:
-        nodes: of a program.
-        of: positions of the values.
-        stop: positions of values whose own origin does not matter.
+        nodes: The nodes of a program.
+        of: The positions of the values.
+        stop: The positions of values whose own origin does not matter.
     """
     stop, found, left = set(stop), set(), list(of)
     while left:

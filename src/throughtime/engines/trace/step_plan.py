@@ -1,4 +1,4 @@
-"""The plan of a step: what it computes, what it saves, and what its gradient computes."""
+"""The plan of a step: its program, the values that it saves, and the program of its gradient."""
 
 import collections
 import dataclasses
@@ -23,9 +23,9 @@ class Accumulator:
     """A sum of linear maps that `pointwise` reads.
 
     Attributes:
-        gate: whose rows of the weights it has.
-        of_input: whether the input's map is in it.
-        of_past: whether the maps of past outputs are in it.
+        gate: The gate, whose rows of the weights it uses.
+        of_input: If True, it includes the map of the input.
+        of_past: If True, it includes the maps of past outputs.
     """
 
     gate: int
@@ -36,27 +36,27 @@ class Accumulator:
 @final
 @dataclasses.dataclass(frozen=True)
 class StepPlan:
-    """What an engine must know of a cell to run it; it holds no tensors.
+    """Everything that an engine needs to run a cell; it holds no tensors.
 
     Attributes:
-        gates: how many row blocks the weights have.
-        lags: as the cell's.
-        memories: as the cell's.
-        streams: as the cell's.
-        accumulators: those of the input alone, of both, and of the past alone, by gate each.
-        parameters: names and rows of the unit parameters and buffers that are read.
-        parameter_gradients: those of them that have a gradient.
-        pasts: the delays, from 2 on, of the past outputs that `pointwise` itself reads.
-        reads_h: whether `pointwise` itself reads the last output.
-        forward: yields h, the memories, then the values to save, from inputs of the kinds gate,
-            state, past, stream and parameter.
-        backward: yields the gradients of the accumulators, of the memories before the step, of
-            h_{t-1} where `reads_h`, of `pasts`, and of `parameter_gradients`, of these for each
-            sequence. It reads saved, state, past, stream, parameter, result, cotangent and
+        gates: The number of row blocks of the weights.
+        lags: The lags of the cell.
+        memories: The memories of the cell.
+        streams: The streams of the cell.
+        accumulators: The sums of the input alone, of both, and of the past alone, by gate each.
+        parameters: Names and rows of the unit parameters and buffers that are read.
+        parameter_gradients: The entries of `parameters` that have a gradient.
+        pasts: The delays, from 2 on, of the past outputs that `pointwise` itself reads.
+        reads_h: If True, `pointwise` itself reads the last output.
+        forward: A program that yields h, the memories, then the values to save, from inputs of the
+            kinds gate, state, past, stream and parameter.
+        backward: A program that yields the gradients of the accumulators, of the memories before
+            the step, of h_{t-1} where `reads_h`, of `pasts`, and of `parameter_gradients`, of these
+            for each sequence. It reads saved, state, past, stream, parameter, result, cotangent and
             present.
         inference: `forward` without the values to save.
-        derived: whether `backward` is what torch derives from `inference`, so that second
-            derivatives may be taken of it; not so where `pointwise` detaches a value, say.
+        derived: If True, `backward` is the derivative of `inference`, so that second derivatives
+            may be taken of it. False for example if `pointwise` detaches a value.
     """
 
     gates: int
@@ -82,13 +82,16 @@ class StepPlan:
 
     @property
     def depth(self) -> int:
-        """How many past outputs the state holds."""
+        """The number of past outputs in the state."""
         return max(self.lags, default=1)
 
     @property
     def reach(self) -> list[int]:
-        """For each past output from the newest on, then each memory before a step: by which results
-        of the step a gradient reaches it, as bits, h the lowest, then the memories."""
+        """The results of a step through which a gradient reaches each part of the state before it.
+
+        The parts are the past outputs from the newest on, then the memories. The results are bits,
+        h the lowest, then the memories.
+        """
         found = sources(self.backward, ("h", *self.memories))
         bits = iter([found[i] for i in self.backward.outputs])
         of_past = 0
@@ -105,8 +108,8 @@ def plan_of(cell: GatedCell, traced: Trace) -> StepPlan:
     """The plan of a cell that was traced.
 
     Arguments:
-        cell: that was traced.
-        traced: what it does.
+        cell: The cell that was traced.
+        traced: The trace.
     """
     builder, accumulators, place = _with_accumulators(cell, traced)
     results = [place[i] for i in traced.results]
@@ -209,7 +212,7 @@ def _only_sum(
 def _backward(
     nodes: Sequence[Node], results: Sequence[int], wanted: Sequence[int], names: Sequence[str]
 ) -> tuple[list[int], Program]:
-    """Which values to save, and the program of the gradients that reads them."""
+    """The positions of the values to save, and the program of the gradients that reads them."""
     needed = ancestors(nodes, wanted)
     late: set[int] = set()  # what depends on the gradients of the results
     for i in sorted(needed):
@@ -234,15 +237,16 @@ def _backward(
 
 
 def _values_to_save(nodes: Sequence[Node], wanted: Collection[int], kept: set[int]) -> list[int]:
-    """The fewest values that separate the gates, which are not kept, from what is wanted.
+    """The fewest values that separate the gates, which are not kept, from the wanted values.
 
-    A minimum cut: each value costs one, masks cannot be saved, and what is kept anyway is free. Of
-    several, the one nearest to the wanted values, which leaves the least to compute again.
+    A minimum cut: each value costs one, masks cannot be saved, and values that are kept anyway cost
+    nothing. Of several cuts it is the one nearest to the wanted values, which leaves the least to
+    compute again.
 
     Arguments:
-        nodes: of the step; its inputs but for the gates are known.
-        wanted: positions of the values that the gradient reads.
-        kept: positions of the values that are known without being saved.
+        nodes: The nodes of the step; its inputs but for the gates are known.
+        wanted: The positions of the values that the gradient reads.
+        kept: The positions of the values that are known without being saved.
 
     Returns:
         Positions in order; some may be kept ones.

@@ -1,4 +1,4 @@
-"""Watching torch compute: every operation that runs is written down as values of a program."""
+"""A recorder of torch: every operation that runs is recorded as values of a program."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
@@ -9,12 +9,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from throughtime.engines.trace import arrays
-from throughtime.engines.trace.arrays import Array, BlockError
+from throughtime.engines.trace.arrays import (
+    REDUCTIONS,
+    STRUCTURE,
+    Array,
+    BlockError,
+    expanded,
+    placed,
+    reduced,
+)
 from throughtime.engines.trace.aten import RULES
 from throughtime.engines.trace.expressions import Value, as_kind
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.simplify import Builder
-from throughtime.engines.trace.structure import REDUCTIONS, STRUCTURE, expanded, placed, reduced
 
 # With the value that they fill their result with, or the position of that argument.
 _CREATED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "_efficientzerotensor": 0.0}
@@ -26,18 +33,18 @@ _READ = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "allcl
 
 @final
 class Tracer(TorchDispatchMode):
-    """While it is entered, what torch computes from known tensors is added to a program.
+    """A mode in which every operation of torch on known tensors is added to a program.
 
     Arguments:
-        builder: of the program.
-        dtype: that the program computes in.
-        whole: (batch, hidden), where batch is the size of nothing else.
-        name_of: says in words what an unknown tensor is.
+        builder: The builder of the program.
+        dtype: The dtype of the program.
+        whole: The sizes (batch, hidden); no other axis has the size batch.
+        name_of: A function that describes an unknown tensor in words.
 
     Attributes:
-        of_gradient: whether gradients are being computed.
-        refused: the first refusal, which `pointwise` may have caught.
-        detached: whether a value that gradients should reach was cut off from them.
+        of_gradient: True while gradients are computed.
+        refused: The first refusal, which `pointwise` may have caught.
+        detached: True if a value that gradients should reach was cut off from them.
     """
 
     def __init__(
@@ -71,8 +78,8 @@ class Tracer(TorchDispatchMode):
         """Make a tensor known from the start.
 
         Arguments:
-            tensor: of any shape.
-            array: what it holds, or why it must not be read.
+            tensor: A tensor of any shape.
+            array: Its array, or the reason why it must not be read.
         """
         self._known[id(tensor)] = tensor, array
         self._given.add(id(tensor))
@@ -85,13 +92,13 @@ class Tracer(TorchDispatchMode):
         return Value(self.builder, self.builder.constant(float(value)))
 
     def array(self, tensor: Tensor) -> Array:
-        """What a tensor holds.
+        """The array of a tensor.
 
         Arguments:
-            tensor: of any shape.
+            tensor: A tensor of any shape.
 
         Raises:
-            UntraceableError: it was not computed from what is known.
+            UntraceableError: The tensor was not computed from known ones.
         """
         found = self._known.get(id(tensor))
         if found is None:
@@ -104,10 +111,10 @@ class Tracer(TorchDispatchMode):
         """The position of the only value that a tensor holds.
 
         Arguments:
-            tensor: (batch, hidden).
+            tensor: A tensor of shape (batch, hidden).
 
         Raises:
-            UntraceableError: it holds several, or unknown ones.
+            UntraceableError: The tensor holds several values, or unknown ones.
         """
         array = self.array(tensor)
         if array.size != 1:
@@ -117,7 +124,7 @@ class Tracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation and write down what it did."""
+        """Run an operation and record it."""
         kwargs = kwargs or {}
         try:
             return self._run(func, args, kwargs)
@@ -155,7 +162,7 @@ class Tracer(TorchDispatchMode):
         return result
 
     def _arrays(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """What the results hold, or None if there is no rule."""
+        """The arrays of the results, or None if there is no rule."""
         if name in RULES:
             operands = [self.array(a) if isinstance(a, Tensor) else a for a in args]
             options = {k: self.array(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
@@ -182,7 +189,7 @@ class Tracer(TorchDispatchMode):
         return None
 
     def _decomposed(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Run an operation as those that torch says it is made of."""
+        """Run an operation as the smaller ones that torch gives for it."""
         before, outer, self._within = self.refused, self._within, True
         try:
             with self:
@@ -205,7 +212,7 @@ class Tracer(TorchDispatchMode):
         """Note in `detached` if one of these lacks the gradient that it should have.
 
         Arguments:
-            tensors: of any shape.
+            tensors: Tensors of any shape.
         """
         recording = torch.is_grad_enabled()
         for tensor in tensors:
@@ -215,7 +222,7 @@ class Tracer(TorchDispatchMode):
                 self.detached |= any(self._varies(value.position) for value in values)
 
     def _varies(self, position: int) -> bool:
-        """Whether a value has a gradient in one that is given."""
+        """True if a value has a gradient in one that is given."""
         if position not in self._varying:
             node = self.builder.nodes[position]
             found = node.kind == "real" and any(self._varies(a) for a in node.arguments)
@@ -223,7 +230,7 @@ class Tracer(TorchDispatchMode):
         return self._varying[position]
 
     def _learn(self, tensor: Tensor, array: Array, func: Any) -> None:
-        """Note what a result holds, as its dtype has it."""
+        """Record the array of a result, with the kind of its dtype."""
         # a result may have more axes than its operands' arrays say, or one shared by all rows
         array = array.reshape((1,) * (tensor.dim() - array.ndim) + array.shape)
         if tensor.dtype in (self.dtype, torch.bool):

@@ -26,7 +26,7 @@ _lock = threading.Lock()  # torch notes in global variables that a mode is enter
 
 
 def _renew_lock() -> None:
-    """In a forked child, which has no thread that would open its parent's lock."""
+    """Make a new lock in a forked child, which has no thread that would open its parent's lock."""
     global _lock
     _lock = threading.Lock()
 
@@ -41,11 +41,11 @@ class Trace:
     """A cell's step and its gradients. Inputs are of the kinds "x" and "u" instead of "gate".
 
     Attributes:
-        nodes: all values.
-        results: positions of h and the memories.
-        gradients: positions of the gradients, by the inputs that they are of; an input without
-            one has no gradient.
-        detached: whether a value that gradients should reach was cut off from them, which the
+        nodes: All values.
+        results: The positions of h and the memories.
+        gradients: The positions of the gradients, by input; an input without a gradient is left
+            out.
+        detached: True if a value that gradients should reach was cut off from them, which the
             nodes do not show.
     """
 
@@ -56,13 +56,13 @@ class Trace:
 
 
 def trace(cell: GatedCell, dtype: torch.dtype) -> Trace:
-    """Write down what a cell's `pointwise` computes, and its vector-Jacobian product.
+    """Record the operations of a cell's `pointwise`, and of its vector-Jacobian product.
 
-    It runs twice, on numbers that do not matter, in a thread of its own: whatever mode, transform
-    or hook the caller is under, it neither sees nor disturbs.
+    It runs twice, on arbitrary numbers, in a thread of its own, apart from the caller's modes,
+    transforms and hooks.
 
     Arguments:
-        cell: to trace.
+        cell: The cell.
         dtype: float32 or float64.
 
     Raises:
@@ -87,7 +87,7 @@ def isolated(function: Callable[[], Result]) -> Result:
     """The result of a function that runs in a fresh thread, free of the caller's modes.
 
     Arguments:
-        function: to run.
+        function: The function to run.
     """
     outcome: list[Any] = []
 
@@ -110,7 +110,7 @@ def unit_tensors(cell: GatedCell) -> dict[str, Tensor]:
     """The unit parameters and buffers of a cell, by name: (), (1,), (hidden,) or (n, hidden).
 
     Arguments:
-        cell: whose weights are left out.
+        cell: The cell; its weights are left out.
     """
     weights = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
     named = dict(cell.named_parameters(remove_duplicate=False))
@@ -282,7 +282,7 @@ def _check_results(cell: GatedCell, results: Any, dtype: torch.dtype, batch: int
 
 
 def _name_of(cell: GatedCell, tensor: Tensor) -> str:
-    """What an unknown tensor is, in words."""
+    """A description of an unknown tensor in words."""
     named = dict(cell.named_parameters(remove_duplicate=False))
     named |= dict(cell.named_buffers(remove_duplicate=False))
     for name, known in named.items():

@@ -1,7 +1,7 @@
-"""A finished plan against the cell itself, on random numbers: a second look, before it is trusted.
+"""A trial of a finished plan against the cell itself, on random numbers, before it is used.
 
-The trace sees operations; this sees values. What mixes units or sequences in a way that the trace
-took for elementwise, or what read a value that is not in the program, comes out here.
+A trace records operations; a trial compares values. It finds a function that mixes units or
+sequences in a way that looked elementwise, or that read a value which is not in the program.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ def check_plan(plan: Any, cell: GatedCell, dtype: torch.dtype) -> None:
     """Run a step both ways, forwards and backwards.
 
     Arguments:
-        plan: of the cell.
-        cell: whose plan it is.
-        dtype: of the numbers.
+        plan: The plan of the cell.
+        cell: The cell.
+        dtype: The dtype of the numbers.
 
     Raises:
-        UntraceableError: they differ.
+        UntraceableError: The results differ.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     for batch in _BATCHES:
@@ -91,7 +91,7 @@ class _Trial:
         self.cell = bind(cell, {**others, **self.units})
 
     def agrees(self) -> bool:
-        """Whether the plan and the cell give the same."""
+        """True if the plan and the cell give the same."""
         wanted = self._in_torch()
         forward = evaluate(self.plan.forward, self._forward_value, self.state.h)
         count = 1 + len(self.plan.memories)
@@ -212,13 +212,17 @@ _POINTS = 256
 def is_derived(
     forward: Program, backward: Program, names: Sequence[str], sources: Sequence[Key]
 ) -> bool:
-    """Whether two programs agree at some points on what the gradient is.
+    """True if the gradient of one program agrees with another program at some points.
+
+    If not, second derivatives cannot be taken of the program. The tracer notes detached values and
+    functions with a `backward` of their own. This finds a function and a gradient that were written
+    in ways that do not agree.
 
     Arguments:
-        forward: yields the results, then what is saved.
-        backward: yields gradients.
-        names: of the results: "h", then the memories.
-        sources: what `backward` yields the gradients of.
+        forward: A program that yields the results, then the saved values.
+        backward: A program that yields gradients.
+        names: The names of the results: "h", then the memories.
+        sources: The inputs whose gradients `backward` yields.
     """
     given: dict[Key, Tensor] = {}
 
@@ -248,7 +252,7 @@ def is_derived(
 def _late(
     leaf: Callable[[Key], Tensor], results: dict[str, Tensor], saved: Sequence[Tensor]
 ) -> Callable[[Key], Tensor]:
-    """What a backward program reads."""
+    """The inputs of a backward program."""
 
     def value(key: Key) -> Tensor:
         if key.kind == "result":
@@ -259,9 +263,10 @@ def _late(
 
 
 def _agree(actual: Tensor, expected: Tensor, where: Tensor) -> bool:
-    """At points where both are finite: what overflows depends on how it is computed.
+    """True if two gradients agree at the points where both are finite.
 
-    And not to all digits: torch rounds some constants to single precision.
+    The points that overflow depend on the order of operations. The last digits may differ, because
+    torch rounds some constants to single precision.
     """
     actual, expected = actual.expand(_POINTS), expected.expand(_POINTS)
     finite = where & actual.isfinite() & expected.isfinite()
