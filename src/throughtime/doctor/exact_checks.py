@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from throughtime.doctor.intervals import difference, estimate, exactly
-from throughtime.doctor.sample_axes import SampleAxes, replace_sample
+from throughtime.doctor.sample_axes import SampleAxes, change_tensor, replace_sample
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import kept_outputs, site_of
@@ -269,21 +269,14 @@ def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> 
 
 def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:
     """Return a batch whose inputs from a step on are the next sample's."""
-    index = -1
 
-    def change(leaf: Any) -> Any:
-        nonlocal index
-        if not isinstance(leaf, Tensor):
-            return leaf
-        index += 1
-        if index != tensor:
-            return leaf
-        grid = leaf.transpose(0, axis) if axis else leaf  # (samples, time, ...)
+    def change(leaf: Tensor) -> Tensor:
+        grid = leaf.transpose(0, axis)  # (samples, time, ...)
         changed = grid.clone()
         changed[:, start:] = grid.roll(1, 0)[:, start:]
-        return (changed.transpose(0, axis) if axis else changed).contiguous()
+        return changed.transpose(0, axis).contiguous()
 
-    return pytree.tree_map(change, batch)
+    return change_tensor(batch, tensor, change)
 
 
 def _time_first(first: Tensor, second: Tensor, time: int, count: int) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -72,27 +72,23 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
 
 def replace_sample(batch: Any, axes: SampleAxes, tensor: int, target: int, source: int) -> Any:
     """Return a batch in which, in one of its tensors, one sample is another's copy."""
-    index = -1
+    axis = axes.axes[tensor]
+    assert axis is not None
 
     def change(leaf: Tensor) -> Tensor:
-        nonlocal index
-        index += 1
-        axis = axes.axes[index]
-        if index != tensor or axis is None:
-            return leaf
         changed = leaf.clone()
         changed.select(axis, target).copy_(leaf.select(axis, source))
         return changed
 
-    return _map_plain(change, batch)
+    return change_tensor(batch, tensor, change)
 
 
-def _map_plain(function: Any, batch: Any) -> Any:
-    """Apply a function to the tensors that `batch_tensors` lists, not to packed sequences."""
+def change_tensor(batch: Any, index: int, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a batch with a function applied to one of the tensors that `batch_tensors` lists."""
     leaves, structure = pytree.tree_flatten(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
-    return pytree.tree_unflatten(
-        [function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
-    )
+    places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    leaves[places[index]] = change(leaves[places[index]])
+    return pytree.tree_unflatten(leaves, structure)
 
 
 def _known_count(batch: Any) -> int | None:
