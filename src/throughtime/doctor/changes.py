@@ -1,4 +1,4 @@
-"""What can be changed in a copy of the model: initial weights, the way it is run, its training."""
+"""Changes of a copy of the model: of initial weights, of the way it is run, of its training."""
 
 import dataclasses
 import math
@@ -28,23 +28,24 @@ from throughtime.foreign.substitutes import (
 from throughtime.results.diagnosis import Cause
 
 Where: TypeAlias = Literal["anywhere", "model", "step", "dropped"]
-"""Of a cut: in the model, or in the training step; or a state that is dropped between calls."""
+"""Place of a cut: in the model, in the training step, or a state that is dropped between calls."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One thing to try.
+    """One change that may be a remedy.
 
     Attributes:
-        name: in a few words.
-        code: for a reader to paste; {lag} stands for the lag.
-        causes: that it is for.
-        apply: changes a copy's recurrent module in place; the lag is given.
-        substitute: that runs the layer in the copy, from the lag; None for the model's own.
-        training: of the changed copy.
-        beside: of the copy that it is compared with; None for no training at all.
-        where: where the fault must lie for it to be of use.
-        fits: whether it can be made in this module.
+        name: name in a few words.
+        code: code for a reader to paste; {lag} stands for the lag.
+        causes: causes that it may remedy.
+        apply: function of a copy's recurrent module and the lag, which changes the module in place.
+        substitute: function from the lag to the substitute that runs the layer in the copy; None
+            for the model's own way.
+        training: training of the changed copy.
+        beside: training of the copy that it is compared with; None for no training at all.
+        where: place of the fault for which it is of use.
+        fits: function that returns True if the change can be made in a module.
     """
 
     name: str
@@ -63,7 +64,7 @@ def _named(module: nn.Module, part: str) -> Iterator[nn.Parameter]:
 
 
 def _cells(module: nn.Module) -> list[Cell]:
-    """The cells of a recurrent module, on its own tensors; none of a registered module."""
+    """Return the cells of a recurrent module, on its own tensors; none of a registered module."""
     site = site_of(module)
     if isinstance(site, LayerSite):
         return list(site.replica.cells())

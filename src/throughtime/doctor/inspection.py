@@ -115,7 +115,7 @@ def inspect(
         model: Any module that holds a recurrent layer or cell of torch or of throughtime.
         batches: A list, a DataLoader or an endless iterator; up to 64 batches are taken. Most
             instruments use one held-out batch.
-        loss_fn: As `diagnose` takes it.
+        loss_fn: Loss function, as in `diagnose`.
         instruments: Names of the instruments, keys of `INSTRUMENTS`.
         layer: Name of the recurrent layer; None where there is one.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
