@@ -22,15 +22,15 @@ def endless(rounds: int) -> list[Row]:
     torch.manual_seed(0)
     model = StepwiseModel(LSTMCell(2, 16), nn.Linear(16, 1), _squared)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    lessons = learn(model, UORO(), optimizer, _stream(), clip_norm=1.0)
+    steps = learn(model, UORO(), optimizer, _stream(), clip_norm=1.0)
     rows: list[Row] = []
-    for lesson in itertools.islice(lessons, STEPS):
-        if lesson.diverged:
-            raise SystemExit(f"diverged at step {lesson.number}: not reported")
-        if lesson.number + 1 in (FIRST, STEPS):
-            case = f"UORO, LSTM H=16, {lesson.number + 1:,} steps"
+    for step in itertools.islice(steps, STEPS):
+        if step.diverged:
+            raise SystemExit(f"diverged at step {step.number}: not reported")
+        if step.number + 1 in (FIRST, STEPS):
+            case = f"UORO, LSTM H=16, {step.number + 1:,} steps"
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            kept = sum(t.nbytes for t in state_tensors(lesson.state)) / 1024
+            kept = sum(t.nbytes for t in state_tensors(step.state)) / 1024
             rows.append(Row(case, "process", "peak", peak, peak, peak, "MiB"))
             rows.append(Row(case, "learner", "state", kept, kept, kept, "KiB"))
     return rows

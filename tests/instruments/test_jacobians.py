@@ -11,7 +11,7 @@ import throughtime as tt
 from throughtime import errors
 from throughtime.instruments import Dynamics, products, record
 from throughtime.instruments.jacobians import _lags, jacobians
-from throughtime.instruments.products import jacobian, linearise, log_singular_values
+from throughtime.instruments.products import linearise, log_singular_values
 
 
 def moves(recording, sequence):
@@ -29,8 +29,8 @@ def test_a_step_s_jacobian_is_what_finite_differences_say(name):
     recording = recorded(name)
     run = linearise(recording, 1)
     gated = isinstance(recording.cell, tt.GatedCell) and name != "rolling"
-    assert type(run).__name__ == ("_GatedRun" if gated else "_AnyRun")
-    matrices = jacobian(run, slice(0, 7))
+    assert type(run.jacobian).__name__ == ("GatedJacobian" if gated else "GeneralJacobian")
+    matrices = run.dense(slice(0, 7))
     for t, (move, start) in enumerate(moves(recording, 1)):
         for j in range(run.size):
             aside = 1e-6 * torch.eye(run.size, dtype=torch.float64)[j]
@@ -189,7 +189,7 @@ def test_leading_values_of_a_large_state_are_those_of_the_matrices(wide):
     assert result.lags.tolist()[:4] == [1, 2, 3, 4]
     assert result.lags[-1] == 60
     assert result.log_products.shape == (12, 16)
-    matrices = jacobian(linearise(wide, 0), slice(0, 60))
+    matrices = linearise(wide, 0).dense(slice(0, 60))
     torch.testing.assert_close(
         result.norms, torch.linalg.matrix_norm(matrices, 2), rtol=1e-9, atol=0
     )

@@ -18,12 +18,12 @@ from learning.test_learners import (
 from torch import Tensor, nn
 
 import throughtime as tt
+from throughtime.core.jacobian import Dynamics, GeneralJacobian, initial_influence
 from throughtime.core.state import State, state_type
 from throughtime.learning import BPTT, RTRL, Chunk, SnAp, StepwiseModel, load_state, state_dict
-from throughtime.learning.forward import go_forward
+from throughtime.learning.forward import Step, forward_parameters, forward_sizes, go_forward
 from throughtime.learning.influence import colours
-from throughtime.learning.real_time import started
-from throughtime.learning.step_map import Step, StepMap
+from throughtime.learning.real_time import entering
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
@@ -33,18 +33,18 @@ LOCAL = ("ElmanCell", "LSTMCell", "GRUCell", "LeakyCell", "ClockworkCell", "zone
 
 def mask_of(model: StepwiseModel, order: int) -> Tensor:
     """(size, count), from dense Jacobians at many points of the model as it is."""
-    cell, rows = StepMap(model), 64
-    s, x = torch.randn(rows, cell.size).double(), torch.randn(rows, WIDTH).double()
+    dynamics, rows = Dynamics(model.cell), 64
+    s, x = torch.randn(rows, dynamics.size).double(), torch.randn(rows, WIDTH).double()
     drawn = model.cell.draw_streams(
         torch.arange(rows)[None] % 16,
         training=False,
         dtype=s.dtype,
         generator=torch.Generator().manual_seed(1),
     )
-    nowhere = torch.zeros(rows, dtype=torch.bool)
-    step = Step(s, x, tuple(one[0] for one in drawn), nowhere, torch.zeros_like(s))
-    by_s, by_theta = ((jacobian != 0).any(0).double() for jacobian in cell.jacobians(step))
-    first = by_theta + (cell.initial(1)[0] != 0)
+    streams = tuple(one[0] for one in drawn)
+    step = GeneralJacobian(model.cell, dynamics.unflatten(s), x, streams)
+    by_s, by_theta = ((jacobian != 0).any(0).double() for jacobian in step.both())
+    first = by_theta + (initial_influence(model.cell, step.parameters) != 0)
     reached = first
     for _ in range(order - 1):
         reached = first + by_s @ reached
@@ -54,14 +54,15 @@ def mask_of(model: StepwiseModel, order: int) -> Tensor:
 def masked(model: StepwiseModel, chunk: Chunk, mask: Tensor):
     """SnAp as its equation says, densely."""
 
-    def visit(cell: StepMap, step: Step, memory: State):
-        influence = started(cell, step, memory[0])
-        by_s, by_theta = cell.jacobians(step)
+    def visit(step: Step, memory: State):
+        influence = entering(step, memory[0])
+        by_s, by_theta = step.jacobian.both()
         past = torch.einsum("bs,bsp->p", step.credit, influence)
         return past, (mask * (by_s @ influence + by_theta),)
 
     state = RTRL().init(model, BATCH, seed=3)
-    state = state._replace(memory=(StepMap(model).initial(BATCH).clone(),))
+    initial = initial_influence(model.cell, forward_parameters(model))
+    state = state._replace(memory=(initial.repeat(BATCH, 1, 1),))
     return go_forward(model, state, chunk, visit)
 
 
@@ -81,7 +82,7 @@ def test_the_entries_kept_are_those_of_a_dense_influence(name: str, order: int) 
 @pytest.mark.parametrize("name", APART)
 def test_units_that_are_apart_are_learnt_exactly_with_an_entry_a_parameter(name: str) -> None:
     model = model_of(CELLS[name](WIDTH, HIDDEN))
-    count = StepMap(model).count
+    count = forward_sizes(model)[1]
     state = RTRL().init(model, BATCH)
     for _ in range(3):
         assert state.memory[0].shape == (BATCH, 1, count)
@@ -151,11 +152,11 @@ class Alarmed(tt.Cell):
 def test_entries_that_no_random_point_shows_are_kept_from_when_a_step_shows_them() -> None:
     model, chunk = model_of(Alarmed(WIDTH, HIDDEN)), chunk_of()
     quiet = learnt(RTRL(), model, chunk)
-    assert quiet[2].memory[0].shape == (BATCH, 1, StepMap(model).count)
+    assert quiet[2].memory[0].shape == (BATCH, 1, forward_sizes(model)[1])
     assert_alike(quiet, learnt(BPTT("eager"), model, chunk))
     chunk.inputs[3, 0, 0] = 100.0
     found = learnt(RTRL(), model, chunk, 2, 5)
-    assert found[2].memory[0].shape == (BATCH, HIDDEN, StepMap(model).count)
+    assert found[2].memory[0].shape == (BATCH, HIDDEN, forward_sizes(model)[1])
     assert_alike(found, learnt(BPTT("eager"), model, chunk))
     # it can still be saved, and taken up by a learner that has not seen that step
     start = RTRL().init(model, BATCH, seed=3)

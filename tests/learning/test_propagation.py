@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from throughtime.cells import ElmanCell, GRUCell, LSTM1997Cell, LSTMCell, UnitaryCell
 from throughtime.core.cell import advance
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.state import map_state, state_tensors
+from throughtime.core.state import Layout, map_state, restarted, state_tensors
 from throughtime.learning import BPTT, Chunk, GradientPropagation, StepwiseModel
 from throughtime.learning.learner import draw
 from throughtime.learning.propagation import adjoints
-from throughtime.learning.unrolled import restarted, side_by_side, with_tensors
 
 
 def naive(model: StepwiseModel, chunk: Chunk, form: str) -> tuple[float, dict[str, Tensor]]:
@@ -113,8 +112,9 @@ def test_what_goes_back_to_a_state_is_the_slope_of_the_loss_by_it(name) -> None:
     v = v.unflatten(0, (TIME, BATCH))
     for t in range(1, TIME):
         linked = ~chunk.resets[t]
-        s = side_by_side(map_state(lambda s, t=t: s[t], states)).requires_grad_()
-        state, later = with_tensors(map_state(lambda s, t=t: s[t], states), s), 0.0
+        now, layout = map_state(lambda s, t=t: s[t], states), Layout(start)
+        s = layout.flatten(now).requires_grad_()
+        state, later = layout.unflatten(s, layout.whole(now)), 0.0
         for k in range(t, TIME):
             state = restarted(chunk.resets[k], fresh, state) if k > t else state
             state, loss, _ = step(state, k)

@@ -174,6 +174,21 @@ class GatedCell(Cell, abc.ABC):
             ConfigurationError: `pointwise` does not return h and the memories.
         """
         x, u = self._gates(projected, state)
+        return self.step_of_gates(x, u, state, streams)
+
+    def step_of_gates(
+        self, x: Gates, u: Gates, state: State, streams: Streams = ()
+    ) -> tuple[Float[Tensor, "batch hidden"], State]:
+        """The part of a step after its linear maps: `pointwise`, and the new state.
+
+        Arguments:
+            x, u: gates of the input and of the past.
+            state: the state before the step.
+            streams: those of the step.
+
+        Raises:
+            ConfigurationError: `pointwise` does not return h and the memories.
+        """
         own = (streams,) if streams else ()
         result = self.pointwise(x, u, state, *own)
         h, *memories = result if isinstance(result, tuple) else (result,)

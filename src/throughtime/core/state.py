@@ -1,17 +1,20 @@
-"""The state of a cell: a NamedTuple of tensors, batch first, and how to map over it."""
+"""The state of a cell: a NamedTuple of tensors, batch first; maps of it, and its vector."""
 
 import collections
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from throughtime.core.errors import ConfigurationError
 
 State: TypeAlias = Any
 """A NamedTuple whose fields are (batch, ...) tensors, or tuples of such, nested at will.
 
-A cell's own fields are known to the cell alone, hence `Any` to a type checker.
+Each cell has fields of its own, hence `Any` to a type checker.
 """
 
 
@@ -84,3 +87,143 @@ def state_tensors(state: State) -> list[Tensor]:
     if not isinstance(state, tuple):
         return [state]
     return [tensor for field in state for tensor in state_tensors(field)]
+
+
+def tensors_by_path(state: State, path: str) -> Iterator[tuple[str, Tensor]]:
+    """Name each tensor of a state by the path of positions that leads to it.
+
+    Arguments:
+        state: NamedTuples, tuples or tensors, nested at will.
+        path: name of the whole.
+
+    Example:
+        >>> import torch
+        >>> [name for name, _ in tensors_by_path((torch.ones(1), (torch.ones(1),)), "memory")]
+        ['memory.0', 'memory.1.0']
+    """
+    if isinstance(state, Tensor):
+        yield path, state
+    else:
+        for index, part in enumerate(state):
+            yield from tensors_by_path(part, f"{path}.{index}")
+
+
+def restarted(reset: Bool[Tensor, " batch"], fresh: State, state: State) -> State:
+    """Replace a state by the initial one in the sequences that start afresh.
+
+    Arguments:
+        reset: True for sequences that start afresh.
+        fresh: the initial state, of as many sequences or more.
+        state: the state after the step before.
+    """
+    return map_state(
+        lambda f, s: torch.where(reset.reshape(-1, *(1,) * (s.dim() - 1)), f[: s.shape[0]], s),
+        fresh,
+        state,
+    )
+
+
+@final
+class Layout:
+    """The floating-point tensors of a state, side by side in one vector.
+
+    A field of shape (batch, *shape) takes as many entries as `shape` has, in row-major order; one
+    of shape (batch,) takes one. Whole numbers (counts, indices) have no derivative: they are left
+    out of the vector, and are passed beside it.
+
+    Arguments:
+        state: a state of the cell, of any batch size.
+
+    Attributes:
+        size: width of the vector.
+        fields: slice of each field that has floating-point tensors.
+
+    Raises:
+        ConfigurationError: a field is complex.
+
+    Example:
+        >>> import torch
+        >>> state = state_type("h", "A", "n")(torch.ones(2, 3), torch.ones(2, 3, 3), torch.ones(2))
+        >>> layout = Layout(state)
+        >>> layout.size, layout.fields["n"], layout.flatten(state).shape
+        (13, slice(12, 13, None), torch.Size([2, 13]))
+    """
+
+    def __init__(self, state: State):
+        self._like = state
+        self._shapes: list[torch.Size] = []
+        self.fields: dict[str, slice] = {}
+        start = 0
+        for name, field in zip(state._fields, state, strict=True):
+            tensors = state_tensors(field)
+            if any(s.is_complex() for s in tensors):
+                raise ConfigurationError(
+                    f"field {name} of a state",
+                    got="complex numbers",
+                    expected="real numbers, which alone have the derivatives that are taken here",
+                    fix="Hold real and imaginary part as two fields.",
+                )
+            shapes = [s.shape[1:] for s in tensors if s.is_floating_point()]
+            self._shapes += shapes
+            width = sum(shape.numel() for shape in shapes)
+            if shapes:
+                self.fields[name] = slice(start, start + width)
+            start += width
+        self.size = start
+
+    def flatten(self, state: State) -> Float[Tensor, "*leading size"]:
+        """Return the vector of a state.
+
+        Arguments:
+            state: fields (*leading, *shape), with any leading axes.
+        """
+        parts = [s for s in state_tensors(state) if s.is_floating_point()]
+        return torch.cat(
+            [_as_rows(s, len(shape)) for s, shape in zip(parts, self._shapes, strict=True)], -1
+        )
+
+    def unflatten(
+        self, flat: Float[Tensor, "*leading size"], whole: tuple[Tensor, ...] = ()
+    ) -> State:
+        """Return the state of a vector.
+
+        Arguments:
+            flat: the vector, with any leading axes.
+            whole: the state's whole numbers, in order; zeros if there are none.
+        """
+        widths = [shape.numel() for shape in self._shapes]
+        parts = zip(flat.split(widths, -1), self._shapes, strict=True)
+        integers, leading = iter(whole), flat.shape[:-1]
+        # no nested function: tests would compile a check of it at every step
+        return map_state(
+            lambda like: (
+                _as_field(*next(parts))
+                if like.is_floating_point()
+                else next(integers, None)
+                if whole
+                else like.new_zeros(leading + like.shape[1:])
+            ),
+            self._like,
+        )
+
+    def whole(self, state: State) -> tuple[Tensor, ...]:
+        """Return the whole numbers of a state, in order.
+
+        Arguments:
+            state: fields with any leading axes.
+        """
+        return tuple(s for s in state_tensors(state) if not s.is_floating_point())
+
+
+def _as_rows(field: Tensor, rank: int) -> Tensor:
+    """A field with its last `rank` axes as one."""
+    if rank == 1:
+        return field
+    return field[..., None] if rank == 0 else field.flatten(-rank)
+
+
+def _as_field(rows: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `_as_rows`."""
+    if len(shape) == 1:
+        return rows
+    return rows.unflatten(-1, shape) if shape else rows[..., 0]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from throughtime.core.cell import Cell, advance, prepare
 from throughtime.core.sequence import Packing, packing
-from throughtime.core.state import State, map_state, state_tensors
+from throughtime.core.state import State, map_state, restarted, state_tensors
 from throughtime.engines.engine import Engine, EngineOptions, Request, Result, transformed
 from throughtime.engines.masked import run_masked
 from throughtime.engines.recomputation import every, run_again, within
@@ -148,7 +148,7 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
             state = map_state(lambda s, n=active: s[:n], state)
             rows = active
         if fresh is not None and resets is not None and any_reset is not None and any_reset[t]:
-            state = _restart(resets[t], fresh, state)
+            state = restarted(resets[t], fresh, state)
         stepping = cell if observer is None else observer.before_step(t, cell, projected_t)
         output, state = advance(stepping, projected_t, state, streams[t] if streams else ())
         if observer is not None:
@@ -190,11 +190,3 @@ def _projections(cell: Cell, inputs: Tensor, plan: Packing | None) -> Iterator[T
     rows = plan.pack(inputs).split([sum(segment) for segment in counts])
     for segment, segment_counts in zip(rows, counts, strict=True):
         yield from cell.project(segment).split(segment_counts)
-
-
-def _restart(reset: Tensor, fresh: State, state: State) -> State:
-    def choose(initial: Tensor, current: Tensor) -> Tensor:
-        mask = reset.reshape(-1, *(1,) * (current.dim() - 1))
-        return torch.where(mask, initial[: current.shape[0]], current)
-
-    return map_state(choose, fresh, state)

@@ -1,6 +1,6 @@
 """Instruments: what a recurrent network can and cannot remember, measured."""
 
-from throughtime.core.dynamics import Dynamics
+from throughtime.core.jacobian import Dynamics
 from throughtime.foreign.adapters import Steps, register
 from throughtime.foreign.recording import Recording, record
 from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import Cell
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
+from throughtime.core.jacobian import Dynamics
 from throughtime.instruments.fixed_points import FixedPoints, autonomous, constant_input
 from throughtime.results.record import Record
 
@@ -18,7 +18,7 @@ class Plane:
     """A rectangle in state space: origin + p * across + q * up.
 
     Attributes:
-        origin: where both coordinates are 0.
+        origin: the point at which both coordinates are 0.
         across: direction of the first coordinate, of length 1.
         up: direction of the second, of length 1, at a right angle to `across`.
         extent: lowest and highest p, lowest and highest q.
@@ -40,20 +40,20 @@ class Plane:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Basins(Record):
-    """Where trajectories end that start on a plane. Rows are q, columns p, both rising.
+    """The ends of trajectories that start on a plane. Rows are q, columns p, both rising.
 
     Attributes:
         plane: the starts' rectangle.
         across: p of each column.
         up: q of each row.
-        attractor: which of the given points the trajectory ends in, by its row in
+        attractor: the given point that the trajectory ends in, as its row in
             `FixedPoints.states`; -1 for none within the steps.
         time: steps until the trajectory is within the tolerance of its attractor, to stay; -1 for
             none.
-        period: of those that end in no attractor, the least number of steps after which the state
-            returns within the tolerance: 1 at rest at a point that is not given or is marginal, 2
-            or more on a cycle; 0 where the trajectory has an attractor, or does not return
-            within `longest_period` steps, as on rings and in chaos.
+        period: period of those that end in no attractor: the least number of steps after which the
+            state returns within the tolerance: 1 at rest at a point that is not given or is
+            marginal, 2 or more on a cycle; 0 where the trajectory has an attractor, or does not
+            return within `longest_period` steps, as on rings and in chaos.
     """
 
     plane: Plane
@@ -104,8 +104,8 @@ def principal_plane(states: Float[Tensor, "rows size"], *, margin: float = 0.2) 
     """The plane through the mean of states along their two leading principal directions.
 
     Arguments:
-        states: at least three, as `visited_states` gives them, or fixed points.
-        margin: how much wider than the states the rectangle is on each side, as a part of its
+        states: three states or more, from `visited_states` for instance, or fixed points.
+        margin: width that the rectangle has beyond the states on each side, as a part of its
             width.
 
     Returns:
@@ -156,15 +156,15 @@ def basins(
     may, and it is never less than that.
 
     Arguments:
-        cell: that the points were found of. It is left as it was.
+        cell: the cell whose points they are. It is left unchanged.
         points: its fixed points; attractors are those that are sinks. The input is theirs.
-        plane: of the starts; if None, that of the two components of a state of two, from -1 to 1
-            or as wide as the points are.
+        plane: plane of the starts; if None, that of the two components of a state of two, from -1
+            to 1 or as wide as the points are.
         resolution: columns and rows, at least 2 each.
         steps: the most that a trajectory is followed.
-        tolerance: as above, relative to the largest component of all points, at least 1; but no
-            more than a quarter of the least distance between points.
-        longest_period: of cycles that are looked for.
+        tolerance: the tolerance above, relative to the largest component of all points, at least 1;
+            but no more than a quarter of the least distance between points.
+        longest_period: longest period of the cycles that are looked for.
 
     Returns:
         One entry for each start.
@@ -223,7 +223,7 @@ def basins(
 
 
 def _spaced(low: float, high: float, count: int) -> Float[Tensor, " count"]:
-    """From low to high in equal steps, with an exact zero in the middle of a symmetric range.
+    """Numbers from low to high in equal steps, with an exact zero in a symmetric range.
 
     `torch.linspace` misses it by a rounding error, which a saddle there would blow up.
     """

@@ -21,7 +21,7 @@ class Wall(NamedTuple):
     """The steepest place on a curve.
 
     Attributes:
-        distance: where it is.
+        distance: its place on the line.
         slope: dL/da there.
         gradient_norm: ||dL/dtheta|| there; NaN where only losses are known.
     """
@@ -36,7 +36,7 @@ class LossCurve(Record):
     """The loss at theta + a d for distances a along a unit vector d. All in float64.
 
     Attributes:
-        direction: what d is, in words: "gradient", "rnn.weight_hh_l0[0, 1]" or "given".
+        direction: d in words: "gradient", "rnn.weight_hh_l0[0, 1]" or "given".
         origin: value of the one entry that is varied, at distance 0; None for other directions.
         distances: a, increasing.
         loss: L(a).
@@ -46,8 +46,8 @@ class LossCurve(Record):
         curvature: d' H d, exact; None where it is not known.
         gradient_curvature: g' H g / g' g, the curvature along the gradient g at each distance,
             exact; NaN where g is zero; None where it is not known.
-        refusal: why the exact curvatures are not known; None where they are.
-        examples: loss of every single example; None if it was not asked for.
+        refusal: reason why the exact curvatures are not known; None where they are.
+        examples: loss of every single example; None without `per_example`.
     """
 
     direction: str
@@ -64,12 +64,12 @@ class LossCurve(Record):
 
     @property
     def wall(self) -> Wall:
-        """Where ||dL/dtheta|| is largest; values that are not finite count only if all are not."""
+        """The place of the largest ||dL/dtheta||, among finite values if there are any."""
         return self._wall(self.gradient_norm)
 
     @property
     def wall_along(self) -> Wall:
-        """Where |dL/da| is largest: the steepest place for who walks along d."""
+        """The place of the largest |dL/da|: the steepest one along d."""
         return self._wall(self.slope.abs())
 
     def example_walls(self) -> list[Wall]:
@@ -77,8 +77,8 @@ class LossCurve(Record):
 
         Returns:
             One for each example, half-way between two distances. Averaged losses are smoother: at
-            least one of these is as steep as the steepest difference of their mean. Empty if no
-            examples were asked for.
+            least one of these is as steep as the steepest difference of their mean. Empty
+            without `per_example`.
         """
         if self.examples is None:
             return []
@@ -124,7 +124,7 @@ def loss_along(
         distances: a, increasing, at least three, in units of the parameters; 101 from -1 to 1 if
             None.
         per_example: runs the same batch and returns the loss of each example, (batch,).
-        curvature: whether the exact curvatures are wanted: two Hessian-vector products a distance.
+        curvature: If True, the exact curvatures are found: two Hessian-vector products a distance.
 
     Returns:
         The curve, on the CPU.
@@ -218,7 +218,7 @@ class _Line:
         self.vectors = {n: (v.double() / norm).to(v.dtype) for n, v in wanted.items()}
 
     def at(self, distance: float, curvature: bool, per_example: Callable | None) -> _Point:
-        """What the loss is at a distance."""
+        """Return the loss and its derivatives at a distance."""
         with unchanged(self.model):
             self._move(distance)
             value, gradients = self._value_and_gradients(graph=curvature)
@@ -334,7 +334,7 @@ def _wanted(named: dict[str, nn.Parameter], direction: Direction) -> dict[str, T
 
 
 def _once_only(tensor: Tensor) -> bool:
-    """Whether a graph has a node that raises: autograd leaves it out unless it is on the way."""
+    """True if a graph has a node that raises: autograd leaves it out unless it is on the way."""
     seen: set[object] = set()
     ahead = [tensor.grad_fn]
     while ahead:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.jacobian import Dynamics
 from throughtime.foreign.recording import Recording
 from throughtime.results.record import Record
 
@@ -20,19 +20,19 @@ PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryDecoding(Record):
-    """How well x_{t-k} is decoded from s_t, by lag k. All in float64.
+    """The accuracy with which x_{t-k} is decoded from s_t, by lag k. All in float64.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: of the cell, from the bottom.
+        level: level of the cell, from the bottom.
         direction: 0 forward, 1 reverse.
         lags: k, increasing.
         r2: 1 - squared error / squared error of the training mean, on sequences that were not
             trained on; below 0 where decoding is worse than that mean, NaN where a target does not
             vary.
-        null_level: what 95 % of the R^2 stay below where the states are those of other sequences,
-            by lag.
-        penalty: that was chosen, geometric mean over folds.
+        null_level: level that 95 % of the R^2 stay below where the states are those of other
+            sequences, by lag.
+        penalty: the chosen penalty, geometric mean over folds.
         samples: steps of all sequences that were decoded.
         size: width of s.
     """
@@ -83,15 +83,16 @@ def memory_decoding(
     done once, and conditions are not squared.
 
     Arguments:
-        recording: of any cell; sequences no longer than the longest lag are left out.
+        recording: recording of any cell; sequences no longer than the longest lag are left out.
         lags: k, from 0.
-        targets: what to decode instead of the inputs, at t - k too; its padding is not read.
-        folds: at least 3.
-        penalties: at least one, each above 0.
-        permutations: of the sequences, for the null level, at least 1: states are paired with the
-            targets of other sequences, and all is done again. A shorter one begins again.
-        samples: at most so many steps, drawn at random.
-        seed: of folds, permutations and steps.
+        targets: values to decode instead of the inputs, at t - k too; their padding is not read.
+        folds: number of folds, at least 3.
+        penalties: one penalty or more, each above 0.
+        permutations: number of permutations of the sequences for the null level, at least 1: states
+            are paired with the targets of other sequences, and all is done again. A shorter one
+            begins again.
+        samples: largest number of steps, drawn at random.
+        seed: seed of folds, permutations and steps.
 
     Returns:
         R^2 by lag and target, on the CPU.
@@ -111,7 +112,7 @@ def memory_decoding(
     Source: H. Jaeger, "Short term memory in echo state networks", GMD report 152 (2001).
 
     Differs from the report in: R^2 is that of sequences not trained on, in place of the squared
-    correlation; lag 0 counts if it is asked for.
+    correlation; lag 0 counts if it is given.
     """
     at = sorted(set(lags))
     source = recording.inputs if targets is None else targets

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import Cell
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError, ShapeError
+from throughtime.core.jacobian import Dynamics
 from throughtime.core.state import state_tensors
 from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.instruments.slow_search import Ends, SlowSearch, merge, scale_of
@@ -31,13 +31,13 @@ class FixedPoints(Record):
         states: the points, fields of the state side by side.
         speeds: |F(s, x) - s|.
         fixed: True for fixed points, False for slow ones: minima of the speed that are no roots.
-        eigenvalues: of dF/ds, by falling modulus.
+        eigenvalues: eigenvalues of dF/ds, by falling modulus.
         kinds: stability of each point; for slow points that of the linear part alone.
         unstable: number of eigenvalues outside the unit circle, beyond the tolerance.
         found: searches that ended at each point. Not its basin of attraction: see `basins`.
-        searches: how many there were.
+        searches: number of searches.
         inputs: x.
-        fields: where each field of the state lies in a row of `states`.
+        fields: slice of a row of `states` that each field of the state takes.
     """
 
     states: Float[Tensor, "points size"]
@@ -53,7 +53,7 @@ class FixedPoints(Record):
 
     @property
     def attractors(self) -> list[int]:
-        """Which points are fixed and sinks."""
+        """The points that are fixed and sinks."""
         return [k for k, kind in enumerate(self.kinds) if kind == "sink" and bool(self.fixed[k])]
 
     @property
@@ -116,20 +116,20 @@ def fixed_points(
         tolerance: the largest speed |F(s, x) - s| of a fixed point, relative to the largest
             component of s where that exceeds 1.
         slow: the largest speed of a slow point.
-        marginal: how near to 1 the modulus of an eigenvalue is for a point to be marginal.
+        marginal: distance from 1 of an eigenvalue's modulus, within which a point is marginal.
         apart: points nearer than this are one, relative to the largest component of all starts,
             at least 1.
         reach: searches that end at a component this many times larger are given up: where gates
             saturate, every state far out is nearly fixed.
         steps: most iterations of Newton's method in each stage of a search.
-        seed: of the random states.
+        seed: seed of the random states.
 
     Returns:
         The points, without duplicates.
 
     Raises:
-        ConfigurationError: a cell with streams or a count of steps, whose map changes from step to
-            step; no starts; an option that is not positive.
+        ConfigurationError: a cell with streams or whole numbers in its state, whose map changes
+            from step to step; no starts; an option that is not positive.
         ShapeError: inputs or starts of another width.
 
     Example:
@@ -187,13 +187,13 @@ def recorded_fixed_points(
     """Find the fixed and slow points of a recorded cell, from states that it visited.
 
     Arguments:
-        recording: what the cell did; see `record`.
+        recording: recording of the cell; see `record`.
         inputs: x: the mean of the recorded inputs over valid steps, zeros, or a vector (input,).
-        starts: how many visited states to search from, drawn without replacement; all if fewer.
+        starts: number of visited states to search from, drawn without replacement; all if fewer.
         noise: standard deviation of Gaussian noise on the starts, relative to that of each
             component over the visited states: unstable points are not visited.
-        tolerance, slow, marginal, apart, reach, steps: as in `fixed_points`.
-        seed: of the draws and the noise.
+        tolerance, slow, marginal, apart, reach, steps: options of `fixed_points`.
+        seed: seed of the draws and the noise.
 
     Returns:
         The points, without duplicates.
@@ -245,7 +245,7 @@ def visited_states(recording: Recording) -> Float[Tensor, "visits size"]:
     """The states of all valid steps of a recording, as `Dynamics.flatten` lays them.
 
     Arguments:
-        recording: of a cell without streams.
+        recording: recording of a cell without streams.
 
     Returns:
         Step by step, in float64, on the CPU.
@@ -264,17 +264,17 @@ def autonomous(cell: Cell) -> Dynamics:
         cell: any cell.
 
     Raises:
-        ConfigurationError: a cell with streams or a count of steps.
+        ConfigurationError: a cell with streams or whole numbers in its state.
     """
     dynamics = Dynamics(cast_cell(cell, torch.float64))
     state = dynamics.cell.initial_state(1, dtype=dynamics.dtype, device=dynamics.device)
     counted = any(not s.is_floating_point() for s in state_tensors(state))
     if cell.streams or counted:
-        names = ", ".join(cell.streams) or "a count of steps"
+        names = ", ".join(cell.streams) or "whole numbers in its state"
         raise ConfigurationError(
             type(cell).__name__,
             got=f"a map that changes from step to step ({names})",
-            expected="a cell without streams and counts",
+            expected="a cell without streams and whole numbers",
             fix="Fixed points are those of one map: give a cell without masks or a schedule.",
         )
     return dynamics
@@ -287,7 +287,7 @@ def constant_input(
 
     Arguments:
         dynamics: the cell's map.
-        inputs: as given by the user.
+        inputs: x, given by the user; None for zeros.
 
     Raises:
         ShapeError: another width than the cell's.

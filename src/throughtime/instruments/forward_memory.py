@@ -9,24 +9,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.cell import advance
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.jacobian import Dynamics
 from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerturbationSurvival(Record):
-    """What is left of a small change of the state after k steps; all by lag k, from 0.
+    """The part of a small change of the state that is left after k steps; all by lag k, from 0.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: of the cell, from the bottom.
+        level: level of the cell, from the bottom.
         direction: 0 forward, 1 reverse.
-        geometric_mean: of ||ds_{t+k}|| / ||ds_t||, over those that are not erased; 0 where all are.
-        quantiles: of the same ratio at 10, 50 and 90 %, over all, zeros among them.
+        geometric_mean: mean of ||ds_{t+k}|| / ||ds_t||, over those that are not erased; 0 where all
+            are.
+        quantiles: quantiles of the same ratio at 10, 50 and 90 %, over all, zeros among them.
         erased: share of the changes of which exactly nothing is left, as after a reset.
-        count: how many changes were followed so far.
+        count: number of changes that were followed so far.
     """
 
     layer: str
@@ -91,14 +92,14 @@ def perturbation_survival(
     that is exactly zero stays so.
 
     Arguments:
-        recording: of any cell. Only valid steps are run.
-        size: of the change, above 0, relative to the root mean square of ||s_t||, or to 1 if the
-            state is always zero.
+        recording: recording of any cell. Only valid steps are run.
+        size: size of the change, above 0, relative to the root mean square of ||s_t||, or to 1 if
+            the state is always zero.
         directions: changes of each state.
-        starts: how many steps t of each sequence, evenly spaced over its first half, or the steps.
-        sequences: at most so many of the batch, drawn at random.
+        starts: number of steps t of each sequence, evenly spaced over its first half, or the steps.
+        sequences: largest number of sequences of the batch, drawn at random.
         longest: lag, at least 1; as long as the sequences last if None.
-        seed: of directions and sequences.
+        seed: seed of directions and sequences.
 
     Returns:
         Ratios by lag, on the CPU, in float64. One that overflows counts as the largest number.
@@ -144,6 +145,10 @@ def perturbation_survival(
     base = flat[t.to(flat.device), b.to(flat.device)]
     # the first is the run without a change
     s = torch.cat([base[None], base + size * (rms if rms > 0 else 1.0) * unit])
+    whole = tuple(
+        v[t.to(v.device), b.to(v.device)].expand(1 + directions, *([-1] * (v.dim() - 1)))
+        for v in dynamics.layout.whole(recording.states)
+    )
     start = (s[1:] - s[0]).norm(dim=-1)
     if bool((start == 0).any()):
         raise ConfigurationError("size", got=size, expected="more than rounding of the state")
@@ -166,8 +171,10 @@ def perturbation_survival(
                 repeated(v[at].double() if v.is_floating_point() else v[at])
                 for v in recording.streams
             )
-            state = dynamics.unflatten(s[:, :n].flatten(0, 1))
+            counts = tuple(v[:, :n].flatten(0, 1) for v in whole)
+            state = dynamics.unflatten(s[:, :n].flatten(0, 1), counts)
             _, state = advance(cell, repeated(cell.project(x)), state, streams)
+            whole = tuple(v.unflatten(0, (1 + directions, n)) for v in dynamics.layout.whole(state))
             s = dynamics.flatten(state).unflatten(0, (1 + directions, n))
             difference = (s[1:] - s[0]).norm(dim=-1)
             alive = alive[:, :n] & (difference != 0)

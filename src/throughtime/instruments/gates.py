@@ -19,9 +19,9 @@ from throughtime.cells import (
     ProjectedLSTMCell,
 )
 from throughtime.core.cell import Cell
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
+from throughtime.core.jacobian import Dynamics
 from throughtime.core.state import State, map_state
 from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.results.record import Record

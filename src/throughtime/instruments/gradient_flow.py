@@ -20,11 +20,11 @@ from throughtime.results.record import Record
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientFlow(Record):
-    """Where in time the gradient of one loss is, for one cell of one layer. All in float64.
+    """The gradient of one loss over time, for one cell of one layer. All in float64.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: which cell of its stack, from the bottom.
+        level: number of the cell in its stack, from the bottom.
         per_unit: |dL/dh_t| of each unit: root of the sum of squares over the batch.
         per_gate: ||dL/da_t|| of each gate's preactivation a, by name, over batch and units; empty
             for cells that are not gated.
@@ -34,7 +34,7 @@ class GradientFlow(Record):
         answer: ||dL/dh_t|| of each sequence by what reads h_t from outside the layer alone, without
             the part that comes back through later states: where the loss looks.
         calls: steps of each call of the layer.
-        links: how the state of each call came to it: from the end of the call before, with its
+        links: origin of the state of each call: from the end of the call before, with its
             graph ("connected"), made from it ("changed"), or without its graph ("detached"); or not
             from it ("fresh").
     """
@@ -61,7 +61,7 @@ class GradientFlow(Record):
 
     @property
     def share_beyond(self) -> Float[Tensor, " time"]:
-        """For each lag k, what part of all contributions comes from k steps back and more.
+        """The part of all contributions that comes from k steps back and more, for each lag k.
 
         Norms of summands are added, not summands, which may cancel. 1 at lag 0; NaN where there is
         no gradient at all, or one that is not finite.
@@ -73,7 +73,7 @@ class GradientFlow(Record):
         """The longest lag at which ||dL/dh|| is at least this fraction of its largest value.
 
         Arguments:
-            fraction: in (0, 1].
+            fraction: a number in (0, 1].
 
         Returns:
             Steps before the last one, from 0 to time - 1; 0 if there is no gradient at all. A
@@ -127,7 +127,7 @@ def gradient_flow(
             throughtime.
         loss: runs the model on a batch and returns a scalar, as `lambda: f(model(x), y)`.
         layer: the recurrent layer's name within the model, needed if there are several.
-        level: which cell of a stack, from the bottom; the top one by default.
+        level: number of the cell in a stack, from the bottom; the top one by default.
         direction: 0 forward, 1 the reverse cell of a bidirectional layer, with time as it sees it.
 
     Returns:
@@ -313,8 +313,9 @@ class GradientNorms(Record):
     """||dL/dtheta|| of several batches, over all trained parameters together, in float64.
 
     Attributes:
-        norm: of each batch, in the order in which they came; infinite or NaN where a gradient is.
-        loss: of each batch.
+        norm: norm of each batch, in the order in which they came; infinite or NaN where a gradient
+            is.
+        loss: loss of each batch.
     """
 
     norm: Float[Tensor, " batches"]
@@ -322,12 +323,12 @@ class GradientNorms(Record):
 
     @property
     def batches(self) -> int:
-        """How many there were."""
+        """Number of batches."""
         return len(self.norm)
 
     @property
     def not_finite(self) -> int:
-        """Of how many batches the norm is not finite."""
+        """Number of batches whose norm is not finite."""
         return int((~self.norm.isfinite()).sum())
 
     @property
@@ -346,7 +347,7 @@ class GradientNorms(Record):
         """Quantiles of the finite norms, interpolated linearly; NaN if none is finite.
 
         Arguments:
-            at: in [0, 1].
+            at: levels in [0, 1].
         """
         finite = self._sorted()
         return [float(finite.quantile(p)) if len(finite) else math.nan for p in at]
@@ -360,7 +361,7 @@ class GradientNorms(Record):
         what keeps them useful. The standard error is alpha / sqrt(k).
 
         Arguments:
-            fraction: of the finite norms that is taken for the tail, in (0, 1).
+            fraction: part of the finite norms that is taken for the tail, in (0, 1).
 
         Returns:
             alpha; None where it is not well defined: fewer than 10 norms in the tail, or a tail
@@ -382,7 +383,7 @@ class GradientNorms(Record):
         return 1 / spread if spread > 0 else None
 
     def clip_rate(self, threshold: float) -> float:
-        """What part of the batches clipping at this norm would change; those not finite count.
+        """Return the part of the batches that clipping at this norm changes; infinite ones count.
 
         Arguments:
             threshold: the largest norm that is left alone.
@@ -393,7 +394,7 @@ class GradientNorms(Record):
         """The smallest norm to clip at that changes at most this part of the batches.
 
         Arguments:
-            rate: in [0, 1].
+            rate: a rate in [0, 1].
 
         Returns:
             One of the norms; infinite if more than this part is not finite; 0 if all may be
@@ -421,7 +422,7 @@ def gradient_norms(model: nn.Module, losses: Iterable[Callable[[], Tensor]]) -> 
 
     Arguments:
         model: any module. It is left as it was.
-        losses: for each batch, what runs the model on it and returns a scalar.
+        losses: functions, one a batch, each of which runs the model on it and returns a scalar.
 
     Returns:
         The norm of each batch, of all parameters that require a gradient, as

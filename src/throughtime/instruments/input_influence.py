@@ -23,22 +23,22 @@ SIGNIFICANCE = 0.01
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InputInfluence(Record):
-    """What changes when all inputs older than k steps are those of other sequences.
+    """The change when all inputs older than k steps are those of other sequences.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: of the cell whose inputs were scrambled, from the bottom.
+        level: level of the cell whose inputs were scrambled, from the bottom.
         direction: 0 forward, 1 reverse.
         lags: k, increasing: inputs more than k steps before the last valid one were scrambled.
-        loss: as it is.
+        loss: the loss on the true inputs.
         scrambled: mean loss by lag.
-        standard_error: of that mean; NaN of a single permutation.
+        standard_error: standard error of that mean; NaN of a single permutation.
         output_change: ||h' - h|| / ||h|| of the layer's last output by lag, over the sequences that
             have older inputs, mean over permutations.
         output_change_error: its standard error.
-        p_values: that the loss is no higher, by lag, after Holm's correction for their number; NaN
-            of a single permutation.
-        permutations: how many were drawn.
+        p_values: p-values of the hypothesis that the loss is no higher, by lag, after Holm's
+            correction for their number; NaN of a single permutation.
+        permutations: number of permutations that were drawn.
     """
 
     layer: str
@@ -91,14 +91,14 @@ def input_influence(
         model: any module that holds a recurrent layer or cell.
         loss: runs the model on the same batch at each call and returns a scalar.
         layer: the recurrent layer's name within the model, needed if there are several.
-        level: of the cell whose inputs are scrambled; 0, the bottom: above it, inputs already
+        level: level of the cell whose inputs are scrambled; 0, the bottom: above it, inputs already
             contain the older ones, which then leak.
         direction: 0 forward, 1 the reverse cell, with time as it sees it; the other one of a
             bidirectional layer goes on seeing the true inputs.
         lags: k from 0 to steps - 2; 0, powers of 2, and steps - 2 if None.
         repeats: permutations, at least 2; fewer where the batch has fewer of them. With few, only a
             rise of many deviations is significant: 4.5 of them for 10 lags and 10 permutations.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Returns:
         Loss and change of the output by lag, on the CPU, in float64.
@@ -240,9 +240,9 @@ def exchange_older(
     """A change for `watch`: inputs more than so many steps before the last are other sequences'.
 
     Arguments:
-        permutation: whose inputs each sequence gets.
+        permutation: the sequence whose inputs each sequence gets.
         lengths: valid steps of each, over all calls.
-        lag: at least 0.
+        lag: k, at least 0.
     """
 
     def change(request: Request, start: int) -> Request:

@@ -14,7 +14,6 @@ from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import (
     LinearisedRun,
     graded,
-    jacobian,
     leading_log_singular_values,
     linearise,
     log_singular_values,
@@ -37,22 +36,22 @@ class Jacobians(Record):
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: which cell of its stack, from the bottom.
-        sequence: which of the batch.
+        level: number of the cell in its stack, from the bottom.
+        sequence: number of the sequence within the batch.
         size: width of s.
         norms: ||J_t||, the largest singular value, of every step.
         measured: the steps, from 0, that the next three are of: all of a small state, some at equal
             distances of a large one.
-        singular_values: of J_t, decreasing.
+        singular_values: singular values of J_t, decreasing.
         spectral_radius: the largest |eigenvalue| of J_t; None for states wider than 512.
         non_normality: Henrici's departure (||J||_F^2 - sum |eigenvalue|^2) / ||J||_F^2 of J_t, from
             0, normal, to 1, nilpotent; None likewise.
         lags: numbers of steps n that the products have, increasing.
         log_products: natural logarithms of the singular values of J_T ... J_{T-n+1}, T the
             sequence's last step; decreasing along k; -inf for zero.
-        uncertainty: of each lag, how much the logarithms last changed under iteration; 0 where they
+        uncertainty: last change of each lag's logarithms under iteration; 0 where they
             come from a full decomposition.
-        log_norm_bound: of log ||J_T ... J_{T-n+1}||: the sum of the steps' log ||J_t||.
+        log_norm_bound: bound of log ||J_T ... J_{T-n+1}||: the sum of the steps' log ||J_t||.
         log_power_bound: n log(alpha beta), alpha = ||W_hh|| and beta = max |f'|; None for a cell
             that is not a simple recurrent network with lag 1.
         log_hochreiter_bound: log(m (beta ||W_hh||_A)^n) for m units, ||.||_A the largest absolute
@@ -108,12 +107,12 @@ def jacobians(
     randomised subspace iteration, which never exceeds them.
 
     Arguments:
-        recording: what a cell did.
-        sequence: which of its batch.
-        top: how many singular values; all if the state's size is at most 64, else 16, if None.
+        recording: recording of a cell.
+        sequence: number of the sequence within its batch.
+        top: number of singular values; all if the state's size is at most 64, else 16, if None.
         longest: the largest lag; all steps if None. Lags are every one up to it while that is
             cheap, else some in geometric progression: about 12 of a state wider than 64.
-        seed: of the random directions that iterations start from.
+        seed: seed of the random directions that iterations start from.
 
     Returns:
         Singular values, eigenvalue measures, products by lag, and bounds of the products.
@@ -199,7 +198,7 @@ def _norms(run: LinearisedRun, generator: torch.Generator) -> Float[Tensor, " ti
     for start in range(0, run.steps, 64):
         at = slice(start, min(run.steps, start + 64))
         if run.size <= SMALL:
-            found.append(torch.linalg.matrix_norm(jacobian(run, at), 2))
+            found.append(torch.linalg.matrix_norm(run.dense(at), 2))
         else:
             found.append(_lanczos_norms(run, at, generator))
     norms = torch.cat(found).cpu()
@@ -259,7 +258,7 @@ def _steps(
         return values, None, None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for t in steps:
-        matrix = jacobian(run, slice(t, t + 1))[0] * (t not in run.resets)
+        matrix = run.dense(slice(t, t + 1))[0] * (t not in run.resets)
         singular = torch.linalg.svdvals(matrix)
         moduli = torch.linalg.eigvals(matrix).abs()
         total = singular.square().sum()

@@ -19,11 +19,11 @@ class LengthExtrapolation(Record):
     """Loss against length, over several batches of each. All in float64.
 
     Attributes:
-        lengths: in increasing order; the training length is one of them.
+        lengths: lengths in increasing order; the training length is one of them.
         trained: the training length.
-        losses: of each batch.
-        p_values: of each length, how likely a mean loss that exceeds the training length's by as
-            much or more would be if both came from one distribution; NaN at the training length.
+        losses: losses of each batch.
+        p_values: probability, for each length, of a mean loss that exceeds the training length's by
+            as much or more would be if both came from one distribution; NaN at the training length.
         level: below which p is called significant, all longer lengths together.
     """
 
@@ -74,22 +74,22 @@ def length_extrapolation(
 ) -> LengthExtrapolation:
     """Measure the loss on lengths that the model was not trained on.
 
-    Mean losses are compared with the training length's by a one-sided permutation test, which asks
-    nothing of the losses' distribution: of all ways to divide the batches of both lengths into two
-    groups, which part gives a difference as large. All are tried up to 8 repeats; beyond, 20,000 at
-    random. A length whose loss is not finite exceeds.
+    Mean losses are compared with the training length's by a one-sided permutation test, which is
+    free of assumptions on the losses' distribution: of all ways to divide the batches of both
+    lengths into two groups, which part gives a difference as large. All are tried up to 8 repeats;
+    beyond, 20,000 at random. A length whose loss is not finite exceeds.
 
     Arguments:
         model: any module; it is put in evaluation mode and left as it was.
         loss_at: draws a batch of sequences of this length, from torch's random numbers or its own,
             and returns the model's loss on it, a scalar that does not grow with the length by
             itself (a mean over steps, or the loss at the end).
-        lengths: at least 1 each; the training length is added.
+        lengths: numbers of steps, at least 1 each; the training length is added.
         repeats: batches of each length, at least 2. With n of them no p is below n! n! / (2n)!:
             0.05 for 3, 0.004 for 5, 0.00008 for 8.
         trained: the training length.
-        level: of significance, in (0, 1).
-        seed: of torch's random numbers in the meantime.
+        level: level of significance, in (0, 1).
+        seed: seed of torch's random numbers in the meantime.
 
     Returns:
         Losses by length, and where they first exceed that of the training length.
@@ -167,7 +167,7 @@ def _divisions(repeats: int, seed: int) -> Tensor:
 
 
 def _p_value(losses: Tensor, reference: Tensor, divisions: Tensor) -> float:
-    """Which part of all divisions gives the first group a mean as large as it has."""
+    """The part of all divisions that give the first group a mean as large as it has."""
     if not bool(reference.isfinite().all()):
         return 1.0
     if not bool(losses.isfinite().all()):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.recording import Recording
-from throughtime.instruments.products import LinearisedRun, jacobian, linearise
+from throughtime.instruments.products import LinearisedRun, linearise
 from throughtime.results.record import Record
 
 _SMALL = 64  # up to this size Jacobians are formed, for many steps at once
@@ -23,16 +23,16 @@ class LyapunovSpectrum(Record):
 
     Attributes:
         exponents: natural logarithms per step, decreasing; -inf where a direction is lost at once.
-        standard_errors: of the exponents, by blocks: the counted steps are cut into up to 16 blocks
-            of equal length, at least 8 steps each, and the standard deviation of the blocks' means
-            is divided by the root of their number. It takes correlations to be shorter than a
-            block. NaN with fewer than 2 blocks.
+        standard_errors: standard errors of the exponents, by blocks: the counted steps are cut into
+            up to 16 blocks of equal length, at least 8 steps each, and the standard deviation of
+            the blocks' means is divided by the root of their number. It takes correlations to be
+            shorter than a block. NaN with fewer than 2 blocks.
         kaplan_yorke: dimension of the attractor by the conjecture of Kaplan and Yorke: the number
             of leading exponents whose sum is still positive, and a fraction of the next. None if
             the exponents that were computed all sum to more than zero and are not all there are.
         size: width of the state, and number of all exponents.
-        steps: how many were counted.
-        burn_in: how many before them only turned the directions.
+        steps: number of steps that were counted.
+        burn_in: number of steps before them, which only turned the directions.
         first: the step of the trajectory, from 0, at which burn-in begins.
         history_steps: numbers of counted steps, increasing, at most 200 of them.
         history: the exponents as they stood after that many.
@@ -67,12 +67,12 @@ def lyapunov_spectrum(
     about -36 a step are rounding: the direction is lost.
 
     Arguments:
-        recording: what a cell did.
-        sequence: which of its batch; its valid steps count.
-        top: how many exponents, from the largest; all if the state's size is at most 64, else 16,
+        recording: recording of a cell.
+        sequence: number of the sequence within its batch; its valid steps count.
+        top: number of exponents, from the largest; all if the state's size is at most 64, else 16,
             if None.
         burn_in: steps of the stretch that are not counted; a tenth of them, 100 at most, if None.
-        seed: of the random directions that it starts from.
+        seed: seed of the random directions that it starts from.
 
     Returns:
         Exponents in nats per step, with errors.
@@ -107,7 +107,7 @@ def lyapunov_spectrum(
         for t in range(start, stop, _CHUNK):
             at = slice(t, min(stop, t + _CHUNK))
             if run.size <= _SMALL:
-                yield from (_by(matrix) for matrix in jacobian(run, at))
+                yield from (_by(matrix) for matrix in run.dense(at))
             else:
                 yield from (_along(run, step) for step in range(t, at.stop))
 
@@ -134,12 +134,12 @@ def lyapunov_exponents(
         step: s_t from s_{t-1}, (size,) to (size,), of torch's operations, pure, and without
             branches on values: `torch.func` differentiates it at many states at once.
         start: s_0. Its dtype is the one that is computed in; float64 is advised.
-        steps: how many are counted, at least 1.
-        top: how many exponents, from the largest; all if the state's size is at most 64, else 16,
+        steps: number of steps that are counted, at least 1.
+        top: number of exponents, from the largest; all if the state's size is at most 64, else 16,
             if None.
         burn_in: steps before those that are counted, to reach the attractor and turn the
             directions; a tenth as many again if None.
-        seed: of the random directions that it starts from.
+        seed: seed of the random directions that it starts from.
 
     Returns:
         Exponents in nats per step, with errors.
@@ -259,7 +259,7 @@ def _summary(
 
 
 def _standard_errors(local: Float[Tensor, "time k"]) -> Float[Tensor, " k"]:
-    """Of the means over time, from those of blocks; what does not fill a block is left out."""
+    """Errors of the means over time, from those of full blocks."""
     blocks = min(16, local.shape[0] // 8)
     if blocks < 2:
         return torch.full_like(local[0], torch.nan)

@@ -151,7 +151,8 @@ def one_unit_bifurcation(
     """Fixed points of one tanh unit by its weight, or by its input.
 
     Arguments:
-        values: of what is not given: of the weight if the input is, of the input if the weight is.
+        values: values of the other one: of the weight if the input is, of the input if the weight
+            is.
         weight: w, if the input is swept: two folds at u = -+u*(w) for w > 1.
         input: u, if the weight is swept: a pitchfork at w = 1 for u = 0.
 
@@ -196,13 +197,13 @@ the worst that a bounded input can do."""
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LatchSurvival(Record):
-    """How many runs of one unit still hold their sign. In float64, on the CPU.
+    """The part of the runs of one unit that still hold their sign. In float64, on the CPU.
 
     Attributes:
         weight: w.
-        noise: what was added at every step.
+        noise: the noise that was added at every step.
         size: standard deviation of Gaussian noise, or the bound of the others.
-        runs: how many there were; 1 under a constant input, where all are alike.
+        runs: number of runs; 1 under a constant input, where all are alike.
         kept: share of runs whose sign after each step is the first one; it may have come back.
         held: share of runs whose sign has never changed up to each step.
     """
@@ -216,7 +217,7 @@ class LatchSurvival(Record):
 
     @property
     def standard_error(self) -> Float[Tensor, " steps"]:
-        """Of `kept`: sqrt(p (1 - p) / runs)."""
+        """Standard error of `kept`: sqrt(p (1 - p) / runs)."""
         return (self.kept * (1 - self.kept) / self.runs).sqrt()
 
 
@@ -237,12 +238,12 @@ def latch_survival(
 
     Arguments:
         weight: w.
-        noise: what u_t is; see `LatchNoise`.
+        noise: kind of u_t; see `LatchNoise`.
         size: standard deviation, or bound, zero or more.
-        steps: how many, at least 1.
+        steps: number of steps, at least 1.
         start: a_0, not 0.
-        runs: how many, at least 1.
-        seed: of the noise.
+        runs: number of runs, at least 1.
+        seed: seed of the noise.
 
     Returns:
         Shares of runs after each step.

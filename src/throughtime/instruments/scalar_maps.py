@@ -50,7 +50,7 @@ class Cycles(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PhaseLine(Record):
-    """Where a map moves each point of a line: one arrow for each stretch between fixed points.
+    """The directions in which a map moves a line: one for each stretch between fixed points.
 
     Attributes:
         fixed: the fixed points within the line.
@@ -80,7 +80,7 @@ class Bifurcation(Record):
     kinds: tuple[ScalarStability, ...]
 
     def counts(self) -> dict[float, int]:
-        """How many fixed points there are by parameter, for those that have any."""
+        """Return the number of fixed points by parameter, for those that have any."""
         values, counts = self.parameter.unique(return_counts=True)
         return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
@@ -143,7 +143,8 @@ def scalar_cycles(
         period: the least number of steps after which the cycle's points return, at least 1.
         lower: end of the interval.
         upper: end of the interval, above `lower`.
-        resolution: as in `scalar_fixed_points`, for the iterated map, whose turns are many more.
+        resolution: grid points, `scalar_fixed_points` explains them, for the iterated map, whose
+            turns are many more.
 
     Returns:
         Each cycle once, without those of a shorter period.
@@ -186,7 +187,7 @@ def cobweb(f: ScalarMap, start: float, steps: int) -> Float[Tensor, "points 2"]:
     Arguments:
         f: the map.
         start: x_0.
-        steps: how many, at least 0.
+        steps: number of steps, at least 0.
 
     Returns:
         2 steps + 1 points.
@@ -216,7 +217,7 @@ def phase_line(f: ScalarMap, lower: float, upper: float, *, resolution: int = 40
         f: the map.
         lower: end of the interval.
         upper: end of the interval, above `lower`.
-        resolution: as in `scalar_fixed_points`.
+        resolution: grid points; `scalar_fixed_points` explains them.
 
     Returns:
         The fixed points and one direction for each stretch between them.
@@ -249,10 +250,10 @@ def bifurcation(
 
     Arguments:
         family: x, parameter -> f(x), as a `ScalarMap` for each parameter.
-        values: of the parameter.
+        values: values of the parameter.
         lower: end of the interval of x.
         upper: end of the interval of x, above `lower`.
-        resolution: as in `scalar_fixed_points`.
+        resolution: grid points; `scalar_fixed_points` explains them.
 
     Returns:
         One row for each fixed point of each map.
@@ -279,7 +280,7 @@ def gathered(
     """The fixed points that are found at each value, one below the other.
 
     Arguments:
-        values: of the parameter.
+        values: values of the parameter.
         find: the fixed points at a value.
     """
     swept = values.to("cpu", torch.float64)

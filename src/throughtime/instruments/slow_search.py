@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from throughtime.core.dynamics import Dynamics
+from throughtime.core.jacobian import Dynamics
 
 PATIENCE = 10
 """Iterations in which the speed, or the gradient of a search for a minimum, does not halve before a
@@ -25,7 +25,7 @@ TINY = 1e-300  # keeps quotients of what may vanish finite
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ends:
-    """Where searches ended, one row a search.
+    """The ends of searches, one row a search.
 
     Attributes:
         states: s.
@@ -57,8 +57,7 @@ class SlowSearch:
     mu grows after a step that does not lower q and shrinks after one that does. No step moves a
     component by more than the size of its state. Every second row begins with Newton steps that q
     need not fall in: they get out of minima of q that are no roots, where most searches in a
-    network of rich dynamics end, while the other rows find those minima. Rows do not know of each
-    other.
+    network of rich dynamics end, while the other rows find those minima. Rows are independent.
 
     Arguments:
         dynamics: F, in float64.

@@ -6,7 +6,7 @@ from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
 from throughtime.learning.nesterov import Nesterov
-from throughtime.learning.online import Lesson, learn, load_state, state_dict
+from throughtime.learning.online import StreamStep, learn, load_state, state_dict
 from throughtime.learning.propagation import GradientPropagation
 from throughtime.learning.proposers import (
     MultigridSearch,
@@ -36,7 +36,6 @@ __all__ = [
     "GradientPropagation",
     "Learner",
     "LearnerState",
-    "Lesson",
     "MultigridSearch",
     "Nesterov",
     "NoBackTrack",
@@ -47,6 +46,7 @@ __all__ = [
     "SimulatedAnnealing",
     "SnAp",
     "StepwiseModel",
+    "StreamStep",
     "TargetPropagation",
     "ThresholdCell",
     "TruncatedBPTT",

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State, map_state
@@ -20,7 +21,6 @@ from throughtime.learning.learner import (
     starts,
     trained,
 )
-from throughtime.learning.unrolled import unrolled
 
 
 @final
@@ -34,12 +34,12 @@ class BPTT(Learner):
     errors go back through the memories alone, h_{t-1} is taken for a constant.
 
     Arguments:
-        engine: that runs the cell.
+        engine: name of the engine that runs the cell.
         cut: fields of the state by which no gradient goes from one step to the one before; then the
             cell runs step by step.
 
     Raises:
-        ConfigurationError: a cut beside an engine that knows of none.
+        ConfigurationError: a cut beside an engine that has none.
 
     Example:
         >>> from throughtime.cells import ElmanCell
@@ -76,20 +76,54 @@ class BPTT(Learner):
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk, and backward."""
+        """Go forward through the chunk, and backward."""
         random, resets = generator_of(state), starts(state, chunk)
         streams = draw(model, state.cell, resets, random)
         with torch.enable_grad():
-            if self.cut:
-                steps = unrolled(model, state.cell, chunk.inputs, resets, streams, self.cut)
-                outputs, end = steps.outputs, steps.end
-            else:
-                request = Request(model.cell, chunk.inputs, state.cell, None, resets, streams)
-                outputs, end, _ = run(request, self.engine)
+            cell = CutCell(model.cell, self.cut) if self.cut else model.cell
+            request = Request(cell, chunk.inputs, state.cell, None, resets, streams)
+            outputs, end, _ = run(request, "eager" if self.cut else self.engine)
             loss, gradients = graded(model, outputs, chunk)
         cell = map_state(torch.Tensor.detach, end)
         started = torch.ones_like(state.started)
         return Update(loss, gradients, LearnerState(cell, started, (), random.get_state()))
+
+
+@final
+class CutCell(Cell):
+    """A cell by some of whose fields no gradient goes from a step to the one before.
+
+    No tensor of a state that it returns is made of another one, and the output is one of them where
+    the cell's is: h_t of an LSTM is made of c_t, and its view is not.
+
+    Arguments:
+        cell: the cell whose steps it takes.
+        cut: the fields; none by default.
+    """
+
+    def __init__(self, cell: Cell, cut: tuple[str, ...] = ()):
+        super().__init__()
+        self.cell, self.cut = cell, cut
+        self.input_size, self.hidden_size = cell.input_size, cell.hidden_size
+        self.output_size, self.streams = cell.output_size, cell.streams
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Return the cell's."""
+        return self.cell.initial_state(batch_size, dtype=dtype, device=device)
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
+        """Return the cell's."""
+        return self.cell.project(x)
+
+    def step(
+        self, projected: Float[Tensor, "batch projected"], state: State, streams: Streams = ()
+    ) -> tuple[Float[Tensor, "batch output"], State]:
+        """Take the cell's step from constants in place of the fields that are cut."""
+        cut = {name: map_state(torch.Tensor.detach, getattr(state, name)) for name in self.cut}
+        output, after = advance(self.cell, projected, state._replace(**cut), streams)
+        views: dict[int, Tensor] = {}
+        after = map_state(lambda s: views.setdefault(id(s), s.view_as(s)), after)
+        return views.get(id(output), output), after
 
 
 @final
@@ -191,8 +225,8 @@ def graded(
     """The loss of a chunk, and its gradients by the model's parameters.
 
     Arguments:
-        model: whose parameters.
-        outputs: of its cell, with their graph.
+        model: the model that is trained.
+        outputs: outputs of its cell, with their graph.
         chunk: targets and weights.
     """
     losses = model.losses(outputs, chunk.targets, chunk.weights)

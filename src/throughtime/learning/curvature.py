@@ -12,7 +12,7 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Streams, advance
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
-from throughtime.core.state import State, map_state
+from throughtime.core.state import Layout, State, map_state, restarted
 from throughtime.engines import Request, run
 from throughtime.learning.learner import (
     Chunk,
@@ -23,9 +23,9 @@ from throughtime.learning.learner import (
     generator_of,
     refuse_autocast,
     starts,
+    states_before,
     trained,
 )
-from throughtime.learning.unrolled import entering, restarted, side_by_side, with_tensors
 
 _Step: TypeAlias = Callable[[Tensor, Tensor, "_At"], tuple[Tensor, Tensor]]
 
@@ -54,13 +54,13 @@ class PseudoNewton(Learner):
     has the slopes and second derivatives by w_{i,t} and s_{t-1} that C has; F is the cell's step. A
     step takes a forward pass over its gradient for each weight and for each number of its state,
     `at_once` of which, of several steps, are taken together. That is for small networks, whose
-    read-out and loss draw no random numbers and are of functions that torch.func.vmap knows.
+    read-out and loss draw no random numbers and are of functions that torch.func.vmap supports.
 
     A chunk is to be one sequence: neither slope nor curvature goes back beyond its start.
 
     Arguments:
         mu: above 0, what keeps the step bounded where the cost is flat.
-        at_once: how many forward passes are taken together, at least 1.
+        at_once: number of forward passes that are taken together, at least 1.
 
     Raises:
         ConfigurationError: numbers out of range.
@@ -96,7 +96,7 @@ class PseudoNewton(Learner):
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk, and back with slope and curvature.
+        """Go forward through the chunk, and back with slope and curvature.
 
         Raises:
             LearnerRefusalError: under autocast.
@@ -109,11 +109,11 @@ class PseudoNewton(Learner):
         return Update(walk.loss, walk.named(total), walk.after)
 
     def instances(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> "Instances":
-        """What each step's own weights do to the cost.
+        """Return the derivatives of the cost by each step's own weights.
 
         Arguments:
             model: its parameters are read.
-            state: before the chunk.
+            state: the learner's state before the chunk.
             chunk: the steps.
         """
         walk = _Walk(model, state, chunk)
@@ -137,7 +137,7 @@ class Instances(NamedTuple):
 
 
 class _At(NamedTuple):
-    """What a step has beside weights and state; for several steps, each with an axis of time."""
+    """The data of a step beside weights and state; of several steps, each with an axis of time."""
 
     state: State
     x: Float[Tensor, "*time batch input"]
@@ -166,16 +166,17 @@ class _Walk:
             request = Request(cell, chunk.inputs, state.cell, None, resets, streams, "states")
             result = run(request, "auto")
             losses = model.losses(result.outputs, chunk.targets, chunk.weights)
-        rows = entering(cell, state.cell, result.states, resets)
+        rows = states_before(cell, state.cell, result.states, resets)
         before = map_state(lambda s: s.unflatten(0, resets.shape), rows)
-        self.s = side_by_side(rows).unflatten(0, resets.shape)
+        self.layout = Layout(rows)
+        self.s = self.layout.flatten(rows).unflatten(0, resets.shape)
         self.at = _At(before, chunk.inputs, chunk.targets, weights, resets, streams)
         self.loss = losses.sum() / resets.shape[1]
         started = torch.ones_like(state.started)
         self.after = LearnerState(result.state, started, (), random.get_state())
 
     def named(self, flat: Float[Tensor, "*time count"]) -> dict[str, Tensor]:
-        """Those of each parameter, of numbers in the order of theta."""
+        """Split numbers in the order of theta by the parameters' names."""
         parts = flat.split([p.numel() for p in self.parameters.values()], -1)
         return {
             name: part.reshape(*flat.shape[:-1], *p.shape)
@@ -189,13 +190,14 @@ class _Walk:
         given, batch = self.named(theta), s.shape[0]
         model = bind(self.model, {place: given[name] for place, name in self.places.items()})
         fresh = model.cell.initial_state(batch, dtype=s.dtype, device=s.device)
-        state = restarted(at.fresh, fresh, with_tensors(at.state, s))
+        before = self.layout.unflatten(s, self.layout.whole(at.state))
+        state = restarted(at.fresh, fresh, before)
         output, after = advance(model.cell, model.cell.project(at.x), state, at.streams)
         losses = model.unweighted(output, at.targets) * at.weights + model.penalties(output)
-        return losses.sum() / batch, side_by_side(after)
+        return losses.sum() / batch, self.layout.flatten(after)
 
     def back(self, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Slope and curvature by theta, (count,) each, of each step from the last."""
+        """Yield slope and curvature by theta, (count,) each, of each step from the last."""
         time, batch = self.at.fresh.shape
         s = self.s
         v, hessian = torch.zeros_like(s[0]), s.new_zeros(batch, s.shape[2], s.shape[2])
@@ -219,7 +221,7 @@ class _Block:
         """Slopes and curvatures by theta, (time, count), and v and H before the steps.
 
         Arguments:
-            v, hessian: of the costs after the steps, by the state after them.
+            v, hessian: derivatives of the costs after the steps, by the state after them.
         """
         theta, s, at = self.theta, self.s, self.at
         own, by_s = vmap(lambda s, at: self._by_state(s, at))(s, at)
@@ -249,7 +251,7 @@ class _Block:
         return self._along_state(grad(lambda s: _linear(*self.step(self.theta, s, at), v)), s)
 
     def _along_state(self, function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
-        """How something changes with each number of its row's state: those are the last axis."""
+        """Derivatives by each number of a row's state, along a last axis."""
         eye = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
         return vmap(
             lambda e: jvp(function, (s,), (e.expand_as(s),))[1],

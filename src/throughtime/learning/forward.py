@@ -1,17 +1,29 @@
-"""Going forward through a chunk: what every learner that never goes back does at a step."""
+"""The pass forward through a chunk that all learners share which never go back in time."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from throughtime.core.cell import Streams, advance
-from throughtime.core.dynamics import Dynamics
+from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.errors import LearnerRefusalError
+from throughtime.core.gated import GatedCell
+from throughtime.core.jacobian import (
+    GatedJacobian,
+    GeneralJacobian,
+    StepJacobian,
+    initial_influence,
+    trained_parameters,
+)
 from throughtime.core.learnable import StepwiseModel
-from throughtime.core.state import State, map_state
+from throughtime.core.state import Layout, State, map_state
+from throughtime.core.weights import recurrent_weight
 from throughtime.engines import Request, run
+from throughtime.engines.trace.plan import elementwise
 from throughtime.learning.learner import (
     Chunk,
     LearnerState,
@@ -20,20 +32,38 @@ from throughtime.learning.learner import (
     generator_of,
     refuse_autocast,
     starts,
+    states_before,
     together,
     trained,
 )
-from throughtime.learning.partials import partials, separable
-from throughtime.learning.step_map import Step, StepMap, holding
-from throughtime.learning.unrolled import entering, side_by_side, with_tensors
 
 _VALUES, _ROWS = 2**22, 2**13  # at hand at once, for as many steps as that allows
 
-Visit = Callable[[StepMap, Step, State], tuple[Tensor, State]]
-"""What the past's parameters have done to a step's loss, (count,), and the memory after it."""
+Visit = Callable[["Step", State], tuple[Tensor, State]]
+"""The learner's part of a step: the gradient by the past's parameters, (count,), and its memory
+after the step, from the step and the memory before it."""
 
 Drawing = Callable[[Bool[Tensor, " batch"], torch.Generator], tuple[Tensor, ...]]
-"""A learner's random numbers for one step, which may start afresh."""
+"""A learner's random numbers for one step, from the sequences that start afresh at it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a batch.
+
+    Attributes:
+        jacobian: derivatives of the step by state and parameters, a sequence a row.
+        initial: function that returns ds_0/dtheta, the influence on the cell's initial state.
+        fresh: True for sequences that start from the initial state.
+        credit: dL_t/ds by the state before the step, through the step's own loss alone.
+        drawn: the learner's random numbers.
+    """
+
+    jacobian: StepJacobian
+    initial: Callable[[], Float[Tensor, "size count"]]
+    fresh: Bool[Tensor, " batch"]
+    credit: Float[Tensor, "batch size"]
+    drawn: tuple[Tensor, ...] = ()
 
 
 def go_forward(
@@ -47,18 +77,18 @@ def go_forward(
 ) -> Update:
     """Step through a chunk: each loss's own gradient, and what the learner adds for the past.
 
-        dL_t/dtheta = dL_t/ds_{t-1} ds_{t-1}/dtheta + what step t itself does
+        dL_t/dtheta = dL_t/ds_{t-1} ds_{t-1}/dtheta + the part of step t itself
 
-    The parameters stay what they are, so all that does not need the learner's memory, states,
-    losses and partial derivatives, is found for many steps at once.
+    The parameters do not change within the chunk. So all that does not need the learner's memory
+    (states, losses and derivatives) is found for many steps at once.
 
     Arguments:
-        model: to be taught.
-        state: before the chunk.
+        model: the model that is trained.
+        state: the learner's state before the chunk.
         chunk: the steps.
-        visit: the learner's part; the memory that it is given is as it was after the step before.
-        drawing: its random numbers; None for none.
-        local: whether the credit is that of `holding` the state before the step.
+        visit: the learner's part, called once a step, in order.
+        drawing: the learner's random numbers; None for none.
+        local: If True, the credit leaves out all that passes through the recurrent matrices.
 
     Raises:
         LearnerRefusalError: under autocast.
@@ -68,33 +98,91 @@ def go_forward(
         chunk,
         "an influence adds up over all steps, and so does its error",
     )
-    random, cell_map = generator_of(state), StepMap(model)
+    random, parameters = generator_of(state), forward_parameters(model)
     split = separable(model.cell)
-    rows = min(_ROWS, _VALUES // _width(model, split))
+    initial = functools.cache(lambda: initial_influence(model.cell, parameters))
+    rows = min(_ROWS, _VALUES // _width(model, state.cell, split))
     at_once = max(1, rows // chunk.inputs.shape[1])
     gradients = {name: torch.zeros_like(p) for name, p in trained(model).items()}
-    past = chunk.inputs.new_zeros(cell_map.count)
+    past = chunk.inputs.new_zeros(sum(p.numel() for p in parameters.values()))
     losses: list[Tensor] = []
     for start in range(0, len(chunk), at_once):
         part = chunk.part(start, start + at_once)
-        loss, own, steps, cell = _steps(model, state, part, drawing, random, split, local)
+        loss, own, steps, cell = _steps(model, state, part, drawing, random, initial, split, local)
         losses.append(loss)
         for name, gradient in own.items():
             gradients[name] += gradient
         memory = state.memory
         while steps:  # none is kept beyond its own turn
-            taught, memory = visit(cell_map, steps.pop(0), memory)
-            past = past + taught
+            learnt, memory = visit(steps.pop(0), memory)
+            past = past + learnt
         state = LearnerState(cell, torch.ones_like(state.started), memory, random.get_state())
-    for name, gradient in cell_map.named(past).items():
+    for name, gradient in _by_name(past, parameters).items():
         gradients[name] += gradient
     return Update(torch.stack(losses).sum(), gradients, state)
 
 
-def _width(model: StepwiseModel, split: bool) -> int:
-    """About how many numbers of a step are at hand for all steps at once."""
+def forward_parameters(model: StepwiseModel) -> dict[str, Tensor]:
+    """Return theta: the trained parameters of the cell, detached, by name within the cell.
+
+    Arguments:
+        model: any model.
+
+    Raises:
+        LearnerRefusalError: no parameter of the cell is trained, or one has two names.
+    """
+    every = [p for _, p in model.cell.named_parameters(remove_duplicate=False)]
+    shared = len({id(p) for p in every}) < len(every)
+    if shared or not any(p.requires_grad for p in every):
+        raise LearnerRefusalError(
+            "learning forward in time",
+            got="a parameter that the cell has twice" if shared else "a cell that is frozen",
+            expected="parameters of the cell that are trained, each in one place",
+            fix="BPTT() learns it.",
+        )
+    return trained_parameters(model.cell)
+
+
+def forward_sizes(model: StepwiseModel) -> tuple[int, int]:
+    """Return the width of the cell's state, as one vector, and of theta.
+
+    Arguments:
+        model: any model.
+
+    Raises:
+        LearnerRefusalError: as `forward_parameters`.
+    """
+    parameters, like = forward_parameters(model), next(model.cell.parameters())
+    state = model.cell.initial_state(1, dtype=like.dtype, device=like.device)
+    return Layout(state).size, sum(p.numel() for p in parameters.values())
+
+
+def separable(cell: Cell) -> bool:
+    """Return True if a cell's step is elementwise after products with weights, its only parameters.
+
+    Arguments:
+        cell: any cell.
+    """
+    if not isinstance(cell, GatedCell) or not elementwise(cell):
+        return False
+    linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
+    trained = {name for name, p in cell.named_parameters() if p.requires_grad}
+    return trained <= linear and type(cell).recurrent_matrix is GatedCell.recurrent_matrix
+
+
+def _by_name(flat: Float[Tensor, " count"], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A gradient by theta, by the parameters' names within the model."""
+    parts = flat.split([p.numel() for p in parameters.values()])
+    return {
+        f"cell.{name}": part.view_as(p)
+        for (name, p), part in zip(parameters.items(), parts, strict=True)
+    }
+
+
+def _width(model: StepwiseModel, state: State, split: bool) -> int:
+    """About the number of values that a step takes while all steps are at hand."""
     cell: Any = model.cell
-    size = Dynamics(cell).size
+    size = Layout(state).size
     if not split:
         return size
     gates, results = len(cell.gate_names), 1 + len(cell.memories)
@@ -107,6 +195,7 @@ def _steps(
     chunk: Chunk,
     drawing: Drawing | None,
     random: torch.Generator,
+    initial: Callable[[], Tensor],
     split: bool,
     local: bool,
 ) -> tuple[Tensor, dict[str, Tensor], list[Step], State]:
@@ -127,31 +216,30 @@ def _steps(
                 cell, chunk.inputs[:-1], state.cell, None, resets[:-1], early, "states"
             )
             leaving = run(request, "auto").states
-    before = entering(cell, state.cell, leaving, resets)
+    before, layout = states_before(cell, state.cell, leaving, resets), Layout(state.cell)
     x, rows = chunk.inputs.flatten(0, 1), tuple(stream.flatten(0, 1) for stream in streams)
     parameters = trained(model)
     with torch.enable_grad():
-        s = side_by_side(before).detach().requires_grad_()
-        stepped = holding(cell, before) if local else cell
-        output, after = advance(stepped, cell.project(x), with_tensors(before, s), rows)
+        s = layout.flatten(before).detach().requires_grad_()
+        entered = layout.unflatten(s, layout.whole(before))
+        output, after = _advance(cell, cell.project(x), before, entered, rows, local)
         losses = model.losses(output.unflatten(0, (time, batch)), chunk.targets, chunk.weights)
         loss = losses.sum() / batch
         credit, *own = torch.autograd.grad(
             loss, [s, *parameters.values()], allow_unused=True, materialize_grads=True
         )
-    found = partials(cell, before, x, rows).unflattened(time) if split else [None] * time
-    s, credit = (rows.unflatten(0, (time, batch)) for rows in (s.detach(), credit))
-    steps = [
-        Step(
-            s[t],
-            chunk.inputs[t],
-            tuple(stream[t] for stream in streams),
-            resets[t],
-            credit[t],
-            drawn[t],
-            found[t],
-        )
-        for t in range(time)
-    ]
+    jacobian: Any = GatedJacobian if split else GeneralJacobian
+    found, credits = jacobian(cell, before, x, rows), credit.unflatten(0, (time, batch))
+    each_rows = [found.rows(slice(t * batch, (t + 1) * batch)) for t in range(time)]
+    steps = [Step(each_rows[t], initial, resets[t], credits[t], drawn[t]) for t in range(time)]
     end = map_state(lambda s: s[-batch:].detach().clone(), after)  # not all steps' memory
     return loss.detach(), dict(zip(parameters, own, strict=True)), steps, end
+
+
+def _advance(
+    cell: Any, projected: Tensor, held: State, state: State, streams: Streams, local: bool
+) -> tuple[Tensor, State]:
+    """A step, of which the matrices read a constant state if it is local."""
+    if not local:
+        return advance(cell, projected, state, streams)
+    return cell.step_of_gates(*cell._gates(projected, held), state, streams)

@@ -1,6 +1,5 @@
 """The influence ds/dtheta with only some entries kept: its pattern, and its recursion in time."""
 
-import copy
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,9 +9,16 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from throughtime.core.binding import bind
-from throughtime.core.cell import Streams
-from throughtime.core.dynamics import Dynamics
-from throughtime.learning.step_map import Step, StepMap
+from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.jacobian import (
+    Dynamics,
+    GatedJacobian,
+    GeneralJacobian,
+    StepJacobian,
+    initial_influence,
+)
+from throughtime.core.learnable import StepwiseModel
+from throughtime.learning.forward import Step, forward_parameters
 
 _ROUNDING = 1000  # differences that are allowed, in units of the largest value's last place
 _DRAWS, _ROWS = 4, 4  # of parameters; of states and inputs, each with both signs
@@ -21,18 +27,18 @@ _FEW = 4  # a dense product is faster where more than one entry in so many is ke
 
 
 class Pattern(NamedTuple):
-    """Which entries of an influence are kept: K of a parameter at most.
+    """The entries of an influence that are kept: K of a parameter at most.
 
     A NamedTuple of tensors, so that it can be saved with the influence itself.
 
     Attributes:
         rows: (K, count) the states of a parameter's entries; (K, 1), all in order, if K is size.
-        kept: (K, count) whether an entry is there: a parameter may have fewer than K.
-        immediate: (K, count) whether it is in F_theta.
-        reads: (size, size) where F_s may differ from zero.
-        colours_s: (size,) of the rows of F_s: no column has two of one colour.
-        colours_theta: (size,) of the rows of F_theta, likewise.
-        learnt: whether the initial state depends on the parameters.
+        kept: (K, count) True for an entry that is there: a parameter may have fewer than K.
+        immediate: (K, count) True for an entry of F_theta.
+        reads: (size, size) True where F_s may differ from zero.
+        colours_s: (size,) colours of the rows of F_s: no column has two of one colour.
+        colours_theta: (size,) colours of the rows of F_theta, likewise.
+        learnt: True if the initial state depends on the parameters.
     """
 
     rows: Int[Tensor, "kept #count"]
@@ -44,25 +50,28 @@ class Pattern(NamedTuple):
     learnt: Bool[Tensor, ""]
 
 
-def reading(cell: StepMap) -> Bool[Tensor, "size size"]:
-    """Which states read which: where F_s differs from zero at some of many points.
+def reading(model: StepwiseModel) -> Bool[Tensor, "size size"]:
+    """Find the states that each state reads: where F_s differs from zero at some of many points.
 
-    A cell's own parameters may hide what others would show, as an identity matrix does, or a unit
-    that is never active: random ones are tried as well.
+    A cell's own parameters may hide entries that others would show, as an identity matrix does, or
+    a unit that is never active: random ones are tried as well.
 
     Arguments:
-        cell: of the model.
+        model: the model whose cell is probed.
+
+    Raises:
+        LearnerRefusalError: as `forward_parameters`.
     """
-    eye = torch.eye(cell.size)
-    found = [(rows_of_s(probe, step, eye) != 0).any(0) for probe, step in _probes(cell)]
-    return torch.stack(found).any(0)
+    probes = list(_probes(model))
+    eye = torch.eye(probes[0][1].size)
+    return torch.stack([(rows_of_s(step, eye) != 0).any(0) for _, step in probes]).any(0)
 
 
 def reaches_all(reads: Bool[Tensor, "size size"]) -> bool:
-    """Whether some state reaches all others in time, so that its parameters' entries are dense.
+    """Return True if some state reaches all others in time: its parameters' entries are dense.
 
     Arguments:
-        reads: as `reading` finds it.
+        reads: the result of `reading`.
     """
     reach = reads.float() + torch.eye(len(reads), device=reads.device)
     for _ in range(len(reads).bit_length()):
@@ -70,24 +79,27 @@ def reaches_all(reads: Bool[Tensor, "size size"]) -> bool:
     return bool(reach.all(0).any())
 
 
-def pattern_of(cell: StepMap, reads: Bool[Tensor, "size size"], order: int | None) -> Pattern:
-    """The entries by which parameters reach states within some steps.
+def pattern_of(
+    model: StepwiseModel, reads: Bool[Tensor, "size size"], order: int | None
+) -> Pattern:
+    """Find the entries by which parameters reach states within some steps.
 
         M_1 = F_theta or ds_0/dtheta differs from zero        M_n = M_1 or F_s M_{n-1} does
 
     Arguments:
-        cell: of the model.
-        reads: as `reading` finds it.
+        model: the model whose cell is probed.
+        reads: the result of `reading`.
         order: n, at least 1; None for as many steps as add something.
     """
-    immediate, initial = torch.zeros(2, cell.size, cell.count, dtype=torch.bool).to(reads.device)
-    for probe, step in _probes(cell):
-        initial |= probe.initial(1)[0] != 0
-        for states in torch.arange(cell.size).split(_BLOCK):
-            seeds = torch.eye(cell.size)[states]
-            immediate[states] |= (rows_of_theta(probe, step, seeds) != 0).any(0)
+    size, count = len(reads), sum(p.numel() for p in forward_parameters(model).values())
+    immediate, initial = torch.zeros(2, size, count, dtype=torch.bool).to(reads.device)
+    for cell, step in _probes(model):
+        initial |= initial_influence(cell, step.parameters) != 0
+        for states in torch.arange(size).split(_BLOCK):
+            seeds = torch.eye(size)[states]
+            immediate[states] |= (rows_of_theta(step, seeds) != 0).any(0)
     reached = immediate | initial
-    for _ in range(cell.size if order is None else order - 1):
+    for _ in range(size if order is None else order - 1):
         more = reached | (reads.float() @ reached.float() > 0)
         if torch.equal(more, reached):
             break
@@ -104,27 +116,27 @@ def pattern_of(cell: StepMap, reads: Bool[Tensor, "size size"], order: int | Non
     )
 
 
-def all_of(cell: StepMap) -> Pattern:
-    """The pattern that leaves nothing out.
+def whole_pattern(step: StepJacobian) -> Pattern:
+    """Return the pattern that leaves nothing out.
 
     Arguments:
-        cell: of the model.
+        step: the derivatives of any step.
     """
-    device = next(iter(cell.parameters.values())).device
-    rows, columns = torch.arange(cell.size, device=device), cell.count
-    every = torch.ones(cell.size, columns, dtype=torch.bool, device=device)
-    reads = torch.ones(cell.size, cell.size, dtype=torch.bool, device=device)
+    size, count, device = step.size, step.count, step.s.device
+    rows = torch.arange(size, device=device)
+    every = torch.ones(size, count, dtype=torch.bool, device=device)
+    reads = torch.ones(size, size, dtype=torch.bool, device=device)
     learnt = torch.ones((), dtype=torch.bool, device=device)
     return Pattern(rows[:, None], every, every, reads, rows, rows, learnt)
 
 
 def colours(pattern: Bool[Tensor, "rows columns"]) -> Int[Tensor, " rows"]:
-    """A colour for each row, from 0 on, such that no column has two rows of one colour.
+    """Return a colour for each row, from 0 on, such that no column has two rows of one colour.
 
     Greedy: each row has the first colour that no row before it makes impossible.
 
     Arguments:
-        pattern: where rows have something.
+        pattern: True for entries that differ from zero.
     """
     clash = pattern.float() @ pattern.float().mT > 0
     found: list[int] = []
@@ -134,47 +146,36 @@ def colours(pattern: Bool[Tensor, "rows columns"]) -> Int[Tensor, " rows"]:
     return torch.tensor(found, dtype=torch.int64, device=pattern.device)
 
 
-def rows_of_s(
-    cell: StepMap, step: Step, seeds: Shaped[Tensor, "k size"]
-) -> Float[Tensor, "batch k size"]:
-    """v' F_s for each of some vectors: (batch, k, size).
+def rows_of_s(step: StepJacobian, seeds: Shaped[Tensor, "k size"]) -> Float[Tensor, "batch k size"]:
+    """Return v' F_s for k vectors v, the same for each sequence.
 
     Arguments:
-        cell: of the model.
-        step: at which.
-        seeds: (k, size) the vectors.
+        step: the derivatives of a step.
+        seeds: the vectors.
     """
-    if step.partials is not None:
-        return seeds.to(step.s) @ step.partials.by_s()
-    many, vectors = _times(step, seeds)
-    with torch.enable_grad():
-        s = many.s.requires_grad_()
-        after = Dynamics(bind(cell.cell, cell.parameters))(s, many.x, many.streams)
-    if not after.requires_grad:  # a step that reads no state
-        return step.s.new_zeros(len(step.s), *seeds.shape)
-    (found,) = torch.autograd.grad(after, s, vectors, materialize_grads=True)
-    return found.unflatten(0, (len(step.s), len(seeds)))
+    if isinstance(step, GatedJacobian):  # a matrix product, and few elementwise ones
+        return seeds.to(step.s) @ step.dense()
+    return step.pull(_for_each(step, seeds)).transpose(0, 1)
 
 
 def rows_of_theta(
-    cell: StepMap, step: Step, seeds: Shaped[Tensor, "k size"]
+    step: StepJacobian, seeds: Shaped[Tensor, "k size"]
 ) -> Float[Tensor, "batch k count"]:
-    """v' F_theta for each of some vectors: (batch, k, count).
+    """Return v' F_theta for k vectors v, the same for each sequence.
 
     Arguments:
-        cell: of the model.
-        step: at which.
-        seeds: (k, size) the vectors.
+        step: the derivatives of a step.
+        seeds: the vectors.
     """
-    if step.partials is not None:
-        vectors = seeds.to(step.s)[:, None].expand(-1, len(step.s), -1)
-        return torch.stack([step.partials.pulled(v) for v in vectors], 1)
-    many, vectors = _times(step, seeds)
-    return cell.pulled(many, vectors).unflatten(0, (len(step.s), len(seeds)))
+    return step.pull_parameters(_for_each(step, seeds)).transpose(0, 1)
+
+
+def _for_each(step: StepJacobian, seeds: Tensor) -> Tensor:
+    return seeds.to(step.s)[:, None].expand(-1, len(step.s), -1)
 
 
 def _compressed(reached: Bool[Tensor, "size count"]) -> tuple[Tensor, Tensor]:
-    """Rows, and which are kept, of a pattern."""
+    """The rows of a pattern, and its entries that are kept."""
     size, count = reached.shape
     most = max(1, int(reached.sum(0).max()))
     if most == size:
@@ -187,84 +188,83 @@ def _compressed(reached: Bool[Tensor, "size count"]) -> tuple[Tensor, Tensor]:
     return rows, kept
 
 
-def _probes(cell: StepMap) -> Iterator[tuple[StepMap, Step]]:
-    """The cell as it is and with random parameters, and steps at random states and inputs."""
+def _probes(model: StepwiseModel) -> Iterator[tuple[Cell, StepJacobian]]:
+    """The cell with its own and with random parameters, at random states and inputs."""
+    cell, trained = model.cell, forward_parameters(model)
     generator = torch.Generator("cpu").manual_seed(0)
-    like = next(iter(cell.parameters.values()))
+    like, dynamics = next(iter(trained.values())), Dynamics(cell)
+    start = cell.initial_state(2 * _ROWS, dtype=dynamics.dtype, device=dynamics.device)
+    whole = dynamics.layout.whole(start)
 
     def drawn(*shape: int) -> Tensor:
         values = torch.randn(shape, dtype=like.dtype, generator=generator, device="cpu")
         return values.to(like.device)
 
     for number in range(_DRAWS):
-        probe = copy.copy(cell)
+        probed, parameters = cell, trained
         if number > 0:
             random = {
                 name: drawn(*p.shape) / (p.shape[-1] ** 0.5 if p.dim() > 1 else 1.0)
-                for name, p in cell.cell.named_parameters()
+                for name, p in cell.named_parameters()
             }
-            probe.cell = bind(cell.cell, random)
-            probe.parameters = {name: random[name] for name in cell.parameters}
-        s, x = drawn(_ROWS, cell.size), drawn(_ROWS, cell.cell.input_size)
+            probed, parameters = bind(cell, random), {name: random[name] for name in trained}
+        s, x = drawn(_ROWS, dynamics.size), drawn(_ROWS, cell.input_size)
         s, x = torch.cat([s, -s]), torch.cat([x, -x])
         ages = torch.arange(number * _ROWS, (number + 1) * _ROWS, device="cpu").repeat(2)
         streams: Streams = ()
-        if cell.cell.streams:
+        if cell.streams:
             where = {"dtype": like.dtype, "generator": generator}
-            drawn_streams = cell.cell.draw_streams(ages[None], training=number % 2 == 1, **where)
-            streams = tuple(stream[0].to(like.device) for stream in drawn_streams)
-        fresh = torch.zeros(len(s), dtype=torch.bool, device=like.device)
-        yield probe, Step(s, x, streams, fresh, torch.zeros_like(s))
-
-
-def _times(step: Step, seeds: Shaped[Tensor, "k size"]) -> tuple[Step, Tensor]:
-    """A step with each sequence k times over, and the vectors, (batch * k, size)."""
-    k = len(seeds)
-    streams = tuple(stream.repeat_interleave(k, 0) for stream in step.streams)
-    parts = (t.repeat_interleave(k, 0) for t in (step.s, step.x, step.fresh, step.credit))
-    s, x, fresh, credit = parts
-    return Step(s, x, streams, fresh, credit), seeds.to(s).repeat(len(step.s), 1)
+            every = cell.draw_streams(ages[None], training=number % 2 == 1, **where)
+            streams = tuple(stream[0].to(like.device) for stream in every)
+        state = dynamics.unflatten(s, whole)
+        yield probed, GeneralJacobian(probed, state, x, streams, parameters)
+        if whole:  # counts and indices move on, so that the probes meet several of them
+            with torch.no_grad():
+                after = advance(probed, probed.project(x), state, streams)[1]
+            whole = dynamics.layout.whole(after)
 
 
 def entering(
-    cell: StepMap, step: Step, influence: Float[Tensor, "batch kept count"], pattern: Pattern
+    step: Step, influence: Float[Tensor, "batch kept count"], pattern: Pattern
 ) -> Float[Tensor, "batch kept count"]:
-    """The entries kept of the influence on the state that a step starts from.
+    """Return the kept entries of the influence on the state that a step starts from.
 
     Arguments:
-        cell: of the model.
-        step: which.
-        influence: (batch, K, count) after the step before.
-        pattern: of the entries.
+        step: the step.
+        influence: the entries after the step before.
+        pattern: their pattern.
     """
     if not bool(step.fresh.any()):
         return influence
-    return torch.where(step.fresh[:, None, None], initial(cell, len(influence), pattern), influence)
+    start = torch.zeros_like(influence)
+    if bool(pattern.learnt):
+        start = initial_entries(step.initial(), len(influence), pattern)
+    return torch.where(step.fresh[:, None, None], start, influence)
 
 
-def initial(cell: StepMap, batch: int, pattern: Pattern) -> Float[Tensor, "batch kept count"]:
-    """The entries kept of ds_0/dtheta.
+def initial_entries(
+    initial: Float[Tensor, "size count"], batch: int, pattern: Pattern
+) -> Float[Tensor, "batch kept count"]:
+    """Return the kept entries of ds_0/dtheta.
 
     Arguments:
-        cell: of the model.
+        initial: all of them.
         batch: number of sequences.
-        pattern: of the entries.
+        pattern: the entries' pattern.
     """
-    shape = (batch, *pattern.kept.shape)
-    if not bool(pattern.learnt):
-        return next(iter(cell.parameters.values())).new_zeros(shape)
-    return cell.initial(batch).gather(1, pattern.rows.expand(shape)) * pattern.kept
+    shape = pattern.kept.shape
+    return (initial.gather(0, pattern.rows.expand(shape)) * pattern.kept).repeat(batch, 1, 1)
 
 
 def past(
     step: Step, influence: Float[Tensor, "batch kept count"], pattern: Pattern
 ) -> Float[Tensor, " count"]:
-    """dL_t/ds G, summed over the batch.
+    """Return dL_t/ds G, summed over the batch.
 
     Arguments:
-        step: whose credit.
-        influence: (batch, K, count) on the state before it.
-        pattern: of the entries.
+        step: the step.
+        influence: entries of G, on the state before the step.
+        pattern: their pattern.
     """
     if len(pattern.rows) == len(pattern.reads):
         return torch.einsum("bs,bsp->p", step.credit, influence)
@@ -272,29 +272,28 @@ def past(
 
 
 def jacobians(
-    cell: StepMap, step: Step, pattern: Pattern, *, check: bool = False
+    step: StepJacobian, pattern: Pattern, *, check: bool = False
 ) -> tuple[Float[Tensor, "batch size size"], Float[Tensor, "batch kept count"], bool]:
-    """F_s, the entries kept of F_theta, and whether a check found no others.
+    """Return F_s, the kept entries of F_theta, and True unless a check found others.
 
     Where K is size it is the dense Jacobian, of which `carried` leaves out what is not kept. Else
     states of one colour share a product, that of a vector of ones at these states with F_s or with
-    F_theta. The check compares one more product, with other numbers; where both are finite.
+    F_theta. The check compares one more product, with other numbers, where both are finite.
 
     Arguments:
-        cell: of the model.
-        step: at which.
-        pattern: of the entries.
-        check: whether to look for entries outside the pattern.
+        step: the derivatives of a step.
+        pattern: the entries that are kept.
+        check: If True, entries outside the pattern are looked for.
     """
-    if len(pattern.rows) == cell.size:
-        by_s, by_theta = cell.jacobians(step)
+    if len(pattern.rows) == step.size:
+        by_s, by_theta = step.both()
         return by_s, by_theta, True
     # multiples of the golden ratio: far from each other, and none is zero
-    weights = ((torch.arange(1, cell.size + 1) * 0.618034) % 1 + 0.5).to(step.s)
+    weights = ((torch.arange(1, step.size + 1) * 0.618034) % 1 + 0.5).to(step.s)
     seeds = [_ones(pattern.colours_s), _ones(pattern.colours_theta)]
     if check:
         seeds = [torch.cat([ones.to(weights), weights[None]]) for ones in seeds]
-    for_s, for_theta = rows_of_s(cell, step, seeds[0]), rows_of_theta(cell, step, seeds[1])
+    for_s, for_theta = rows_of_s(step, seeds[0]), rows_of_theta(step, seeds[1])
     by_s = _only(pattern.reads, for_s[:, pattern.colours_s])
     colour = pattern.colours_theta[pattern.rows].expand(len(step.s), -1, -1)
     by_theta = _only(pattern.immediate, for_theta.gather(1, colour))
@@ -311,13 +310,13 @@ def carried(
     by_theta: Float[Tensor, "batch kept count"],
     pattern: Pattern,
 ) -> Float[Tensor, "batch kept count"]:
-    """The entries kept of F_s G + F_theta.
+    """Return the kept entries of F_s G + F_theta.
 
     Arguments:
-        influence: G, (batch, K, count) on the state before the step.
-        by_s: F_s, (batch, size, size).
-        by_theta: (batch, K, count) of F_theta.
-        pattern: of the entries.
+        influence: entries of G, on the state before the step.
+        by_s: F_s.
+        by_theta: entries of F_theta.
+        pattern: the entries' pattern.
     """
     rows, size = pattern.rows, by_s.shape[1]
     if len(rows) == size:
@@ -335,11 +334,11 @@ def carried(
 def dense(
     influence: Float[Tensor, "batch kept count"], pattern: Pattern
 ) -> Float[Tensor, "batch size count"]:
-    """All entries, zeros among them.
+    """Return all entries, zeros among them.
 
     Arguments:
-        influence: (batch, K, count).
-        pattern: of the entries.
+        influence: the entries that are kept.
+        pattern: their pattern.
     """
     batch, _, count = influence.shape
     whole = influence.new_zeros(batch, len(pattern.reads), count)
@@ -357,7 +356,7 @@ def _only(where: Tensor, values: Tensor) -> Tensor:
 
 
 def _alike(got: Tensor, expected: Tensor) -> bool:
-    """Whether two results differ by rounding alone, where both are finite."""
+    """True if two results differ by rounding alone, where both are finite."""
     finite = got.isfinite() & expected.isfinite()
     got, expected = torch.where(finite, got, 0.0), torch.where(finite, expected, 0.0)
     allowed = _ROUNDING * torch.finfo(got.dtype).eps * got.abs().max()

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from throughtime.core.cell import Streams
+from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import LearnerRefusalError, ShapeError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.sequence import steps_since_reset
-from throughtime.core.state import State, map_state
+from throughtime.core.state import State, map_state, restarted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Chunk:
     Attributes:
         inputs: (time, batch, input).
         targets: (time, batch, ...).
-        resets: where a sequence starts afresh; None for nowhere but at the very start.
-        weights: of the steps' losses, 0 where nothing is asked; None for 1 everywhere.
+        resets: True where a sequence starts afresh; None for the very start alone.
+        weights: weights of the steps' losses, 0 for a step without a target; None for 1 everywhere.
 
     Raises:
         ShapeError: whose first two axes differ.
@@ -52,7 +52,7 @@ class Chunk:
         """Some of its steps.
 
         Arguments:
-            start, stop: as of a slice.
+            start, stop: bounds of a slice.
         """
         at = slice(start, stop)
         return Chunk(
@@ -80,12 +80,13 @@ class LearnerState(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What a chunk teaches.
+    """A chunk's loss and gradients, and the learner's state after it.
 
     Attributes:
         loss: sum over its steps, mean over the batch, of the weighted losses.
-        gradients: of the loss, or the learner's estimate of them, by the parameter's name.
-        state: after the chunk.
+        gradients: gradients of the loss, or the learner's estimate of them, by the parameter's
+            name.
+        state: the learner's state after the chunk.
     """
 
     loss: Float[Tensor, ""]
@@ -108,7 +109,7 @@ class Learner(abc.ABC):
         """The learner's own memory before the first step; an empty tuple for none.
 
         Arguments:
-            model: to be taught.
+            model: the model that is trained.
             batch_size: number of sequences, at least 1.
 
         Raises:
@@ -117,21 +118,21 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Learn from a chunk.
+        """Return loss and gradients of a chunk.
 
         Arguments:
             model: its parameters are read, and neither they nor their `.grad` are changed.
-            state: before the chunk.
-            chunk: at least one step.
+            state: the learner's state before the chunk.
+            chunk: a chunk of at least one step.
         """
 
     def init(self, model: StepwiseModel, batch_size: int, seed: int = 0) -> LearnerState:
         """The state before the first step.
 
         Arguments:
-            model: to be taught.
+            model: the model that is trained.
             batch_size: number of sequences, at least 1.
-            seed: of the learner's random numbers, and the cell's.
+            seed: seed of the learner's random numbers and of the cell's.
 
         Raises:
             LearnerRefusalError: this learner cannot teach this model, or what wraps it.
@@ -141,7 +142,7 @@ class Learner(abc.ABC):
                 type(self).__name__,
                 got=f"{type(model).__module__}.{type(model).__name__}",
                 expected="a StepwiseModel itself: what wraps it, as data-parallel training does, "
-                "is not asked for a learner's gradients",
+                "does not have a learner's gradients",
                 fix="Give the model within; each process adds up the gradients that it gets. Or "
                 "train the wrapped model by backpropagation, with loss.backward().",
             )
@@ -161,7 +162,7 @@ def trained(model: StepwiseModel) -> dict[str, Tensor]:
 
 
 def starts(state: LearnerState, chunk: Chunk) -> Bool[Tensor, "time batch"]:
-    """Where a step starts from the cell's initial state, the very first steps among them."""
+    """Return True where a step starts from the cell's initial state, as all first steps do."""
     shape = chunk.inputs.shape[:2]
     resets = torch.zeros(shape, dtype=torch.bool, device=chunk.inputs.device)
     if chunk.resets is not None:
@@ -181,9 +182,9 @@ def refuse_autocast(learner: str, chunk: Chunk, why: str) -> None:
     """Raise LearnerRefusalError under autocast.
 
     Arguments:
-        learner: who refuses.
-        chunk: to be learnt from.
-        why: it needs full precision.
+        learner: name of the learner that refuses.
+        chunk: the chunk whose device counts.
+        why: reason for full precision.
     """
     if torch.is_autocast_enabled(chunk.inputs.device.type):
         raise LearnerRefusalError(
@@ -197,13 +198,13 @@ def refuse_autocast(learner: str, chunk: Chunk, why: str) -> None:
 def draws(
     model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
 ) -> Iterator[Streams]:
-    """The cell's streams of each step, (1, batch, ...) on the CPU, each drawn when it is asked for.
+    """The cell's streams of each step, (1, batch, ...) on the CPU, each drawn when it is needed.
 
     Arguments:
-        model: whose cell and mode hold.
+        model: the model; its cell and its mode count.
         cell: its state before the steps.
-        resets: where a step starts afresh.
-        random: what they are drawn from.
+        resets: True where a step starts afresh.
+        random: generator of all random numbers.
     """
     if not model.cell.streams:
         yield from ((),) * len(resets)
@@ -221,7 +222,7 @@ def draw(
     """The cell's streams for some steps, drawn one by one.
 
     Arguments:
-        model, cell, resets, random: as of `draws`.
+        model, cell, resets, random: arguments of `draws`.
     """
     return together(list(draws(model, cell, resets, random)), resets.device)
 
@@ -230,7 +231,32 @@ def together(each: list[Streams], device: torch.device) -> Streams:
     """The streams of single steps as one.
 
     Arguments:
-        each: as `draws` yields them.
-        device: where they are used.
+        each: streams of single steps, from `draws`.
+        device: device on which they are used.
     """
     return tuple(torch.cat(parts).to(device) for parts in zip(*each, strict=True))
+
+
+def states_before(
+    cell: Cell, start: State, leaving: State | None, resets: Bool[Tensor, "time batch"]
+) -> State:
+    """Return the states that steps start from, of time * batch rows, without a graph.
+
+    Arguments:
+        cell: the cell whose initial state a reset starts from.
+        start: the state before the first step.
+        leaving: the states after the steps, (time, batch, ...) or (time - 1, batch, ...); None for
+            a single step.
+        resets: True where a step starts from the initial state.
+    """
+    before = start
+    if leaving is not None:
+        last = len(resets) - 1
+        before = map_state(
+            lambda s, after: torch.cat([s, after[:last].flatten(0, 1)]), start, leaving
+        )
+    if resets.any():
+        like = start.h
+        fresh = cell.initial_state(resets.numel(), dtype=like.dtype, device=like.device)
+        before = restarted(resets.flatten(), fresh, before)
+    return map_state(torch.Tensor.detach, before)

@@ -2,24 +2,25 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError, StateError
 from throughtime.core.learnable import StepwiseModel
+from throughtime.core.state import map_state, tensors_by_path
 from throughtime.learning.learner import Chunk, Learner, LearnerState
 
 
-class Lesson(NamedTuple):
-    """What a chunk of a stream did.
+class StreamStep(NamedTuple):
+    """The result of one chunk of a stream.
 
     Attributes:
-        number: of the chunk, from 0.
-        loss: of the chunk, as `Update` has it.
-        norm: of the whole gradient, before it was clipped.
-        diverged: whether loss or gradient are not finite: then the weights are those before the
+        number: number of the chunk, from 0.
+        loss: loss of the chunk; see `Update`.
+        norm: norm of the whole gradient, before it was clipped.
+        diverged: True if loss or gradient are not finite: then the weights are those before the
             chunk, and so is the state.
         state: the learner's, after the chunk.
     """
@@ -40,20 +41,20 @@ def learn(
     *,
     clip_norm: float | None = None,
     seed: int = 0,
-) -> Iterator[Lesson]:
+) -> Iterator[StreamStep]:
     """Learn from one chunk after the other, an update of the weights each, while they come.
 
-    What is remembered does not grow with the stream. It ends with the stream, or with the lesson
-    in which it diverged.
+    What is carried along does not grow with the stream. It ends with the stream, or with the chunk
+    at which it diverged.
 
     Arguments:
-        model: to be taught, in place.
+        model: the model that is trained, in place.
         learner: finds the gradients.
-        optimizer: of the model's parameters.
-        chunks: of one stream, all with the same number of sequences; a generator, for instance.
-        state: to go on from; None to start.
+        optimizer: optimiser of the model's parameters.
+        chunks: chunks of one stream, all with the same number of sequences: a list or a generator.
+        state: the learner's state so far; None to start.
         clip_norm: bound on the norm of the whole gradient, above 0, or None.
-        seed: of the learner's random numbers, at the start.
+        seed: seed of the learner's random numbers, at the start.
 
     Raises:
         LearnerRefusalError: the learner cannot teach this model.
@@ -68,8 +69,8 @@ def learn(
         >>> model = StepwiseModel(ElmanCell(1, 4), torch.nn.Linear(4, 1), squared)
         >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         >>> endless = (Chunk(torch.ones(1, 2, 1), torch.ones(1, 2, 1)) for _ in itertools.count())
-        >>> for lesson in learn(model, RTRL(), optimizer, endless):
-        ...     if lesson.loss < 0.1:
+        >>> for step in learn(model, RTRL(), optimizer, endless):
+        ...     if step.loss < 0.1:
         ...         break
     """
     if clip_norm is not None and not clip_norm > 0:
@@ -80,7 +81,7 @@ def learn(
         norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients.values()]
         found, norm = torch.stack([loss.double(), torch.linalg.vector_norm(torch.stack(norms))])
         if not (math.isfinite(found) and math.isfinite(norm)):
-            yield Lesson(number, float(found), float(norm), True, before)
+            yield StreamStep(number, float(found), float(norm), True, before)
             return
         scale = 1.0 if clip_norm is None or norm <= clip_norm else clip_norm / float(norm)
         for name, parameter in model.named_parameters():
@@ -88,14 +89,14 @@ def learn(
                 parameter.grad = gradients[name] * scale
         optimizer.step()
         state = after
-        yield Lesson(number, float(found), float(norm), False, state)
+        yield StreamStep(number, float(found), float(norm), False, state)
 
 
 def state_dict(state: LearnerState) -> dict[str, Tensor]:
     """A learner's state as tensors by name, as safetensors saves them.
 
     Arguments:
-        state: of any learner.
+        state: state of any learner.
 
     Example:
         >>> from throughtime.cells import ElmanCell
@@ -104,26 +105,19 @@ def state_dict(state: LearnerState) -> dict[str, Tensor]:
         >>> sorted(state_dict(UORO().init(model, 3)))
         ['cell.0', 'memory.0', 'memory.1', 'random', 'started']
     """
-    named: dict[str, Tensor] = {}
-
-    def visit(path: str, value: Any) -> None:
-        if isinstance(value, Tensor):
-            named[path] = value.detach().clone().contiguous()
-        else:
-            for index, part in enumerate(value):
-                visit(f"{path}.{index}", part)
-
-    for field, value in zip(LearnerState._fields, state, strict=True):
-        visit(field, value)
-    return named
+    return {
+        name: tensor.detach().clone().contiguous()
+        for field, value in zip(LearnerState._fields, state, strict=True)
+        for name, tensor in tensors_by_path(value, field)
+    }
 
 
 def load_state(like: LearnerState, tensors: Mapping[str, Tensor]) -> LearnerState:
     """The state that `state_dict` took apart.
 
     Arguments:
-        like: of the same learner, model and number of sequences, as `init` gives it.
-        tensors: as they were saved.
+        like: state from `init`, for the same learner, model and number of sequences.
+        tensors: the tensors that were saved.
 
     Raises:
         StateError: they are those of another learner or model.
@@ -137,11 +131,5 @@ def load_state(like: LearnerState, tensors: Mapping[str, Tensor]) -> LearnerStat
             fix="Start from init() of the learner and the model that were saved.",
         )
 
-    def rebuilt(path: str, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return tensors[path].to(value.device)
-        parts = [rebuilt(f"{path}.{index}", part) for index, part in enumerate(value)]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-
-    values = zip(LearnerState._fields, like, strict=True)
-    return LearnerState(*(rebuilt(field, value) for field, value in values))
+    values = iter([tensors[name] for name in wanted])
+    return map_state(lambda tensor: next(values).to(tensor.device), like)

@@ -6,12 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from throughtime.core.cell import Streams, advance
+from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError, UnknownNameError
+from throughtime.core.jacobian import GatedJacobian
 from throughtime.core.learnable import StepwiseModel
-from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import Request, run
-from throughtime.learning.backpropagation import BPTT
+from throughtime.core.state import Layout, State, map_state, state_tensors
+from throughtime.engines import Request, run, unroll
+from throughtime.engines.trace.plan import elementwise
+from throughtime.learning.backpropagation import BPTT, CutCell
 from throughtime.learning.learner import (
     Chunk,
     Learner,
@@ -20,9 +22,8 @@ from throughtime.learning.learner import (
     draw,
     generator_of,
     starts,
+    states_before,
 )
-from throughtime.learning.partials import Partials, elementwise, partials
-from throughtime.learning.unrolled import entering, side_by_side, unrolled, with_tensors
 
 Form: TypeAlias = Literal["paper", "code"]
 
@@ -45,8 +46,8 @@ class GradientPropagation(Learner):
     Arguments:
         strength: 2 in the authors' program.
         form: "paper" or "code".
-        learner: whose gradient it is added to; backpropagation if None. The penalty itself goes
-            back through the chunk.
+        learner: the learner whose gradient it adds to; backpropagation if None. The penalty itself
+            goes back through the chunk.
 
     Raises:
         ConfigurationError: a negative strength.
@@ -74,7 +75,7 @@ class GradientPropagation(Learner):
         return self.learner.memory(model, batch_size)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """The learner's gradient of the chunk, and the penalty's."""
+        """Return the learner's gradient of the chunk and the penalty's."""
         found = self.learner.update(model, state, chunk)
         for name, gradient in self.penalty(model, state, chunk)[1].items():
             found.gradients[name] += self.strength * gradient
@@ -83,11 +84,11 @@ class GradientPropagation(Learner):
     def penalty(
         self, model: StepwiseModel, state: LearnerState, chunk: Chunk
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Omega of a chunk, a scalar, and dOmega/dW by the parameters' names.
+        """Return Omega of a chunk, a scalar, and dOmega/dW by the parameters' names.
 
         Arguments:
             model: its parameters are read.
-            state: before the chunk.
+            state: the learner's state before the chunk.
             chunk: the steps.
         """
         resets = starts(state, chunk)
@@ -98,10 +99,12 @@ class GradientPropagation(Learner):
             recurrent = {n: p for n, p in weights.items() if ".weight_hh" in n} or weights
             recurrent = {n: p for n, p in recurrent.items() if p.requires_grad}
             # all steps at once, as so many sequences of one step
-            s = side_by_side(before).requires_grad_()
+            layout = Layout(before)
+            s = layout.flatten(before).requires_grad_()
             flat = tuple(t.flatten(0, 1) for t in streams)
             projected = model.cell.project(chunk.inputs.flatten(0, 1))
-            after = side_by_side(advance(model.cell, projected, with_tensors(before, s), flat)[1])
+            state = layout.unflatten(s, layout.whole(before))
+            after = layout.flatten(advance(model.cell, projected, state, flat)[1])
             (u,) = torch.autograd.grad(after, s, v, create_graph=True)
             omega = self._omega(u, v, ~resets.flatten()) / resets.shape[1]
             if not recurrent or not omega.requires_grad:  # frozen, or read by nothing
@@ -128,7 +131,7 @@ def adjoints(
     resets: Bool[Tensor, "time batch"],
     streams: Streams,
 ) -> tuple[State, Float[Tensor, "rows size"]]:
-    """The states before each step, and v_k = dL/ds_k of the states after them.
+    """Return the states before each step, and v_k = dL/ds_k of the states after them.
 
     A step's own loss reaches s_k where its output is a tensor of the state, as h is.
 
@@ -140,8 +143,8 @@ def adjoints(
         model: its parameters are read.
         start: the state before the chunk.
         chunk: the steps; L is the sum of their losses.
-        resets: where a step starts from the cell's initial state: nothing goes back from there.
-        streams: of the cell.
+        resets: True where a step starts from the cell's initial state; no gradient passes it.
+        streams: streams of the cell.
 
     Returns:
         States of time * batch rows, and v with the state's floating tensors side by side, both
@@ -150,28 +153,51 @@ def adjoints(
     """
     cell: Any = model.cell
     if not elementwise(cell) or cell.lags not in ((), (1,)):
+        steps = _Steps()
         with torch.enable_grad():
             # older outputs may still be those of the start, by which there is a gradient, too
-            start = with_tensors(start, side_by_side(start).detach().requires_grad_())
-            steps = unrolled(model, start, chunk.inputs, resets, streams)
-            loss = model.losses(steps.outputs, chunk.targets, chunk.weights).sum()
-        before = map_state(lambda *rows: torch.cat(rows).detach(), *steps.entering)
-        return before, _by_autograd(loss, steps.leaving)
+            layout = Layout(start)
+            flat = layout.flatten(start).detach().requires_grad_()
+            begin = layout.unflatten(flat, layout.whole(start))
+            request = Request(CutCell(cell), chunk.inputs, begin, None, resets, streams)
+            outputs = unroll(request, steps).outputs
+            loss = model.losses(outputs, chunk.targets, chunk.weights).sum()
+        leaving = map_state(lambda *parts: torch.stack(parts).detach(), *steps.states)
+        before = states_before(cell, start, leaving, resets)
+        return before, _by_autograd(loss, steps.states)
     with torch.no_grad():
         request = Request(cell, chunk.inputs, start, None, resets, streams, "states")
         result = run(request, "auto")
-        before = entering(cell, start, result.states, resets)
+        before = states_before(cell, start, result.states, resets)
     rows = tuple(stream.flatten(0, 1) for stream in streams)
     with torch.enable_grad():
         outputs = result.outputs.detach().requires_grad_()
         losses = model.losses(outputs, chunk.targets, chunk.weights)
         (own,) = torch.autograd.grad(losses.sum(), outputs)
-    found = partials(cell, before, chunk.inputs.flatten(0, 1), rows)
+    found = GatedJacobian(cell, before, chunk.inputs.flatten(0, 1), rows)
     return before, _back(found, own, ~resets).flatten(0, 1).flatten(1)
 
 
+@final
+class _Steps:
+    """An observer that keeps the state after each step, with its graph."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []
+
+    def before_step(self, t: int, cell: Cell, projected: Tensor) -> Cell:
+        del t, projected
+        return cell
+
+    def after_step(self, t: int, rows: Tensor | None, state: State) -> None:
+        del t, rows
+        self.states.append(state)
+
+
 def _back(
-    found: Partials, own: Float[Tensor, "time batch hidden"], linked: Bool[Tensor, "time batch"]
+    found: GatedJacobian,
+    own: Float[Tensor, "time batch hidden"],
+    linked: Bool[Tensor, "time batch"],
 ) -> Float[Tensor, "time batch fields hidden"]:
     """v_{k-1} = v_k ds_k/ds_{k-1} + dl_{k-1}/ds_{k-1}."""
     cell = found.cell
@@ -204,10 +230,14 @@ def _back(
 
 
 def _by_autograd(loss: Tensor, states: list[State]) -> Float[Tensor, "rows size"]:
-    """dL/ds of each state, side by side and below each other."""
+    """dL/ds of each state, a row each."""
     every = [[s for s in state_tensors(state) if s.is_floating_point()] for state in states]
+    layout = Layout(states[0])
     distinct = list({id(s): s for tensors in every for s in tensors}.values())
     found = torch.autograd.grad(loss, distinct, allow_unused=True, materialize_grads=True)
     left = dict(zip(map(id, distinct), found, strict=True))
-    rows = [[left.pop(id(s), torch.zeros_like(s)) for s in reversed(row)] for row in every]
-    return torch.cat([torch.cat(row[::-1], -1) for row in rows])
+    rows: list[Tensor] = []
+    for row in every:
+        parts = [left.pop(id(s), torch.zeros_like(s)) for s in reversed(row)]
+        rows.append(layout.flatten(tuple(parts[::-1])))
+    return torch.cat(rows)

@@ -15,7 +15,7 @@ Cost = Callable[[Tensor], Tensor]
 
 
 class SearchState(NamedTuple):
-    """Where a search is: tensors alone, to be saved.
+    """The state of a search: tensors alone, to be saved.
 
     Attributes:
         best: (count,) the cheapest parameters so far.
@@ -38,7 +38,7 @@ class Proposer(abc.ABC):
 
         Arguments:
             start: a first guess, which is not yet tried.
-            seed: of the search.
+            seed: seed of the search.
         """
         cost = torch.full((), torch.inf, dtype=start.dtype)
         random = torch.Generator().manual_seed(seed).get_state()
@@ -54,11 +54,11 @@ class Proposer(abc.ABC):
 
     @abc.abstractmethod
     def propose(self, state: SearchState, random: torch.Generator) -> Float[Tensor, "trials count"]:
-        """What is to be tried next.
+        """Return the parameters that are tried next.
 
         Arguments:
-            state: of the search.
-            random: to draw from.
+            state: state of the search.
+            random: generator of random numbers.
         """
 
     @abc.abstractmethod
@@ -72,10 +72,10 @@ class Proposer(abc.ABC):
         """The proposer's own tensors, scalars or (count,), after the trials.
 
         Arguments:
-            state: of the search; its best is that before the trials.
-            proposed: what was tried.
-            costs: of each; NaN counts as infinite before it gets here.
-            random: to draw from.
+            state: state of the search; its best is that before the trials.
+            proposed: the parameters that were tried.
+            costs: costs of each; infinite where the cost was NaN.
+            random: generator of random numbers.
         """
 
 
@@ -89,10 +89,10 @@ def search(
     """Try what is proposed until it is cheap enough, or the trials are over.
 
     Arguments:
-        cost: of parameters.
-        proposer: of the next ones.
-        state: where the search is.
-        trials: how many at most, but for the rest of a proposal.
+        cost: function from parameters to costs.
+        proposer: source of the parameters that are tried.
+        state: state of the search.
+        trials: number of trials at most, but for the rest of a proposal.
         enough: cost at which the search ends.
 
     Returns:
@@ -133,8 +133,8 @@ class RandomGuessing(Proposer):
     """Parameters drawn anew at each trial from a box (Schmidhuber and Hochreiter 1996).
 
     Arguments:
-        low, high: of each parameter; the paper has -100 and 100.
-        at_once: how many trials a proposal holds, at least 1.
+        low, high: bounds of each parameter; the paper has -100 and 100.
+        at_once: number of trials that a proposal holds, at least 1.
 
     Raises:
         ConfigurationError: an empty box, or no trial.
@@ -153,7 +153,7 @@ class RandomGuessing(Proposer):
         self.low, self.high, self.at_once = low, high, at_once
 
     def memory(self, start: Float[Tensor, " count"]) -> tuple[Tensor, ...]:
-        """Nothing."""
+        """Return no tensors."""
         del start
         return ()
 
@@ -164,7 +164,7 @@ class RandomGuessing(Proposer):
         return self.low + (self.high - self.low) * drawn
 
     def learn(self, state, proposed, costs, random) -> tuple[Tensor, ...]:
-        """Nothing."""
+        """Return no tensors."""
         del state, proposed, costs, random
         return ()
 

@@ -1,21 +1,27 @@
 """RTRL, exact, and its local approximations SnAp and RFLO."""
 
-from typing import Any, Literal, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from throughtime.core.binding import bind
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError, UnknownNameError
 from throughtime.core.gated import GatedCell
+from throughtime.core.jacobian import initial_influence
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning import influence as sparse
-from throughtime.learning.forward import go_forward
-from throughtime.learning.influence import Pattern, all_of, pattern_of, reaches_all, reading
+from throughtime.learning.forward import Step, forward_parameters, go_forward
+from throughtime.learning.influence import (
+    Pattern,
+    pattern_of,
+    reaches_all,
+    reading,
+    whole_pattern,
+)
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
-from throughtime.learning.step_map import Step, StepMap
 
 
 @final
@@ -23,7 +29,7 @@ class RTRL(Learner):
     """Real-time recurrent learning (Williams and Zipser 1989), for any cell.
 
         G_t = F_s G_{t-1} + F_theta        G = ds/dtheta, the influence
-        dL_t/dtheta = dL_t/ds_{t-1} G_{t-1} + what step t itself does
+        dL_t/dtheta = dL_t/ds_{t-1} G_{t-1} + the part of step t itself
 
     It equals backpropagation through the whole past, at every step, with memory that does not grow
     with time: batch * size * parameters; batch * K * parameters where no parameter ever reaches
@@ -37,32 +43,32 @@ class RTRL(Learner):
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """G; where entries are left out because they are always zero, G's others and which."""
-        cell = StepMap(model)
-        reads = reading(cell)
+        """Return G; where entries are always zero, the others, and their pattern."""
+        reads = reading(model)
+        initial = initial_influence(model.cell, forward_parameters(model))
         if not reaches_all(reads):
-            pattern = pattern_of(cell, reads, None)
-            if len(pattern.rows) < cell.size:
-                return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
-        return (cell.initial(batch_size).clone(),)
+            pattern = pattern_of(model, reads, None)
+            if len(pattern.rows) < len(reads):
+                return (sparse.initial_entries(initial, batch_size, pattern), tuple(pattern))
+        return (initial.repeat(batch_size, 1, 1),)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State):
+        def visit(step: Step, memory: State):
             influence = memory[0]
             if len(memory) > 1:
                 pattern = Pattern(*memory[1])
-                influence = sparse.entering(cell, step, influence, pattern)
-                by_s, by_theta, whole = sparse.jacobians(cell, step, pattern, check=True)
-                if whole:
+                influence = sparse.entering(step, influence, pattern)
+                by_s, by_theta, complete = sparse.jacobians(step.jacobian, pattern, check=True)
+                if complete:
                     after = sparse.carried(influence, by_s, by_theta, pattern)
                     return sparse.past(step, influence, pattern), (after, memory[1])
                 influence = sparse.dense(influence, pattern)
-                memory = (memory[0], tuple(all_of(cell)))
-            influence = started(cell, step, influence)
+                memory = (memory[0], tuple(whole_pattern(step.jacobian)))
+            influence = entering(step, influence)
             past = torch.einsum("bs,bsp->p", step.credit, influence)
-            return past, (cell.influence(step, influence), *memory[1:])
+            return past, (step.jacobian.influence(influence), *memory[1:])
 
         return go_forward(model, state, chunk, visit)
 
@@ -77,7 +83,7 @@ class SnAp(Learner):
     for zero. It is exact where n steps reach all that can be reached. The pattern is that of the
     Jacobians at random parameters, states and inputs.
 
-    It remembers batch * K * parameters, K the number of states that a parameter reaches at most:
+    Its memory is batch * K * parameters, K the number of states that a parameter reaches at most:
     at n = 1, one of an Elman network's, two of an LSTM's.
 
     Arguments:
@@ -96,37 +102,36 @@ class SnAp(Learner):
         self.order = order
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """The entries of G that are kept, and which they are."""
-        cell = StepMap(model)
-        pattern = pattern_of(cell, reading(cell), self.order)
-        return (sparse.initial(cell, batch_size, pattern), tuple(pattern))
+        """Return the entries of G that are kept, and their pattern."""
+        pattern = pattern_of(model, reading(model), self.order)
+        initial = initial_influence(model.cell, forward_parameters(model))
+        return (sparse.initial_entries(initial, batch_size, pattern), tuple(pattern))
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State):
+        def visit(step: Step, memory: State):
             pattern = Pattern(*memory[1])
-            influence = sparse.entering(cell, step, memory[0], pattern)
-            by_s, by_theta, _ = sparse.jacobians(cell, step, pattern)
+            influence = sparse.entering(step, memory[0], pattern)
+            by_s, by_theta, _ = sparse.jacobians(step.jacobian, pattern)
             after = sparse.carried(influence, by_s, by_theta, pattern)
             return sparse.past(step, influence, pattern), (after, memory[1])
 
         return go_forward(model, state, chunk, visit)
 
 
-def started(
-    cell: StepMap, step: Step, influence: Float[Tensor, "batch size count"]
+def entering(
+    step: Step, influence: Float[Tensor, "batch size count"]
 ) -> Float[Tensor, "batch size count"]:
-    """The influence on the state that a step starts from.
+    """Return the influence on the state that a step starts from.
 
     Arguments:
-        cell: of the model.
-        step: which.
-        influence: (batch, size, count) after the step before.
+        step: the step.
+        influence: the influence on the state after the step before.
     """
     if not bool(step.fresh.any()):
         return influence
-    return torch.where(step.fresh[:, None, None], cell.initial(len(step.fresh)), influence)
+    return torch.where(step.fresh[:, None, None], step.initial(), influence)
 
 
 Feedback: TypeAlias = Literal["random", "readout"]
@@ -146,7 +151,7 @@ class RFLO(Learner):
     Arguments:
         feedback: "random" for B, drawn from U(-1/sqrt(units), 1/sqrt(units)); "readout" for the
             read-out's own weights.
-        seed: of B.
+        seed: seed of B.
 
     Raises:
         UnknownNameError: another feedback.
@@ -164,42 +169,49 @@ class RFLO(Learner):
         self.seed = seed
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """G."""
+        """Return G."""
         cell = model.cell
         if not isinstance(cell, GatedCell) or not cell.standard:
             raise LearnerRefusalError(
                 "RFLO",
-                got=f"{type(cell).__name__}, of which it is not known what its matrices read",
+                got=f"{type(cell).__name__}, whose matrices and their inputs are not declared",
                 expected="a gated cell",
                 fix="SnAp(1) is as local, for any cell; RTRL() is exact.",
             )
-        return (StepMap(model).initial(batch_size).clone(),)
+        initial = initial_influence(cell, forward_parameters(model))
+        return (initial.repeat(batch_size, 1, 1),)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State):
-            influence = started(cell, step, memory[0])
+        def visit(step: Step, memory: State):
+            influence = entering(step, memory[0])
             past = torch.einsum("bs,bsp->p", step.credit, influence)
-            return past, (cell.influence(step, influence, local=True),)
+            return past, (step.jacobian.influence(influence, local=True),)
 
-        taught = self._fed_back(model) if self.feedback == "random" else model
-        return go_forward(taught, state, chunk, visit, local=True)
+        if self.feedback == "readout":
+            return go_forward(model, state, chunk, visit, local=True)
+        fed_back = bind(model, {})
+        fed_back.readout = _RandomFeedback(model, self.seed)
+        found = go_forward(fed_back, state, chunk, visit, local=True)
+        own, prefix = "readout.readout.", "readout."
+        gradients = {name.replace(own, prefix, 1): g for name, g in found.gradients.items()}
+        return found._replace(gradients=gradients)
 
-    def _fed_back(self, model: StepwiseModel) -> StepwiseModel:
-        """The model whose answers are the same, and whose errors come back by B."""
+
+@final
+class _RandomFeedback(nn.Module):
+    """A read-out whose answers are the same, and whose errors come back by B."""
+
+    def __init__(self, model: StepwiseModel, seed: int):
+        super().__init__()
+        self.readout, self.seed, self.units = model.readout, seed, model.cell.output_size
         like = next(model.cell.parameters())
-        units = model.cell.output_size
-        readout: Any = bind(model.readout, {})
+        self.where = {"dtype": like.dtype, "device": like.device}
 
-        def forward(outputs: Tensor) -> Tensor:
-            answers = model.readout(outputs.detach())
-            random = torch.Generator().manual_seed(self.seed)
-            drawn = torch.rand(answers.shape[-1], units, generator=random)
-            back = ((2 * drawn - 1) / units**0.5).to(like)
-            return answers + (outputs - outputs.detach()) @ back.T
-
-        vars(readout)["forward"] = forward
-        taught = bind(model, {})
-        taught.readout = readout
-        return taught
+    def forward(self, outputs: Tensor) -> Tensor:
+        answers = self.readout(outputs.detach())
+        random = torch.Generator().manual_seed(self.seed)
+        drawn = torch.rand(answers.shape[-1], self.units, generator=random)
+        back = ((2 * drawn - 1) / self.units**0.5).to(**self.where)
+        return answers + (outputs - outputs.detach()) @ back.T

@@ -68,7 +68,7 @@ def _nobacktrack() -> Learner:
 
 @LEARNERS.register("rflo")
 def _rflo(*, feedback: Feedback = "random", seed: int = 0) -> Learner:
-    """What units keep by themselves, and errors by random weights (Murray 2019)."""
+    """RTRL without the recurrent matrices, errors by random weights (Murray 2019)."""
     return RFLO(feedback, seed)
 
 

@@ -14,6 +14,7 @@ from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
+from throughtime.engines import Request, run
 from throughtime.learning.learner import (
     Chunk,
     Learner,
@@ -21,34 +22,34 @@ from throughtime.learning.learner import (
     Update,
     generator_of,
     starts,
+    states_before,
     trained,
 )
-from throughtime.learning.unrolled import side_by_side, unrolled
 
 
 @final
 class TargetPropagation(Learner):
     """Targets propagated back through flip-flops, in place of gradients (Bengio et al. 1993).
 
-        Delta a_t = 0                if h_t has the sign that is wanted
-        Delta a_t = share_t * s_t    else; s_t: the wanted sign
+        Delta a_t = 0                if h_t has the desired sign
+        Delta a_t = share_t * s_t    else; s_t: the desired sign
         Delta h_{t-1} = Delta h_t    where |a_t| < 1, else 0                   (equation 11)
 
     Where |a_t| < 1 a unit held its state; otherwise its input set it. Of n steps that held without
     a break and the one that set it before them any may be to blame: the share is 0.5 / n of those
     each, and 0.5 of that one; it is 1 / n if none did since the start, and 1 of a step that sets
-    what is wanted at it. The cell's entries in `gradients` are those of
+    the state that is desired at it. The cell's entries in `gradients` are those of
 
         E = -sum over t, mean over the batch, of Delta a_t a_t        a_t = W_ih x_t + W_hh h* + b
 
-    with h* the states before as they are wanted to be. What another unit's share asks of a state
-    goes by W_hh, divided by its row's sum of sizes. A step's loss asks for its negative slope by
-    h_t, as a part of the largest unit's, times the step's weight.
+    with h* the desired states before. Another unit's share reaches a state through W_hh, divided by
+    its row's sum of sizes. The change that a step's loss favours is its negative slope by h_t, as a
+    part of the largest unit's, times the step's weight.
 
     So those entries are in units of their own, for plain gradient descent; those of the read-out
     are the loss's gradient. The loss's slope must not turn while the answer is right: h itself
-    against -1 and 1, or a logistic loss. A chunk is to be one sequence: nothing is asked of what
-    was before it.
+    against -1 and 1, or a logistic loss. A chunk is to be one sequence: no
+    target goes back beyond its start.
 
     Example:
         >>> def squared(answers, targets):
@@ -65,9 +66,9 @@ class TargetPropagation(Learner):
     Source: Y. Bengio, P. Frasconi and P. Simard, "The problem of learning long-term dependencies in
     recurrent networks", ICNN 1993.
 
-    Differs from the paper in: its equations (9) and (10), for a, we know by what it says of them:
-    positive constants, and the shares of its example. That the constants are one, the shares where
-    no step set the unit, and all that is said of W_hh and of the loss are ours.
+    Differs from the paper in: of its equations (9) and (10), for a, only the description is at
+    hand: positive constants, and the shares of its example. Constants of one, the shares where no
+    step set the unit, and the treatment of W_hh and of the loss are our choice.
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
@@ -87,40 +88,40 @@ class TargetPropagation(Learner):
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk, and back with what is wanted."""
-        played = play(model, state, chunk)
-        held = played.a.abs() < 1
-        run, was_set = _runs(held, played.fresh)
+        """Go forward through the chunk, and back with targets."""
+        forward = run_forward(model, state, chunk)
+        held = forward.a.abs() < 1
+        run, was_set = _runs(held, forward.fresh)
         matrix = model.cell.get_parameter("weight_hh").detach()
         reads = matrix / matrix.abs().sum(1, keepdim=True).clamp(min=torch.finfo(matrix.dtype).tiny)
-        changes, before = torch.zeros_like(played.a), played.before.clone()
+        changes, before = torch.zeros_like(forward.a), forward.before.clone()
         of_holding = of_setting = by_others = torch.zeros_like(matrix[0]).expand_as(held[0])
         for t in reversed(range(len(chunk))):
-            asked = played.asked[t] + by_others
-            half = torch.where(was_set[t], 0.5, 1.0).to(asked)
+            desired = forward.desired[t] + by_others
+            half = torch.where(was_set[t], 0.5, 1.0).to(desired)
             share = torch.where(
-                held[t], of_holding + half * asked / run[t].clamp(min=1), of_setting + asked
+                held[t], of_holding + half * desired / run[t].clamp(min=1), of_setting + desired
             )
-            wrong = played.h[t] * share < 0
+            wrong = forward.h[t] * share < 0
             changes[t] = torch.where(wrong, share, 0.0)
-            linked = ~played.fresh[t, :, None]
+            linked = ~forward.fresh[t, :, None]
             by_others = torch.where(linked, changes[t] @ reads, 0.0)
-            of_setting = torch.where(linked & held[t], of_setting + (1 - half) * asked, 0.0)
+            of_setting = torch.where(linked & held[t], of_setting + (1 - half) * desired, 0.0)
             of_holding = torch.where(linked & held[t], share, 0.0)
             if t + 1 < len(chunk):
-                reached = wrong & ~played.fresh[t + 1, :, None]
-                before[t + 1] = torch.where(reached, -played.h[t], before[t + 1])
-        return taught(model, chunk, played, before, changes)
+                reached = wrong & ~forward.fresh[t + 1, :, None]
+                before[t + 1] = torch.where(reached, -forward.h[t], before[t + 1])
+        return update_of(model, chunk, forward, before, changes)
 
 
 def _runs(
     held: Bool[Tensor, "time batch hidden"], fresh: Bool[Tensor, "time batch"]
 ) -> tuple[Float[Tensor, "time batch hidden"], Bool[Tensor, "time batch hidden"]]:
-    """How many steps up to each held without a break; whether one that set the unit came before.
+    """Steps up to each that held without a break, and True if one that set the unit came before.
 
     Arguments:
-        held: whether a unit held its state at a step.
-        fresh: where what was before does not count.
+        held: True where a unit held its state at a step.
+        fresh: True where the steps before do not count.
     """
     run, was_set = torch.zeros_like(held[0], dtype=torch.float32), torch.zeros_like(held[0])
     runs: list[Tensor] = []
@@ -135,17 +136,17 @@ def _runs(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Played:
-    """A chunk, run forward, of a cell whose units are -1 or 1 by a_t, and maybe h_{t-1}.
+class ForwardPass:
+    """The forward pass of a chunk, of a cell whose units are -1 or 1 by a_t, and maybe h_{t-1}.
 
     Attributes:
         a: W_ih x_t + W_hh h_{t-1}, and biases.
         h: the states.
         before: h_{t-1}, 0 where a sequence starts.
-        fresh: where what was before is not the sequence's, or not the chunk's.
-        asked: of h_t by its own step's loss: its negative slope, as a part of the largest unit's,
-            times the step's weight.
-        loss: of the chunk, with a graph to the read-out alone.
+        fresh: True where the step before is not the sequence's, or not the chunk's.
+        desired: change of h_t that its own step's loss favours: its negative slope, as a part of
+            the largest unit's, times the step's weight.
+        loss: loss of the chunk, with a graph to the read-out alone.
         after: the learner's state, with its generator as it was before.
     """
 
@@ -153,71 +154,75 @@ class Played:
     h: Float[Tensor, "time batch hidden"]
     before: Float[Tensor, "time batch hidden"]
     fresh: Bool[Tensor, "time batch"]
-    asked: Float[Tensor, "time batch hidden"]
+    desired: Float[Tensor, "time batch hidden"]
     loss: Float[Tensor, ""]
     after: LearnerState
 
 
-def play(model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Played:
+def run_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk) -> ForwardPass:
     """Run a chunk forward.
 
     Arguments:
-        model: of a gated cell of one gate and lag 1, that only adds, without streams.
-        state: before the chunk.
+        model: model of a gated cell of one gate and lag 1, that only adds, without streams.
+        state: the learner's state before the chunk.
         chunk: the steps.
     """
     resets = starts(state, chunk)
     with torch.no_grad():
-        steps = unrolled(model, state.cell, chunk.inputs, resets, ())
-        before = torch.stack([side_by_side(s) for s in steps.entering])
+        request = Request(model.cell, chunk.inputs, state.cell, None, resets, (), "states")
+        steps = run(request, "eager")
+        before = states_before(model.cell, state.cell, steps.states, resets).h
+        before = before.unflatten(0, resets.shape)
         a = _inputs(model, chunk, before)
     with torch.enable_grad():
         outputs = steps.outputs.detach().requires_grad_()
         losses = model.losses(outputs, chunk.targets, chunk.weights)
-        # the loss alone: where a step has no weight nothing is asked, not even that h be small
+        # the loss alone: a step without weight has no target, not even that h be small
         answers = model.readout(outputs.flatten(0, 1))
         own = model.loss(answers, chunk.targets.flatten(0, 1)).sum()
         (slope,) = torch.autograd.grad(own, outputs)
     if chunk.weights is not None:
         slope = torch.where(chunk.weights[..., None] != 0, slope, 0.0)
     largest = slope.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
-    asked = -slope / largest
+    desired = -slope / largest
     if chunk.weights is not None:
-        asked = asked * chunk.weights[..., None]
+        desired = desired * chunk.weights[..., None]
     fresh = resets.clone()
     fresh[0] = True
     started = torch.ones_like(state.started)
-    after = LearnerState(steps.end, started, (), state.random)
-    return Played(a, steps.outputs, before, fresh, asked, losses.sum() / losses.shape[1], after)
+    after = LearnerState(steps.state, started, (), state.random)
+    return ForwardPass(
+        a, steps.outputs, before, fresh, desired, losses.sum() / losses.shape[1], after
+    )
 
 
-def taught(
+def update_of(
     model: StepwiseModel,
     chunk: Chunk,
-    played: Played,
+    forward: ForwardPass,
     before: Float[Tensor, "time batch hidden"],
     changes: Float[Tensor, "time batch hidden"],
 ) -> Update:
-    """The loss's gradients by the read-out, and by the cell those that move a as it is wanted.
+    """Return the loss's gradients by the read-out, and those by the cell that move a as desired.
 
     Arguments:
-        model: whose parameters.
+        model: the model that is trained.
         chunk: the steps.
-        played: the chunk, run.
-        before: the states that W_hh is taken to read.
-        changes: of a, wanted.
+        forward: the chunk's forward pass.
+        before: the states that W_hh reads.
+        changes: desired changes of a.
     """
     parameters = trained(model)
     with torch.enable_grad():
         missed = -(_inputs(model, chunk, before) * changes).sum() / changes.shape[1]
         found = torch.autograd.grad(
-            played.loss + missed,
+            forward.loss + missed,
             list(parameters.values()),
             allow_unused=True,
             materialize_grads=True,
         )
     gradients = dict(zip(parameters, found, strict=True))
-    return Update(played.loss.detach(), gradients, played.after)
+    return Update(forward.loss.detach(), gradients, forward.after)
 
 
 def _inputs(model: StepwiseModel, chunk: Chunk, before: Tensor) -> Tensor:
@@ -231,23 +236,23 @@ def _inputs(model: StepwiseModel, chunk: Chunk, before: Tensor) -> Tensor:
 class DiscreteErrorPropagation(Learner):
     """Errors of -1, 0 and 1 propagated back through hard thresholds (after Bengio et al. 1994).
 
-        d_{i,t}: what the step's loss asks of h_{i,t}, and the number of units j that ask at t + 1
-                 for the other sign of it
+        d_{i,t}: the change of h_{i,t} that the step's loss favours, and the number of units j whose
+                 error at t + 1 goes to it, of the sign that they need
         e_{i,t} = 0 if h_{i,t} has the sign of d_{i,t}; else that sign, with the probability
                   min(1, |d_{i,t}|), and 0 otherwise
 
-    A unit j with an error finds one place for it, by chance. Reversing h_{i,t-1} would move a_{j,t}
-    by 2 W_ji e_j: it asks one unit i for which that has the sign of e_j, i with a probability in
-    proportion to |W_ji|, where all those together could turn a_{j,t} round, with less in proportion
-    where they could not, and where sequence or chunk starts, none. If it asks no one, its own
-    weights are to move a_{j,t}: the cell's entries in `gradients` are those of
+    The error of a unit j goes to one place, by chance. Reversing h_{i,t-1} would move a_{j,t} by
+    2 W_ji e_j. The error goes back to one unit i for which that has the sign of e_j: to i with a
+    probability in proportion to |W_ji|, where all those together could turn a_{j,t} round; with
+    less in proportion where they could not; and to none where sequence or chunk starts. If it goes
+    to none, j's own weights are to move a_{j,t}: the cell's entries in `gradients` are those of
 
-        E = -sum over t, mean over the batch, of e_{j,t} a_{j,t}    of those that asked no one
+        E = -sum over t, mean over the batch, of e_{j,t} a_{j,t}    of errors that went to no unit
 
-    A step's loss asks for its negative slope by h_t, as a part of the largest unit's, times the
-    step's weight. So those entries are in units of their own, for plain gradient descent; those of
-    the read-out are the loss's gradient. The loss's slope must not turn while the answer is right:
-    h itself against -1 and 1, or a logistic loss. A chunk is to be one sequence.
+    The change that a step's loss favours is its negative slope by h_t, as a part of the largest
+    unit's, times the step's weight. So those entries are in units of their own, for plain gradient
+    descent; those of the read-out are the loss's gradient. The loss's slope must not turn while the
+    answer is right: h itself against -1 and 1, or a logistic loss. A chunk is to be one sequence.
 
     Example:
         >>> def squared(answers, targets):
@@ -263,7 +268,7 @@ class DiscreteErrorPropagation(Learner):
     Source: Y. Bengio, P. Simard and P. Frasconi, "Learning long-term dependencies with gradient
     descent is difficult", IEEE Transactions on Neural Networks 5(2), 1994.
 
-    Differs from the paper in: its rule is not known to us beyond this: thresholds, errors of -1, 0
+    Differs from the paper in: its rule is at hand only in outline: thresholds, errors of -1, 0
     and 1, and a choice by chance after the sign and size of what comes in. The rest is ours.
     """
 
@@ -284,25 +289,25 @@ class DiscreteErrorPropagation(Learner):
         return ()
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk, and back with errors."""
-        played, random = play(model, state, chunk), generator_of(state)
+        """Go forward through the chunk, and back with errors."""
+        forward, random = run_forward(model, state, chunk), generator_of(state)
         # in the order of time, so that no number depends on where a stream is cut
         chances = torch.stack(
-            [torch.rand(3, *played.a[0].shape, generator=random) for _ in range(len(chunk))]
-        ).to(played.a)
+            [torch.rand(3, *forward.a[0].shape, generator=random) for _ in range(len(chunk))]
+        ).to(forward.a)
         matrix = model.cell.get_parameter("weight_hh").detach()
-        changes = torch.zeros_like(played.a)
-        votes = torch.zeros_like(played.a[0])
+        changes = torch.zeros_like(forward.a)
+        votes = torch.zeros_like(forward.a[0])
         for t in reversed(range(len(chunk))):
-            asked = played.asked[t] + votes
-            wrong = (asked * played.h[t] < 0) & (chances[t, 0] < asked.abs())
-            errors = torch.where(wrong, asked.sign(), 0.0)
-            before = torch.where(played.fresh[t, :, None], 0.0, played.before[t])
+            desired = forward.desired[t] + votes
+            wrong = (desired * forward.h[t] < 0) & (chances[t, 0] < desired.abs())
+            errors = torch.where(wrong, desired.sign(), 0.0)
+            before = torch.where(forward.fresh[t, :, None], 0.0, forward.before[t])
             helps = _helps(errors, matrix, before)
-            passed = chances[t, 1] * played.a[t].abs() < helps.sum(-1)
+            passed = chances[t, 1] * forward.a[t].abs() < helps.sum(-1)
             changes[t] = torch.where(passed, 0.0, errors)
             votes = -before * (_chosen(helps, chances[t, 2]) & passed[..., None]).sum(1)
-        update = taught(model, chunk, played, played.before, changes)
+        update = update_of(model, chunk, forward, forward.before, changes)
         return update._replace(state=update.state._replace(random=random.get_state()))
 
 
@@ -311,10 +316,10 @@ def _helps(
     matrix: Float[Tensor, "hidden hidden"],
     before: Float[Tensor, "batch hidden"],
 ) -> Float[Tensor, "batch hidden hidden"]:
-    """How far unit i, reversed, would move a_j the way that its error says; 0 if the other way.
+    """Movement of a_j in the direction of its error if unit i is reversed; 0 if in the other one.
 
     Arguments:
-        errors: of units j.
+        errors: errors of units j.
         matrix: W_hh.
         before: h_{t-1}, 0 where it cannot be changed.
     """

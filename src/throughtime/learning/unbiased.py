@@ -9,12 +9,17 @@ from torch import Tensor
 
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
+from throughtime.core.jacobian import GatedJacobian
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import State
-from throughtime.learning.forward import go_forward
+from throughtime.learning.forward import (
+    Step,
+    forward_parameters,
+    forward_sizes,
+    go_forward,
+    separable,
+)
 from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
-from throughtime.learning.partials import separable
-from throughtime.learning.step_map import Step, StepMap
 
 _LINEAR = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _SMALL = 1e-7  # keeps the ratios of norms finite; whatever it is, the estimate is unbiased
@@ -36,16 +41,16 @@ class UORO(Learner):
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """v and w, whose product is zero: a state that is learnt counts from its first step on."""
-        return _nothing(model, batch_size)
+        """Return v and w of product zero: a learnt initial state counts from its first step on."""
+        return _zeros(model, batch_size)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State):
-            v, w = _started(cell, step, memory)
+        def visit(step: Step, memory: State):
+            v, w = _entering(step, memory)
             past, signs = _past(step, v, w), step.drawn[-1]
-            pushed, pulled = cell.pushed(step, v), cell.pulled(step, signs)
+            pushed, pulled = step.jacobian.push(v), step.jacobian.pull_parameters(signs)
             keep, add = ratio(w, pushed), ratio(pulled, signs)
             return past, (keep * pushed + add * signs, w / keep + pulled / add)
 
@@ -70,16 +75,16 @@ class NoBackTrack(Learner):
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """v and w."""
-        return _nothing(model, batch_size)
+        """Return v and w."""
+        return _zeros(model, batch_size)
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
 
-        def visit(cell: StepMap, step: Step, memory: State):
-            v, w = _started(cell, step, memory)
+        def visit(step: Step, memory: State):
+            v, w = _entering(step, memory)
             past = _past(step, v, w)
-            by_s, by_theta = cell.jacobians(step)
+            by_s, by_theta = step.jacobian.both()
             pushed = torch.einsum("bij,bj->bi", by_s, v)
             keep = ratio(w, pushed)
             return past, _with_rows(by_theta, keep * pushed, w / keep, step.drawn[-1])
@@ -87,10 +92,9 @@ class NoBackTrack(Learner):
         return go_forward(model, state, chunk, visit, functools.partial(_draw, state.memory[0]))
 
 
-def _nothing(model: StepwiseModel, batch_size: int) -> State:
-    cell = StepMap(model)
-    like = next(iter(cell.parameters.values()))
-    return (like.new_zeros(batch_size, cell.size), like.new_zeros(batch_size, cell.count))
+def _zeros(model: StepwiseModel, batch_size: int) -> State:
+    like, widths = next(iter(forward_parameters(model).values())), forward_sizes(model)
+    return tuple(like.new_zeros(batch_size, width) for width in widths)
 
 
 def _past(step: Step, v: Tensor, w: Tensor) -> Float[Tensor, " count"]:
@@ -98,7 +102,7 @@ def _past(step: Step, v: Tensor, w: Tensor) -> Float[Tensor, " count"]:
 
 
 def _draw(like: Tensor, fresh: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
-    """A sign for each entry of s, and where a sequence starts others for its start."""
+    """A sign for each entry of s, and others for the start of a sequence."""
     return tuple(_signs(like.shape, like, random) for _ in range(1 + bool(fresh.any())))
 
 
@@ -110,16 +114,17 @@ def _with_rows(
     return v + signs * scale, w + torch.einsum("bi,bip->bp", signs / scale, rows)
 
 
-def _started(cell: StepMap, step: Step, memory: State) -> tuple[Tensor, Tensor]:
-    """v and w of the state that a step starts from: an estimate of what a learnt one depends on."""
+def _entering(step: Step, memory: State) -> tuple[Tensor, Tensor]:
+    """v and w for the state that a step starts from, which may be learnt."""
     v, w = memory
     fresh = step.fresh[:, None]
     if not bool(fresh.any()):
         return v, w
     v, w = torch.where(fresh, 0.0, v), torch.where(fresh, 0.0, w)
-    initial = cell.initial(len(v))
+    initial = step.initial()
     if not bool(initial.any()):
         return v, w
+    initial = initial.expand(len(v), -1, -1)
     first = _with_rows(initial, torch.zeros_like(v), torch.zeros_like(w), step.drawn[0])
     return torch.where(fresh, first[0], v), torch.where(fresh, first[1], w)
 
@@ -131,10 +136,10 @@ def _signs(shape: tuple[int, ...], like: Tensor, random: torch.Generator) -> Ten
 
 
 def ratio(above: Tensor, below: Tensor) -> Float[Tensor, "batch 1"]:
-    """Square root of the ratio of norms, by which two factors of a product are made alike.
+    """Return the square root of the ratio of norms: it makes two factors of a product alike.
 
     Arguments:
-        above, below: (batch, ...).
+        above, below: the factors, (batch, ...).
     """
     norms = [t.flatten(1).norm(dim=1, keepdim=True) + _SMALL for t in (above, below)]
     return (norms[0] / norms[1]).sqrt()
@@ -158,7 +163,7 @@ class KFRTRL(Learner):
     """
 
     def memory(self, model: StepwiseModel, batch_size: int) -> State:
-        """u and A."""
+        """Return u and A."""
         cell = model.cell
         others = [n for n, p in cell.named_parameters() if p.requires_grad and n not in _LINEAR]
         if (
@@ -179,25 +184,24 @@ class KFRTRL(Learner):
             )
         like = cell.weight_ih.detach()
         width = cell.input_size + cell.hidden_size + len(_names(cell)) - 2
-        size, rows = StepMap(model).size, like.shape[0]
+        size, rows = forward_sizes(model)[0], like.shape[0]
         return (like.new_zeros(batch_size, width), like.new_zeros(batch_size, size, rows))
 
     def update(self, model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Update:
-        """Forward through the chunk."""
+        """Go forward through the chunk."""
         cell = model.cell
         assert isinstance(cell, GatedCell)
         h, biases = slice(0, cell.hidden_size), len(_names(cell)) - 2
 
-        def visit(step_map: StepMap, step: Step, memory: State):
-            del step_map
-            fresh, partials = step.fresh, step.partials
-            assert partials is not None, "of a cell without partials, refused before"
+        def visit(step: Step, memory: State):
+            fresh, at = step.fresh, step.jacobian
+            assert isinstance(at, GatedJacobian), "of another cell, refused before"
             u = torch.where(fresh[:, None], 0.0, memory[0])
             a = torch.where(fresh[:, None, None], 0.0, memory[1])
             past = torch.einsum("bs,bsr,bq->rq", step.credit, a, u)
-            z = torch.cat([step.x, step.s[:, h], step.x.new_ones(len(u), biases)], 1)
-            d = partials.by_input.diag_embed(dim1=2, dim2=4).flatten(3).flatten(1, 2)
-            pushed = partials.by_s() @ a
+            z = torch.cat([at.x, at.s[:, h], at.x.new_ones(len(u), biases)], 1)
+            d = at.by_input.diag_embed(dim1=2, dim2=4).flatten(3).flatten(1, 2)
+            pushed = at.dense() @ a
             keep, add = step.drawn[0] * torch.stack([ratio(pushed, u), ratio(d, z)])
             u = keep * u + add * z
             a = pushed / keep[..., None] + d / add[..., None]
@@ -213,12 +217,12 @@ def _draw_two(like: Tensor, fresh: Tensor, random: torch.Generator) -> tuple[Ten
 
 
 def _names(cell: GatedCell) -> list[str]:
-    """Those of the two weights, then of the biases."""
+    """The names of the two weights, then of the biases."""
     return [name for name, _ in cell.named_parameters() if name in _LINEAR]
 
 
 def _in_order(cell: GatedCell, by_row: Tensor) -> Tensor:
-    """A gradient by rows and columns of the one map, as those of the parameters in their order."""
+    """A gradient by rows and columns of the one map, as one by the parameters in their order."""
     widths = [cell.input_size, cell.hidden_size, *(1 for _ in _names(cell)[2:])]
     columns = zip(_names(cell), by_row.split(widths, 1), strict=True)
     return torch.cat([c.flatten() for n, c in columns if cell.get_parameter(n).requires_grad])

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, final
 
 import torch
 
+from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
 from throughtime.engines.trace.fingerprint import NOT_READ, fingerprint, is_constant
 from throughtime.engines.trace.program import UntraceableError
@@ -137,6 +138,21 @@ def _remember(
         while len(_plans) > _KEPT:
             _plans.popitem(last=False)
         return made
+
+
+def elementwise(cell: Cell) -> bool:
+    """Return True if a cell's step is elementwise after its linear maps: its plan can be made.
+
+    Arguments:
+        cell: any cell.
+    """
+    if not isinstance(cell, GatedCell) or not cell.standard:
+        return False
+    try:
+        plan(cell, torch.float64)
+    except UntraceableError:
+        return False
+    return True
 
 
 def _made(cell: GatedCell, dtype: torch.dtype) -> StepPlan | str:

@@ -15,9 +15,10 @@ from learning.test_learners import (
 from torch import nn
 
 import throughtime as tt
-from throughtime.core.dynamics import Dynamics
 from throughtime.core.errors import LearnerRefusalError
+from throughtime.core.jacobian import Dynamics, GatedJacobian, GeneralJacobian, StepJacobian
 from throughtime.core.state import state_tensors
+from throughtime.engines.trace.plan import elementwise
 from throughtime.learning import (
     BPTT,
     KFRTRL,
@@ -31,8 +32,7 @@ from throughtime.learning import (
     StepwiseModel,
 )
 from throughtime.learning import forward as forward_module
-from throughtime.learning.partials import elementwise, partials, separable
-from throughtime.learning.step_map import Step, StepMap
+from throughtime.learning.forward import separable
 
 ROWS = 3
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
@@ -82,8 +82,8 @@ MADE = {**CELLS, "delayed": DelayedCell}
 SEPARABLE = [name for name, make in MADE.items() if separable(make(WIDTH, HIDDEN))]
 
 
-def step_of(cell: tt.Cell) -> tuple[Step, Step]:
-    """A step at random states, with partial derivatives and without."""
+def jacobians_of(cell: tt.Cell) -> tuple[StepJacobian, StepJacobian]:
+    """The derivatives of a step at random states, by both ways."""
     dynamics = Dynamics(cell)
     s = torch.randn(ROWS, dynamics.size, dtype=torch.float64)
     x = torch.randn(ROWS, WIDTH, dtype=torch.float64)
@@ -93,9 +93,8 @@ def step_of(cell: tt.Cell) -> tuple[Step, Step]:
         random = torch.Generator().manual_seed(0)
         drawn = cell.draw_streams(ages, training=True, dtype=torch.float64, generator=random)
         streams = tuple(stream[0] for stream in drawn)
-    fresh, credit = torch.zeros(ROWS, dtype=torch.bool), torch.zeros_like(s)
-    found = partials(cell, dynamics.unflatten(s), x, streams)
-    return Step(s, x, streams, fresh, credit, (), found), Step(s, x, streams, fresh, credit)
+    state = dynamics.unflatten(s)
+    return GatedJacobian(cell, state, x, streams), GeneralJacobian(cell, state, x, streams)
 
 
 def test_most_gated_cells_are_separable() -> None:
@@ -111,24 +110,29 @@ def test_most_gated_cells_are_separable() -> None:
 @pytest.mark.parametrize("name", SEPARABLE)
 def test_the_products_are_those_of_the_transforms(name: str) -> None:
     model = model_of(MADE[name](WIDTH, HIDDEN))
-    step_map = StepMap(model)
-    fast, slow = step_of(model.cell)
-    assert fast.partials is not None
-    v = torch.randn(ROWS, step_map.size, dtype=torch.float64)
-    by_s, by_theta = step_map.jacobians(slow)
+    fast, slow = jacobians_of(model.cell)
+    v = torch.randn(ROWS, fast.size, dtype=torch.float64)
+    by_s, by_theta = slow.both()
 
     def same(got: torch.Tensor, expected: torch.Tensor) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
-    same(step_map.jacobians(fast)[0], by_s)
-    same(step_map.jacobians(fast)[1], by_theta)
-    g = torch.randn(ROWS, step_map.size, step_map.count, dtype=torch.float64)
+    same(fast.both()[0], by_s)
+    same(fast.both()[1], by_theta)
+    g = torch.randn(ROWS, fast.size, fast.count, dtype=torch.float64)
+    many = torch.randn(2, ROWS, fast.size, dtype=torch.float64)
     for step in (fast, slow):
-        same(step_map.pushed(step, v), torch.einsum("bij,bj->bi", by_s, v))
-        same(step_map.pulled(step, v), torch.einsum("bi,bip->bp", v, by_theta))
-        same(step_map.influence(step, g), by_s @ g + by_theta)
-        held = step_map.carried(slow) @ g + by_theta
-        same(step_map.influence(step, g, local=True), held)
+        same(step.dense(), by_s)
+        same(step.push(v), torch.einsum("bij,bj->bi", by_s, v))
+        same(step.pull(v), torch.einsum("bi,bij->bj", v, by_s))
+        same(step.pull_parameters(v), torch.einsum("bi,bip->bp", v, by_theta))
+        same(step.push(many), torch.einsum("bij,kbj->kbi", by_s, many))
+        same(step.pull(many), torch.einsum("kbi,bij->kbj", many, by_s))
+        same(step.pull_parameters(many), torch.einsum("kbi,bip->kbp", many, by_theta))
+        same(step.influence(g), by_s @ g + by_theta)
+        same(step.influence(g, local=True), slow.influence(g, local=True))
+        part = step.rows(slice(1, 3))
+        same(part.push(v[1:]), torch.einsum("bij,bj->bi", by_s[1:], v[1:]))
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "MultiplicativeLSTMCell", "zoneout"])
@@ -155,8 +159,7 @@ def test_units_that_are_not_apart_are_found_out() -> None:
 def test_other_parameters_may_be_used_in_any_way(shape: tuple[int, ...]) -> None:
     model, chunk = model_of(ScaledCell(torch.rand(shape))), chunk_of()
     expected = learnt(BPTT("eager"), model, chunk)
-    if shape != ():  # torch's transforms know of no such parameter
-        assert_alike(learnt(RTRL(), model, chunk), expected)
+    assert_alike(learnt(RTRL(), model, chunk), expected)
     learner = GradientPropagation(1.0)
     omega, _ = learner.penalty(model, learner.init(model, 2), chunk)
     model.cell.weight_hh_scale.requires_grad_(False)
