@@ -31,7 +31,7 @@ def test_the_first_step_is_needed() -> None:
     assert need.learned
     assert need.long
     assert need.lag is not None
-    assert 8 <= need.lag <= 11  # the true lag is 11; it is told from below, in steps of the ladder
+    assert 8 <= need.lag <= 11  # the true lag is 11, approached from below in steps of the ladder
 
 
 def test_the_last_step_is_enough() -> None:

@@ -95,6 +95,6 @@ def test_a_read_out_that_is_held_to_the_end_is_that_of_packed_sequences() -> Non
     packed.load_state_dict(model.state_dict())
     s = Subject(model, [batch], cross_entropy, 6.0)
     (change,) = [c for c in CHANGES if c.causes == (Cause.PADDING_READ,)]
-    arm = make_condition(s, "layer", change, 5)
-    arm.model.load_state_dict(model.state_dict())
-    torch.testing.assert_close(arm.loss(batch), cross_entropy(packed, batch))
+    condition = make_condition(s, "layer", change, 5)
+    condition.model.load_state_dict(model.state_dict())
+    torch.testing.assert_close(condition.loss(batch), cross_entropy(packed, batch))

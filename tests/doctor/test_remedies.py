@@ -41,25 +41,25 @@ def test_cut_and_dropped_states_are_mended_exactly(between: str, name: str) -> N
     right.load_state_dict(broken.state_dict())
     s = subject(broken)
     batch = (s.training[0][0].double(), s.training[0][1])
-    arm = make_condition(s, "layer", change(name), 5)
-    mended, expected = arm.loss(batch), cross_entropy(right, batch)
+    condition = make_condition(s, "layer", change(name), 5)
+    mended, expected = condition.loss(batch), cross_entropy(right, batch)
     torch.testing.assert_close(mended, expected)
-    for a, b in zip(gradient(arm.model, mended), gradient(right, expected), strict=True):
+    for a, b in zip(gradient(condition.model, mended), gradient(right, expected), strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_a_kept_state_is_dropped() -> None:
     s = subject(Keeping())
-    arm = make_condition(s, "layer", change("a fresh state"), 5)
-    first = arm.loss(s.training[0])
-    arm.loss(s.training[1])
-    torch.testing.assert_close(arm.loss(s.training[0]), first)
+    condition = make_condition(s, "layer", change("a fresh state"), 5)
+    first = condition.loss(s.training[0])
+    condition.loss(s.training[1])
+    torch.testing.assert_close(condition.loss(s.training[0]), first)
 
 
 def test_chrono_sets_the_gates_and_leaves_the_original() -> None:
     s = subject(Classifier(nn.LSTM(WIDTH, 6, batch_first=True)))
-    arm = make_condition(s, "layer", change("gate biases by chrono"), 50)
-    _, layer = find_recurrent(arm.model)
+    condition = make_condition(s, "layer", change("gate biases by chrono"), 50)
+    _, layer = find_recurrent(condition.model)
     forget = (layer.bias_ih_l0 + layer.bias_hh_l0)[6:12]
     assert (forget >= 0).all()
     assert (forget <= torch.tensor(100.0).log()).all()
@@ -77,7 +77,7 @@ def test_orthogonal_blocks(kind) -> None:
         torch.testing.assert_close(block @ block.T, torch.eye(6), atol=1e-5, rtol=0)
 
 
-def test_arms_are_trained_alike() -> None:
+def test_conditions_are_trained_alike() -> None:
     s = subject(Classifier(nn.GRU(WIDTH, 6, batch_first=True)), 8)
     trials = [
         Trainer(s, 3).train(make_condition(s, "layer", None, 5), seconds=60, updates=12)
@@ -123,10 +123,10 @@ def test_a_skip_is_a_further_lag_of_the_cell() -> None:
 
 def test_a_skip_starts_as_the_model_is_and_refuses_packed_sequences() -> None:
     s = subject(Chunked("carry"))
-    arm = make_condition(s, "layer", change("a skip connection"), 3)
+    condition = make_condition(s, "layer", change("a skip connection"), 3)
     batch = s.training[0]
-    torch.testing.assert_close(arm.loss(batch), s.loss(s.copy(), batch))
-    assert arm.parameters()[-1].shape == (20, 5)
+    torch.testing.assert_close(condition.loss(batch), s.loss(s.copy(), batch))
+    assert condition.parameters()[-1].shape == (20, 5)
     layer = nn.GRU(WIDTH, 6, batch_first=True)
     refused = pytest.raises(errors.EngineRefusalError, match="are packed")
     with run_by(layer, SkipOver(2).run), refused:
@@ -151,11 +151,11 @@ def test_another_cell_goes_on_from_its_own_state() -> None:
 
 def test_swapped_axes_are_put_right() -> None:
     s = subject(Classifier(nn.LSTM(WIDTH, 5)))
-    arm = make_condition(s, "layer", change("the other order"), 5)
+    condition = make_condition(s, "layer", change("the other order"), 5)
     right = Classifier(nn.LSTM(WIDTH, 5, batch_first=True))
     right.load_state_dict(s.copy().state_dict())
     batch = s.training[0]
-    torch.testing.assert_close(arm.loss(batch), cross_entropy(right, batch))
+    torch.testing.assert_close(condition.loss(batch), cross_entropy(right, batch))
 
 
 def windowed(model, optimizer, batch) -> None:
@@ -212,8 +212,8 @@ def test_every_change_runs(kind) -> None:
     _, module = find_recurrent(s.copy())
     for one in CHANGES:
         if one.fits(module) and one.training.own == "nothing":
-            arm = make_condition(s, "layer", one, 5)
-            trial = Trainer(s, 0).train(arm, seconds=60, updates=1, training=one.training)
+            condition = make_condition(s, "layer", one, 5)
+            trial = Trainer(s, 0).train(condition, seconds=60, updates=1, training=one.training)
             assert trial.updates == 1
 
 
@@ -224,8 +224,8 @@ def test_once_the_time_is_spent_the_other_changes_are_named_as_not_tried() -> No
     changes = changes_for(Cause.VANISHING, module, "model")
     clock = Clock(60)
 
-    arm = make_condition(s, "layer", None, 8)
-    done = {USUAL: Trainer(s, 0).train(arm, seconds=1, updates=4)}
+    condition = make_condition(s, "layer", None, 8)
+    done = {USUAL: Trainer(s, 0).train(condition, seconds=1, updates=4)}
     trained: list[str] = []
 
     def spend(module: nn.Module, lag: int) -> None:

@@ -6,7 +6,7 @@ from throughtime.doctor import Cause
 from throughtime.doctor.intervals import estimate, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
-from throughtime.doctor.verdict import cures, mechanism_findings
+from throughtime.doctor.verdict import is_effective, mechanism_findings
 from throughtime.results.diagnosis import Remedy
 
 
@@ -62,11 +62,11 @@ def remedy(before: float, after: float, **changed) -> Remedy:
 
 def test_a_cure_makes_a_copy_remember_that_did_not() -> None:
     need = Need([0.7], [0.7], [0.1], 5, 20, long=True, curve={}, learned=True)
-    assert cures(need, remedy(0.7, 0.2))
-    assert not cures(need, remedy(0.7, 0.6))  # a little is not enough
-    assert not cures(need, remedy(0.2, 0.1))  # it did without
-    assert not cures(need, remedy(0.7, 0.2, helped=False))
-    assert not cures(need, remedy(0.7, 0.2, how="instruments"))
+    assert is_effective(need, remedy(0.7, 0.2))
+    assert not is_effective(need, remedy(0.7, 0.6))  # a little is not enough
+    assert not is_effective(need, remedy(0.2, 0.1))  # it did without
+    assert not is_effective(need, remedy(0.7, 0.2, helped=False))
+    assert not is_effective(need, remedy(0.7, 0.2, how="instruments"))
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -110,16 +110,16 @@ class Examination:
 
     def _confirmed(self, suspected: Finding) -> Cause:
         """Return the suspected cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
-        cures = [r for r in self.evidence.remedies if verdict.cures(self.need, r)]
-        if not cures:
+        effective = [r for r in self.evidence.remedies if verdict.is_effective(self.need, r)]
+        if not effective:
             return Cause.INCONCLUSIVE
         findings = self.evidence.findings
         findings[findings.index(suspected)] = dataclasses.replace(
             suspected,
             severity="fault",
             certainty="measured",
-            statement=f"{suspected.statement} A copy with {cures[0].name} does learn, where one as "
-            "it is, trained alike, does not.",
+            statement=f"{suspected.statement} A copy with {effective[0].name} does learn, where "
+            "one as it is, trained alike, does not.",
         )
         return suspected.cause
 
@@ -242,9 +242,9 @@ class Examination:
         first = suspects[0].cause if suspects else None
         learns = verdict.learned(self.need, trial)
         explodes = first is Cause.EXPLODING and not learns
-        blasts = mechanism.growth.low > verdict.BLASTS
+        anyway = mechanism.growth.low > verdict.EXPLODES_ANYWAY
         diverged = self.options.history is not None and self.options.history.diverged
-        if diverged or trial.diverged or explodes or blasts:
+        if diverged or trial.diverged or explodes or anyway:
             evidence.findings.extend(suspects)
             return Cause.EXPLODING
         if learns:

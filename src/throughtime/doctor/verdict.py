@@ -14,7 +14,7 @@ from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
 REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them
 EXPLODES = 1.0  # log10 of the gradient's growth on its way back, where brief training fails too
-BLASTS = 3.5  # likewise, where it does not: more than measured in healthy rectified networks
+EXPLODES_ANYWAY = 3.5  # likewise, where it does not: above that of healthy rectified networks
 VANISHES = -3.0  # log10 of what arrives at the lag that is needed
 FORGETS = 1e-3  # kept over the lag by the units that keep longest
 DEAD = 0.5  # of the units
@@ -84,7 +84,7 @@ def learned(need: Need, trial: Trial) -> bool:
     return gain.low > 0 and gain.value > 0.1 * mean(need.constant)
 
 
-def cures(need: Need, remedy: Remedy) -> bool:
+def is_effective(need: Need, remedy: Remedy) -> bool:
     """Return whether a copy remembers with a change, and does not without it, trained alike."""
     if not remedy.helped or remedy.how != "trained" or not need.long:
         return False
