@@ -69,17 +69,18 @@ def _bare_seconds_an_update(config: RunConfig, task: Task) -> float:
     torch.manual_seed(config.seed)
     model = build_model(config.model, task.inputs, task.answers)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    batch = task.training_batch(0, config.batch_size, config.seed)
+    batch = next(task.batches("training", config.batch_size, seed=config.seed))
     started = time.perf_counter()
     for _ in range(config.steps):
         optimizer.zero_grad()
-        task.loss(model(batch.inputs, batch.lengths), batch).backward()
+        task.score(model, batch, step=0).loss.backward()
         optimizer.step()
     return (time.perf_counter() - started) / config.steps
 
 
 def _draw_share(config: RunConfig, task: Task, update: float) -> float:
+    batches = task.batches("training", config.batch_size, seed=config.seed)
     started = time.perf_counter()
-    for step in range(200):
-        task.training_batch(step, config.batch_size, config.seed)
+    for _ in range(200):
+        next(batches)
     return (time.perf_counter() - started) / 200 / update

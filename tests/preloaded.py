@@ -14,6 +14,6 @@ from throughtime.training import current_environment
 LOADED = filelock, safetensors.torch, torch._inductor, throughtime.cli
 torch.set_num_threads(1)
 current_environment(torch.device("cpu"), 1)
-TASKS.build("digits").training_batch(0, 1, 0)
+next(TASKS.build("digits").batches("training", 1))
 with torch.no_grad():  # autograd would start threads, which a fork loses
     tt.LSTM(2, 2)(torch.zeros(1, 1, 2))

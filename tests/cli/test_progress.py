@@ -11,6 +11,7 @@ from throughtime.training import Environment, Evaluated, Progress, Result, RunCo
 
 CONFIG = RunConfig("digits", "lstm", steps=100)
 ENVIRONMENT = Environment("0", "0", "0", "0", "0", "cpu", 1, [], None)
+METRICS = {"loss": 1.2, "accuracy": 0.9}
 RESULT = Result(
     "completed", 100, 12.0, 50, 0.0, {}, {"loss": 0.2, "accuracy": 0.945}, None, ENVIRONMENT
 )
@@ -19,7 +20,9 @@ EVENTS = [
     StudyEvent("[b]gru[/b]", 1, Planned(100)),
     StudyEvent("lstm", 0, Started(Path("x"), CONFIG, 0, 50)),
     StudyEvent("lstm", 0, Progress(40, 100, 1.234, 0.5, 0.1, 8.0)),
-    StudyEvent("lstm", 0, Evaluated(40, "validation", 1.2, 0.9)),
+    StudyEvent(
+        "lstm", 0, Evaluated(40, "validation", {"loss": 1.2, "accuracy": 0.9}, RESULT.metrics[0])
+    ),
     StudyEvent("[b]gru[/b]", 1, Waiting()),
     StudyEvent("lstm", 0, Progress(50, 100, 1.111, 0.5, 0.1, 10.0)),
 ]

@@ -24,7 +24,7 @@ def test_comparison_is_read_whole(write_comparison) -> None:
     gru = comparison.models[3].runs[1]
     assert gru.test == {"loss": pytest.approx(2.3 - 2.2 * 0.951), "accuracy": 0.951}
     assert gru.curve.steps == tuple(range(50, 1001, 50))
-    assert len(gru.curve.loss) == len(gru.curve.accuracy) == 20
+    assert len(gru.curve.loss) == len(gru.curve.headline) == 20
     assert gru.gradient is not None
     assert len(gru.gradient["start"].norm_by_lag) == 64
     assert gru.gradient["start"].reach < gru.gradient["trained"].reach

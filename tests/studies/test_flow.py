@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from throughtime.core.errors import RunLockedError
-from throughtime.studies.flow import _last_answers, measure_gradient_flow
+from throughtime.studies.flow import measure_gradient_flow
+from throughtime.tasks import Counting, SequenceBatch
 from throughtime.training import RunConfig, RunFolder, load_model, train
 
 
@@ -27,7 +28,7 @@ def test_equals_autograd_on_a_loop(tmp_path) -> None:
     folder = trained(tmp_path / "run", "digits:pixels_per_step=8", "rnn:hidden=5")
     _, task, model = load_model(folder)
     w = {name: value.detach().double() for name, value in model.state_dict().items()}
-    batch = next(iter(task.evaluation_batches("validation", 64)))
+    batch = next(iter(task.batches("validation", 64)))
     h = torch.zeros(64, 5, dtype=torch.float64)
     states = []
     for x in batch.inputs.double():
@@ -68,7 +69,8 @@ def test_the_start_is_the_network_before_the_first_update(tmp_path) -> None:
 def test_only_the_last_answer_counts() -> None:
     targets = torch.tensor([[-1, 3, -1], [2, 4, -1], [5, -1, -1], [-1, -1, 0]])
     expected = torch.tensor([[-1, -1, -1], [-1, 4, -1], [5, -1, -1], [-1, -1, 0]])
-    assert torch.equal(_last_answers(targets), expected)
+    batch = Counting().last_answers(SequenceBatch(torch.zeros(4, 3, 2), targets))
+    assert torch.equal(batch.targets, expected)
 
 
 @pytest.mark.parametrize("task", ["copying:length=5", "adding:length=20", "parity:length=9"])

@@ -4,6 +4,7 @@ import collections
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, HochreiterAdding, Multiplication, UnitAdding
@@ -23,7 +24,7 @@ def marked(batch, i: int, length: int) -> list[tuple[int, float]]:
     [(HochreiterAdding(length=40), -1, 0), (Multiplication(length=40), 0, 1)],
 )
 def test_answers_and_marks_are_the_papers(task, low, neutral):
-    batch = task.training_batch(0, 2_000, 0)
+    batch = training_batch(task, 0, 2_000, 0)
     lengths = batch.lengths.tolist()
     assert set(lengths) == set(range(40, 45))
     firsts = 0
@@ -57,7 +58,7 @@ def test_marks_come_as_often_as_the_papers_two_draws_say(length):
         for second in unmarked:
             probability[frozenset((first, second))] += 1 / (10 * len(unmarked))
     count = 20_000
-    batch = task.training_batch(0, count, 0)
+    batch = training_batch(task, 0, count, 0)
     places = (batch.inputs[:, :, 1] == 1).T.nonzero()[:, 1].view(count, 2).tolist()
     seen = collections.Counter(frozenset(pair) for pair in places)
     assert set(seen) <= set(probability)
@@ -70,7 +71,7 @@ def test_marks_come_as_often_as_the_papers_two_draws_say(length):
 
 def test_values_and_lengths_are_uniform():
     for task, low in ((HochreiterAdding(length=40), -1), (Multiplication(length=40), 0)):
-        batch = task.training_batch(0, 4_000, 0)
+        batch = training_batch(task, 0, 4_000, 0)
         values = batch.inputs[1:40, :, 0].flatten()
         shares = torch.histc(values, bins=4, min=low, max=1) / len(values)
         assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.006)
@@ -81,7 +82,7 @@ def test_values_and_lengths_are_uniform():
 @pytest.mark.parametrize("length", [2, 7, 40])
 def test_unit_form(length):
     task = UnitAdding(length=length)
-    batch = task.training_batch(0, 2_000, 0)
+    batch = training_batch(task, 0, 2_000, 0)
     assert batch.lengths is None
     early_marks, late_marks = set(), set()
     for i in range(2_000):
@@ -109,8 +110,8 @@ def test_published_and_derived_chance_levels():
 def test_tolerances_and_criteria():
     off = torch.tensor([[0.039], [-0.039], [0.041], [-0.041]])
     for task, scale in ((HochreiterAdding(), 1), (UnitAdding(), 2), (Multiplication(), 1)):
-        batch = task.training_batch(0, 4, 0)
-        assert task.correct(batch.targets + scale * off, batch).tolist() == [
+        batch = training_batch(task, 0, 4, 0)
+        assert task.right(batch.targets + scale * off, batch.targets).tolist() == [
             True,
             True,
             False,
@@ -161,7 +162,7 @@ def test_options_out_of_range(spec, message):
 
 
 def test_the_shortest_sequences_still_have_room_for_their_marks():
-    batch = HochreiterAdding(length=11).training_batch(0, 3_000, 0)
+    batch = training_batch(HochreiterAdding(length=11), 0, 3_000, 0)
     for i, length in enumerate(batch.lengths.tolist()):
         assert len(marked(batch, i, length)) == 2
         assert float(batch.inputs[length - 1, i, 1]) == -1

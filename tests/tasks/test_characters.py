@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks import Characters
@@ -18,13 +19,13 @@ TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 
 def test_targets_are_the_next_characters() -> None:
     task = Characters(TEXT, length=20)
-    batch = task.training_batch(3, 5, seed=1)
+    batch = training_batch(task, 3, 5, seed=1)
     codes = batch.inputs.argmax(-1)
     assert torch.equal(codes[1:], batch.targets[:-1])
     said = ["".join(task.alphabet[k] for k in row) for row in codes.T.tolist()]
     assert all(text in TEXT for text in said)
-    assert torch.equal(batch.targets, task.training_batch(3, 5, seed=1).targets)
-    assert not torch.equal(batch.targets, task.training_batch(4, 5, seed=1).targets)
+    assert torch.equal(batch.targets, training_batch(task, 3, 5, seed=1).targets)
+    assert not torch.equal(batch.targets, training_batch(task, 4, 5, seed=1).targets)
 
 
 def test_splits_follow_each_other() -> None:
@@ -32,7 +33,7 @@ def test_splits_follow_each_other() -> None:
     parts = [task.training, task.held_out["validation"], task.held_out["test"]]
     assert "".join(task.alphabet[k] for k in torch.cat(parts).tolist()) == TEXT
     for size in (1, 3, 100):
-        windows = [b.targets for b in task.evaluation_batches("test", size)]
+        windows = [b.targets for b in task.batches("test", size)]
         whole = torch.cat(windows, 1).T.flatten()
         assert torch.equal(whole, task.held_out["test"][1 : 1 + len(whole)])
 
@@ -45,8 +46,8 @@ def test_chance_is_the_table_of_pairs() -> None:
     assert task.solved({"loss": 1.0, "accuracy": 0.0})
     assert not task.solved({"loss": 1.1, "accuracy": 0.0})
     outputs = torch.zeros(10, 3, 2)
-    batch = task.training_batch(0, 3, seed=0)
-    assert torch.equal(task.correct(outputs, batch), batch.targets == 0)
+    batch = training_batch(task, 0, 3, seed=0)
+    assert torch.equal(task.right(outputs, batch.targets), (batch.targets == 0).flatten())
 
 
 def test_the_file(tmp_path, monkeypatch) -> None:
@@ -81,13 +82,13 @@ def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
     assert not Characters(TEXT, length=20).stream
     training = "".join(task.alphabet[k] for k in task.training.tolist())
     steps = len(training) // 20 + 3  # once around, and on
-    batches = [task.training_batch(step, 4, seed=1) for step in range(steps)]
+    batches = [training_batch(task, step, 4, seed=1) for step in range(steps)]
     for before, after in itertools.pairwise(batches):
         assert torch.equal(before.targets[-1], after.inputs[0].argmax(-1))
     rows = torch.cat([batch.targets for batch in batches]).T.tolist()
     for row in rows:
         assert "".join(task.alphabet[k] for k in row) in training * 3
-    other = task.training_batch(0, 4, seed=2)
+    other = training_batch(task, 0, 4, seed=2)
     assert not torch.equal(other.targets, batches[0].targets)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, Copying
@@ -12,10 +13,10 @@ from throughtime.tasks import TASKS, Copying
 @pytest.mark.parametrize(("length", "items", "symbols"), [(100, 10, 8), (1, 1, 2), (7, 3, 5)])
 def test_the_targets_are_the_symbols_said_again(length, items, symbols):
     task = Copying(length=length, items=items, symbols=symbols)
-    batch = task.training_batch(0, 50, 0)
+    batch = training_batch(task, 0, 50, 0)
     assert batch.lengths is None
     assert batch.inputs.shape == (length + 2 * items, 50, symbols + 2)
-    assert task.output_size == symbols + 1
+    assert task.answers.count == symbols + 1
     for i in range(50):
         codes = []
         for row in batch.inputs[:, i].tolist():
@@ -28,7 +29,7 @@ def test_the_targets_are_the_symbols_said_again(length, items, symbols):
 
 
 def test_symbols_are_uniform():
-    targets = Copying(length=1).training_batch(0, 4_000, 0).targets[-10:].flatten()
+    targets = training_batch(Copying(length=1), 0, 4_000, 0).targets[-10:].flatten()
     shares = torch.bincount(targets, minlength=9) / len(targets)
     assert shares.tolist() == pytest.approx([0] + [1 / 8] * 8, abs=5 * math.sqrt(7 / 64 / 40_000))
 
@@ -47,13 +48,13 @@ def test_every_symbol_waits_as_long():
 
 def test_accuracy_is_of_the_recalled_symbols_and_the_criterion_of_the_loss():
     task = Copying(length=3, items=2, symbols=3)
-    batch = task.training_batch(0, 5, 0)
+    batch = training_batch(task, 0, 5, 0)
     outputs = torch.zeros(7, 5, 4)  # the blanks are all wrong
     outputs[:, :, 3] = 1
     outputs[-2:] = torch.nn.functional.one_hot(batch.targets[-2:], 4).float()
     outputs[-1, 0] = torch.tensor([9.0, 0, 0, 0])
     expected = [[True] * 5, [False] + [True] * 4]
-    assert task.correct(outputs, batch).tolist() == expected
+    assert task.right(outputs, batch.targets).tolist() == expected
     assert task.solved({"loss": 0.099 * task.chance_loss, "accuracy": 0.0})
     assert not task.solved({"loss": 0.101 * task.chance_loss, "accuracy": 1.0})
 

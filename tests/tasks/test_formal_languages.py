@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import Counting, DistantBrackets
@@ -11,7 +12,7 @@ from throughtime.tasks import Counting, DistantBrackets
 
 def test_the_bracketed_symbol_is_asked():
     task = DistantBrackets(distance=4, symbols=3)
-    batch = task.training_batch(0, 600, 0)
+    batch = training_batch(task, 0, 600, 0)
     seen = set()
     for i in range(600):
         codes = [row.index(1.0) for row in batch.inputs[:, i].tolist()]
@@ -27,7 +28,7 @@ def test_the_bracketed_symbol_is_asked():
 
 @pytest.mark.parametrize("shortest", [1, 3])
 def test_strings_have_as_many_a_as_b_and_the_last_b_is_the_end(shortest):
-    batch = Counting(longest=4, shortest=shortest).training_batch(0, 400, 0)
+    batch = training_batch(Counting(longest=4, shortest=shortest), 0, 400, 0)
     seen = set()
     for i in range(400):
         letters = "".join(
@@ -44,13 +45,15 @@ def test_strings_have_as_many_a_as_b_and_the_last_b_is_the_end(shortest):
 @pytest.mark.parametrize("shortest", [1, 5])
 def test_chance_of_counting_is_that_of_the_best_constant(shortest):
     task = Counting(longest=8, shortest=shortest)
-    batch = task.training_batch(0, 20_000, 0)
+    batch = training_batch(task, 0, 20_000, 0)
     asked = batch.targets[batch.targets >= 0]
     share = float((asked == 0).float().mean())
     assert task.chance == pytest.approx(share, abs=0.01)
     constant = torch.tensor([math.log(share), math.log(1 - share)]).expand(16, 20_000, 2)
-    assert float(task.loss(constant, batch)) == pytest.approx(task.chance_loss, abs=0.01)
-    assert float(task.correct(constant, batch).float().mean()) == pytest.approx(share)
+    assert float(task.answers.loss(constant, batch.targets)) == pytest.approx(
+        task.chance_loss, abs=0.01
+    )
+    assert float(task.right(constant, batch.targets).float().mean()) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

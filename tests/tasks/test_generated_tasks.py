@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.tasks import TASKS, Batch
+from throughtime.tasks import TASKS, SequenceBatch
+from throughtime.tasks.kinds import Values
 
 SPECS = (
     "latch:length=12",
@@ -38,7 +40,7 @@ PINNED = {
 }
 
 
-def batch_digest(batch: Batch) -> str:
+def batch_digest(batch: SequenceBatch) -> str:
     tensors = [batch.inputs, batch.targets, *(() if batch.lengths is None else (batch.lengths,))]
     parts = [
         f"{t.dtype}{tuple(t.shape)}".encode() + t.contiguous().numpy().tobytes() for t in tensors
@@ -46,44 +48,48 @@ def batch_digest(batch: Batch) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def same(first: Batch, second: Batch) -> bool:
+def same(first: SequenceBatch, second: SequenceBatch) -> bool:
     return batch_digest(first) == batch_digest(second)
 
 
-def per_sequence(batch: Batch) -> list[bytes]:
+def per_sequence(batch: SequenceBatch) -> list[bytes]:
     return [batch.inputs[:, i].contiguous().numpy().tobytes() for i in range(batch.inputs.shape[1])]
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_batches_are_pinned(spec):
     assert (
-        batch_digest(TASKS.build(spec).training_batch(step=3, batch_size=8, seed=7)) == PINNED[spec]
+        batch_digest(training_batch(TASKS.build(spec), step=3, batch_size=8, seed=7))
+        == PINNED[spec]
     )
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_training_batch_depends_on_seed_and_step_alone(spec):
     task, again = TASKS.build(spec), TASKS.build(spec)
-    task.training_batch(0, 5, 0)  # no state is left behind
-    assert same(task.training_batch(9, 16, 4), again.training_batch(9, 16, 4))
+    training_batch(task, 0, 5, 0)  # no state is left behind
+    assert same(training_batch(task, 9, 16, 4), training_batch(again, 9, 16, 4))
     for step, seed in ((8, 4), (9, 5)):
-        assert not same(task.training_batch(9, 16, 4), task.training_batch(step, 16, seed))
+        assert not same(training_batch(task, 9, 16, 4), training_batch(task, step, 16, seed))
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_shapes_types_and_lengths(spec):
     task = TASKS.build(spec)
-    batch = task.training_batch(0, 64, 0)
-    assert batch.inputs.shape == (task.length, 64, task.input_size)
+    batch = training_batch(task, 0, 64, 0)
+    assert batch.inputs.shape == (task.length, 64, task.inputs.width)
     assert batch.inputs.dtype == torch.float32
-    if task.answer == "value":
-        assert (batch.targets.shape, batch.targets.dtype) == ((64, task.output_size), torch.float32)
-    elif task.answer == "class":
+    if isinstance(task.answers, Values):
+        assert (batch.targets.shape, batch.targets.dtype) == (
+            (64, task.answers.count),
+            torch.float32,
+        )
+    elif not task.answers.per_step:
         assert (batch.targets.shape, batch.targets.dtype) == ((64,), torch.int64)
     else:
         assert (batch.targets.shape, batch.targets.dtype) == ((task.length, 64), torch.int64)
-    if task.answer != "value":
-        assert 0 <= int(batch.targets.min()) <= int(batch.targets.max()) < task.output_size
+    if not isinstance(task.answers, Values):
+        assert 0 <= int(batch.targets.min()) <= int(batch.targets.max()) < task.answers.count
     if batch.lengths is not None:
         assert (batch.lengths.shape, batch.lengths.dtype) == ((64,), torch.int64)
         for i, length in enumerate(batch.lengths.tolist()):
@@ -97,32 +103,32 @@ def test_shapes_types_and_lengths(spec):
 def test_held_out_sequences_do_not_depend_on_the_batch_size(spec):
     task = TASKS.build(spec)
     for split, count in (("validation", 1_024), ("test", 2_560)):
-        whole = list(task.evaluation_batches(split, count))
+        whole = list(task.batches(split, count))
         assert [batch.inputs.shape[1] for batch in whole] == [count]
-        parts = list(task.evaluation_batches(split, 300))
+        parts = list(task.batches(split, 300))
         assert all(part.inputs.shape[1] == 300 for part in parts[:-1])
-        axis = 1 if task.answer == "class_per_step" else 0
-        joined = Batch(
+        axis = 1 if task.answers.per_step else 0
+        joined = SequenceBatch(
             torch.cat([part.inputs for part in parts], dim=1),
             torch.cat([part.targets for part in parts], dim=axis),
             None if parts[0].lengths is None else torch.cat([part.lengths for part in parts]),
         )
         assert same(joined, whole[0])
-        assert same(next(iter(task.evaluation_batches(split, 7))), first_of(whole[0], 7, axis))
+        assert same(next(iter(task.batches(split, 7))), first_of(whole[0], 7, axis))
 
 
-def first_of(batch: Batch, count: int, axis: int) -> Batch:
+def first_of(batch: SequenceBatch, count: int, axis: int) -> SequenceBatch:
     targets = batch.targets[:, :count] if axis == 1 else batch.targets[:count]
     lengths = None if batch.lengths is None else batch.lengths[:count]
-    return Batch(batch.inputs[:, :count], targets, lengths)
+    return SequenceBatch(batch.inputs[:, :count], targets, lengths)
 
 
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.startswith(("latch", "two", "add", "mul"))])
 def test_training_and_held_out_sequences_are_disjoint(spec):
     task = TASKS.build(spec)
-    training = {s for step in range(4) for s in per_sequence(task.training_batch(step, 256, 0))}
-    validation = {s for b in task.evaluation_batches("validation", 512) for s in per_sequence(b)}
-    test = {s for b in task.evaluation_batches("test", 512) for s in per_sequence(b)}
+    training = {s for step in range(4) for s in per_sequence(training_batch(task, step, 256, 0))}
+    validation = {s for b in task.batches("validation", 512) for s in per_sequence(b)}
+    test = {s for b in task.batches("test", 512) for s in per_sequence(b)}
     assert len(training) == 1_024
     assert len(validation) == 1_024
     assert len(test) == 2_560
@@ -157,7 +163,7 @@ def test_chance_of_a_value_by_simulation(spec):
     task = TASKS.build(spec)
     tolerance, mean = VALUES[spec]
     count = 40_000
-    batch = task.training_batch(0, count, 0)
+    batch = training_batch(task, 0, count, 0)
     accuracy = best_constant_accuracy(task, batch.targets, tolerance)
     # Five standard errors; the best of many windows is a little above its expectation.
     assert accuracy == pytest.approx(task.chance, abs=5 * math.sqrt(0.25 / count))
@@ -166,17 +172,22 @@ def test_chance_of_a_value_by_simulation(spec):
         assert float(sample_mean) == pytest.approx(mean, abs=0.01)
     errors = (batch.targets.double() - sample_mean) ** 2
     standard_error = float(errors.std()) / math.sqrt(count)
-    loss = float(task.loss(sample_mean.expand(count, 1), batch))
+    loss = float(task.answers.loss(sample_mean.expand(count, 1), batch.targets))
     assert loss == pytest.approx(task.chance_loss, abs=5 * standard_error + 1e-6)
 
 
 def test_chance_of_the_latch_by_simulation():
     task = TASKS.build("latch:length=12")
-    batch = task.training_batch(0, 40_000, 0)
-    assert float(task.loss(torch.zeros(40_000, 1), batch)) == pytest.approx(task.chance_loss)
+    batch = training_batch(task, 0, 40_000, 0)
+    assert float(task.answers.loss(torch.zeros(40_000, 1), batch.targets)) == pytest.approx(
+        task.chance_loss
+    )
     for constant in (0.1, -0.1):
-        assert float(task.loss(torch.full((40_000, 1), constant), batch)) > task.chance_loss
-        right = task.correct(torch.full((40_000, 1), constant), batch)
+        assert (
+            float(task.answers.loss(torch.full((40_000, 1), constant), batch.targets))
+            > task.chance_loss
+        )
+        right = task.right(torch.full((40_000, 1), constant), batch.targets)
         assert float(right.float().mean()) == pytest.approx(task.chance, abs=0.0125)
 
 
@@ -185,27 +196,31 @@ def test_chance_of_the_latch_by_simulation():
 )
 def test_chance_of_a_class_by_simulation(spec):
     task = TASKS.build(spec)
-    batch = task.training_batch(0, 40_000, 0)
-    undecided = torch.zeros(40_000, task.output_size)
-    assert float(task.loss(undecided, batch)) == pytest.approx(task.chance_loss, rel=1e-5)
-    for always in range(task.output_size):
-        decided = torch.zeros(40_000, task.output_size)
+    batch = training_batch(task, 0, 40_000, 0)
+    undecided = torch.zeros(40_000, task.answers.count)
+    assert float(task.answers.loss(undecided, batch.targets)) == pytest.approx(
+        task.chance_loss, rel=1e-5
+    )
+    for always in range(task.answers.count):
+        decided = torch.zeros(40_000, task.answers.count)
         decided[:, always] = 20
-        accuracy = float(task.correct(decided, batch).float().mean())
+        accuracy = float(task.right(decided, batch.targets).float().mean())
         error = math.sqrt(task.chance * (1 - task.chance) / 40_000)
         assert accuracy == pytest.approx(task.chance, abs=5 * error)
-        assert float(task.loss(decided, batch)) > task.chance_loss
+        assert float(task.answers.loss(decided, batch.targets)) > task.chance_loss
 
 
 def test_chance_of_copying_by_simulation():
     task = TASKS.build("copying:length=5,items=3,symbols=4")
-    batch = task.training_batch(0, 20_000, 0)
-    outputs = torch.full((task.length, 20_000, task.output_size), -40.0)
+    batch = training_batch(task, 0, 20_000, 0)
+    outputs = torch.full((task.length, 20_000, task.answers.count), -40.0)
     outputs[:-3, :, 0] = 0  # blank is certain
     outputs[-3:, :, 1:] = 0  # any symbol
-    assert float(task.loss(outputs, batch)) == pytest.approx(task.chance_loss, rel=1e-5)
+    assert float(task.answers.loss(outputs, batch.targets)) == pytest.approx(
+        task.chance_loss, rel=1e-5
+    )
     assert task.chance_loss == pytest.approx(3 * math.log(4) / 11)
-    right = task.correct(outputs, batch)
+    right = task.right(outputs, batch.targets)
     assert right.shape == (3, 20_000)
     assert float(right.float().mean()) == pytest.approx(
         task.chance, abs=5 * math.sqrt(0.1875 / 60_000)
@@ -215,15 +230,15 @@ def test_chance_of_copying_by_simulation():
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_right_answers_are_right_and_solve_the_task(spec):
     task = TASKS.build(spec)
-    batch = task.training_batch(0, 32, 0)
-    if task.answer == "value":
+    batch = training_batch(task, 0, 32, 0)
+    if isinstance(task.answers, Values):
         outputs = batch.targets.clone()
     else:
-        outputs = 30.0 * torch.nn.functional.one_hot(batch.targets, task.output_size).float()
-    right = task.correct(outputs, batch)
+        outputs = 30.0 * torch.nn.functional.one_hot(batch.targets, task.answers.count).float()
+    right = task.right(outputs, batch.targets)
     assert right.dtype == torch.bool
     assert bool(right.all())
-    loss = float(task.loss(outputs, batch))
+    loss = float(task.answers.loss(outputs, batch.targets))
     assert loss == pytest.approx(0, abs=1e-6)
     assert task.solved({"loss": loss, "accuracy": 1.0})
     assert not task.solved({"loss": task.chance_loss, "accuracy": task.chance})
@@ -234,9 +249,9 @@ def test_batch_sizes_below_one(spec):
     task = TASKS.build(spec)
     message = r"^batch_size: got 0, expected at least 1$"
     with pytest.raises(ConfigurationError, match=message):
-        task.training_batch(0, 0, 0)
+        training_batch(task, 0, 0, 0)
     with pytest.raises(ConfigurationError, match=message):
-        task.evaluation_batches("test", 0)
+        task.batches("test", 0)
 
 
 def test_generators_do_not_touch_the_global_random_state():
@@ -244,6 +259,6 @@ def test_generators_do_not_touch_the_global_random_state():
     before = torch.get_rng_state()
     legacy = np.random.get_state()[1].copy()  # noqa: NPY002
     for spec in SPECS:
-        TASKS.build(spec).training_batch(0, 4, 0)
+        training_batch(TASKS.build(spec), 0, 4, 0)
     assert torch.equal(before, torch.get_rng_state())
     assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002

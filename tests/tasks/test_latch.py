@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, Latch, TwoSequence
@@ -11,7 +12,7 @@ from throughtime.tasks import TASKS, Latch, TwoSequence
 
 def test_latch_opening_tells_the_class():
     task = Latch(length=9, informative=2, noise=0.2)
-    batch = task.training_batch(0, 200, 0)
+    batch = training_batch(task, 0, 200, 0)
     assert batch.lengths is None
     for i in range(200):
         rows = batch.inputs[:, i].tolist()
@@ -37,13 +38,13 @@ def test_latch_opening_tells_the_class():
 def test_a_unit_with_the_papers_weights_latches_as_its_theory_says():
     """w = 2.5, noise of variance 0.2: P(the sign is kept for 100 steps) > 0.999 from a_0 = 1.5."""
     task = Latch(length=101, informative=1, noise=0.2)
-    inputs = task.training_batch(0, 2_000, 0).inputs
+    inputs = training_batch(task, 0, 2_000, 0).inputs
     weights = torch.tensor([-1.5, 1.5, 1.0])  # h^0, h^1, and 1 for the noise
     activation = torch.zeros(2_000)
     for x in inputs:
         activation = 2.5 * activation.tanh() + x @ weights
-    batch = task.training_batch(0, 2_000, 0)
-    assert float(task.correct(activation.tanh()[:, None], batch).float().mean()) > 0.998
+    batch = training_batch(task, 0, 2_000, 0)
+    assert float(task.right(activation.tanh()[:, None], batch.targets).float().mean()) > 0.998
 
 
 @pytest.mark.parametrize("name", ["latch", "two-sequence"])
@@ -53,7 +54,7 @@ def test_a_unit_with_the_papers_weights_latches_as_its_theory_says():
 )
 def test_noise_is_gaussian_of_the_size_asked_for(name, options, variance):
     task = TASKS.build(f"{name}:length=40{options}")
-    noise = task.training_batch(0, 2_000, 0).inputs[3:40, :, -1].double().flatten()
+    noise = training_batch(task, 0, 2_000, 0).inputs[3:40, :, -1].double().flatten()
     count, deviation = len(noise), math.sqrt(variance)
     assert abs(float(noise.mean())) < 5 * deviation / math.sqrt(count)
     assert float((noise**2).mean()) == pytest.approx(variance, rel=5 * math.sqrt(2 / count))
@@ -63,14 +64,14 @@ def test_noise_is_gaussian_of_the_size_asked_for(name, options, variance):
 
 
 def test_noise_may_be_zero():
-    inputs = TwoSequence(length=20, noise=0).training_batch(0, 8, 0).inputs
+    inputs = training_batch(TwoSequence(length=20, noise=0), 0, 8, 0).inputs
     assert not inputs[3:].any()
 
 
 @pytest.mark.parametrize("informative", [1, 3])
 def test_two_sequence_starts_tell_the_class(informative):
     task = TwoSequence(length=20, informative=informative)
-    batch = task.training_batch(0, 300, 0)
+    batch = training_batch(task, 0, 300, 0)
     assert task.length == 22
     lengths = batch.lengths.tolist()
     assert set(lengths) == {20, 21, 22}
@@ -85,18 +86,18 @@ def test_two_sequence_starts_tell_the_class(informative):
 
 def test_two_sequence_tolerance_and_criterion():
     task = TwoSequence(length=20)
-    batch = task.training_batch(0, 4, 0)
+    batch = training_batch(task, 0, 4, 0)
     off = torch.tensor([[0.19], [-0.19], [0.21], [-0.21]])
-    assert task.correct(batch.targets + off, batch).tolist() == [True, True, False, False]
+    assert task.right(batch.targets + off, batch.targets).tolist() == [True, True, False, False]
     assert task.solved({"loss": 0.0, "accuracy": 1.0})
     assert not task.solved({"loss": 0.0, "accuracy": 1023 / 1024})
 
 
 def test_latch_tolerance_and_criterion():
     task = Latch()
-    batch = task.training_batch(0, 4, 0)
-    assert task.correct(batch.targets * 0.01, batch).tolist() == [True] * 4
-    assert task.correct(-batch.targets, batch).tolist() == [False] * 4
+    batch = training_batch(task, 0, 4, 0)
+    assert task.right(batch.targets * 0.01, batch.targets).tolist() == [True] * 4
+    assert task.right(-batch.targets, batch.targets).tolist() == [False] * 4
     assert task.solved({"loss": 0.5, "accuracy": 0.99})
     assert not task.solved({"loss": 0.0, "accuracy": 0.989})
 

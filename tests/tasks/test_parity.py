@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, Parity
@@ -9,7 +10,7 @@ from throughtime.tasks import TASKS, Parity
 
 @pytest.mark.parametrize("noise", [0.0, 0.2, 0.9])
 def test_the_class_is_whether_the_number_of_ones_is_odd(noise):
-    batch = Parity(length=11, noise=noise).training_batch(0, 500, 0)
+    batch = training_batch(Parity(length=11, noise=noise), 0, 500, 0)
     lengths = batch.lengths.tolist()
     assert set(lengths) == {6, 7, 8, 9, 10, 11}
     largest = 0.0
@@ -24,7 +25,7 @@ def test_the_class_is_whether_the_number_of_ones_is_odd(noise):
 
 
 def test_noise_is_uniform_and_signs_are_fair():
-    inputs = Parity(length=40).training_batch(0, 2_000, 0).inputs[:20, :, 0].double().flatten()
+    inputs = training_batch(Parity(length=40), 0, 2_000, 0).inputs[:20, :, 0].double().flatten()
     assert float((inputs > 0).double().mean()) == pytest.approx(0.5, abs=5 * 0.5 / 200)
     noise = inputs - inputs.sign()
     shares = torch.histc(noise, bins=4, min=-0.2, max=0.2) / len(noise)
@@ -35,7 +36,7 @@ def test_flipping_any_input_flips_the_answer():
     task = Parity(length=7, noise=0)
     classes = {}
     for step in range(20):
-        batch = task.training_batch(step, 500, 0)
+        batch = training_batch(task, step, 500, 0)
         for i, length in enumerate(batch.lengths.tolist()):
             classes[tuple(batch.inputs[:length, i, 0].tolist())] = int(batch.targets[i])
     assert len(classes) == 2**4 + 2**5 + 2**6 + 2**7
@@ -50,9 +51,9 @@ def test_criterion():
     task = Parity()
     assert task.solved({"loss": 0.6, "accuracy": 1.0})
     assert not task.solved({"loss": 0.0, "accuracy": 0.999})
-    batch = task.training_batch(0, 2, 0)
+    batch = training_batch(task, 0, 2, 0)
     outputs = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    assert task.correct(outputs, batch).tolist() == [bool(c) for c in batch.targets.tolist()]
+    assert task.right(outputs, batch.targets).tolist() == [bool(c) for c in batch.targets.tolist()]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, ImageSet, LabelledImages, PixelSequences
@@ -97,9 +98,9 @@ def sequence(
 def test_sequences_are_the_pixels(white, side, size, width, stride, steps):
     images = image_set(side, white=white)
     task = task_of(images, image_size=size, pixels_per_step=width, stride=stride)
-    (batch,) = task.evaluation_batches("test", 8)
+    (batch,) = task.batches("test", 8)
     assert batch.inputs.shape == (steps, 8, width)
-    assert (task.length, task.dependency_length, task.input_size) == (steps, steps - 1, width)
+    assert (task.length, task.dependency_length, task.inputs.width) == (steps, steps - 1, width)
     assert batch.lengths is None
     new = side if size is None else size
     for i in range(8):
@@ -113,7 +114,7 @@ def test_sequences_are_the_pixels(white, side, size, width, stride, steps):
 def test_resizing_keeps_the_mean_and_makes_no_rounding_error():
     images = image_set(28)
     task = task_of(images, image_size=14)
-    (batch,) = task.evaluation_batches("test", 8)
+    (batch,) = task.batches("test", 8)
     pixels = images.splits["test"].images.astype(np.int64)
     blocks = pixels.reshape(8, 14, 2, 14, 2).sum(axis=(2, 4)).reshape(8, 196)
     expected = (blocks.T * 196).astype(np.float32) / np.float32(784 * 255)
@@ -124,9 +125,9 @@ def test_a_permutation_is_one_fixed_order_of_the_pixels():
     images = image_set(5)
     plain, permuted = task_of(images), task_of(images, permutation_seed=0)
     again, other = task_of(images, permutation_seed=0), task_of(images, permutation_seed=1)
-    (x,) = plain.evaluation_batches("test", 8)
-    (y,) = permuted.evaluation_batches("test", 8)
-    (z,) = other.evaluation_batches("test", 8)
+    (x,) = plain.batches("test", 8)
+    (y,) = permuted.batches("test", 8)
+    (z,) = other.batches("test", 8)
     rows = {tuple(row): place for place, row in enumerate(x.inputs[:, :, 0].tolist())}
     assert len(rows) == 25
     order = [rows[tuple(row)] for row in y.inputs[:, :, 0].tolist()]
@@ -134,9 +135,9 @@ def test_a_permutation_is_one_fixed_order_of_the_pixels():
     assert order != list(range(25))
     assert order != [rows[tuple(row)] for row in z.inputs[:, :, 0].tolist()]
     for seed in (0, 5):  # the same whatever the run's seed
-        a, b = permuted.training_batch(3, 6, seed), again.training_batch(3, 6, seed)
+        a, b = training_batch(permuted, 3, 6, seed), training_batch(again, 3, 6, seed)
         assert torch.equal(a.inputs, b.inputs)
-        unpermuted = plain.training_batch(3, 6, seed)
+        unpermuted = training_batch(plain, 3, 6, seed)
         assert torch.equal(a.inputs, unpermuted.inputs[order])
         assert torch.equal(a.targets, unpermuted.targets)
 
@@ -144,8 +145,8 @@ def test_a_permutation_is_one_fixed_order_of_the_pixels():
 def test_permutation_comes_after_resizing_and_before_steps():
     images = image_set(6)
     options = {"image_size": 4, "permutation_seed": 2}
-    (single,) = task_of(images, **options).evaluation_batches("test", 8)
-    (wide,) = task_of(images, **options, pixels_per_step=3, stride=2).evaluation_batches("test", 8)
+    (single,) = task_of(images, **options).batches("test", 8)
+    (wide,) = task_of(images, **options, pixels_per_step=3, stride=2).batches("test", 8)
     for t in range(7):
         for place in range(3):
             if 2 * t + place < 16:
@@ -167,7 +168,7 @@ def test_every_epoch_shows_every_image_once_in_another_order(count, batch_size):
     task = task_of(numbered(count))
     shown: list[int] = []
     for step in range(-(-3 * count // batch_size)):
-        batch = task.training_batch(step, batch_size, seed=5)
+        batch = training_batch(task, step, batch_size, seed=5)
         levels = (batch.inputs[:2, :, 0] * 255).round().int()
         which = (256 * levels[0] + levels[1]).tolist()
         assert batch.targets.tolist() == [i % 10 for i in which]
@@ -181,28 +182,26 @@ def test_every_epoch_shows_every_image_once_in_another_order(count, batch_size):
 
 def test_a_batch_depends_on_seed_and_step_alone():
     task = task_of(image_set(4))
-    late = task.training_batch(1_000, 8, 3)
+    late = training_batch(task, 1_000, 8, 3)
     for step in (0, 999, 1_000):
-        again = task.training_batch(step, 8, 3)
+        again = training_batch(task, step, 8, 3)
     assert torch.equal(again.inputs, late.inputs)
-    assert not torch.equal(task.training_batch(1_000, 8, 4).inputs, late.inputs)
-    assert not torch.equal(task.training_batch(999, 8, 3).inputs, late.inputs)
+    assert not torch.equal(training_batch(task, 1_000, 8, 4).inputs, late.inputs)
+    assert not torch.equal(training_batch(task, 999, 8, 3).inputs, late.inputs)
 
 
 def test_held_out_images_come_once_in_order_and_are_not_trained_on():
     task = TASKS.build("digits")
     for split, count in (("validation", 200), ("test", 300)):
-        sizes = [batch.inputs.shape[1] for batch in task.evaluation_batches(split, 64)]
+        sizes = [batch.inputs.shape[1] for batch in task.batches(split, 64)]
         assert sizes == [64] * (count // 64) + [count % 64]
-    training = task.training_batch(0, 1_297, 0)
+    training = training_batch(task, 0, 1_297, 0)
 
     def images(batches) -> set[bytes]:
         return {b.inputs[:, i].numpy().tobytes() for b in batches for i in range(b.inputs.shape[1])}
 
     trained = images([training])
-    validation, test = (
-        images(task.evaluation_batches(split, 50)) for split in ("validation", "test")
-    )
+    validation, test = (images(task.batches(split, 50)) for split in ("validation", "test"))
     assert (len(trained), len(validation), len(test)) == (1_297, 200, 300)
     assert not trained & validation
     assert not trained & test
@@ -211,13 +210,15 @@ def test_held_out_images_come_once_in_order_and_are_not_trained_on():
 
 def test_chance_is_what_the_class_frequencies_give():
     task = TASKS.build("digits")
-    targets = torch.cat([batch.targets for batch in task.evaluation_batches("test", 300)])
+    targets = torch.cat([batch.targets for batch in task.batches("test", 300)])
     counts = [targets.tolist().count(digit) for digit in range(10)]
     assert task.chance == max(counts) / 300
     logits = torch.tensor([math.log(count / 300) for count in counts]).expand(300, 10)
-    (batch,) = task.evaluation_batches("test", 300)
-    assert float(task.loss(logits, batch)) == pytest.approx(task.chance_loss, rel=1e-6)
-    assert float(task.correct(logits, batch).float().mean()) == pytest.approx(task.chance)
+    (batch,) = task.batches("test", 300)
+    assert float(task.answers.loss(logits, batch.targets)) == pytest.approx(
+        task.chance_loss, rel=1e-6
+    )
+    assert float(task.right(logits, batch.targets).float().mean()) == pytest.approx(task.chance)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_chance_is_what_the_class_frequencies_give():
     ],
 )
 def test_batches_are_pinned(spec, digest):
-    batch = TASKS.build(spec).training_batch(step=30, batch_size=64, seed=7)
+    batch = training_batch(TASKS.build(spec), step=30, batch_size=64, seed=7)
     content = batch.inputs.numpy().tobytes() + batch.targets.numpy().tobytes()
     assert hashlib.sha256(content).hexdigest()[:16] == digest
 
@@ -268,6 +269,6 @@ def test_options_out_of_range(spec, message):
 def test_batch_sizes_below_one():
     task = TASKS.build("digits")
     with pytest.raises(ConfigurationError, match=r"^batch_size: got 0, expected at least 1$"):
-        task.training_batch(0, 0, 0)
+        training_batch(task, 0, 0, 0)
     with pytest.raises(ConfigurationError, match=r"^batch_size: got -1, expected at least 1$"):
-        task.evaluation_batches("test", -1)
+        task.batches("test", -1)

@@ -7,7 +7,7 @@ import pytest
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, Task
 
-NEEDS_FILES = {"characters", "mnist", "permuted-mnist"}
+NEEDS_FILES = {"characters", "mnist", "permuted-mnist", "text"}
 
 
 def test_names():
@@ -25,6 +25,7 @@ def test_names():
         "permuted-digits",
         "permuted-mnist",
         "temporal-order",
+        "text",
         "two-sequence",
         "wave",
     ]
@@ -44,8 +45,10 @@ def test_every_task_states_what_it_is(name):
     task = TASKS.build(name)
     assert isinstance(task, Task)
     assert task.name == name
-    assert 0 < task.chance < 1
-    assert task.chance_loss > 0
+    accuracy, loss = task.metrics
+    assert (accuracy.name, loss.name) == ("accuracy", "loss")
+    assert 0 < accuracy.chance < 1
+    assert loss.chance > 0
     assert task.length > task.dependency_length > 0
     assert task.criterion
     assert "Source:" in inspect.getdoc(type(task)) or "our choice" in task.criterion
@@ -53,7 +56,7 @@ def test_every_task_states_what_it_is(name):
 
 def test_texts():
     assert TASKS.build("adding:length=50,form=unit").length == 50
-    assert TASKS.build("temporal-order:symbols=3").output_size == 8
+    assert TASKS.build("temporal-order:symbols=3").answers.count == 8
     assert TASKS.build("digits:pixels-per-step=8").length == 8
     assert TASKS.options("mnist")["data_dir"] is None
 

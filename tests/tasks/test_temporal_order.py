@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks import TASKS, PascanuTemporalOrder, TemporalOrder
@@ -36,7 +37,7 @@ def text(batch, i: int) -> str:
 )
 def test_symbols_places_and_classes_are_the_papers(length, symbols, stretches):
     task = TemporalOrder(length=length, symbols=symbols)
-    batch = task.training_batch(0, 1_500, 0)
+    batch = training_batch(task, 0, 1_500, 0)
     places = [set() for _ in range(symbols)]
     seen = set()
     for i, steps in enumerate(batch.lengths.tolist()):
@@ -59,7 +60,7 @@ def test_symbols_places_and_classes_are_the_papers(length, symbols, stretches):
 
 
 def test_classes_lengths_and_distractors_are_uniform():
-    batch = TemporalOrder(length=20, symbols=3).training_batch(0, 8_000, 0)
+    batch = training_batch(TemporalOrder(length=20, symbols=3), 0, 8_000, 0)
     shares = torch.bincount(batch.targets) / 8_000
     assert shares.tolist() == pytest.approx([1 / 8] * 8, abs=5 * math.sqrt(7 / 64 / 8_000))
     shares = torch.bincount(batch.lengths - 20) / 8_000
@@ -76,7 +77,7 @@ def test_dependency_length_is_from_the_first_place_to_the_last_step():
 
 def test_right_means_every_probability_within_a_third():
     task = TemporalOrder(length=20)
-    batch = task.training_batch(0, 4, 0)
+    batch = training_batch(task, 0, 4, 0)
 
     def outputs(probability: float) -> torch.Tensor:
         rest = (1 - probability) / 3
@@ -84,8 +85,8 @@ def test_right_means_every_probability_within_a_third():
         table[torch.arange(4), batch.targets] = probability
         return table.log()
 
-    assert task.correct(outputs(0.71), batch).tolist() == [True] * 4
-    assert task.correct(outputs(0.69), batch).tolist() == [False] * 4  # argmax would say right
+    assert task.right(outputs(0.71), batch.targets).tolist() == [True] * 4
+    assert task.right(outputs(0.69), batch.targets).tolist() == [False] * 4
     assert task.solved({"loss": 0.099, "accuracy": 1.0})
     assert not task.solved({"loss": 0.101, "accuracy": 1.0})
     assert not task.solved({"loss": 0.0, "accuracy": 0.9999})
@@ -111,7 +112,7 @@ def test_options_out_of_range(spec, message):
 def test_in_2013_two_of_six_symbols_decide_and_every_sequence_is_as_long(length):
     task = TASKS.build(f"temporal-order:form=pascanu,length={length}")
     assert isinstance(task, PascanuTemporalOrder)
-    batch = task.training_batch(0, 2_000, 0)
+    batch = training_batch(task, 0, 2_000, 0)
     assert batch.inputs.shape == (length, 2_000, 6)
     assert (batch.inputs.sum(dim=2) == 1).all()
     where = batch.inputs[:, :, :2].sum(dim=2)

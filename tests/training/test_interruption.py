@@ -60,16 +60,16 @@ def test_ctrl_c_as_it_starts(tmp_path: Path) -> None:
 def test_ctrl_c_while_evaluating(
     split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = PixelSequences.evaluation_batches
+    original = PixelSequences.batches
 
-    def pressed(task: PixelSequences, asked: str, batch_size: int) -> object:
-        for batch in original(task, asked, batch_size):
+    def pressed(task: PixelSequences, asked: str, size: int, **more: int) -> object:
+        for batch in original(task, asked, size, **more):
             if asked == split:
                 signal.raise_signal(signal.SIGINT)
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(PixelSequences, "evaluation_batches", pressed)
+        patch.setattr(PixelSequences, "batches", pressed)
         with pytest.raises(RunInterrupted, match="All is saved"):
             train(tiny(), tmp_path / "stopped")
     result = train(tiny(), tmp_path / "stopped")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 from torch import Tensor
 from training.tiny import Scripted, latest, same_weights, tiny, trained, weights
 
 import throughtime as tt
-from throughtime.tasks import TASKS, Batch
+from throughtime.tasks import TASKS, SequenceBatch
 from throughtime.training import (
     Divergence,
     Evaluated,
@@ -45,9 +46,9 @@ def by_hand(config: RunConfig) -> tuple[torch.nn.Module, list[float]]:
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate)
     losses = []
     for step in range(config.steps):
-        batch = task.training_batch(step, config.batch_size, config.seed)
+        batch = training_batch(task, step, config.batch_size, config.seed)
         optimizer.zero_grad()
-        loss = task.loss(model(batch.inputs, batch.lengths), batch)
+        loss = task.score(model, batch, step=step).loss
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -70,10 +71,10 @@ def test_a_run_is_plain_torch(tmp_path: Path, seed: int) -> None:
     rows = read_metrics(tmp_path)
     assert [row["loss"] for row in rows if row["kind"] == "train"] == losses
     task = TASKS.build(config.task)
-    validation = evaluate(model, task, task.evaluation_batches("validation", 128))
+    validation = evaluate(model, task, task.batches("validation", 128))
     assert result.validation == validation
     assert rows[-1] == {"step": 12, "kind": "validation", **validation}
-    assert result.test == evaluate(model, task, task.evaluation_batches("test", 128))
+    assert result.test == evaluate(model, task, task.batches("test", 128))
     assert result.parameters == sum(p.numel() for p in model.parameters())
 
 
@@ -148,7 +149,7 @@ def test_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (12, "validation"),
         (12, "test"),
     ]
-    assert result.test == {"loss": evaluated[-1].loss, "accuracy": evaluated[-1].accuracy}
+    assert result.test == evaluated[-1].metrics
 
 
 def test_load_model(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_load_model(tmp_path: Path) -> None:
     config, task, model = load_model(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
     assert config == tiny()
-    assert evaluate(model, task, task.evaluation_batches("test", 128)) == result.test
+    assert evaluate(model, task, task.batches("test", 128)) == result.test
 
 
 def test_stops_when_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def diverging(step: int, quantity: str) -> Scripted:
     """Not finite from the batch of this step on."""
     fatal = Scripted()._draw(step - 1, 8).inputs
 
-    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+    def loss(outputs: Tensor, batch: SequenceBatch) -> Tensor:
         mean = (outputs - batch.targets).square().mean()
         if not torch.equal(batch.inputs, fatal):
             return mean
@@ -241,7 +242,7 @@ def test_divergence_without_a_script(tmp_path: Path) -> None:
 
 
 def test_divergence_of_held_out_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+    def loss(outputs: Tensor, batch: SequenceBatch) -> Tensor:
         mean = (outputs - batch.targets).square().mean()
         return mean if outputs.requires_grad else mean * float("nan")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tasks.drawing import training_batch
 from torch import nn
 from training.tiny import tiny, trained
 
@@ -12,20 +13,21 @@ from throughtime.core.errors import (
     LearnerRefusalError,
     UnknownNameError,
 )
-from throughtime.learning import LEARNERS, GradientPropagation
+from throughtime.learning import LEARNERS, Chunk, GradientPropagation
 from throughtime.models import build_model
-from throughtime.tasks import TASKS, Batch, Characters, Task
+from throughtime.tasks import TASKS, Characters, SequenceBatch, SequenceTask, Task
+from throughtime.tasks.kinds import Classes, Values
 from throughtime.training import Evaluated, Event, RunConfig, train
-from throughtime.training.teaching import build_teacher, chunk_of, stepwise_model
+from throughtime.training.teaching import build_teacher, stepwise_model
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")
 
 TASKS_OF_EACH_ANSWER = {
-    "class": "temporal-order:length=10",
-    "value": "latch:length=6",
-    "class_per_step": "counting:longest=3",
-    "value_per_step": "wave:length=9",
+    (Classes, False): "temporal-order:length=10",
+    (Values, False): "latch:length=6",
+    (Classes, True): "counting:longest=3",
+    (Values, True): "wave:length=9",
 }
 
 
@@ -34,7 +36,16 @@ def model_for(task: Task, spec: str = "gru:hidden=3") -> nn.Module:
     return build_model(spec, task.inputs, task.answers).double()
 
 
-def double(batch: Batch) -> Batch:
+def scoring(task: Task, model: nn.Module):
+    return lambda batch, state, step: task.score(model, batch, state=state, step=step)
+
+
+def chunk_of(task: SequenceTask, batch: SequenceBatch) -> Chunk:
+    steps = task.steps(batch)
+    return Chunk(steps.inputs, steps.targets, None, steps.weights)
+
+
+def double(batch: SequenceBatch) -> SequenceBatch:
     floating = batch.targets.is_floating_point()
     targets = batch.targets.double() if floating else batch.targets
     return batch._replace(inputs=batch.inputs.double(), targets=targets)
@@ -42,8 +53,8 @@ def double(batch: Batch) -> Batch:
 
 def gradients(task: Task, model: nn.Module, **fields) -> tuple[torch.Tensor, list[torch.Tensor]]:
     config = RunConfig("latch", "rnn", **fields)
-    batch = double(task.training_batch(0, 5, 0))
-    teacher = build_teacher(config, model, task, lambda b: model(b.inputs, b.lengths))
+    batch = double(training_batch(task, 0, 5, 0))
+    teacher = build_teacher(config, model, task, scoring(task, model))
     model.zero_grad()
     loss = teacher.teach(batch, 0)
     return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -51,9 +62,9 @@ def gradients(task: Task, model: nn.Module, **fields) -> tuple[torch.Tensor, lis
 
 @pytest.mark.parametrize("answer", TASKS_OF_EACH_ANSWER)
 @pytest.mark.parametrize("learner", ["rtrl", "truncated-bptt:every=100,window=100"])
-def test_a_whole_learner_has_the_gradient_of_the_tasks_loss(answer: str, learner: str):
+def test_a_whole_learner_has_the_gradient_of_the_tasks_loss(answer: tuple, learner: str):
     task = TASKS.build(TASKS_OF_EACH_ANSWER[answer])
-    assert task.answer == answer
+    assert (type(task.answers), task.answers.per_step) == answer
     model = model_for(task)
     loss, expected = gradients(task, model)
     got_loss, got = gradients(task, model, learner=learner)
@@ -85,7 +96,7 @@ def test_the_form_of_the_penalty_reaches_the_learner():
     model = model_for(task, "rnn:hidden=3")
     plain = gradients(task, model)[1]
     stepwise = stepwise_model(model, task, "bptt")
-    chunk = chunk_of(task, double(task.training_batch(0, 5, 0)))
+    chunk = chunk_of(task, double(training_batch(task, 0, 5, 0)))
     for form in ("paper", "code"):
         learner = GradientPropagation(0.7, form)
         _, penalty = learner.penalty(stepwise, learner.init(stepwise, 5), chunk)
@@ -137,15 +148,15 @@ def test_a_search_keeps_the_best_weights(tmp_path: Path):
     task = TASKS.build("latch:length=5")
     model = model_for(task, "rnn:hidden=2")
     config = RunConfig("latch", "rnn", learner="random-guessing:low=-5,high=5")
-    batch = task.training_batch(0, 32, 0)
+    batch = training_batch(task, 0, 32, 0)
     batch = batch._replace(inputs=batch.inputs.double(), targets=batch.targets.double())
-    teacher = build_teacher(config, model, task, lambda b: model(b.inputs, b.lengths))
+    teacher = build_teacher(config, model, task, scoring(task, model))
     assert teacher.one_batch
     losses = [float(teacher.teach(batch, step)) for step in range(60)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
     with torch.no_grad():
-        assert float(task.loss(model(batch.inputs), batch)) == pytest.approx(losses[-1])
+        assert float(task.score(model, batch).loss) == pytest.approx(losses[-1])
 
 
 @pytest.mark.parametrize(
@@ -198,20 +209,22 @@ def test_a_streams_state_goes_on_from_batch_to_batch(learner: str):
     """As in one long chunk, while the weights stay what they are."""
     model = model_for(STREAM, "lstm:hidden=3")
     config = RunConfig("characters", "lstm", learner=learner, batch_size=4, seed=7)
-    teacher = build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))
+    teacher = build_teacher(config, model, STREAM, scoring(STREAM, model))
     taught = LEARNERS.build(learner)
     stepwise = stepwise_model(model, STREAM, learner)
     state = taught.init(stepwise, 4, 7)
     for step in range(4):
-        batch = double(STREAM.training_batch(step, 4, 7))
+        batch = double(training_batch(STREAM, step, 4, 7))
         loss, found, state = taught.update(stepwise, state, chunk_of(STREAM, batch))
+        model.zero_grad()
         torch.testing.assert_close(teacher.teach(batch, step), loss)
         if step == 2:  # a batch that is not kept changes nothing
+            model.zero_grad()
             torch.testing.assert_close(teacher.teach(batch, step), loss)
         teacher.keep()
         if step == 1:  # taken up again by another
             saved = teacher.state()
-            teacher = build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))
+            teacher = build_teacher(config, model, STREAM, scoring(STREAM, model))
             teacher.load(saved)
     for name, parameter in stepwise.named_parameters():
         torch.testing.assert_close(parameter.grad, found[name])
@@ -241,4 +254,4 @@ def test_a_stream_has_to_step_forward_alone():
     model = model_for(STREAM, "rnn:hidden=2,bidirectional=true")
     config = RunConfig("characters", "rnn", batch_size=4)
     with pytest.raises(LearnerRefusalError, match="whose batches are apart"):
-        build_teacher(config, model, STREAM, lambda b: model(b.inputs, b.lengths))
+        build_teacher(config, model, STREAM, scoring(STREAM, model))

@@ -1,12 +1,16 @@
 """A run that takes a moment, a task that can be told what to do, and a run's files as bytes."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from throughtime.tasks import Batch, Split, Task
+from throughtime.core.scoring import Mean, Metric, Score
+from throughtime.tasks import SequenceBatch, Split, Task
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.training import RunConfig, RunFolder
 
 # Two layers with dropout: the generator's state matters. digits by rows: T = 8.
@@ -59,37 +63,49 @@ class Scripted(Task):
     """Repeat a random value; its loss may be replaced, and it is solved when told so."""
 
     name = "scripted"
-    input_size = output_size = 1
+    inputs = Vectors(1)
+    answers = Values(1)
     length = 3
     dependency_length = 2
-    answer = "value"
-    chance = 0.0
-    chance_loss = 1.0
     criterion = "when told so"
+    metrics = (Metric("accuracy", "fraction", "higher", 0.0), Metric("loss", "", "lower", 1.0))
 
     def __init__(
         self,
-        loss: Callable[[Tensor, Batch], Tensor] | None = None,
+        loss: Callable[[Tensor, SequenceBatch], Tensor] | None = None,
         solved: Callable[[Mapping[str, float]], bool] = lambda metrics: False,
         sizes: Sequence[int] = (3, 1),
     ):
         self._loss, self._solved, self._sizes = loss, solved, sizes
 
-    def _draw(self, seed: int, size: int) -> Batch:
+    def _draw(self, seed: int, size: int) -> SequenceBatch:
         inputs = torch.randn(3, size, 1, generator=torch.Generator().manual_seed(seed))
-        return Batch(inputs, inputs[0])
+        return SequenceBatch(inputs, inputs[0])
 
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        return self._draw(1000 * seed + step, batch_size)
-
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        if split == "training":
+            return (self._draw(1000 * seed + step, size) for step in itertools.count(start))
         return (self._draw(index, size) for index, size in enumerate(self._sizes))
 
-    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return ((outputs - batch.targets).abs() < 0.5).squeeze(-1)
+    def score(self, model, batch, *, state=None, step=None) -> Score:
+        outputs = model(batch.inputs, batch.lengths)
+        own = self._loss
+        loss = F.mse_loss(outputs, batch.targets) if own is None else own(outputs, batch)
+        right = ((outputs - batch.targets).abs() < 0.5).sum()
+        count = torch.tensor(batch.size)
+        parts = {"loss": Mean(loss.detach().double() * count, count)}
+        return Score(loss, {**parts, "accuracy": Mean(right, count)})
+
+    def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
+        return {name: mean.value for name, mean in parts.items()}
+
+    def examine(self, model, split: Split) -> dict[str, float]:
+        return {}
+
+    def last_answers(self, batch: SequenceBatch) -> SequenceBatch:
+        return batch
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         return self._solved(metrics)
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return super().loss(outputs, batch) if self._loss is None else self._loss(outputs, batch)

@@ -19,6 +19,7 @@ from throughtime.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from throughtime.results import Comparison, ModelRuns, Spread
+    from throughtime.results.comparison import TaskFacts
     from throughtime.studies import CompareRequest
     from throughtime.studies.variant import Variant
 
@@ -155,18 +156,20 @@ def _as_json(comparison: "Comparison") -> dict[str, Any]:
         "unfinished": comparison.unfinished,
         "task": dataclasses.asdict(comparison.task),
         "finding": finding(comparison),
-        "models": [_model_as_json(model) for model in comparison.models],
+        "models": [_model_as_json(model, comparison.task) for model in comparison.models],
     }
 
 
-def _model_as_json(model: "ModelRuns") -> dict[str, Any]:
+def _model_as_json(model: "ModelRuns", task: "TaskFacts") -> dict[str, Any]:
     return {
         "label": model.label,
         "spec": model.spec,
         "settings": model.settings,
         "parameters": model.runs[0].parameters,
-        "test_accuracy": _spread_as_json(model.test("accuracy")),
-        "test_loss": _spread_as_json(model.test("loss")),
+        **{
+            f"test_{name}": _spread_as_json(model.test(name))
+            for name in dict.fromkeys((task.headline.name, "loss"))
+        },
         "gradient_reach": {
             when: _spread_as_json(model.reach(when)) for when in ("start", "trained")
         },

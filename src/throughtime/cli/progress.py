@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from throughtime.cli.output import error_console
-from throughtime.reports.numbers import count, duration, ending, percent
+from throughtime.reports.numbers import count, duration, ending, metric
 from throughtime.studies import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.training import Evaluated, Result, Started
 from throughtime.training import Progress as Updates
@@ -49,7 +49,15 @@ def _ended(result: Result) -> str:
     steps = f"{count(result.step)} steps, {duration(result.seconds)}"
     if result.diverged is not None or result.test is None:
         return f"diverged after {steps}"
-    return f"{ending(result.status)}: test accuracy {percent(result.test['accuracy'])}, {steps}"
+    headline = result.metrics[0]
+    value = metric(headline, result.test[headline.name])
+    return f"{ending(result.status)}: test {headline.title} {value}, {steps}"
+
+
+def _headline(event: Evaluated) -> str:
+    """Return name and value of the headline metric."""
+    name = event.headline.name
+    return f"{event.headline.title} {metric(event.headline, event.metrics[name])}"
 
 
 def _run_name(event: StudyEvent) -> str:
@@ -64,7 +72,7 @@ class _PlainLines:
         self.console = console
         self.planned = self.done = 0
         self.shown: dict[str, float] = {}
-        self.accuracy: dict[str, float] = {}
+        self.headline: dict[str, str] = {}
 
     def __call__(self, event: StudyEvent) -> None:
         name, what = _run_name(event), event.event
@@ -75,13 +83,13 @@ class _PlainLines:
         elif isinstance(what, Waiting):
             self._print(name, "written by another process; waiting")
         elif isinstance(what, Evaluated) and what.split == "validation":
-            self.accuracy[name] = what.accuracy
+            self.headline[name] = f", {_headline(what)}"
         elif isinstance(what, Updates) and time.monotonic() - self.shown[name] > _PLAIN_SECONDS:
             left = duration(what.seconds / what.step * (what.steps - what.step))
-            accuracy = f", accuracy {percent(self.accuracy[name])}" if name in self.accuracy else ""
+            headline = self.headline.get(name, "")
             self._print(
                 name,
-                f"step {count(what.step)} of {count(what.steps)}, loss {what.loss:.4f}{accuracy}, "
+                f"step {count(what.step)} of {count(what.steps)}, loss {what.loss:.4f}{headline}, "
                 f"{left} left at most",
             )
         elif isinstance(what, Done):
@@ -126,7 +134,7 @@ class _LiveLines:
             BarColumn(bar_width=None),
             TextColumn("{task.fields[steps]}", justify="right"),
             TextColumn("{task.fields[loss]}", justify="right"),
-            TextColumn("{task.fields[accuracy]}", justify="right"),
+            TextColumn("{task.fields[headline]}", justify="right"),
             TextColumn("{task.fields[left]}", justify="right", style="dim"),
             console=console,
             transient=True,
@@ -161,7 +169,9 @@ class _LiveLines:
                 left=f"{duration(what.seconds / what.step * (what.steps - what.step))} left",
             )
         elif isinstance(what, Evaluated) and what.split == "validation":
-            self.display.update(self.lines[name], accuracy=f"acc {percent(what.accuracy)}")
+            self.display.update(
+                self.lines[name], headline=_headline(what).replace("accuracy", "acc")
+            )
         elif isinstance(what, Waiting):
             self.display.console.print(Text(f"{name}: written by another process; waiting"))
         elif isinstance(what, Done):
@@ -175,7 +185,7 @@ class _LiveLines:
 
     def _line(self, name: str, seed: str = "", steps: str = "") -> TaskID:
         return self.display.add_task(
-            "", total=1.0, name=name, seed=seed, steps=steps, loss="", accuracy="", left=""
+            "", total=1.0, name=name, seed=seed, steps=steps, loss="", headline="", left=""
         )
 
     def _show_total(self) -> None:

@@ -113,7 +113,7 @@ def _summary(config: "RunConfig", result: "Result") -> "Text":
     """One or two lines on how the run ended."""
     from rich.text import Text
 
-    from throughtime.reports.numbers import count, duration, ending, percent
+    from throughtime.reports.numbers import count, duration, ending, metric
 
     text = Text(f"{config.model} on {config.task}, seed {config.seed}: ", style="bold")
     size = f"{count(result.parameters)} parameters"
@@ -122,7 +122,9 @@ def _summary(config: "RunConfig", result: "Result") -> "Text":
         where = f"{result.diverged.quantity} not finite at step {count(result.diverged.step)}"
         return text.append(f"diverged ({where}); {took}", style="not bold red")
     assert result.test is not None
-    right = f"{ending(result.status)}, test accuracy {percent(result.test['accuracy'])}"
+    headline = result.metrics[0]
+    value = metric(headline, result.test[headline.name])
+    right = f"{ending(result.status)}, test {headline.title} {value}"
     return text.append(f"{right}, loss {result.test['loss']:.4g}; {took}", style="not bold")
 
 

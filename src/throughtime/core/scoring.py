@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Num
-from torch import Tensor
+from torch import Tensor, nn
+
+from throughtime.core.cell import Cell
 
 
 class Mean(NamedTuple):
@@ -22,7 +24,7 @@ class Mean(NamedTuple):
     """
 
     total: Num[Tensor, ""]
-    count: Num[Tensor, ""]
+    count: Num[Tensor, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def value(self) -> float:
@@ -58,6 +60,33 @@ class Batch(Protocol):
 
         Arguments:
             device: device of the model.
+        """
+        ...
+
+
+class Steps(NamedTuple):
+    """A batch, step by step, for learners that go forward in time.
+
+    Attributes:
+        inputs: (time, batch, input).
+        targets: (time, batch, ...).
+        weights: (time, batch) weights of the losses; 0 where no answer is due.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Float[Tensor, "time batch"]
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A model that learners can teach: a cell whose output is read at every step."""
+
+    def stepwise(self) -> tuple[Cell, nn.Module]:
+        """Return the cell and the read-out, with the model's own parameters.
+
+        Raises:
+            ConfigurationError: the model does not step forward alone.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import itertools
 import shlex
 import sys
 import traceback
@@ -130,12 +131,11 @@ def from_run(folder: Path) -> DiagnosisInput:
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder)
     config, task, model = load_model(folder)
-    batches = [
-        task.training_batch(_FRESH + k, config.batch_size, config.seed) for k in range(_BATCHES)
-    ]
+    endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
+    batches = [*itertools.islice(endless, _BATCHES)]
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        return task.loss(model(batch.inputs, batch.lengths), batch)
+        return task.score(model, batch).loss
 
     rows: list[Any] = [row for row in read_metrics(folder) if row.get("kind") == "train"]
     try:

@@ -10,8 +10,9 @@ from throughtime.cells import LatchUnitCell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.registry import Registry
 from throughtime.layers import Recurrent
+from throughtime.models.language_model import LanguageModel
 from throughtime.models.sequence_model import SequenceModel
-from throughtime.tasks.kinds import Answers, Classes, Inputs, Tokens, Values, Vectors
+from throughtime.tasks.kinds import Answers, Classes, Inputs, Likelihood, Tokens, Values, Vectors
 
 MakeLayer: TypeAlias = Callable[[int], Recurrent]
 """A function from an input size to the recurrent layer of a model."""
@@ -36,10 +37,12 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     """
     if isinstance(inputs, Vectors) and isinstance(answers, Classes | Values):
         return "readout"
+    if isinstance(inputs, Tokens) and isinstance(answers, Likelihood):
+        return "language-model"
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors, and classes or values",
+        expected="vectors, and classes or values; or symbols, and their likelihood",
     )
 
 
@@ -47,6 +50,18 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
 def _readout(inputs: Inputs, answers: Answers, layer: MakeLayer) -> SequenceModel:
     """A cell's layer with a linear read-out, after the last step or at every step."""
     return SequenceModel(layer(_width(inputs, "readout")), _with_width(answers, "readout"))
+
+
+@FAMILIES.register("language-model")
+def _language_model(inputs: Inputs, answers: Answers, layer: MakeLayer) -> LanguageModel:
+    """A cell's layer that reads symbols, with a softmax over the next one."""
+    if not (isinstance(inputs, Tokens) and isinstance(answers, Likelihood)):
+        raise ConfigurationError(
+            "model 'language-model'",
+            got=f"{inputs} and {answers}",
+            expected="symbols, and their likelihood",
+        )
+    return LanguageModel(layer(inputs.alphabet))
 
 
 @FAMILIES.register("latch-unit")

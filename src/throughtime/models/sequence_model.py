@@ -1,10 +1,11 @@
 """A recurrent layer with a linear readout: sequence to vector, or to one answer a step."""
 
-from typing import final
+from typing import Any, final
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from throughtime.core.cell import Cell
 from throughtime.layers import RecurrentLayer
 from throughtime.tasks.kinds import Classes, Values
 
@@ -41,7 +42,7 @@ class SequenceModel(nn.Module):
         inputs: Float[Tensor, "time batch input"],
         lengths: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "*time batch output"]:
-        """The answers.
+        """Return the answers.
 
         Arguments:
             inputs: (time, batch, input).
@@ -56,3 +57,23 @@ class SequenceModel(nn.Module):
         h = state if isinstance(state, Tensor) else state.h
         ends = h[-self.recurrent.num_directions :]  # of the top layer
         return self.readout(ends.transpose(0, 1).flatten(1))
+
+    def carried(
+        self, inputs: Float[Tensor, "time batch input"], state: Any = None
+    ) -> tuple[Float[Tensor, "time batch output"], Any]:
+        """Return the answers at every step of a part of a stream, and the state after it.
+
+        Arguments:
+            inputs: (time, batch, input).
+            state: state after the part before; None at the start.
+        """
+        outputs, state = self.recurrent(inputs, state)
+        return self.readout(outputs), state
+
+    def stepwise(self) -> tuple[Cell, nn.Module]:
+        """Return the layer as one cell, and the read-out, for learners.
+
+        Raises:
+            ConfigurationError: the layer is bidirectional, or has dropout between its levels.
+        """
+        return self.recurrent.as_cell(), self.readout

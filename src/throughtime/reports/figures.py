@@ -22,36 +22,47 @@ _ROUGH = 3.0
 curve it is 1."""
 
 
-def accuracy_figure(comparison: Comparison) -> go.Figure:
-    """Validation accuracy by training step: mean over seeds, band from lowest to highest.
+def headline_figure(comparison: Comparison) -> go.Figure:
+    """Return the headline metric on the validation split by training step.
 
-    The axis fits the curves, and chance where it is near them.
+    Mean over seeds, band from lowest to highest. The axis fits the curves, and chance where it is
+    near them.
+
+    Arguments:
+        comparison: models and their runs.
     """
-    figure = _curves(comparison, lambda run: run.curve.accuracy, _mean)
-    low, high = _range([v for run in comparison.runs for v in run.curve.accuracy], default=(0, 1))
+    metric = comparison.task.headline
+    figure = _curves(comparison, lambda run: run.curve.headline, _mean)
+    low, high = _range([v for run in comparison.runs for v in run.curve.headline], default=(0, 1))
     pad = max(0.05 * (high - low), 0.005)
-    chance = comparison.task.chance
-    if low - 0.5 * (high - low) <= chance <= high + 0.5 * (high - low):
+    chance = metric.chance
+    if chance is not None and low - 0.5 * (high - low) <= chance <= high + 0.5 * (high - low):
         low, high = min(low, chance), max(high, chance)
         guide(figure, "chance", y=chance)
-    edges = [max(low - pad, -0.02), min(high + pad, 1.02)]
-    figure.update_yaxes(range=edges, tickformat=".0%" if high - low > 0.06 else ".1%")
+    if metric.unit == "fraction":
+        edges = [max(low - pad, -0.02), min(high + pad, 1.02)]
+        figure.update_yaxes(range=edges, tickformat=".0%" if high - low > 0.06 else ".1%")
+    else:
+        figure.update_yaxes(range=[low - pad, high + pad])
     return figure
 
 
 def loss_figure(comparison: Comparison) -> go.Figure:
-    """Validation loss by training step: geometric mean, band from lowest to highest.
+    """Return the validation loss by training step: geometric mean, band from lowest to highest.
 
     The axis is logarithmic where the losses differ by a factor of three or more.
+
+    Arguments:
+        comparison: models and their runs.
     """
     figure = _curves(comparison, lambda run: run.curve.loss, _geometric_mean)
     losses = [v for run in comparison.runs for v in run.curve.loss if v > 0]
     low, high = _range(losses, default=(1, 10))
-    chance = comparison.task.chance_loss
-    if low / 3 <= chance <= 3 * high:
+    chance = comparison.task.chance("loss")
+    if chance is not None and low / 3 <= chance <= 3 * high:
         low, high = min(low, chance), max(high, chance)
     logarithmic = high / low >= 3
-    if low <= chance <= high:
+    if chance is not None and low <= chance <= high:
         guide(figure, "chance", y=chance, logarithmic=logarithmic)
     if logarithmic:
         values, texts = ladder([low, high])

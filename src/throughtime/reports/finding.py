@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from throughtime.reports.numbers import count, listed, percent, percent_spread
+from throughtime.core.scoring import Metric
+from throughtime.reports.numbers import count, listed, metric, metric_spread
 from throughtime.results.comparison import Comparison, ModelRuns, Spread
 
 _Scored: TypeAlias = tuple[ModelRuns, Spread]
@@ -42,30 +43,38 @@ def starred(comparison: Comparison) -> tuple[frozenset[str], str]:
         told = "★: every seed of the model solves the task on the validation split."
         return frozenset(model.label for model in solvers), told
     scored = _scored(comparison)
-    if scored and not _at_chance(comparison, scored) and _is_best(scored):
-        told = "★: each seed of the model has a higher test accuracy than all seeds of the others."
+    if scored and not _at_chance(comparison, scored) and _is_best(scored, comparison.task.headline):
+        headline = comparison.task.headline
+        told = (
+            f"★: each seed of the model has a {headline.better} test {headline.title} than all "
+            "seeds of the others."
+        )
         return frozenset({scored[0][0].label}), told
     return frozenset(), "No model has a star, because no model has all its seeds above the others."
 
 
 def _sentences(comparison: Comparison) -> Iterator[str]:
     task, scored, solvers = comparison.task, _scored(comparison), _solvers(comparison)
+    headline = task.headline
     if not scored:
         yield f"Every run on {task.spec} diverged"
         return
     if solvers:
         yield from _solved(comparison, solvers)
     elif _at_chance(comparison, scored):
-        best, highest = max(scored, key=lambda pair: pair[1].high)
+        higher = headline.better == "higher"
+        best, top = (max if higher else min)(scored, key=lambda pair: _extreme(headline, pair[1]))
+        margin = "1 point above" if higher else "1 % below"
         yield (
-            f"No run on {task.spec} is more than 1 point above chance ({percent(task.chance)}): "
-            f"the highest test accuracy is {percent(highest.high)}, of {best.label}"
+            f"No run on {task.spec} is more than {margin} chance "
+            f"({metric(headline, headline.chance)}): the {'highest' if higher else 'lowest'} test "
+            f"{headline.title} is {metric(headline, _extreme(headline, top))}, of {best.label}"
         )
     elif len(scored) == 1:
         model, score = scored[0]
         yield (
-            f"{model.label} gives {percent_spread(score)} right test answers on {task.spec} "
-            f"({_seeds(score.n)}; chance is {percent(task.chance)}){_reach(comparison, model)}"
+            f"{model.label} gives {_amount(headline, metric_spread(headline, score))} on "
+            f"{task.spec} ({_seeds(score.n)}; {_chance(headline)}){_reach(comparison, model)}"
         )
         only = len(comparison.models) == 1
         yield "There is no other model" if only else "No other model has a run that did not diverge"
@@ -82,38 +91,40 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
 
 def _contest(comparison: Comparison, scored: Sequence[_Scored]) -> Iterator[str]:
     task, (best, top) = comparison.task, scored[0]
-    chance = f"chance is {percent(task.chance)}"
-    leaders = [scored[0], *(pair for pair in scored[1:] if not _separated(top, pair[1]))]
+    headline, chance = task.headline, _chance(task.headline)
+    leaders = [scored[0], *(pair for pair in scored[1:] if not _separated(top, pair[1], headline))]
     labels = listed([model.label for model, _ in leaders])
     if top.n == 1:
         tied = [model.label for model, score in scored if score.n == 1 and score.mean == top.mean]
         yield (
-            f"{listed(tied)} {'has' if len(tied) == 1 else 'tie for'} the most right test answers "
-            f"on {task.spec}: {percent(top.mean)} (one seed; {chance})"
+            f"{listed(tied)} {'has' if len(tied) == 1 else 'tie for'} {_superlative(headline)} "
+            f"on {task.spec}: {metric(headline, top.mean)} (one seed; {chance})"
         )
         yield "One seed does not show that one model is better than another"
     elif len(leaders) == 1:
         yield (
-            f"{best.label} does best on {task.spec}: {percent_spread(top)} of its test answers are "
-            f"right ({top.n} seeds; {chance})"
+            f"{best.label} does best on {task.spec}: "
+            f"{_clause(headline, metric_spread(headline, top))} ({top.n} seeds; {chance})"
         )
-        yield "Each of its seeds is above all seeds of the others"
+        side = "above" if headline.better == "higher" else "below"
+        yield f"Each of its seeds is {side} all seeds of the others"
         single = [model.label for model, score in scored if score.n == 1]
         if single:
             yield f"{listed(single)} {'has' if len(single) == 1 else 'have'} one seed"
     elif all(score.low == score.high == top.mean for _, score in leaders):
         yield (
-            f"{labels} tie on {task.spec}: every seed gives {percent(top.mean)} right test answers "
-            f"({_seeds_of(leaders)}; {chance})"
+            f"{labels} tie on {task.spec}: every seed gives "
+            f"{_amount(headline, metric(headline, top.mean))} ({_seeds_of(leaders)}; {chance})"
         )
     else:
-        shown = listed([f"{model.label} ({percent_spread(score)})" for model, score in leaders])
-        yield f"{shown} give the most right test answers on {task.spec} ({chance})"
+        shown = listed([f"{m.label} ({metric_spread(headline, score)})" for m, score in leaders])
+        yield f"{shown} give {_superlative(headline)} on {task.spec} ({chance})"
         yield f"They are not separated: their seeds overlap ({_seeds_of(leaders)})"
     last, lowest = scored[-1]
     others = scored[:-1]
-    if len(others) > 1 and all(_separated(score, lowest) for _, score in others):
-        yield f"{last.label} comes last with {percent_spread(lowest)}" + _reach(comparison, last)
+    if len(others) > 1 and all(_separated(score, lowest, headline) for _, score in others):
+        value = metric_spread(headline, lowest)
+        yield f"{last.label} comes last with {value}{_reach(comparison, last)}"
 
 
 def _solved(comparison: Comparison, solvers: Sequence[ModelRuns]) -> Iterator[str]:
@@ -141,18 +152,28 @@ def _solved(comparison: Comparison, solvers: Sequence[ModelRuns]) -> Iterator[st
         if model in solvers or not model.finished:
             continue
         solved = _solved_runs(model)
-        accuracy = percent_spread(model.test("accuracy"))
+        headline = comparison.task.headline
+        score = metric_spread(headline, model.test(headline.name))
         yield (
             f"{model.label} solves it with {solved} of {_seeds(len(model.runs))}"
             if solved
-            else f"{model.label} does not solve it: {accuracy} of its test answers are right"
+            else f"{model.label} does not solve it: {_clause(headline, score)}"
         )
 
 
 def _scored(comparison: Comparison) -> list[_Scored]:
-    """Models with their test accuracies, the highest mean first."""
-    scored = [(model, score) for model in comparison.models if (score := model.test("accuracy"))]
-    return sorted(scored, key=lambda pair: pair[1].mean, reverse=True)
+    """Return the models with the spread of their headline, the best mean first."""
+    headline = comparison.task.headline
+    scored = [(m, score) for m in comparison.models if (score := m.test(headline.name))]
+    return sorted(scored, key=lambda pair: pair[1].mean, reverse=headline.better == "higher")
+
+
+def _extreme(headline: Metric, score: Spread) -> float:
+    return score.high if headline.better == "higher" else score.low
+
+
+def _chance(headline: Metric) -> str:
+    return f"chance is {metric(headline, headline.chance)}"
 
 
 def _solvers(comparison: Comparison) -> list[ModelRuns]:
@@ -171,16 +192,44 @@ def _mean_steps(model: ModelRuns) -> float:
 
 
 def _at_chance(comparison: Comparison, scored: Sequence[_Scored]) -> bool:
-    return max(score.high for _, score in scored) <= comparison.task.chance + 0.01
+    headline = comparison.task.headline
+    if headline.chance is None:
+        return False
+    if headline.better == "higher":
+        return max(score.high for _, score in scored) <= headline.chance + 0.01
+    return min(score.low for _, score in scored) >= 0.99 * headline.chance
 
 
-def _is_best(scored: Sequence[_Scored]) -> bool:
-    return len(scored) > 1 and all(_separated(scored[0][1], other) for _, other in scored[1:])
+def _is_best(scored: Sequence[_Scored], headline: Metric) -> bool:
+    first, *others = (score for _, score in scored)
+    return bool(others) and all(_separated(first, other, headline) for other in others)
 
 
-def _separated(above: Spread, below: Spread) -> bool:
-    """True where several seeds are all above those of the other model."""
-    return above.n > 1 and above.low > below.high
+def _separated(best: Spread, other: Spread, headline: Metric) -> bool:
+    """Return True if several seeds are all better than those of the other model."""
+    if headline.better == "higher":
+        return best.n > 1 and best.low > other.high
+    return best.n > 1 and best.high < other.low
+
+
+def _amount(headline: Metric, text: str) -> str:
+    """Return a value of the headline as the object of "gives"."""
+    if headline.name == "accuracy":
+        return f"{text} right test answers"
+    return f"{text} test {headline.title}"
+
+
+def _clause(headline: Metric, text: str) -> str:
+    """Return a value of the headline as a clause of its own."""
+    if headline.name == "accuracy":
+        return f"{text} of its test answers are right"
+    return f"{text} test {headline.title}"
+
+
+def _superlative(headline: Metric) -> str:
+    if headline.name == "accuracy":
+        return "the most right test answers"
+    return f"the {headline.better.replace('er', 'est')} test {headline.title}"
 
 
 def _reach(comparison: Comparison, model: ModelRuns) -> str:

@@ -33,7 +33,7 @@ def render_report(comparison: Comparison) -> str:
     names = numbers.listed([*dict.fromkeys(short)])
     stars, star_told = starred(comparison)
     shown = {
-        "accuracy": figures.accuracy_figure(comparison),
+        comparison.task.headline.name: figures.headline_figure(comparison),
         "loss": figures.loss_figure(comparison),
         "gradient_start": figures.gradient_figure(comparison, "start"),
         "gradient": figures.gradient_figure(comparison, "trained"),
@@ -49,7 +49,7 @@ def render_report(comparison: Comparison) -> str:
             title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
             stars=stars,
             star_told=star_told,
-            with_loss=comparison.task.answer in ("value", "value_per_step"),
+            headline=comparison.task.headline,
             csv_name=comparison.folder.name,
             csv_models=csv_link(model_rows(comparison)),
             csv_runs=csv_link(run_rows(comparison)),
@@ -57,7 +57,8 @@ def render_report(comparison: Comparison) -> str:
             dashes=DASHES,
             reach_level=f"{100 * figures.REACH:g} %",
             figures={name: figure_data(figure) for name, figure in shown.items()},
-            smoothed=figures.smoothed(shown["accuracy"]) or figures.smoothed(shown["loss"]),
+            smoothed=figures.smoothed(shown[comparison.task.headline.name])
+            or figures.smoothed(shown["loss"]),
             smoothed_by_lag=figures.smoothed(shown["gradient_start"])
             or figures.smoothed(shown["gradient"]),
             shared=_shared([{**run.config, **_environment(run)} for run in comparison.runs]),

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from throughtime.core.scoring import Metric
 from throughtime.results.comparison import Spread
 
 _MISSING = "-"
@@ -34,6 +35,32 @@ def percent_spread(value: Spread | None) -> str:
         if value.n == 1
         else f"{100 * value.mean:.1f} ± {100 * value.deviation:.1f} %"
     )
+
+
+def metric(kind: Metric, value: float | None) -> str:
+    """Return the value of a metric as people read it.
+
+    Arguments:
+        kind: metric.
+        value: its value, or None.
+
+    Example:
+        >>> metric(Metric("bits_per_character", "bits", "lower"), 2.3456)
+        '2.346'
+    """
+    if value is None:
+        return _MISSING
+    return percent(value) if kind.unit == "fraction" else f"{value:.4g}"
+
+
+def metric_spread(kind: Metric, value: Spread | None) -> str:
+    """Return mean and standard deviation of a metric; the mean alone where there is one value.
+
+    Arguments:
+        kind: metric.
+        value: spread of its values, or None.
+    """
+    return percent_spread(value) if kind.unit == "fraction" else loss_spread(value)
 
 
 def loss(value: Spread | None) -> str:

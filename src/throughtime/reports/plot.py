@@ -172,12 +172,12 @@ def _comparison(comparison: Comparison, which: str | None) -> go.Figure:
     from throughtime.reports import figures
 
     made: dict[str, Callable[[Comparison], go.Figure]] = {
-        "accuracy": figures.accuracy_figure,
         "loss": figures.loss_figure,
+        comparison.task.headline.name: figures.headline_figure,
         "gradient": lambda c: figures.gradient_figure(c, "trained"),
         "gradient before training": lambda c: figures.gradient_figure(c, "start"),
     }
-    name = which or "accuracy"
+    name = which or comparison.task.headline.name
     if name not in made:
         raise UnknownNameError("picture", name, tuple(made))
     figure = made[name](comparison)

@@ -140,7 +140,7 @@ def read_study(file: Path) -> StudyFile:
     """
     document = read_json(file)
     with _well_formed(file):
-        found = from_document(StudyFile, document)
+        found = from_document(StudyFile, {**document, "task": _with_metrics(document["task"])})
         asked = found.request.get("models") or []
         if not isinstance(asked, list) or not all(isinstance(model, str) for model in asked):
             raise TypeError(f"request.models is {asked!r}, not names")
@@ -148,6 +148,18 @@ def read_study(file: Path) -> StudyFile:
             if Path(model.folder).name != model.folder:
                 raise TypeError(f"the folder {model.folder!r} is not one of the comparison's")
         return found
+
+
+def _with_metrics(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a task with its metrics, which earlier versions wrote as answer and chance."""
+    if "metrics" in task:
+        return task
+    rest = {k: v for k, v in task.items() if k not in ("answer", "chance", "chance_loss")}
+    is_value = of_type(str, task["answer"], "task.answer").startswith("value")
+    accuracy = {"name": "accuracy", "unit": "fraction", "better": "higher"}
+    loss = {"name": "loss", "unit": "squared error" if is_value else "nats", "better": "lower"}
+    chances = [{"chance": task["chance"]}, {"chance": task["chance_loss"], "tables": is_value}]
+    return {**rest, "metrics": [accuracy | chances[0], loss | chances[1]]}
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -227,7 +239,7 @@ def read_run(folder: Path) -> Run:
     with _well_formed(flow_file):
         gradient = None if flow is None else _read_flow(flow)
     with _well_formed(files.metrics):
-        curve = _read_curve(folder)
+        curve = _read_curve(folder, result.metrics[0].name)
     with _well_formed(folder):
         return Run(
             folder=folder,
@@ -255,10 +267,10 @@ def _read_flow(document: Mapping[str, Any]) -> Mapping[When, GradientReach]:
     return flow
 
 
-def _read_curve(folder: Path) -> Curve:
+def _read_curve(folder: Path, headline: str) -> Curve:
     rows = [row for row in read_metrics(folder) if row.get("kind") == "validation"]
-    kinds = {"step": int, "loss": float, "accuracy": float}
-    columns = (tuple(of_type(kinds[n], row[n], n) for row in rows) for n in kinds)
+    kinds = (("step", int), ("loss", float), (headline, float))
+    columns = (tuple(of_type(kind, row[n], n) for row in rows) for n, kind in kinds)
     return Curve(*columns)
 
 

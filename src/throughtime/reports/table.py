@@ -17,18 +17,18 @@ from throughtime.reports.numbers import (
     loss,
     mean_count,
     mean_duration,
-    percent,
-    percent_spread,
+    metric,
+    metric_spread,
     plain,
     reach_change,
 )
-from throughtime.results.comparison import Comparison, ModelRuns
+from throughtime.results.comparison import Comparison, ModelRuns, TaskFacts
 
 _WIDTH, _LABEL_WIDTH = 80, 24
 
 
 def comparison_table(comparison: Comparison) -> Group:
-    """One line a model: test accuracy with spread, steps, time, parameters, gradient reach.
+    """One line a model: the headline metric with spread, steps, time, parameters, gradient reach.
 
     Arguments:
         comparison: whose models and runs.
@@ -39,7 +39,8 @@ def comparison_table(comparison: Comparison) -> Group:
     comparison, only = comparison.in_short, comparison.only_model
     task = comparison.task
     seeds = comparison.seeds
-    runs = f"{seeds} seed{'' if seeds == '1' else 's'}, chance {percent(task.chance)}"
+    chance = metric(task.headline, task.headline.chance)
+    runs = f"{seeds} seed{'' if seeds == '1' else 's'}, chance {chance}"
     heading = Text.assemble((task.spec, "bold"), f": {f'{only}, ' if only else ''}{runs}")
     note = Text(
         "mean ± standard deviation over seeds; steps, time a run: means; gradient reach: largest "
@@ -52,10 +53,9 @@ def comparison_table(comparison: Comparison) -> Group:
     if comparison.unfinished:
         verb = "run is" if comparison.unfinished == 1 else "runs are"
         note.append(f"\n{count(comparison.unfinished)} {verb} not finished, and not in this table")
-    with_loss = task.answer in ("value", "value_per_step")
-    columns = ["test accuracy", *(["test loss"] if with_loss else [])]
+    columns = [f"test {each.title}" for each in (task.headline, *task.others)]
     columns += ["steps", "time", "parameters", "gradient\nreach"]
-    rows = [_cells(model, with_loss=with_loss) for model in comparison.models]
+    rows = [_cells(model, task) for model in comparison.models]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("model", no_wrap=True)
     for name in columns:
@@ -97,14 +97,14 @@ def broken(label: str, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cells(model: ModelRuns, *, with_loss: bool) -> list[Text]:
-    accuracy = percent_spread(model.test("accuracy"))
+def _cells(model: ModelRuns, task: TaskFacts) -> list[Text]:
+    headline = metric_spread(task.headline, model.test(task.headline.name))
     lost = len(model.runs) - len(model.finished)
     return [
-        Text.assemble(accuracy, (f"\n{lost} of {len(model.runs)} diverged", "red"))
+        Text.assemble(headline, (f"\n{lost} of {len(model.runs)} diverged", "red"))
         if lost
-        else Text(accuracy),
-        *([Text(loss(model.test("loss")))] if with_loss else []),
+        else Text(headline),
+        *(Text(loss(model.test(each.name))) for each in task.others),
         Text(mean_count(run.step for run in model.runs)),
         Text(mean_duration(run.seconds for run in model.runs)),
         Text(count(model.runs[0].parameters)),
@@ -124,15 +124,16 @@ def model_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for model in comparison.models:
-        accuracy, loss = model.test("accuracy"), model.test("loss")
+        headline = comparison.task.headline
+        value, loss = model.test(headline.name), model.test("loss")
         start, trained = model.reach("start"), model.reach("trained")
         n = len(model.runs)
         rows.append(
             {
                 "model": model.label,
                 "spec": model.spec,
-                "test accuracy, mean": accuracy and accuracy.mean,
-                "test accuracy, standard deviation": accuracy and accuracy.deviation,
+                f"test {headline.title}, mean": value and value.mean,
+                f"test {headline.title}, standard deviation": value and value.deviation,
                 "test loss, mean": loss and loss.mean,
                 "test loss, standard deviation": loss and loss.deviation,
                 "seeds": n,
@@ -155,13 +156,14 @@ def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
     Arguments:
         comparison: the models and their runs.
     """
+    headline = comparison.task.headline
     return [
         {
             "model": model.label,
             "spec": model.spec,
             "seed": run.seed,
             "status": run.status,
-            "test accuracy": run.test and run.test["accuracy"],
+            f"test {headline.title}": run.test and run.test[headline.name],
             "test loss": run.test and run.test["loss"],
             **{name: _setting(model.settings.get(name)) for name in comparison.differing},
             "steps done": run.step,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from throughtime.core.scoring import Metric
 from throughtime.results.record import Record
 
 When: TypeAlias = Literal["start", "trained"]
@@ -24,9 +25,7 @@ class TaskFacts:
         description: one line.
         length: the largest number of time steps.
         dependency_length: steps between the earliest input that the answer needs and the answer.
-        answer: "class", "value", "class_per_step" or "value_per_step".
-        chance: accuracy in [0, 1] of the best answer that remembers nothing.
-        chance_loss: the loss of that answer.
+        metrics: metrics of the task, the headline first.
         criterion: when the task counts as solved, in words.
     """
 
@@ -34,10 +33,26 @@ class TaskFacts:
     description: str
     length: int
     dependency_length: int
-    answer: str
-    chance: float
-    chance_loss: float
+    metrics: tuple[Metric, ...]
     criterion: str
+
+    @property
+    def headline(self) -> Metric:
+        """The metric by which models are compared."""
+        return self.metrics[0]
+
+    @property
+    def others(self) -> tuple[Metric, ...]:
+        """Further metrics that tables show."""
+        return tuple(metric for metric in self.metrics[1:] if metric.tables)
+
+    def chance(self, name: str) -> float | None:
+        """Return the chance level of a metric; None if it is unknown.
+
+        Arguments:
+            name: name of the metric.
+        """
+        return next((metric.chance for metric in self.metrics if metric.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -47,12 +62,12 @@ class Curve:
     Attributes:
         steps: updates done.
         loss: mean over the validation split.
-        accuracy: in [0, 1], on the validation split.
+        headline: headline metric of the task, on the validation split.
     """
 
     steps: tuple[int, ...]
     loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    headline: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Run:
         step: training steps done.
         seconds: time spent in training and evaluation.
         parameters: trainable numbers.
-        test: test loss and accuracy; None for a run that diverged.
+        test: test metrics by name; None for a run that diverged.
         diverged: {"step", "quantity"} of the first number that was not finite, or None.
         curve: held-out metrics over training.
         gradient: "start", before the first update, and "trained"; None where it was not measured,
@@ -152,7 +167,7 @@ class ModelRuns:
         return tuple(run for run in self.runs if run.status != "diverged")
 
     def test(self, metric: str) -> Spread | None:
-        """The spread of a test metric, "loss" or "accuracy", over the runs that did not diverge."""
+        """The spread of a test metric, by name, over the runs that did not diverge."""
         return spread(run.test[metric] for run in self.finished if run.test is not None)
 
     def reach(self, when: When) -> Spread | None:

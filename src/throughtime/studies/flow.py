@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from throughtime.core.errors import DataError
+from throughtime.core.scoring import Batch
 from throughtime.instruments import gradient_flow
-from throughtime.tasks.task import Batch, Task
+from throughtime.tasks.task import Task
 from throughtime.training import RunFolder, load_model, read_json, write_json
 from throughtime.training.reproducibility import reproducible
 
@@ -46,7 +47,7 @@ def measure_gradient_flow(folder: Path) -> None:
 
 def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:
     model.double().eval()
-    flow = gradient_flow(model, lambda: task.loss(model(batch.inputs, batch.lengths), batch))
+    flow = gradient_flow(model, lambda: task.score(model, batch).loss)
     return {
         "norm_by_lag": flow.norm_by_lag.tolist(),
         "contribution_by_lag": flow.contribution_by_lag.tolist(),
@@ -55,19 +56,7 @@ def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:
 
 
 def _held_out(task: Task) -> Batch:
-    batch = next(iter(task.evaluation_batches("validation", BATCH_SIZE)), None)
+    batch = next(task.batches("validation", BATCH_SIZE), None)
     if batch is None:
         raise DataError(f"task {task.name} has no validation sequences")
-    targets = _last_answers(batch.targets) if task.answer == "class_per_step" else batch.targets
-    return Batch(batch.inputs.double(), targets, batch.lengths)
-
-
-def _last_answers(targets: Tensor) -> Tensor:
-    """Targets by step with all but each sequence's last answer taken out.
-
-    Arguments:
-        targets: (time, batch) int64, -1 where no answer is due.
-    """
-    steps = torch.arange(targets.shape[0])[:, None]
-    last = torch.where(targets >= 0, steps, -1).amax(dim=0)
-    return torch.where(steps == last, targets, -1)
+    return task.last_answers(batch)

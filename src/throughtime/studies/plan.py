@@ -126,7 +126,12 @@ def _check_training(config: RunConfig, task: Task) -> None:
         build_optimizer(
             config.optimizer, parameters, config.learning_rate, config.optimizer_options
         )
-        build_teacher(config, model, task, lambda batch: model(batch.inputs, batch.lengths))
+        build_teacher(
+            config,
+            model,
+            task,
+            lambda batch, state, step: task.score(model, batch, state=state, step=step),
+        )
 
 
 def default_folder(request: CompareRequest) -> Path:

@@ -153,7 +153,7 @@ def _quantity(study: Publication, comparison: Comparison, model: ModelRuns) -> S
     found = model.test("accuracy" if study.quantity == "accuracy" else "loss")
     factor = 1.0
     if study.quantity == "loss over chance":
-        factor = 1 / comparison.task.chance_loss
+        factor = 1 / (comparison.task.chance("loss") or math.nan)
     if study.quantity == "bits":
         factor = 1 / math.log(2)
     if found is None or factor == 1.0:

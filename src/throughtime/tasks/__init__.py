@@ -17,8 +17,10 @@ from throughtime.tasks.pixels import (
     permuted_digits,
     permuted_mnist,
 )
-from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.sequences import SequenceBatch, SequenceTask
+from throughtime.tasks.task import Split, Task
 from throughtime.tasks.temporal_order import PascanuTemporalOrder, TemporalOrder, temporal_order
+from throughtime.tasks.text_stream import Text, text
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
@@ -36,12 +38,12 @@ TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
 TASKS.register("wave")(Wave)
 TASKS.register("characters")(characters)
+TASKS.register("text")(text)
 TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
 
 __all__ = [
     "TASKS",
-    "Batch",
     "Characters",
     "Copying",
     "Counting",
@@ -54,9 +56,12 @@ __all__ = [
     "Parity",
     "PascanuTemporalOrder",
     "PixelSequences",
+    "SequenceBatch",
+    "SequenceTask",
     "Split",
     "Task",
     "TemporalOrder",
+    "Text",
     "TwoSequence",
     "UnitAdding",
     "Wave",

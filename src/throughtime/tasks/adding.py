@@ -5,17 +5,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.tasks.marked_pairs import (
     check_room_for_marks,
     draw_marked_pairs,
     probability_first_is_marked,
 )
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch, Task
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, within
+from throughtime.tasks.task import Task
 
 
 def adding(*, length: int = 100, form: Literal["hochreiter", "unit"] = "hochreiter") -> Task:
@@ -66,9 +66,8 @@ class HochreiterAdding(GeneratedTask):
     """
 
     name = "adding"
-    input_size = 2
-    output_size = 1
-    answer = "value"
+    inputs = Vectors(2)
+    answers = Values(1)
     criterion = (
         "mean squared error below 0.01 and every held-out error below 0.04 "
         "(Hochreiter & Schmidhuber 1997)"
@@ -83,21 +82,24 @@ class HochreiterAdding(GeneratedTask):
         self.chance = (1 - p) * (1 - 0.92**2) + p * 0.16
         self.chance_loss = (2 - p) / 48
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of marked pairs and their scaled sums."""
         pairs = draw_marked_pairs(random, batch_size, self.shortest, low=-1, neutral=0)
         targets = 0.5 + (pairs.marked[0] + pairs.marked[1]) / 4
-        return Batch(
+        return SequenceBatch(
             torch.from_numpy(pairs.inputs),
             torch.from_numpy(targets[:, None]),
             torch.from_numpy(pairs.lengths),
         )
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the error is below 0.04."""
-        return ((outputs - batch.targets).abs() < 0.04).squeeze(-1)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the error is below 0.04.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return within(0.04, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 0.01 and no error."""
@@ -137,9 +139,8 @@ class UnitAdding(GeneratedTask):
     """
 
     name = "adding"
-    input_size = 2
-    output_size = 1
-    answer = "value"
+    inputs = Vectors(2)
+    answers = Values(1)
     chance = 1 - 0.92**2
     chance_loss = 1 / 6
     criterion = (
@@ -153,7 +154,7 @@ class UnitAdding(GeneratedTask):
         self.length = length
         self.dependency_length = length - 1
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences with one mark in each half, and their sums."""
         half, sequence = self.length // 2, np.arange(batch_size)
         first = random.integers(0, half, batch_size)
@@ -163,13 +164,16 @@ class UnitAdding(GeneratedTask):
         inputs[first, sequence, 1] = 1
         inputs[second, sequence, 1] = 1
         targets = inputs[first, sequence, 0] + inputs[second, sequence, 0]
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets[:, None]))
+        return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets[:, None]))
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the error is below 0.08."""
-        return ((outputs - batch.targets).abs() < 0.08).squeeze(-1)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the error is below 0.08.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return within(0.08, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 0.01."""

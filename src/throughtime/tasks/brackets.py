@@ -5,12 +5,11 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, likeliest
 
 
 class DistantBrackets(GeneratedTask):
@@ -49,31 +48,33 @@ class DistantBrackets(GeneratedTask):
     """
 
     name = "distant-brackets"
-    answer = "class"
     criterion = "accuracy of at least 99 % (our choice)"
 
     def __init__(self, *, distance: int = 10, symbols: int = 4):
         check_at_least("distance of task 'distant-brackets'", distance, 0)
         check_at_least("symbols of task 'distant-brackets'", symbols, 2)
-        self.symbols = self.output_size = symbols
+        self.symbols = symbols
         self.length = distance + 3
         self.dependency_length = distance + 1
-        self.input_size = symbols + 2
+        self.inputs, self.answers = Vectors(symbols + 2), Classes(symbols)
         self.chance = 1 / symbols
         self.chance_loss = log(symbols)
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of independent, equally probable symbols."""
         codes = random.integers(0, self.symbols, (self.length, batch_size))
         codes[0], codes[-1] = self.symbols, self.symbols + 1
-        one_hot = np.eye(self.input_size, dtype=np.float32)
-        return Batch(torch.from_numpy(one_hot[codes]), torch.from_numpy(codes[1]))
+        one_hot = np.eye(self.symbols + 2, dtype=np.float32)
+        return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(codes[1]))
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether x has the largest output."""
-        return outputs.argmax(dim=-1) == batch.targets
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Accuracy of at least 0.99."""

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import hashlib
+import itertools
 import math
 import os
 import zlib
@@ -12,14 +13,23 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from throughtime.core.errors import DataError
 from throughtime.tasks.download import RemoteFile, cache_folder, fetch
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import generator
-from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.sequences import (
+    Outputs,
+    Right,
+    SequenceBatch,
+    SequenceTask,
+    Targets,
+    likeliest,
+)
+from throughtime.tasks.task import Split
 
 SHAKESPEARE = RemoteFile(
     "input.txt",
@@ -32,7 +42,7 @@ _MOST_BYTES = 1 << 24  # of a text, unpacked: a file may unpack to a thousand ti
 
 
 @final
-class Characters(Task):
+class Characters(SequenceTask):
     """The next character of a text, from those before it in a window.
 
     The first 90 % of the text are for training, the next 5 % for validation, the last for test.
@@ -60,12 +70,11 @@ class Characters(Task):
 
     Example:
         >>> task = Characters("to be or not to be " * 60, length=10)
-        >>> task.input_size, task.training_batch(0, 4, seed=0).inputs.shape
-        (7, torch.Size([10, 4, 7]))
+        >>> next(task.batches("training", 4)).inputs.shape
+        torch.Size([10, 4, 7])
     """
 
     name = "characters"
-    answer = "class_per_step"
     criterion = "test loss below 1.5 bits a character (our choice)"
 
     def __init__(self, text: str, *, length: int = 100, stream: bool = False):
@@ -85,28 +94,36 @@ class Characters(Task):
         self.alphabet = "".join(alphabet)
         self.length, self.stream = length, stream
         self.dependency_length = length - 1
-        self.input_size = self.output_size = len(alphabet)
-        self.chance, self.chance_loss = self._by_pairs()
+        self.inputs = Vectors(len(alphabet))
+        self.answers = Classes(len(alphabet), per_step=True)
+        self.chance, self.chance_loss = chance_by_pairs(
+            len(alphabet), self.training, self.held_out["validation"]
+        )
 
-    def _by_pairs(self) -> tuple[float, float]:
-        size = self.output_size
-        counts = torch.ones(size, size, dtype=torch.float64)
-        pairs = (self.training[:-1], self.training[1:])
-        counts.index_put_(pairs, torch.ones(len(pairs[0])).double(), accumulate=True)
-        logs = (counts / counts.sum(1, keepdim=True)).log()
-        x, y = self.held_out["validation"][:-1], self.held_out["validation"][1:]
-        right = float((logs.argmax(1)[x] == y).double().mean())
-        return right, float(-logs[x, y].mean())
-
-    def _windows(self, codes: Int[Tensor, " n"], starts: Int[Tensor, " batch"]) -> Batch:
+    def _windows(self, codes: Int[Tensor, " n"], starts: Int[Tensor, " batch"]) -> SequenceBatch:
         taken = codes[(starts + torch.arange(self.length + 1)[:, None]) % len(codes)]
-        inputs = torch.nn.functional.one_hot(taken[:-1], self.input_size).float()
-        return Batch(inputs, taken[1:].contiguous())
+        inputs = torch.nn.functional.one_hot(taken[:-1], self.inputs.width).float()
+        return SequenceBatch(inputs, taken[1:].contiguous())
 
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """Windows from anywhere in the training text: the stream of (seed, "training", step). Where
-        the task is a stream, those after the last step's, from places that the seed moves."""
-        check_at_least("batch_size", batch_size, 1)
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        """Return windows from anywhere in the training text, or held-out windows in order.
+
+        On a stream, training windows follow those of the step before, from places that the seed
+        moves. Characters left over at the end of a held-out text are not used.
+
+        Arguments:
+            split, size, seed, start: as for every task.
+        """
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            return (self._training_batch(step, size, seed) for step in itertools.count(start))
+        codes = self.held_out[split]
+        starts = torch.arange(start * size * self.length, len(codes) - self.length, self.length)
+        return (self._windows(codes, part) for part in starts.split(size) if len(part))
+
+    def _training_batch(self, step: int, batch_size: int, seed: int) -> SequenceBatch:
         if self.stream:
             count = len(self.training)
             first = int(generator(seed, "training", 0).integers(0, count))
@@ -116,23 +133,36 @@ class Characters(Task):
         starts = generator(seed, "training", step).integers(0, last, batch_size)
         return self._windows(self.training, torch.from_numpy(starts.astype(np.int64)))
 
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """Windows one after another; what is left at the end is not used."""
-        check_at_least("batch_size", batch_size, 1)
-        codes = self.held_out[split]
-        starts = torch.arange(0, len(codes) - self.length, self.length)
-        for part in starts.split(batch_size):
-            yield self._windows(codes, part)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
 
-    def correct(
-        self, outputs: Float[Tensor, "time batch output"], batch: Batch
-    ) -> Bool[Tensor, "time batch"]:
-        """Whether each next character has the largest output."""
-        return outputs.argmax(-1) == batch.targets
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 1.5 bits."""
         return metrics["loss"] < 1.5 * math.log(2)
+
+
+def chance_by_pairs(
+    alphabet: int, training: Int[Tensor, " n"], held_out: Int[Tensor, " m"]
+) -> tuple[float, float]:
+    """Return accuracy and loss in nats of the table of pairs, 1 added to each count.
+
+    Arguments:
+        alphabet: number of characters.
+        training: text whose pairs are counted.
+        held_out: text to be predicted.
+    """
+    counts = torch.ones(alphabet, alphabet, dtype=torch.float64)
+    pairs = (training[:-1], training[1:])
+    counts.index_put_(pairs, torch.ones(len(pairs[0])).double(), accumulate=True)
+    logs = (counts / counts.sum(1, keepdim=True)).log()
+    x, y = held_out[:-1], held_out[1:]
+    return float((logs.argmax(1)[x] == y).double().mean()), float(-logs[x, y].mean())
 
 
 def characters(

@@ -5,12 +5,11 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets
 
 
 class Copying(GeneratedTask):
@@ -52,7 +51,6 @@ class Copying(GeneratedTask):
     """
 
     name = "copying"
-    answer = "class_per_step"
     criterion = "cross-entropy below a tenth of chance, K ln S / (T + 2 K) (our choice)"
 
     def __init__(self, *, length: int = 100, items: int = 10, symbols: int = 8):
@@ -63,12 +61,12 @@ class Copying(GeneratedTask):
         self.symbols = symbols
         self.length = length + 2 * items
         self.dependency_length = length + items
-        self.input_size = symbols + 2
-        self.output_size = symbols + 1
+        self.inputs = Vectors(symbols + 2)
+        self.answers = Classes(symbols + 1, per_step=True)
         self.chance = 1 / symbols
         self.chance_loss = items * log(symbols) / self.length
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of independent, equally probable symbols."""
         items = random.integers(1, self.symbols + 1, (self.items, batch_size))
         codes = np.zeros((self.length, batch_size), np.int64)
@@ -76,14 +74,17 @@ class Copying(GeneratedTask):
         codes[-self.items - 1] = self.symbols + 1
         targets = np.zeros((self.length, batch_size), np.int64)
         targets[-self.items :] = items
-        one_hot = np.eye(self.input_size, dtype=np.float32)
-        return Batch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets))
+        one_hot = np.eye(self.symbols + 2, dtype=np.float32)
+        return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets))
 
-    def correct(
-        self, outputs: Float[Tensor, "time batch output"], batch: Batch
-    ) -> Bool[Tensor, "items batch"]:
-        """Whether each of the recalled symbols is the one with the largest output."""
-        return outputs[-self.items :].argmax(dim=-1) == batch.targets[-self.items :]
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the recalled symbols with the largest output, (items, batch).
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return outputs[-self.items :].argmax(dim=-1) == targets[-self.items :]
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below a tenth of chance."""

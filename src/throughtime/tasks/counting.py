@@ -5,12 +5,11 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, likeliest
 
 
 class Counting(GeneratedTask):
@@ -51,9 +50,8 @@ class Counting(GeneratedTask):
     """
 
     name = "counting"
-    input_size = 2
-    output_size = 2
-    answer = "class_per_step"
+    inputs = Vectors(2)
+    answers = Classes(2, per_step=True)
     criterion = "accuracy of at least 99.9 % (our choice)"
 
     def __init__(self, *, longest: int = 8, shortest: int = 1):
@@ -66,21 +64,23 @@ class Counting(GeneratedTask):
         self.chance = 1 - p
         self.chance_loss = -p * log(p) - (1 - p) * log(1 - p)
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Strings of all lengths with equal probability."""
         n = random.integers(self.shortest, self.longest + 1, batch_size)
         steps = np.arange(self.length)[:, None]
         is_a, is_b = steps < n, (steps >= n) & (steps < 2 * n)
         targets = np.where(is_b, (steps == 2 * n - 1).astype(np.int64), -1)
         inputs = np.stack([is_a, is_b], axis=-1).astype(np.float32)
-        return Batch(*map(torch.from_numpy, (inputs, targets, 2 * n)))
+        return SequenceBatch(*map(torch.from_numpy, (inputs, targets, 2 * n)))
 
-    def correct(
-        self, outputs: Float[Tensor, "time batch output"], batch: Batch
-    ) -> Bool[Tensor, " answers"]:
-        """Whether each answer that is asked for is the one with the larger output."""
-        asked = batch.targets >= 0
-        return outputs.argmax(dim=-1)[asked] == batch.targets[asked]
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Accuracy of at least 0.999."""

@@ -1,14 +1,17 @@
 """Tasks whose sequences are drawn: afresh for training, once and for all for held-out sets."""
 
 import abc
+import itertools
 from collections.abc import Iterator
+from typing import Literal, final
 
 import numpy as np
 import torch
 
 from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import generator
-from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.sequences import SequenceBatch, SequenceTask
+from throughtime.tasks.task import Split
 
 # Sequences held out. 2,560 is Hochreiter & Schmidhuber's test set.
 HELD_OUT: dict[Split, int] = {"validation": 1_024, "test": 2_560}
@@ -17,65 +20,58 @@ HELD_OUT: dict[Split, int] = {"validation": 1_024, "test": 2_560}
 BLOCK = 128
 
 
-class GeneratedTask(Task):
+class GeneratedTask(SequenceTask):
     """A task that draws any number of sequences from a random generator."""
 
     @abc.abstractmethod
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences and answers as a pure function of the generator's state.
 
         The time axis always has `self.length` steps.
         """
 
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """A fresh draw: the stream of (seed, "training", step)."""
-        check_at_least("batch_size", batch_size, 1)
-        return self.draw(generator(seed, "training", step), batch_size)
+    @final
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        """Return fresh draws of (seed, "training", step), or the held-out sequences.
 
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """1,024 sequences for validation, 2,560 for test; the last batch may be smaller."""
-        check_at_least("batch_size", batch_size, 1)
-        blocks = (
-            self.draw(generator(0, split, index), BLOCK)
-            for index in range(HELD_OUT[split] // BLOCK)
-        )
-        return _rebatched(blocks, batch_size)
+        There are 1,024 sequences for validation and 2,560 for test.
 
+        Arguments:
+            split, size, seed, start: as for every task.
+        """
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            steps = itertools.count(start)
+            return (self.draw(generator(seed, "training", step), size) for step in steps)
+        return itertools.islice(self._held_out(split, size), start, None)
 
-def _rebatched(blocks: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
-    pending: Batch | None = None
-    for block in blocks:
-        pending = block if pending is None else _joined(pending, block)
-        while _count(pending) >= batch_size:
-            yield _sequences(pending, 0, batch_size)
-            pending = _sequences(pending, batch_size, _count(pending))
-    if pending is not None and _count(pending) > 0:
-        yield pending
+    def _held_out(self, split: Literal["validation", "test"], size: int) -> Iterator[SequenceBatch]:
+        """Cut the blocks of a split into batches of another size."""
+        axis = 1 if self.answers.per_step else 0  # of the sequences, in the targets
 
+        def part(batch: SequenceBatch, first: int, count: int) -> SequenceBatch:
+            return SequenceBatch(
+                batch.inputs.narrow(1, first, count),
+                batch.targets.narrow(axis, first, count),
+                None if batch.lengths is None else batch.lengths.narrow(0, first, count),
+            )
 
-def _count(batch: Batch) -> int:
-    return batch.inputs.shape[1]
+        def joined(one: SequenceBatch, other: SequenceBatch) -> SequenceBatch:
+            lengths = [each.lengths for each in (one, other) if each.lengths is not None]
+            return SequenceBatch(
+                torch.cat((one.inputs, other.inputs), 1),
+                torch.cat((one.targets, other.targets), axis),
+                torch.cat(lengths) if lengths else None,
+            )
 
-
-def _sequences(batch: Batch, start: int, stop: int) -> Batch:
-    per_step = _targets_axis(batch) == 1
-    targets = batch.targets[:, start:stop] if per_step else batch.targets[start:stop]
-    lengths = None if batch.lengths is None else batch.lengths[start:stop]
-    return Batch(batch.inputs[:, start:stop], targets, lengths)
-
-
-def _joined(first: Batch, second: Batch) -> Batch:
-    lengths = None
-    if first.lengths is not None and second.lengths is not None:
-        lengths = torch.cat((first.lengths, second.lengths))
-    axis = _targets_axis(first)
-    return Batch(
-        torch.cat((first.inputs, second.inputs), dim=1),
-        torch.cat((first.targets, second.targets), dim=axis),
-        lengths,
-    )
-
-
-def _targets_axis(batch: Batch) -> int:
-    # Targets are (batch,), (batch, output) float, or (time, batch) int64.
-    return 1 if batch.targets.ndim == 2 and not batch.targets.is_floating_point() else 0
+        pending: SequenceBatch | None = None
+        for index in range(HELD_OUT[split] // BLOCK):
+            block = self.draw(generator(0, split, index), BLOCK)
+            pending = block if pending is None else joined(pending, block)
+            while pending.size >= size:
+                yield part(pending, 0, size)
+                pending = part(pending, size, pending.size - size)
+        if pending is not None and pending.size > 0:
+            yield pending

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.tasks.options import NoiseIs, check_at_least, noise_deviation
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, within
 
 
 class Latch(GeneratedTask):
@@ -48,7 +47,7 @@ class Latch(GeneratedTask):
 
     Example:
         >>> task = Latch(length=20)
-        >>> task.training_batch(step=0, batch_size=4, seed=0).inputs.shape
+        >>> next(task.batches("training", 4)).inputs.shape
         torch.Size([20, 4, 7])
 
     Source:
@@ -57,8 +56,7 @@ class Latch(GeneratedTask):
     """
 
     name = "latch"
-    output_size = 1
-    answer = "value"
+    answers = Values(1)
     chance = 0.5
     chance_loss = 0.64
     criterion = (
@@ -77,26 +75,29 @@ class Latch(GeneratedTask):
         _check_opening(self.name, length, informative)
         self.informative = informative
         self.deviation = noise_deviation(self.name, noise, noise_is)
-        self.input_size = 2 * informative + 1
+        self.inputs = Vectors(2 * informative + 1)
         self.length = length
         self.dependency_length = length - 1
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of both classes, each with probability 1/2."""
         classes = random.integers(0, 2, batch_size)
-        inputs = np.zeros((self.length, batch_size, self.input_size), np.float32)
+        inputs = np.zeros((self.length, batch_size, self.inputs.width), np.float32)
         opening = np.arange(self.informative)[:, None]
         inputs[opening, np.arange(batch_size), classes * self.informative + opening] = 1
         rest = (self.length - self.informative, batch_size)
         inputs[self.informative :, :, -1] = self.deviation * random.standard_normal(rest)
         targets = np.where(classes == 1, np.float32(0.8), np.float32(-0.8))[:, None]
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the output has the target's sign."""
-        return ((outputs > 0) == (batch.targets > 0)).squeeze(-1)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the output has the sign of the target.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return ((outputs > 0) == (targets > 0)).squeeze(-1)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """At least 99 % right."""
@@ -142,9 +143,8 @@ class TwoSequence(GeneratedTask):
     """
 
     name = "two-sequence"
-    input_size = 1
-    output_size = 1
-    answer = "value"
+    inputs = Vectors(1)
+    answers = Values(1)
     chance = 0.5
     chance_loss = 0.25
     criterion = (
@@ -166,7 +166,7 @@ class TwoSequence(GeneratedTask):
         self.length = length + length // 10
         self.dependency_length = self.length - 1
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of both classes, each with probability 1/2."""
         classes = random.integers(0, 2, batch_size)
         lengths = random.integers(self.shortest, self.length + 1, batch_size)
@@ -174,17 +174,20 @@ class TwoSequence(GeneratedTask):
         inputs = self.deviation * random.standard_normal(shape)
         inputs[: self.informative] = 2 * classes - 1
         inputs[np.arange(self.length)[:, None] >= lengths] = 0
-        return Batch(
+        return SequenceBatch(
             torch.from_numpy(inputs.astype(np.float32)[:, :, None]),
             torch.from_numpy(classes.astype(np.float32)[:, None]),
             torch.from_numpy(lengths),
         )
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the error is below 0.2."""
-        return ((outputs - batch.targets).abs() < 0.2).squeeze(-1)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the error is below 0.2.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return within(0.2, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """No error."""

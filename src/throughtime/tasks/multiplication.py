@@ -5,16 +5,15 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.tasks.marked_pairs import (
     check_room_for_marks,
     draw_marked_pairs,
     probability_first_is_marked,
 )
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, within
 
 
 class Multiplication(GeneratedTask):
@@ -54,9 +53,8 @@ class Multiplication(GeneratedTask):
     """
 
     name = "multiplication"
-    input_size = 2
-    output_size = 1
-    answer = "value"
+    inputs = Vectors(2)
+    answers = Values(1)
     criterion = (
         "fewer than 13 in 2,000 held-out errors of 0.04 or more "
         "(Hochreiter & Schmidhuber 1997, n_seq = 13)"
@@ -71,21 +69,24 @@ class Multiplication(GeneratedTask):
         self.chance = (1 - p) * 0.08 * (1 - log(0.08)) + p * 0.08
         self.chance_loss = (1 - p) / 9 + p / 3 - ((1 - p) / 4 + p / 2) ** 2
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of marked pairs and their products."""
         pairs = draw_marked_pairs(random, batch_size, self.shortest, low=0, neutral=1)
         targets = pairs.marked[0] * pairs.marked[1]
-        return Batch(
+        return SequenceBatch(
             torch.from_numpy(pairs.inputs),
             torch.from_numpy(targets[:, None]),
             torch.from_numpy(pairs.lengths),
         )
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the error is below 0.04."""
-        return ((outputs - batch.targets).abs() < 0.04).squeeze(-1)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the error is below 0.04.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return within(0.04, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Fewer than 13 in 2,000 wrong."""

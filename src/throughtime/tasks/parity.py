@@ -5,13 +5,12 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, likeliest
 
 
 class Parity(GeneratedTask):
@@ -49,9 +48,8 @@ class Parity(GeneratedTask):
     """
 
     name = "parity"
-    input_size = 1
-    output_size = 2
-    answer = "class"
+    inputs = Vectors(1)
+    answers = Classes(2)
     chance = 0.5
     chance_loss = log(2)
     criterion = (
@@ -71,7 +69,7 @@ class Parity(GeneratedTask):
         self.noise = noise
         self.dependency_length = length - 1
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of independent fair signs."""
         lengths = random.integers((self.length + 1) // 2, self.length + 1, batch_size)
         shape = (self.length, batch_size)
@@ -79,17 +77,20 @@ class Parity(GeneratedTask):
         present = np.arange(self.length)[:, None] < lengths
         noise = self.noise * (2 * random.random(shape) - 1)
         inputs = np.where(present, 2 * ones - 1 + noise, 0).astype(np.float32)
-        return Batch(
+        return SequenceBatch(
             torch.from_numpy(inputs[:, :, None]),
             torch.from_numpy((ones * present).sum(axis=0) % 2),
             torch.from_numpy(lengths),
         )
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the class with the largest output is the target."""
-        return outputs.argmax(dim=-1) == batch.targets
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """No error."""

@@ -1,22 +1,31 @@
 """Images read one pixel, or a few, at a time: digits and MNIST, in order or permuted."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
-from torch import Tensor
+from jaxtyping import Float32, Int64
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import permutation
-from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.sequences import (
+    Outputs,
+    Right,
+    SequenceBatch,
+    SequenceTask,
+    Targets,
+    likeliest,
+)
+from throughtime.tasks.task import Split
 
 
-class PixelSequences(Task):
+class PixelSequences(SequenceTask):
     """Tell what an image shows after reading its pixels, row by row from the top left.
 
     With the pixels p_0 ... p_{N-1} in [0, 1] (permuted: in a fixed random order), step t reads
@@ -54,8 +63,7 @@ class PixelSequences(Task):
         ConfigurationError: an option out of range.
     """
 
-    output_size = 10
-    answer = "class"
+    answers = Classes(10)
 
     def __init__(
         self,
@@ -76,7 +84,7 @@ class PixelSequences(Task):
         self.criterion = criterion
         self.solved_accuracy = solved_accuracy
         self.image_set = image_set
-        self.input_size = pixels_per_step
+        self.inputs = Vectors(pixels_per_step)
         self._overlap = None if side == image_set.side else _overlap(image_set.side, side)
         # With overlaps as weights a pixel is the sum over an area of (old side)^2.
         self._white = image_set.white * (1 if self._overlap is None else image_set.side**2)
@@ -92,9 +100,25 @@ class PixelSequences(Task):
         self.chance = float(frequencies.max())
         self.chance_loss = float(-(frequencies * np.log(frequencies)).sum())
 
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """Images step * batch_size, ... of the endless sequence of shuffled epochs."""
-        check_at_least("batch_size", batch_size, 1)
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        """Return batches of the endless sequence of shuffled epochs, or held-out images in order.
+
+        Arguments:
+            split, size, seed, start: as for every task.
+        """
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            return (self._training_batch(step, size, seed) for step in itertools.count(start))
+        held_out = self.image_set.splits[split]
+        count = len(held_out.labels)
+        return (
+            self._batch(held_out, np.arange(first, min(first + size, count)))
+            for first in range(start * size, count, size)
+        )
+
+    def _training_batch(self, step: int, batch_size: int, seed: int) -> SequenceBatch:
         training = self.image_set.splits["training"]
         count = len(training.labels)
         epoch, place = np.divmod(step * batch_size + np.arange(batch_size, dtype=np.int64), count)
@@ -103,27 +127,20 @@ class PixelSequences(Task):
         )
         return self._batch(training, which)
 
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """All images of the split in their order; the last batch may be smaller."""
-        check_at_least("batch_size", batch_size, 1)
-        held_out = self.image_set.splits[split]
-        count = len(held_out.labels)
-        return (
-            self._batch(held_out, np.arange(start, min(start + batch_size, count)))
-            for start in range(0, count, batch_size)
-        )
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the class with the largest output is the target."""
-        return outputs.argmax(dim=-1) == batch.targets
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Accuracy of at least `solved_accuracy`."""
         return metrics["accuracy"] >= self.solved_accuracy
 
-    def _batch(self, images: LabelledImages, which: Int64[np.ndarray, " batch"]) -> Batch:
+    def _batch(self, images: LabelledImages, which: Int64[np.ndarray, " batch"]) -> SequenceBatch:
         levels = images.images[which]
         if self._overlap is not None:
             levels = self._overlap @ levels.astype(np.float32) @ self._overlap.T
@@ -133,7 +150,7 @@ class PixelSequences(Task):
         # Turned while they are bytes, so that reading steps copies whole rows of the batch.
         steps = np.ascontiguousarray(levels.T)[self._reads].transpose(0, 2, 1)
         inputs = np.divide(steps, np.float32(self._white), dtype=np.float32, order="C")
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(images.labels[which]))
+        return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(images.labels[which]))
 
 
 def digits(

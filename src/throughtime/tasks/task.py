@@ -1,108 +1,102 @@
-"""What a task is: batches with a known answer, a dependency length, chance, and a criterion."""
+"""The contract of tasks: batches, and the score of a model on them."""
 
 import abc
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import nn
 
-from throughtime.tasks.kinds import Classes, Inputs, Values, Vectors
+from throughtime.core.scoring import Batch, Mean, Metric, Score
+from throughtime.tasks.kinds import Answers, Inputs
 
-# Which held-out sequences.
-Split = Literal["validation", "test"]
-
-
-class Batch(NamedTuple):
-    """Sequences and their answers, time first.
-
-    Attributes:
-        inputs: (time, batch, input), float32; zeros beyond a sequence's length.
-        targets: (batch,) int64 classes, (batch, output) float32 values, (time, batch) int64
-            classes with -1 where no answer is due, or (time, batch, output) float32 values; as the
-            task's `answer` says.
-        lengths: (batch,) int64 on the CPU, or None where all sequences fill the time axis.
-    """
-
-    inputs: Float[Tensor, "time batch input"]
-    targets: Tensor
-    lengths: Int[Tensor, " batch"] | None = None
+Split = Literal["training", "validation", "test"]
+"""A part of a task's data. The last two are held out."""
 
 
 class Task(abc.ABC):
-    """A problem that needs memory, and how to tell whether a network has solved it.
-
-    Batches are pure functions of (seed, step), so that a run can be taken up again anywhere.
+    """A problem that needs memory, and the score of a model on it.
 
     Attributes:
-        name: as in `throughtime list`.
-        input_size: width of x_t.
-        output_size: classes, or width of the value that is asked for.
-        length: the largest number of time steps.
+        name: name in `throughtime list`.
+        inputs: kind of the inputs.
+        answers: kind of the answers.
+        length: largest number of time steps.
         dependency_length: steps between the earliest input that the answer needs and the answer.
-        answer: "class" and "value" are asked for once, after the last step; "class_per_step" and
-            "value_per_step" at steps.
-        chance: accuracy in [0, 1] of the best answer that remembers nothing.
-        chance_loss: the loss of that answer.
-        criterion: when the task counts as solved, in words, with its source.
-        stream: whether each training batch goes on where the one before it ended, row by row.
+        criterion: condition under which the task counts as solved, in words, with its source.
+        stream: If True, each training batch continues the one before it, row by row.
     """
 
     name: str
-    input_size: int
-    output_size: int
+    inputs: Inputs
+    answers: Answers
     length: int
     dependency_length: int
-    answer: Literal["class", "value", "class_per_step", "value_per_step"]
-    chance: float
-    chance_loss: float
     criterion: str
     stream: bool = False
 
     @property
-    def inputs(self) -> Inputs:
-        """The kind of the inputs."""
-        return Vectors(self.input_size)
-
-    @property
-    def answers(self) -> Classes | Values:
-        """The kind of the answers."""
-        kind = Classes if self.answer.startswith("class") else Values
-        return kind(self.output_size, self.answers_at_steps)
-
-    @property
-    def answers_at_steps(self) -> bool:
-        """Whether an answer is asked for at steps, rather than after the last one."""
-        return self.answer.endswith("_per_step")
+    @abc.abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that `report` returns, the headline of tables and reports first."""
 
     @abc.abstractmethod
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The batch of training step `step` (from 0) of the run with this seed."""
+    def batches(self, split: Split, size: int, *, seed: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of a split: pure functions of (seed, step).
+
+        Arguments:
+            split: "training", which never ends, or held-out data, which are the same in every run
+                and never trained on.
+            size: number of items of a batch, at least 1; the last held-out batch may be smaller.
+            seed: seed of the run; held-out data do not depend on it.
+            start: step of the first batch.
+
+        Raises:
+            ConfigurationError: a size below 1.
+        """
 
     @abc.abstractmethod
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """The held-out sequences: the same in every run; of a finite set, never trained on."""
+    def score(
+        self, model: nn.Module, batch: Any, *, state: Any = None, step: int | None = None
+    ) -> Score:
+        """Return the score of a model on a batch.
+
+        Arguments:
+            model: model that was built for the task's kinds.
+            batch: batch of this task.
+            state: state in the score of the batch before, on a stream; None at its start.
+            step: training step; None in evaluation, where all parts are computed. In training,
+                "loss" may be the only part.
+        """
 
     @abc.abstractmethod
-    def correct(
-        self, outputs: Float[Tensor, "... batch output"], batch: Batch
-    ) -> Bool[Tensor, "..."]:
-        """Which answers are right by the task's own tolerance: one a sequence or answered step."""
+    def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
+        """Return the metrics by name, "loss" among them, from merged means.
+
+        Arguments:
+            parts: parts of the scores of all batches.
+        """
+
+    @abc.abstractmethod
+    def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return further numbers by name, computed once after training: those that need generation.
+
+        Arguments:
+            model: trained model, in evaluation mode.
+            split: held-out data.
+        """
+
+    @abc.abstractmethod
+    def last_answers(self, batch: Any) -> Any:
+        """Return the batch in float64 with the last answer of each sequence alone.
+
+        Arguments:
+            batch: batch of this task.
+        """
 
     @abc.abstractmethod
     def solved(self, metrics: Mapping[str, float]) -> bool:
-        """Whether held-out metrics ("loss", "accuracy") meet the criterion."""
-
-    def loss(self, outputs: Float[Tensor, "... batch output"], batch: Batch) -> Float[Tensor, ""]:
-        """Mean cross-entropy (nats) for classes, mean squared error for values.
+        """Return True if held-out metrics meet the criterion.
 
         Arguments:
-            outputs: (batch, output), or (time, batch, output) where answers are asked for at steps.
-            batch: where the targets are.
+            metrics: metrics of `report`.
         """
-        if self.answer in ("value", "value_per_step"):
-            return F.mse_loss(outputs, batch.targets)
-        if self.answer == "class_per_step":
-            return F.cross_entropy(outputs.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
-        return F.cross_entropy(outputs, batch.targets)

@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Classes, Vectors
 from throughtime.tasks.options import check_at_least
-from throughtime.tasks.task import Batch, Task
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, likeliest
+from throughtime.tasks.task import Task
 
 SYMBOLS = "EBabcdXY"
 """Of the form of 1997, in the order of the inputs."""
@@ -78,7 +78,7 @@ class TemporalOrder(GeneratedTask):
 
     Example:
         >>> task = TemporalOrder(length=100, symbols=3)
-        >>> task.output_size, task.dependency_length
+        >>> task.answers.count, task.dependency_length
         (8, 99)
 
     Source:
@@ -87,8 +87,7 @@ class TemporalOrder(GeneratedTask):
     """
 
     name = "temporal-order"
-    input_size = len(SYMBOLS)
-    answer = "class"
+    inputs = Vectors(len(SYMBOLS))
     criterion = (
         "mean cross-entropy below 0.1 and every held-out probability within 0.3 of its target "
         "(Hochreiter & Schmidhuber 1997)"
@@ -114,11 +113,11 @@ class TemporalOrder(GeneratedTask):
             else [length // 10, length // 3, 2 * length // 3]
         )
         self.dependency_length = self.length - 1 - length // 10
-        self.output_size = 2**symbols
-        self.chance = 1 / self.output_size
-        self.chance_loss = log(self.output_size)
+        self.answers = Classes(2**symbols)
+        self.chance = 1 / self.answers.count
+        self.chance_loss = log(self.answers.count)
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of all classes with equal probability."""
         sequence = np.arange(batch_size)
         lengths = random.integers(self.shortest, self.length + 1, batch_size)
@@ -129,19 +128,22 @@ class TemporalOrder(GeneratedTask):
         codes[self.starts[:, None] + late, sequence] = _X + is_y
         codes[lengths - 1, sequence] = _B
         codes[np.arange(self.length)[:, None] >= lengths] = _NOTHING
-        one_hot = np.eye(_NOTHING + 1, self.input_size, dtype=np.float32)
+        one_hot = np.eye(_NOTHING + 1, self.inputs.width, dtype=np.float32)
         places = 2 ** np.arange(self.symbols)[::-1, None]
-        return Batch(
+        return SequenceBatch(
             torch.from_numpy(one_hot[codes]),
             torch.from_numpy((is_y * places).sum(axis=0)),
             torch.from_numpy(lengths),
         )
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether every probability is within 0.3 of its target."""
-        wanted = F.one_hot(batch.targets, self.output_size)
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the probability of every class is within 0.3 of its target, 1 or 0.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        wanted = F.one_hot(targets, self.answers.count)
         return ((outputs.softmax(dim=-1) - wanted).abs() < 0.3).all(dim=-1)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -177,7 +179,7 @@ class PascanuTemporalOrder(GeneratedTask):
 
     Example:
         >>> task = PascanuTemporalOrder(length=50)
-        >>> task.length, task.output_size
+        >>> task.length, task.answers.count
         (50, 4)
 
     Source:
@@ -186,9 +188,8 @@ class PascanuTemporalOrder(GeneratedTask):
     """
 
     name = "temporal-order"
-    input_size = 6
-    output_size = 4
-    answer = "class"
+    inputs = Vectors(6)
+    answers = Classes(4)
     chance = 1 / 4
     chance_loss = log(4)
     criterion = "an error below 1 % on held-out sequences (Pascanu et al. 2013)"
@@ -198,22 +199,25 @@ class PascanuTemporalOrder(GeneratedTask):
         self.length = length
         self.dependency_length = length - 1 - length // 10
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> Batch:
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
         """Sequences of all classes with equal probability."""
         starts = np.array([[self.length // 10], [self.length // 2]])
         late = random.integers(0, self.length // 10, (2, batch_size))
         is_b = random.integers(0, 2, (2, batch_size))
-        codes = random.integers(2, self.input_size, (self.length, batch_size))
+        codes = random.integers(2, self.inputs.width, (self.length, batch_size))
         codes[starts + late, np.arange(batch_size)] = is_b
-        one_hot = np.eye(self.input_size, dtype=np.float32)
+        one_hot = np.eye(self.inputs.width, dtype=np.float32)
         targets = 2 * is_b[0] + is_b[1]
-        return Batch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets), None)
+        return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets), None)
 
-    def correct(
-        self, outputs: Float[Tensor, "batch output"], batch: Batch
-    ) -> Bool[Tensor, " batch"]:
-        """Whether the target is the likeliest class."""
-        return outputs.argmax(dim=-1) == batch.targets
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the classes with the largest output.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """More than 99 % right."""

@@ -1,21 +1,24 @@
 """A wave from nothing: say a given signal by heart."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import generator
-from throughtime.tasks.task import Batch, Split, Task
+from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, SequenceTask, Targets, within
+from throughtime.tasks.task import Split
 
 _TOLERANCE = 0.1  # of the largest value
 
 
-class Wave(Task):
+class Wave(SequenceTask):
     """A wave from nothing: produce a fixed signal without any input (Koutnik et al. 2014).
 
         target_t = s_t,  s a sum of sinusoids scaled to [-1, 1]
@@ -47,7 +50,7 @@ class Wave(Task):
 
     Example:
         >>> task = Wave()
-        >>> task.training_batch(0, 1, seed=0).targets.shape
+        >>> next(task.batches("training", 1)).targets.shape
         torch.Size([320, 1, 1])
 
     Source:
@@ -55,9 +58,9 @@ class Wave(Task):
     """
 
     name = "wave"
-    answer = "value_per_step"
     criterion = "loss below a hundredth of the signal's variance (our choice)"
-    input_size = output_size = 1
+    inputs = Vectors(1)
+    answers = Values(1, per_step=True)
 
     def __init__(self, *, length: int = 320, waveform: int = 0, sinusoids: int = 12):
         check_at_least("length of task 'wave'", length, 8)
@@ -69,25 +72,32 @@ class Wave(Task):
         near = float(((self.signal - mean).abs() < _TOLERANCE).double().mean())
         self.chance = min(max(near, 1 / length), 1 - 1 / length)
 
-    def _batch(self, batch_size: int) -> Batch:
+    def _batch(self, batch_size: int) -> SequenceBatch:
         targets = self.signal[:, None, None].expand(-1, batch_size, 1).contiguous()
-        return Batch(torch.zeros(self.length, batch_size, 1), targets)
+        return SequenceBatch(torch.zeros(self.length, batch_size, 1), targets)
 
-    def training_batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The signal, as many times as it is asked for."""
-        check_at_least("batch_size", batch_size, 1)
-        return self._batch(batch_size)
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        """Return batches of the signal, `size` times in training and once in evaluation.
 
-    def evaluation_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """The signal, once."""
-        check_at_least("batch_size", batch_size, 1)
-        yield self._batch(1)
+        Arguments:
+            split, size, seed, start: as for every task.
+        """
+        del seed
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            return itertools.repeat(self._batch(size))
+        return itertools.islice((self._batch(1),), start, None)
 
-    def correct(
-        self, outputs: Float[Tensor, "time batch 1"], batch: Batch
-    ) -> Bool[Tensor, "time batch"]:
-        """Which samples are within 0.1."""
-        return ((outputs - batch.targets).abs() < _TOLERANCE)[..., 0]
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for the samples within 0.1.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output).
+            targets: targets of the batch.
+        """
+        return within(_TOLERANCE, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below a hundredth of the variance."""

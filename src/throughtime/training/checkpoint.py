@@ -31,7 +31,7 @@ class RunState:
         interval_steps, interval_loss, interval_norm, interval_clipped: the sums of which
             the next training row of the metrics will be the means.
         evaluated_at: the step at which held-out data were evaluated last, or 0.
-        validation: "loss" and "accuracy" then, or None.
+        validation: the metrics then, or None.
         metrics_bytes: size of metrics.jsonl.
     """
 
@@ -57,7 +57,7 @@ class Checkpoint:
         optimizer: the optimiser's state_dict.
         random: the states of torch's generators, by the type of their device.
         environment: what it ran on until then.
-        learner: what the way of learning carries from update to update; empty for most.
+        learner: tensors that the learner carries between updates, a stream's state among them.
     """
 
     state: RunState
@@ -65,7 +65,7 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     random: Mapping[str, Tensor]
     environment: Environment
-    learner: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    learner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

@@ -1,9 +1,10 @@
 """What a run tells while it goes on: plain events, for a progress display or a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from throughtime.core.scoring import Metric
 from throughtime.tasks.task import Split
 from throughtime.training.config import RunConfig
 from throughtime.training.result import Result
@@ -54,14 +55,14 @@ class Evaluated:
     Attributes:
         step: updates done.
         split: which data.
-        loss: mean over all answers.
-        accuracy: of all answers, in [0, 1].
+        metrics: metrics by name, "loss" among them.
+        headline: the metric that tables show.
     """
 
     step: int
     split: Split
-    loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
+    headline: Metric
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from throughtime.core.errors import RunError
+from throughtime.core.scoring import Metric
 from throughtime.results.fields import from_document
 from throughtime.training.environment import Environment
 
@@ -34,12 +35,13 @@ class Result:
         seconds: of training and validation, over all starts of the run.
         parameters: of the model, those that are trained.
         clip_rate: fraction of the updates whose gradient was clipped.
-        validation: "loss" and "accuracy" of the last evaluation that was finite, or None.
+        validation: metrics of the last evaluation that was finite, by name, or None.
         test: the same on the test split, after the last update; None if the run diverged.
         diverged: where the run diverged, or None.
         environment: what it ran on.
         rescheduled: the numbers of steps that earlier calls asked for, where the learning rate
             depends on that number: the run differs from one that was asked for all steps at once.
+        metrics: metrics of the task, the headline first; accuracy in files of earlier versions.
     """
 
     status: Literal["completed", "solved", "diverged"]
@@ -52,10 +54,13 @@ class Result:
     diverged: Divergence | None
     environment: Environment
     rescheduled: tuple[int, ...] = ()
+    metrics: tuple[Metric, ...] = (Metric("accuracy", "fraction", "higher"),)
 
     def to_json(self) -> dict[str, object]:
         """All fields, as JSON has them."""
-        return {**dataclasses.asdict(self), "rescheduled": list(self.rescheduled)}
+        document: dict[str, object] = dataclasses.asdict(self)
+        metrics = [dataclasses.asdict(metric) for metric in self.metrics]
+        return {**document, "rescheduled": list(self.rescheduled), "metrics": metrics}
 
     @classmethod
     def from_json(cls, document: Mapping[str, object], where: str = "the run's result") -> "Result":
@@ -72,7 +77,7 @@ class Result:
 
 def _checked(found: Result) -> Result:
     """The result itself; a TypeError if its fields contradict each other."""
-    whole = found.test is not None and {"loss", "accuracy"} <= found.test.keys()
+    whole = found.test is not None and {"loss", found.metrics[0].name} <= found.test.keys()
     if whole == (found.status == "diverged") or (found.test is not None and not whole):
         raise TypeError(f"a run that is {found.status} with {found.test} for its test")
     if min(found.step, found.parameters, found.seconds) < 0:

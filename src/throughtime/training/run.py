@@ -4,23 +4,23 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
-from torch import Tensor
 
 from throughtime.core.errors import RunError, RunInterrupted, RunMismatchError
+from throughtime.core.scoring import Batch, Score
 from throughtime.engines import recording
 from throughtime.results.atomic import read_json, write_json
 from throughtime.results.fields import of_type
-from throughtime.tasks.task import Batch, Split
+from throughtime.tasks.task import Split
 from throughtime.training.building import build_model, build_task
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.clipping import Clipping
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment
-from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, to_device
+from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
 from throughtime.training.observer import Evaluated, Observer, Progress, Started
 from throughtime.training.optimizers import build_optimizer
@@ -80,11 +80,12 @@ class Run:
             config.optimizer, self.parameters, config.learning_rate, config.optimizer_options
         )
         self.clipping = Clipping(config.clip_norm, config.clip_value)
-        self.teacher = build_teacher(config, self.model, self.task, self._forward)
+        self.teacher = build_teacher(config, self.model, self.task, self._score)
         self.state = RunState()
         self.diverged: Divergence | None = None
         self.started = self.notified = time.monotonic()
         self.batch: Batch | None = None  # of the next update
+        self.upcoming: Iterator[Batch] | None = None  # the batches after it
         self.engines_known = False
 
     def finish(self) -> Result:
@@ -185,7 +186,11 @@ class Run:
         if self.state.interval_steps:
             self._record_interval()
         self._save()
-        return None if self.diverged else self._evaluate("test")
+        if self.diverged:
+            return None
+        test = self._evaluate("test")
+        with evaluating(self.model, self.device):
+            return test | self.task.examine(self.model, "test")
 
     def _result(self, test: dict[str, float] | None) -> Result:
         state = self.state
@@ -201,6 +206,7 @@ class Run:
             diverged=self.diverged,
             environment=self.environment,
             rescheduled=self._rescheduled(),
+            metrics=self.task.metrics,
         )
 
     def _ended(self) -> bool:
@@ -229,12 +235,12 @@ class Run:
         """One update of the weights, or the finding that the run has diverged."""
         state, config = self.state, self.config
         rate = self._learning_rate(state.step)
-        batch = self.batch if self.batch is not None else self._draw(state.step)
+        batch = self.batch = self.batch if self.batch is not None else self._draw()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.teacher.teach(batch, state.step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         measured = torch.cat([loss.double().reshape(1), self.clipping.measure(gradients)])
-        self.batch = self._draw(state.step + 1) if state.step + 1 < config.steps else None
+        self.batch = self._draw() if state.step + 1 < config.steps else None
         loss_value, norm, largest = measured.tolist()
         if not math.isfinite(loss_value) or not math.isfinite(norm):
             self.diverged = Divergence(
@@ -261,12 +267,12 @@ class Run:
             self.notified = now
             self.notify(Progress(state.step, config.steps, loss_value, norm, rate, state.seconds))
 
-    def _forward(self, batch: Batch) -> Tensor:
-        """The outputs. In the first step, check which engines ran, before the weights change."""
+    def _score(self, batch: Batch, carried: Any, step: int) -> Score:
+        """Score the model. In the first step, check the engines, before the weights change."""
         if self.engines_known:
-            return self.model(batch.inputs, batch.lengths)
+            return self.task.score(self.model, batch, state=carried, step=step)
         with recording() as names:
-            outputs = self.model(batch.inputs, batch.lengths)
+            score = self.task.score(self.model, batch, state=carried, step=step)
         engines, before = sorted(set(names)), self.environment.engines
         if self.state.step > 0 and engines != before and not self.allow_mismatch:
             raise RunMismatchError(
@@ -279,21 +285,25 @@ class Run:
             self.environment, engines=sorted({*engines, *before})
         )
         self.engines_known = True
-        return outputs
+        return score
 
-    def _draw(self, step: int) -> Batch:
-        if self.teacher.one_batch:
-            if self.batch is not None:
-                return self.batch
-            step = 0
-        batch = self.task.training_batch(step, self.config.batch_size, self.config.seed)
-        return to_device(batch, self.device)
+    def _draw(self) -> Batch:
+        """Draw the next batch; in a search, the first batch again."""
+        one = self.teacher.one_batch
+        if one and self.batch is not None:
+            return self.batch
+        if self.upcoming is None:
+            config, start = self.config, 0 if one else self.state.step
+            self.upcoming = self.task.batches(
+                "training", config.batch_size, seed=config.seed, start=start
+            )
+        return next(self.upcoming).to(self.device)
 
     def _evaluate(self, split: Split) -> dict[str, float]:
-        batches = self.task.evaluation_batches(split, EVALUATION_BATCH_SIZE)
+        batches = self.task.batches(split, EVALUATION_BATCH_SIZE)
         metrics = evaluate(self.model, self.task, self.interruption.between(batches), self.device)
         self.state.seconds = time.monotonic() - self.started
-        self.notify(Evaluated(self.state.step, split, metrics["loss"], metrics["accuracy"]))
+        self.notify(Evaluated(self.state.step, split, metrics, self.task.metrics[0]))
         return metrics
 
     def _learning_rate(self, step: int) -> float:

@@ -2,14 +2,16 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError
 from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import Score, Stepwise
+from throughtime.core.state import map_state
+from throughtime.layers import RecurrentLayer
 from throughtime.learning import (
     LEARNERS,
     Chunk,
@@ -21,12 +23,16 @@ from throughtime.learning import (
     search,
     state_dict,
 )
-from throughtime.models.sequence_model import SequenceModel
-from throughtime.tasks.task import Batch, Task
+from throughtime.tasks.sequences import SequenceBatch, SequenceTask
+from throughtime.tasks.task import Task
 from throughtime.training.config import RunConfig
+from throughtime.training.evaluation import detached
 
-Forward = Callable[[Batch], Tensor]
-"""The model's answers to a batch, on whatever engine."""
+ScoreBatch = Callable[[Any, Any, int], Score]
+"""The score of the model on a batch, from the state of the batch before, at a training step."""
+
+
+_FIX = "bptt without penalties learns any model, of a task whose batches are apart."
 
 
 class Teacher(abc.ABC):
@@ -40,7 +46,7 @@ class Teacher(abc.ABC):
     one_batch: bool = False
 
     @abc.abstractmethod
-    def teach(self, batch: Batch, step: int) -> Tensor:
+    def teach(self, batch: Any, step: int) -> Tensor:
         """The loss, a scalar without a graph; the parameters' `grad` are set, or, in a search, the
         parameters.
 
@@ -53,11 +59,11 @@ class Teacher(abc.ABC):
         """Told that the update was made: what was taught last is not undone as divergence."""
         return
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """What it carries from update to update, to be saved."""
         return {}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`.
 
         Arguments:
@@ -66,13 +72,13 @@ class Teacher(abc.ABC):
         del state
 
 
-def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forward) -> Teacher:
+def build_teacher(config: RunConfig, model: nn.Module, task: Task, score: ScoreBatch) -> Teacher:
     """The teacher that a configuration names.
 
     Arguments:
         config: learner, and penalties.
         model, task: of the run.
-        forward: runs the model.
+        score: scores the model.
 
     Raises:
         UnknownNameError, ConfigurationError: no such learner or option.
@@ -88,14 +94,17 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forw
                 expected="gradients to add the penalty's to, which a search has none of",
                 fix="Leave the penalty out, or learn by bptt.",
             )
-        return _Search(learner, model, task, forward, config.seed)
-    if config.learner == "bptt" and not penalised and not task.stream:
-        return _Graph(task, forward)
+        return _Search(learner, model, score, config.seed)
+    if config.learner == "bptt" and not penalised:
+        if task.stream:
+            _check_forward(model, config.learner)
+        return _Graph(model, score)
     if config.gradient_propagation:
         learner = GradientPropagation(
             config.gradient_propagation, config.gradient_propagation_form, learner
         )
     stepwise = stepwise_model(model, task, config.learner, config.sparse_outputs)
+    assert isinstance(task, SequenceTask)  # or it was refused
     if task.stream:
         return _Stream(learner, stepwise, task, config)
     return _Chunks(learner, stepwise, task, config)
@@ -103,17 +112,41 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, forward: Forw
 
 @final
 class _Graph(Teacher):
-    """Backpropagation through whatever the model does."""
+    """Backpropagation through the model's own graph; the state of a stream is carried along."""
 
-    def __init__(self, task: Task, forward: Forward):
-        self.task, self.forward = task, forward
+    def __init__(self, model: nn.Module, score: ScoreBatch):
+        self.model, self.score = model, score
+        self.carried: Any = None
+        self.after: Any = None
 
-    def teach(self, batch: Batch, step: int) -> Tensor:
+    def teach(self, batch: Any, step: int) -> Tensor:
         """By autograd."""
-        del step
-        loss = self.task.loss(self.forward(batch), batch)
-        loss.backward()
-        return loss.detach()
+        score = self.score(batch, self.carried, step)
+        score.loss.backward()
+        self.after = detached(score.state)
+        return score.loss.detach()
+
+    def keep(self) -> None:
+        """The state after the batch is that before the next."""
+        self.carried = self.after
+
+    def state(self) -> dict[str, Any]:
+        """The state of the stream, if there is one."""
+        return {} if self.carried is None else {"stream": self.carried}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The state of the stream.
+
+        Arguments:
+            state: as it was saved.
+
+        Raises:
+            KeyError: it is the state of another learner.
+        """
+        if not state:
+            return
+        device = next(self.model.parameters()).device
+        self.carried = map_state(lambda tensor: tensor.to(device), state["stream"])
 
 
 @final
@@ -121,16 +154,17 @@ class _Chunks(Teacher):
     """A learner, that starts afresh with each batch: its sequences have nothing to do with the
     last."""
 
-    def __init__(self, learner: Learner, model: StepwiseModel, task: Task, config: RunConfig):
+    def __init__(
+        self, learner: Learner, model: StepwiseModel, task: SequenceTask, config: RunConfig
+    ):
         self.learner, self.model, self.task, self.seed = learner, model, task, config.seed
         # by the number of sequences; a first step starts from the cell's own initial state
         count = config.batch_size
         self.starts: dict[int, LearnerState] = {count: learner.init(model, count)}
 
-    def teach(self, batch: Batch, step: int) -> Tensor:
+    def teach(self, batch: SequenceBatch, step: int) -> Tensor:
         """By the learner, its random numbers from the run's seed and the step."""
-        chunk = chunk_of(self.task, batch)
-        count = batch.inputs.shape[1]
+        chunk, count = _chunk(self.task, batch), batch.size
         if count not in self.starts:
             self.starts[count] = self.learner.init(self.model, count)
         random = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
@@ -144,14 +178,16 @@ class _Chunks(Teacher):
 class _Stream(Teacher):
     """A learner whose state goes on from batch to batch, as the task's sequences do."""
 
-    def __init__(self, learner: Learner, model: StepwiseModel, task: Task, config: RunConfig):
+    def __init__(
+        self, learner: Learner, model: StepwiseModel, task: SequenceTask, config: RunConfig
+    ):
         self.learner, self.model, self.task = learner, model, task
         self.carried = self.after = learner.init(model, config.batch_size, config.seed)
 
-    def teach(self, batch: Batch, step: int) -> Tensor:
+    def teach(self, batch: SequenceBatch, step: int) -> Tensor:
         """By the learner, from the state after the batch before."""
         del step
-        chunk = chunk_of(self.task, batch)
+        chunk = _chunk(self.task, batch)
         loss, gradients, self.after = self.learner.update(self.model, self.carried, chunk)
         _assign(self.model, gradients)
         return loss
@@ -160,11 +196,11 @@ class _Stream(Teacher):
         """The state after the batch is that before the next."""
         self.carried = self.after
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """The learner's."""
         return state_dict(self.carried)
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """The learner's.
 
         Arguments:
@@ -186,23 +222,20 @@ class _Search(Teacher):
 
     one_batch = True
 
-    def __init__(
-        self, proposer: Proposer, model: nn.Module, task: Task, forward: Forward, seed: int
-    ):
-        self.proposer, self.task, self.forward = proposer, task, forward
+    def __init__(self, proposer: Proposer, model: nn.Module, score: ScoreBatch, seed: int):
+        self.proposer, self.score = proposer, score
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         start = nn.utils.parameters_to_vector(self.parameters)
         self.searched = proposer.init(start.cpu(), seed)
 
-    def teach(self, batch: Batch, step: int) -> Tensor:
+    def teach(self, batch: Any, step: int) -> Tensor:
         """Try what is proposed."""
-        del step
 
         def cost(proposed: Tensor) -> Tensor:
             losses: list[Tensor] = []
             for weights in proposed:
                 self._take(weights)
-                losses.append(self.task.loss(self.forward(batch), batch).cpu())
+                losses.append(self.score(batch, None, step).loss.cpu())
             return torch.stack(losses).to(proposed)
 
         with torch.no_grad():
@@ -213,13 +246,13 @@ class _Search(Teacher):
     def _take(self, weights: Tensor) -> None:
         nn.utils.vector_to_parameters(weights.to(self.parameters[0]), self.parameters)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """The search's."""
         best, cost, memory, random = self.searched
         own = {f"memory.{i}": tensor for i, tensor in enumerate(memory)}
         return {"best": best, "cost": cost, "random": random, **own}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """The search's.
 
         Arguments:
@@ -244,55 +277,47 @@ def stepwise_model(
         LearnerRefusalError: the model is no cell and a read-out of every step, or its parameters
             are made of others.
     """
-    fix = "bptt without penalties learns any model, of a task whose batches are apart."
-    if not isinstance(model, SequenceModel):
+    if not (isinstance(model, Stepwise) and isinstance(task, SequenceTask)):
         raise LearnerRefusalError(
-            learner, got=type(model).__name__, expected="a recurrent layer with a read-out", fix=fix
+            learner,
+            got=f"{type(model).__name__} on task {task.name}",
+            expected="a model that offers its cell and its read-out of every step",
+            fix=_FIX,
         )
+    _check_forward(model, learner)
     try:
-        cell = model.recurrent.as_cell()
+        cell, readout = model.stepwise()
     except ConfigurationError as error:
-        both = model.recurrent.bidirectional
-        got = "a bidirectional layer" if both else "a layer with dropout between its levels"
         raise LearnerRefusalError(
-            learner, got=got, expected="a layer that steps forward alone", fix=fix
+            learner,
+            got="a layer with dropout between its levels",
+            expected="a layer that steps forward alone",
+            fix=_FIX,
         ) from error
-    stepwise = StepwiseModel(cell, model.readout, _row_loss(task), sparsity)
+    stepwise = StepwiseModel(cell, readout, task.step_losses, sparsity)
     if {id(p) for p in stepwise.parameters()} != {id(p) for p in model.parameters()}:
         raise LearnerRefusalError(
             learner,
             got="parameters that the cell's tensors are made of, by a parametrisation",
             expected="parameters that the cell reads itself",
-            fix=fix,
+            fix=_FIX,
         )
     return stepwise
 
 
-def chunk_of(task: Task, batch: Batch) -> Chunk:
-    """A batch as a chunk whose weighted losses sum up to the task's loss.
-
-    Arguments:
-        task: which answers it asks for.
-        batch: of it.
-    """
-    x, targets = batch.inputs, batch.targets
-    time, count = x.shape[:2]
-    if task.answer == "class_per_step":
-        answered = targets >= 0
-        weights = answered.to(x.dtype) * (count / answered.sum().to(x.dtype))
-    elif task.answer == "value_per_step":
-        weights = torch.full((time, count), 1 / time, dtype=x.dtype, device=x.device)
-    else:
-        last = torch.full((count,), time) if batch.lengths is None else batch.lengths
-        weights = F.one_hot(last - 1, time).T.to(x)
-        targets = targets.expand(time, *targets.shape)
-    return Chunk(x, targets, None, weights)
+def _check_forward(model: nn.Module, learner: str) -> None:
+    """Raise LearnerRefusalError if a layer of the model goes backward in time."""
+    layers = (module for module in model.modules() if isinstance(module, RecurrentLayer))
+    if any(layer.bidirectional for layer in layers):
+        raise LearnerRefusalError(
+            learner,
+            got="a bidirectional layer",
+            expected="a layer that steps forward alone",
+            fix=_FIX,
+        )
 
 
-def _row_loss(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """The task's loss of single answers."""
-    if task.answer in ("value", "value_per_step"):
-        return lambda answers, targets: (answers - targets).square().mean(-1)
-    return lambda answers, targets: F.cross_entropy(
-        answers, targets, ignore_index=-1, reduction="none"
-    )
+def _chunk(task: SequenceTask, batch: SequenceBatch) -> Chunk:
+    """Return a batch as a chunk whose weighted losses sum up to the task's loss."""
+    steps = task.steps(batch)
+    return Chunk(steps.inputs, steps.targets, None, steps.weights)

@@ -1,0 +1,210 @@
+"""Tasks of sequences with known answers: classes or values, after the last step or at steps."""
+
+import abc
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from throughtime.core.scoring import Mean, Metric, Score, Steps
+from throughtime.tasks.kinds import Classes, Values, Vectors
+from throughtime.tasks.task import Split, Task
+
+Outputs: TypeAlias = Float[Tensor, "..."]
+"""Outputs of a model: (batch, output), or (time, batch, output) where answers are due at steps."""
+
+Targets: TypeAlias = Shaped[Tensor, "..."]
+"""Answers in the layout of the task's kind of answers."""
+
+Right: TypeAlias = Bool[Tensor, "..."]
+"""True for each answer that is right."""
+
+
+class SequenceBatch(NamedTuple):
+    """Sequences and their answers, time first.
+
+    Attributes:
+        inputs: (time, batch, input) float32 vectors, or (time, batch) int64 symbols; zeros beyond a
+            sequence's length.
+        targets: (batch,) or (time, batch) int64 classes, -1 where no answer is due; or
+            (batch, output) or (time, batch, output) float32 values.
+        lengths: (batch,) int64 on the CPU, or None where all sequences fill the time axis.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Int[Tensor, " batch"] | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of sequences."""
+        return self.inputs.shape[1]
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        """Return the batch with inputs and targets on a device; lengths stay on the CPU.
+
+        Arguments:
+            device: device of the model.
+        """
+        return self._replace(inputs=self.inputs.to(device), targets=self.targets.to(device))
+
+
+class SequenceTask(Task):
+    """A task whose sequences have known answers.
+
+    Attributes:
+        inputs: kind of the inputs.
+        answers: kind of the answers.
+        chance: accuracy in [0, 1] of the best answer that remembers nothing.
+        chance_loss: loss of that answer.
+    """
+
+    inputs: Vectors  # pyright: ignore[reportIncompatibleVariableOverride]
+    answers: Classes | Values  # pyright: ignore[reportIncompatibleVariableOverride]
+    chance: float
+    chance_loss: float
+
+    @abc.abstractmethod
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True for each answer that is right by the task's own tolerance.
+
+        Arguments:
+            outputs: (batch, output), or (time, batch, output) where answers are due at steps.
+            targets: targets of the batch.
+        """
+
+    @property
+    @final
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy and loss."""
+        is_value = isinstance(self.answers, Values)
+        unit = "squared error" if is_value else "nats"
+        return (
+            Metric("accuracy", "fraction", "higher", self.chance),
+            Metric("loss", unit, "lower", self.chance_loss, tables=is_value),
+        )
+
+    @final
+    def score(
+        self,
+        model: nn.Module,
+        batch: SequenceBatch,
+        *,
+        state: object = None,
+        step: int | None = None,
+    ) -> Score:
+        """Return the mean cross-entropy in nats, or the mean squared error.
+
+        In training on a stream, the model starts from the state that it had after the batch before.
+
+        Arguments:
+            model: called as model(inputs, lengths); on a stream as model.carried(inputs, state).
+            batch: sequences.
+            state: state of the score before.
+            step: training step; None in evaluation, which also has the part "accuracy".
+        """
+        if self.stream and step is not None:
+            outputs, state = model.carried(batch.inputs, state)  # pyright: ignore[reportCallIssue]
+        else:
+            outputs, state = model(batch.inputs, batch.lengths), None
+        loss = self.answers.loss(outputs, batch.targets)
+        count = self.answers.due(batch.targets).sum()
+        # without answers the loss is 0 / 0
+        total = torch.where(count > 0, loss.detach().double() * count, 0.0)
+        parts = {"loss": Mean(total, count)}
+        if step is None:
+            right = self.right(outputs.detach(), batch.targets)
+            parts["accuracy"] = Mean(right.sum(), torch.tensor(right.numel(), device=loss.device))
+        return Score(loss, parts, state)
+
+    @final
+    def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
+        """Return "loss" and "accuracy".
+
+        Arguments:
+            parts: merged parts of scores in evaluation.
+        """
+        return {"loss": parts["loss"].value, "accuracy": parts["accuracy"].value}
+
+    @final
+    def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return nothing: the score has all metrics.
+
+        Arguments:
+            model, split: unused.
+        """
+        del model, split
+        return {}
+
+    @final
+    def steps(self, batch: SequenceBatch) -> Steps:
+        """Return the targets of each step, weighted such that the sum is the loss of `score`.
+
+        Arguments:
+            batch: sequences.
+        """
+        x, targets = batch.inputs, batch.targets
+        time, count = x.shape[:2]
+        if self.answers.per_step:
+            due = self.answers.due(targets)
+            weights = due.to(x.dtype) * (count / due.sum().to(x.dtype))
+        else:
+            last = torch.full((count,), time) if batch.lengths is None else batch.lengths
+            weights = F.one_hot(last - 1, time).T.to(x)
+            targets = targets.expand(time, *targets.shape)
+        return Steps(x, targets, weights)
+
+    @final
+    def step_losses(
+        self, outputs: Float[Tensor, "row output"], targets: Targets
+    ) -> Float[Tensor, " row"]:
+        """Return the loss of each answer.
+
+        Arguments:
+            outputs: answers of a model, one a row.
+            targets: their targets.
+        """
+        return self.answers.losses(outputs, targets)
+
+    @final
+    def last_answers(self, batch: SequenceBatch) -> SequenceBatch:
+        """Return the sequences in float64 with the last class of each alone; all of their values.
+
+        Arguments:
+            batch: sequences.
+        """
+        targets = batch.targets
+        if isinstance(self.answers, Classes) and self.answers.per_step:
+            steps = torch.arange(len(targets))[:, None]
+            last = torch.where(targets >= 0, steps, -1).amax(dim=0)
+            targets = torch.where(steps == last, targets, -1)
+        return batch._replace(inputs=batch.inputs.double(), targets=targets)
+
+
+def likeliest(
+    outputs: Float[Tensor, "*rows class"], targets: Int[Tensor, "*rows"]
+) -> Bool[Tensor, " answer"]:
+    """Return True for each answer that is due and has the largest output.
+
+    Arguments:
+        outputs: outputs of a model.
+        targets: classes, -1 where no answer is due.
+    """
+    due = targets >= 0
+    return outputs.argmax(dim=-1)[due] == targets[due]
+
+
+def within(
+    tolerance: float, outputs: Float[Tensor, "*rows 1"], targets: Float[Tensor, "*rows 1"]
+) -> Bool[Tensor, "*rows"]:
+    """Return True for each value whose error is below the tolerance.
+
+    Arguments:
+        tolerance: bound on the error.
+        outputs: outputs of a model.
+        targets: values.
+    """
+    return ((outputs - targets).abs() < tolerance).squeeze(-1)
