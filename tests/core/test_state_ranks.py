@@ -348,13 +348,38 @@ def test_fixed_points_or_words(name: str) -> None:
 
 
 @each_cell
-def test_gradient_flow_and_complexity(name: str) -> None:
+def test_the_carry_is_the_diagonal_of_the_jacobian(name: str) -> None:
+    _, _, recording = recorded(name, 4)
+    activity = instruments.gate_activity(recording, samples=1000)
+    diagonals = [
+        linearise(recording, sequence).dense(slice(0, 4)).diagonal(dim1=1, dim2=2)
+        for sequence in range(BATCH)
+    ]
+    expected = torch.cat(diagonals).mean(0)
+    torch.testing.assert_close(torch.cat(list(activity.carry.values())), expected)
+
+
+@each_cell
+def test_instruments_of_whole_models(name: str) -> None:
     layer, x, _ = recorded(name)
-    flow = instruments.gradient_flow(layer, lambda: layer(x)[0][-1].sum())
-    (gradient,) = torch.autograd.grad(
-        layer(x)[0][-1].sum(),
-        [layer.get_parameter(next(n for n, _ in layer.named_parameters() if "weight_hh" in n))],
-    )
+
+    def loss() -> Tensor:
+        return layer(x)[0][-1].square().mean()
+
+    flow = instruments.gradient_flow(layer, loss)
     assert flow.norm.shape == (12,)
     assert flow.norm[-1] > 0
-    assert gradient.abs().sum() > 0
+    influence = instruments.input_influence(layer, loss, lags=[0, 2], repeats=2)
+    assert influence.lags.tolist() == [0, 2]
+    curve = instruments.loss_along(layer, loss, distances=torch.tensor([-0.1, 0.0, 0.1]))
+    torch.testing.assert_close(curve.slope[1], curve.gradient_norm[1])
+    norms = instruments.gradient_norms(layer, [loss, loss])
+    torch.testing.assert_close(norms.norm[0], curve.gradient_norm[1])
+    lengths = instruments.length_extrapolation(
+        layer,
+        lambda length: layer(torch.randn(length, 2, WIDTH, dtype=torch.float64))[0].mean(),
+        [4, 8],
+        repeats=3,
+        trained=4,
+    )
+    assert lengths.losses.shape == (2, 3)

@@ -1,4 +1,4 @@
-"""What a learner sees of a network: a cell, a read-out, and a loss of each step."""
+"""The part of a network that learners take: a cell, a read-out, and a loss of each step."""
 
 from collections.abc import Callable
 from typing import final
@@ -21,9 +21,9 @@ class StepwiseModel(nn.Module):
 
     Arguments:
         cell: any cell; a stack of several is a cell, too.
-        readout: from outputs (rows, output) to answers (rows, answer), row by row.
-        loss: from answers (rows, answer) and targets (rows, ...) to losses (rows,).
-        sparsity: of the outputs, at least 0.
+        readout: map from outputs (rows, output) to answers (rows, answer), row by row.
+        loss: function from answers (rows, answer) and targets (rows, ...) to losses (rows,).
+        sparsity: weight of the second term, at least 0.
 
     Raises:
         ConfigurationError: a negative sparsity.
@@ -56,12 +56,12 @@ class StepwiseModel(nn.Module):
         targets: Tensor,
         weights: Float[Tensor, "*steps"] | None = None,
     ) -> Float[Tensor, "*steps"]:
-        """The loss of each step. Neither read-out nor loss sees a step whose weight is 0.
+        """The loss of each step. Neither read-out nor loss takes a step whose weight is 0.
 
         Arguments:
             outputs: h_t, with any leading axes.
             targets: y_t, (..., *) with the same leading axes.
-            weights: of the steps; None for 1 everywhere.
+            weights: weights of the steps; None for 1 everywhere.
 
         Raises:
             ShapeError: `loss` does not give one number a row.

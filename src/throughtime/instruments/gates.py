@@ -372,13 +372,14 @@ def _carry(
             name: torch.full((s.stop - s.start,), torch.nan) for name, s in dynamics.fields.items()
         }
     at = (at[0][rows], at[1][rows])
-    before, x = dynamics.flatten(_before(recording, cell, at)), recording.inputs[at].double()
+    state, x = _before(recording, cell, at), recording.inputs[at].double()
+    before, counts = dynamics.flatten(state), dynamics.layout.whole(state)
     streams = tuple(s[at].double() if s.is_floating_point() else s[at] for s in recording.streams)
     diagonal: list[Tensor] = []
     eye = torch.eye(dynamics.size, dtype=torch.float64, device=x.device)
     for basis in eye.split(max(1, 2**22 // (len(rows) * dynamics.size))):
         cotangents = basis[:, None].expand(-1, len(rows), -1)
-        back = dynamics.pullback(before, x, cotangents, streams)[1]
+        back = dynamics.pullback(before, x, cotangents, streams, counts)[1]
         diagonal.append((back.mean(1) * basis).sum(1))
     whole = torch.cat(diagonal).cpu()
     return {name: whole[part] for name, part in dynamics.fields.items()}
