@@ -131,9 +131,8 @@ def forward_parameters(model: StepwiseModel) -> dict[str, Tensor]:
     Raises:
         LearnerRefusalError: no parameter of the cell is trained, or one has two names.
     """
-    every = [p for _, p in model.cell.named_parameters(remove_duplicate=False)]
-    shared = len({id(p) for p in every}) < len(every)
-    if shared or not any(p.requires_grad for p in every):
+    shared = _in_two_places(model.cell)
+    if shared or not any(p.requires_grad for p in model.cell.parameters()):
         raise LearnerRefusalError(
             "learning forward in time",
             got="a parameter that the cell has twice" if shared else "a cell that is frozen",
@@ -141,6 +140,21 @@ def forward_parameters(model: StepwiseModel) -> dict[str, Tensor]:
             fix="BPTT() learns it.",
         )
     return trained_parameters(model.cell)
+
+
+def _in_two_places(cell: Cell) -> bool:
+    """True if a parameter has two names, but for one that a submodule shares with those above it.
+
+    `bind` replaces a shared tensor there by itself.
+    """
+    first: dict[int, str] = {}
+    for name, parameter in cell.named_parameters(remove_duplicate=False):
+        module = name[: name.rfind(".") + 1]
+        if id(parameter) not in first:
+            first[id(parameter)] = module
+        elif module == first[id(parameter)] or not module.startswith(first[id(parameter)]):
+            return True
+    return False
 
 
 def forward_sizes(model: StepwiseModel) -> tuple[int, int]:
@@ -167,7 +181,8 @@ def separable(cell: Cell) -> bool:
         return False
     linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
     trained = {name for name, p in cell.named_parameters() if p.requires_grad}
-    return trained <= linear and type(cell).recurrent_matrix is GatedCell.recurrent_matrix
+    own = type(cell).recurrent_matrix is not GatedCell.recurrent_matrix
+    return trained <= linear and cell.constrained is None and not own
 
 
 def _by_name(flat: Float[Tensor, " count"], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
