@@ -159,6 +159,12 @@ def closing(value):
     return lambda cell, a: a * value.get()
 
 
+def imports_a_mode_inside(cell, a):
+    from torch import is_grad_enabled as mode
+
+    return a if mode() else 2 * a
+
+
 def wrapped(function):
     @functools.wraps(function)
     def inner(*arguments):
@@ -174,6 +180,7 @@ def unused_by_pointwise(cell):
 REFUSED = {
     "a module imported inside": imports_inside,
     "a name imported inside": imports_a_name_inside,
+    "gradient mode imported inside": imports_a_mode_inside,
     "getattr of a module": lambda cell, a: a * getattr(settings, "sca" + "le"),
     "a module handed on": hands_on,
     "a module renamed": renames,
@@ -383,3 +390,30 @@ def test_cells_of_the_library(name) -> None:
     cell = CELLS[name](4, 6)
     if isinstance(cell, tt.GatedCell):
         assert read(cell).refusal is None
+
+
+def test_a_method_that_the_library_calls_is_followed(monkeypatch) -> None:
+    code = (lambda self, x, u, state: self.squashed(x[0] + u[0])).__code__
+
+    class Inner(tt.GatedCell):
+        gates = 1
+        pointwise = types.FunctionType(code, {"__name__": "throughtime.sample"})  # pyright: ignore
+
+    class Outer(Inner):
+        def squashed(self, x):
+            return x.tanh() * SCALE
+
+    Inner.pointwise.__module__ = "throughtime.sample"
+    reading = read(Outer(2, 3))
+    assert reading.refusal is None
+    assert reading.is_current()
+    monkeypatch.setitem(globals(), "SCALE", 2.0)
+    assert not reading.is_current()
+
+
+def test_a_member_imported_inside_is_followed(monkeypatch) -> None:
+    reading = read(Reading(HARMLESS["an import of torch"]))
+    assert reading.refusal is None
+    assert reading.is_current()
+    monkeypatch.setattr(nn.functional, "relu", torch.tanh)
+    assert not reading.is_current()

@@ -1,7 +1,8 @@
-"""The key of a cell's plan: the cell's class, its attributes that are no tensors, and its shapes.
+"""Everything that a plan depends on: the fingerprint of its cell, and a reading of all else.
 
-Values are compared, not objects, so that copies of a cell share a plan. Functions, classes and
-whatever else has no comparable parts are compared by identity.
+A fingerprint is the cell's class, its attributes that are no tensors, and its shapes. It compares
+values, not objects, so that copies of a cell share a plan. Functions, classes and other objects
+without comparable parts are compared by identity. A reading is a list of places beyond the cell.
 """
 
 import argparse
@@ -9,9 +10,10 @@ import array
 import collections
 import dataclasses
 import functools
+import operator
 import sys
 import types
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -37,6 +39,9 @@ PARTS: dict[type, tuple[str, ...]] = {
     range: ("start", "stop", "step"),
 }
 """Types whose objects consist of these attributes."""
+
+NOTHING = object()
+"""The value of a name that has none yet."""
 
 _HOOKS = tuple(n for n in OF_MODULES if n.endswith(("hooks", "kwargs")) and "state_dict" not in n)
 NOT_READ = OF_MODULES - {"training"} | {"additive"}  # filled in by the first run
@@ -117,6 +122,61 @@ def is_constant(value: object) -> bool:
     if kind is types.BuiltinFunctionType:
         return isinstance(value.__self__, type | types.ModuleType | None)  # pyright: ignore
     return kind in _ATOMS or kind is float or isinstance(value, _CONSTANT)
+
+
+@final
+@dataclasses.dataclass(eq=False)
+class Reading:
+    """The places beyond its cell that a `pointwise` may read, and the values found there.
+
+    Attributes:
+        places: Dictionaries of globals and of modules, a name in each, and its value.
+        spaces: Dictionaries of classes and functions, and all their values.
+        functions: Functions, with their code, defaults and keyword defaults.
+        variables: Variables of enclosing functions, and their values.
+        changing: Values that may change in place, their descriptions, and the objects whose
+            addresses are in them.
+        refusal: The reason if `pointwise` may read something that can change unseen, else None.
+    """
+
+    places: list[tuple[Mapping[str, Any], str, Any]] = dataclasses.field(default_factory=list)
+    spaces: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = dataclasses.field(
+        default_factory=list
+    )
+    functions: list[tuple[types.FunctionType, types.CodeType, Any, Any]] = dataclasses.field(
+        default_factory=list
+    )
+    variables: list[tuple[types.CellType, Any]] = dataclasses.field(default_factory=list)
+    changing: list[tuple[Any, Hashable, list[object]]] = dataclasses.field(default_factory=list)
+    refusal: str | None = None
+
+    def is_current(self) -> bool:
+        """True if every place holds what it held before."""
+        for space, name, value in self.places:
+            if space.get(name, NOTHING) is not value:
+                return False
+        for space, values in self.spaces:
+            if len(space) != len(values) or not all(map(operator.is_, space.values(), values)):
+                return False
+        for function, code, defaults, by_name in self.functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not by_name
+            ):
+                return False
+        for variable, value in self.variables:
+            if content_of(variable) is not value:
+                return False
+        return not any(contents(value)[0] != known for value, known, _ in self.changing)
+
+
+def content_of(variable: types.CellType) -> Any:
+    """The value of a variable of an enclosing function; `NOTHING` if it has none yet."""
+    try:
+        return variable.cell_contents
+    except ValueError:
+        return NOTHING
 
 
 def _too_deep() -> UntraceableError:

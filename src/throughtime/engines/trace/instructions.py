@@ -11,9 +11,6 @@ from typing import Any
 _FIXED = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "jaxtyping", "beartype"}
 _FIXED |= {"throughtime"}
 
-NOTHING = object()
-"""The value of a name that has none yet."""
-
 
 def is_fixed_function(function: types.FunctionType) -> bool:
     """True if a function is of Python, torch, numpy or this package: its code is not followed."""

@@ -1,10 +1,9 @@
-"""A reading: every value outside its arguments that a cell's `pointwise` may read.
+"""Reading the code of `pointwise`: every value that it may read beyond the cell, or a refusal.
 
-A kernel contains the constants that `pointwise` read when it was traced. The cell's own attributes
-are in its fingerprint. A reading follows the code of all functions that `pointwise` may reach, and
-records the places that they read: globals, members of modules, classes, closures, defaults. A plan
-is used again only while every place still holds the same value. What cannot be followed is refused
-by name, and the eager engine runs. Only what is known to be harmless is let through.
+A kernel contains the constants that `pointwise` read when it was traced. This module follows the
+code of all functions that `pointwise` may reach, and records the places that they read: globals,
+members of modules, classes, closures, defaults. A value that cannot be followed is refused by name,
+and the eager engine runs. Only what is known to be harmless is let through.
 """
 
 import abc
@@ -15,10 +14,9 @@ import dis
 import enum
 import functools
 import itertools
-import operator
 import sys
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -28,9 +26,16 @@ from torch import Tensor, nn
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
 from throughtime.engines.trace import purity
-from throughtime.engines.trace.fingerprint import OF_MODULES, PARTS, contents, is_constant
-from throughtime.engines.trace.instructions import (
+from throughtime.engines.trace.fingerprint import (
     NOTHING,
+    OF_MODULES,
+    PARTS,
+    Reading,
+    content_of,
+    contents,
+    is_constant,
+)
+from throughtime.engines.trace.instructions import (
     codes_of,
     constant_name,
     is_called,
@@ -41,6 +46,8 @@ from throughtime.engines.trace.instructions import (
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.purity import is_pure, reads_a_mode, words
 
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_LOADS_OF_CLASSES = ("LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _PLAIN = (str, bool, int, float, complex, bytes, bytearray, range, slice)
 _PLAIN += (type(None), type(...), type(NotImplemented))
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
@@ -61,53 +68,6 @@ _DESCRIPTORS = (
     type(vars(collections.namedtuple("_Pair", "left"))["left"]),
 )
 _BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
-
-
-@final
-@dataclasses.dataclass(eq=False)
-class Reading:
-    """The places that a `pointwise` may read, with the values that were found there.
-
-    Attributes:
-        places: Dictionaries of globals and of modules, a name in each, and its value.
-        spaces: Dictionaries of classes and functions, and all their values.
-        functions: Functions, with their code, defaults and keyword defaults.
-        variables: Variables of enclosing functions, and their values.
-        changing: Values that may change in place, their descriptions, and the objects whose
-            addresses are in them.
-        refusal: The reason if `pointwise` may read something that can change unseen, else None.
-    """
-
-    places: list[tuple[Mapping[str, Any], str, Any]] = dataclasses.field(default_factory=list)
-    spaces: list[tuple[Mapping[str, Any], tuple[Any, ...]]] = dataclasses.field(
-        default_factory=list
-    )
-    functions: list[tuple[types.FunctionType, types.CodeType, Any, Any]] = dataclasses.field(
-        default_factory=list
-    )
-    variables: list[tuple[types.CellType, Any]] = dataclasses.field(default_factory=list)
-    changing: list[tuple[Any, Hashable, list[object]]] = dataclasses.field(default_factory=list)
-    refusal: str | None = None
-
-    def is_current(self) -> bool:
-        """True if every place holds what it held before."""
-        for space, name, value in self.places:
-            if space.get(name, NOTHING) is not value:
-                return False
-        for space, values in self.spaces:
-            if len(space) != len(values) or not all(map(operator.is_, space.values(), values)):
-                return False
-        for function, code, defaults, by_name in self.functions:
-            if (
-                function.__code__ is not code
-                or function.__defaults__ is not defaults
-                or function.__kwdefaults__ is not by_name
-            ):
-                return False
-        for variable, value in self.variables:
-            if _content(variable) is not value:
-                return False
-        return not any(contents(value)[0] != known for value, known, _ in self.changing)
 
 
 def read(cell: GatedCell) -> Reading:
@@ -258,9 +218,12 @@ class _Walk:
 
     def function(self, function: types.FunctionType) -> None:
         """A function: if it is fixed, the functions that it wraps; else all that its code uses."""
-        variables = [(c, _content(c)) for c in function.__closure__ or ()]
+        variables = [(c, content_of(c)) for c in function.__closure__ or ()]
         generated = function.__code__.co_filename.startswith("<@beartype")
         if is_fixed_function(function) or generated:
+            if function.__module__ and function.__module__.startswith("throughtime"):
+                for code in codes_of(function.__code__):  # it may call methods of a subclass
+                    self.names |= {*code.co_names}
             inner = getattr(function, "__wrapped__", None)
             wrapped = [value for _, value in variables] if inner is None else [inner]
             for table in [c for c in wrapped if isinstance(c, dict | types.MappingProxyType)]:
@@ -308,9 +271,13 @@ class _Walk:
             if operation == "IMPORT_NAME":
                 if not is_pure(name):
                     raise _unfollowed(f"the module {name}, imported {where}")
-            elif operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
+                for module in [sys.modules[m] for m in _and_parents(name) if m in sys.modules]:
+                    self.pure[id(module)] = module
+            elif operation == "IMPORT_FROM":
+                self.attribute(name, where)
+            elif operation in (*_LOADS, "LOAD_DEREF", *_LOADS_OF_CLASSES):
                 value = free.get(name, NOTHING)
-                if operation in ("LOAD_GLOBAL", "LOAD_NAME"):
+                if operation in _LOADS:
                     value = self.global_value(function, name)
                 if value is getattr or value is hasattr:
                     constant = constant_name(instructions, instruction)
@@ -438,12 +405,10 @@ def _unfollowed(what: str) -> UntraceableError:
     )
 
 
-def _content(variable: types.CellType) -> Any:
-    """The value of a variable of an enclosing function; `NOTHING` if it has none yet."""
-    try:
-        return variable.cell_contents
-    except ValueError:
-        return NOTHING
+def _and_parents(module: str) -> list[str]:
+    """The name of a module and those of the packages around it."""
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _parts_of(kind: type) -> list[type]:
