@@ -61,6 +61,7 @@ class ElmanCell(GatedCell):
         if nonlinearity not in NONLINEARITIES:
             raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
         self.nonlinearity: Nonlinearity = nonlinearity
+        self.activations = (nonlinearity,)
         if self.lags == (1,):
             self.torch_equivalent = _EQUIVALENTS.get(nonlinearity)
 

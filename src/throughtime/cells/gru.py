@@ -37,6 +37,7 @@ class GRUCell(GatedCell):
     """
 
     gates = ("reset", "update", "new")
+    activations = ("sigmoid", "sigmoid", "tanh")
     remember_gates = ("update",)
     torch_equivalent = "GRU"
 
@@ -72,6 +73,7 @@ class ChoGRUCell(Cell):
     """
 
     gate_names = ("reset", "update", "new")
+    activations = ("sigmoid", "sigmoid", "tanh")
     remember_gates = ("update",)
 
     weight_ih: nn.Parameter

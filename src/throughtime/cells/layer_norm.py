@@ -43,6 +43,7 @@ class LayerNormLSTMCell(Cell):
     """
 
     gate_names = ("input", "forget", "cell", "output")
+    activations = ("sigmoid", "sigmoid", "tanh", "sigmoid")
     remember_gates = ("forget",)
     write_gates = ("input",)
 
@@ -112,6 +113,7 @@ class LayerNormGRUCell(Cell):
     """
 
     gate_names = ("reset", "update", "new")
+    activations = ("sigmoid", "sigmoid", "tanh")
     remember_gates = ("update",)
 
     weight_ih: nn.Parameter

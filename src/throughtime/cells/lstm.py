@@ -47,6 +47,7 @@ class LSTMCell(GatedCell):
     """
 
     gates = ("input", "forget", "cell", "output")
+    activations = ("sigmoid", "sigmoid", "tanh", "sigmoid")
     memories = ("c",)
     remember_gates = ("forget",)
     write_gates = ("input",)
@@ -100,6 +101,7 @@ class CoupledLSTMCell(GatedCell):
     """
 
     gates = ("forget", "cell", "output")
+    activations = ("sigmoid", "tanh", "sigmoid")
     memories = ("c",)
     remember_gates = ("forget",)
 
@@ -153,6 +155,7 @@ class LSTM1997Cell(GatedCell):
     """
 
     gates = ("input", "cell", "output")
+    activations = ("sigmoid", "tanh", "sigmoid")
     memories = ("c",)
     write_gates = ("input",)
 
@@ -183,6 +186,7 @@ class ProjectedLSTMCell(Cell):
     """
 
     gate_names = ("input", "forget", "cell", "output")
+    activations = ("sigmoid", "sigmoid", "tanh", "sigmoid")
     remember_gates = ("forget",)
     write_gates = ("input",)
     torch_equivalent = "LSTM"  # with weight_hr beside the other weights

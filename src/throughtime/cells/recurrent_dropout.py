@@ -95,6 +95,7 @@ class RecurrentDropoutLSTMCell(_Dropped):
     """
 
     gates = ("input", "forget", "cell", "output")
+    activations = ("sigmoid", "sigmoid", "tanh", "sigmoid")
     memories: ClassVar[tuple[str, ...]] = ("c",)
     remember_gates = ("forget",)
     write_gates = ("input",)
@@ -133,6 +134,7 @@ class RecurrentDropoutGRUCell(_Dropped):
     """
 
     gates = ("reset", "update", "new")
+    activations = ("sigmoid", "sigmoid", "tanh")
     remember_gates = ("update",)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:

@@ -13,6 +13,8 @@ from throughtime.core.errors import ShapeError
 from throughtime.core.state import State
 
 TorchEquivalent: TypeAlias = Literal["LSTM", "GRU", "RNN_TANH", "RNN_RELU"]
+Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]
+"""The nonlinearity of a gate; "tanh" stands for 4 sigmoid(a) - 2 = 2 tanh(a / 2) as well."""
 Streams: TypeAlias = tuple[Tensor, ...]
 
 
@@ -45,6 +47,9 @@ class Cell(nn.Module, abc.ABC):
         gate_names: names of the row blocks of `weight_ih` and `weight_hh`, where there are any.
         remember_gates: gates whose large bias makes the cell keep its memory.
         write_gates: gates whose large bias makes the cell take its input in.
+        activations: nonlinearity of each gate, in order, of a cell whose gates
+            `throughtime.instruments.gate_activity` may read from a step; else (). Where the cell
+            has a memory and no remember gate, the memory is kept whole.
         streams: names of the per-step inputs that `draw_streams` supplies.
     """
 
@@ -55,6 +60,7 @@ class Cell(nn.Module, abc.ABC):
     hidden_size: int
     output_size: int
     gate_names: tuple[str, ...] = ()
+    activations: tuple[Activation, ...] = ()
     streams: tuple[str, ...] = ()
     torch_equivalent: TorchEquivalent | None = None
     # Optional methods: a subclass supplies them or leaves them out.

@@ -1,33 +1,21 @@
 """Gate activity: what the gates of a cell do, how long they make it remember, and idle units."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from throughtime.cells import (
-    ChoGRUCell,
-    CoupledLSTMCell,
-    ElmanCell,
-    GRUCell,
-    LSTM1997Cell,
-    LSTMCell,
-    ProjectedLSTMCell,
-)
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Activation, Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.gated import GatedCell
 from throughtime.core.jacobian import Dynamics
 from throughtime.core.state import State, map_state
 from throughtime.foreign.recording import Recording, cast_cell
 from throughtime.results.record import Record
-
-Activation: TypeAlias = Literal["sigmoid", "tanh", "relu", "identity"]
-"""What a gate makes of its preactivation a; "tanh" is also 2 tanh(a / 2) = 4 sigmoid(a) - 2."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,8 +104,7 @@ def gate_activity(
 
         time constant of a unit = -1 / mean over steps of log f,   f: its remember gate
 
-    Gates are known of `LSTMCell`, `CoupledLSTMCell`, `LSTM1997Cell`, `ProjectedLSTMCell`,
-    `GRUCell`, `ChoGRUCell` and `ElmanCell`; of any other cell, `dead` and `carry`.
+    Gates are read of cells that declare their `activations`; of any other cell, `dead` and `carry`.
 
     Arguments:
         recording: of any cell.
@@ -164,11 +151,10 @@ def gate_activity(
     device = recording.inputs.device
     at = (t.to(device), b.to(device))
     outputs = recording.outputs[at].double()
-    known = next((g for kind, g in _KNOWN.items() if isinstance(recording.cell, kind)), None)
     cell = cast_cell(recording.cell, torch.float64)
     gates = memory = log_f = saturated = None
-    if known is not None:
-        gates, memory, log_f = _totals(recording, cell, known, at, margin)
+    if cell.activations:
+        gates, memory, log_f = _totals(recording, cell, at, margin)
         candidate = next(gates[name] for name in _CANDIDATES if name in gates)
         if candidate.activation == "tanh":
             saturated = candidate.slope < least_slope
@@ -213,87 +199,103 @@ class _Gate(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What a cell's gates are at some rows, where c is its new memory and f what it keeps of it."""
+    """Gates of a cell at some rows, its squashed memory, and log f of what it keeps of that."""
 
     gates: tuple[_Gate, ...]
     memory: _Gate | None = None
     log_f: Tensor | None = None
 
 
-def _elman(cell: Any, projected: Tensor, state: State) -> _Step:
-    (a,) = _added(cell, projected, state)
-    return _Step((_Gate(cell.nonlinearity, a),))
+class _Preactivations(TorchFunctionMode):
+    """A record of the arguments of nonlinear functions, in the order of their calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Activation, Tensor]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        activation = _ACTIVATIONS.get(getattr(func, "__name__", ""))
+        if activation is not None:
+            self.found.append((activation, args[0]))
+        return result
 
 
-def _lstm(cell: Any, projected: Tensor, state: State) -> _Step:
-    i, f, g, o = _added(cell, projected, state)
-    peepholes = isinstance(cell, LSTMCell) and cell.peepholes
-    if peepholes:
-        i, f = i + cell.peephole_input * state.c, f + cell.peephole_forget * state.c
-    c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
-    if peepholes:
-        o = o + cell.peephole_output * c
-    gates = (_Gate("sigmoid", i), _Gate("sigmoid", f), _Gate("tanh", g), _Gate("sigmoid", o))
-    return _Step(gates, _Gate("tanh", c), F.logsigmoid(f))
+_ACTIVATIONS: dict[str, Activation] = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu"}
 
 
-def _coupled_lstm(cell: Any, projected: Tensor, state: State) -> _Step:
-    f, g, o = _added(cell, projected, state)
-    if cell.peepholes:
-        f = f + cell.peephole_forget * state.c
-    c = f.sigmoid() * state.c + (1 - f.sigmoid()) * g.tanh()
-    if cell.peepholes:
-        o = o + cell.peephole_output * c
-    gates = (_Gate("sigmoid", f), _Gate("tanh", g), _Gate("sigmoid", o))
-    return _Step(gates, _Gate("tanh", c), F.logsigmoid(f))
+@final
+class _Reader:
+    """A reader of the gates of one cell, from the nonlinear functions that its step calls.
 
+    The value of gate k is that of the function whose argument depends on gate k's rows of the
+    projected input, and on the fewest other rows. The one function that is left over, if any,
+    squashes the memory.
 
-def _lstm_1997(cell: Any, projected: Tensor, state: State) -> _Step:
-    i, g, o = _added(cell, projected, state)
-    # 4 sigmoid(g) - 2 = 2 tanh(g / 2), and 2 sigmoid(c) - 1 = tanh(c / 2)
-    c = state.c + i.sigmoid() * 2 * (g / 2).tanh()
-    gates = (_Gate("sigmoid", i), _Gate("tanh", g / 2, 2.0), _Gate("sigmoid", o))
-    return _Step(gates, _Gate("tanh", c / 2), torch.zeros_like(c))
+    Arguments:
+        cell: a cell that declares its `activations`, in float64.
+    """
 
+    def __init__(self, cell: Cell):
+        self.cell = cell
+        count, units = len(cell.gate_names), cell.hidden_size
+        like = next(cell.parameters())
+        where = {"dtype": like.dtype, "device": like.device}
+        generator = torch.Generator().manual_seed(0)
 
-def _gru(cell: Any, projected: Tensor, state: State) -> _Step:
-    x, u = cell._gates(projected, state)
-    r, z = x[0] + u[0], x[1] + u[1]
-    n = x[2] + r.sigmoid() * u[2]
-    gates = (_Gate("sigmoid", r), _Gate("sigmoid", z), _Gate("tanh", n))
-    return _Step(gates, None, F.logsigmoid(z))
+        def drawn(like: Tensor) -> Tensor:
+            if not like.is_floating_point():
+                return like
+            return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
+        before = map_state(drawn, cell.initial_state(2, **where))
+        projected = drawn(torch.zeros(2, count * units, **where)).requires_grad_()
+        ones = tuple(torch.ones(2, 1, **where) for _ in cell.streams)
+        reads: list[set[int]] = []
+        with torch.enable_grad():
+            for _, argument in self._arguments(projected, before, ones):
+                (slopes,) = torch.autograd.grad(argument.sum(), projected, retain_graph=True)
+                rows = slopes.unflatten(-1, (count, units)).ne(0).any(-1).any(0)
+                reads.append(set(rows.nonzero()[:, 0].tolist()))
+        self.places: list[int] = []
+        for gate in range(count):
+            readers = [place for place, rows in enumerate(reads) if gate in rows]
+            self.places.append(min(readers, key=lambda place: len(reads[place])))
+        left = sorted(set(range(len(reads))) - set(self.places))
+        self.memory = left[0] if len(left) == 1 else None
 
-def _cho_gru(cell: Any, projected: Tensor, state: State) -> _Step:
-    width = cell.hidden_size
-    bias = torch.zeros_like(projected[0]) if cell.bias_hh is None else cell.bias_hh
-    x, new_x = projected.split((2 * width, width), -1)
-    gates, new = cell.weight_hh.split((2 * width, width))
-    r, z = (x + F.linear(state.h, gates, bias[: 2 * width])).chunk(2, -1)
-    n = new_x + F.linear(r.sigmoid() * state.h, new, bias[2 * width :])
-    return _Step(
-        (_Gate("sigmoid", r), _Gate("sigmoid", z), _Gate("tanh", n)), None, F.logsigmoid(z)
-    )
+    def step(self, projected: Tensor, before: State, streams: Streams) -> _Step:
+        """Return the gates of some steps."""
+        found = self._arguments(projected, before, streams)
+        gates: list[_Gate] = []
+        for place, activation in zip(self.places, self.cell.activations, strict=True):
+            called, a = found[place]
+            # 4 sigmoid(a) - 2 = 2 tanh(a / 2)
+            halved = (called, activation) == ("sigmoid", "tanh")
+            gates.append(_Gate("tanh", a / 2, 2.0) if halved else _Gate(activation, a))
+        memory = None
+        if self.memory is not None:
+            called, c = found[self.memory]
+            memory = _Gate("tanh", c / 2 if called == "sigmoid" else c)  # 2 sigmoid(c) - 1
+        log_f = None
+        if self.cell.remember_gates:
+            log_f = F.logsigmoid(gates[self.cell.gate_names.index(self.cell.remember_gates[0])].a)
+        elif memory is not None:
+            log_f = torch.zeros_like(memory.a)
+        return _Step(tuple(gates), memory, log_f)
 
+    def _arguments(
+        self, projected: Tensor, before: State, streams: Streams
+    ) -> list[tuple[Activation, Tensor]]:
+        with _Preactivations() as calls:
+            output, _ = advance(self.cell, projected, before, streams)
+        if not calls.found:
+            return [("identity", output)]
+        units = self.cell.hidden_size
+        return [(name, part) for name, a in calls.found for part in a.split(units, -1)]
 
-def _added(cell: Any, projected: Tensor, state: State) -> list[Tensor]:
-    """x_k + u_k of each gate."""
-    if isinstance(cell, ProjectedLSTMCell):
-        return list((projected + F.linear(state.h, cell.weight_hh, cell.bias_hh)).chunk(4, -1))
-    assert isinstance(cell, GatedCell)
-    x, u = cell._gates(projected, state)
-    return [a + b for a, b in zip(x, u, strict=True)] if u else list(x)
-
-
-_KNOWN: dict[type[Cell], Callable[[Any, Tensor, State], _Step]] = {
-    ElmanCell: _elman,
-    LSTMCell: _lstm,
-    ProjectedLSTMCell: _lstm,
-    CoupledLSTMCell: _coupled_lstm,
-    LSTM1997Cell: _lstm_1997,
-    GRUCell: _gru,
-    ChoGRUCell: _cho_gru,
-}
 
 _CANDIDATES = ("hidden", "cell", "new")  # the gates that are what is written into the memory
 
@@ -307,18 +309,19 @@ class _Totals(NamedTuple):
 def _totals(
     recording: Recording,
     cell: Cell,
-    known: Callable[..., _Step],
     at: tuple[Tensor, Tensor],
     margin: float,
 ) -> _Totals:
     """Means over the rows, some at a time: gates take more memory than states."""
     rows = max(1, 2**20 // (8 * cell.hidden_size))
+    reader = _Reader(cell)
     sums: list[Tensor] = []
     log_f: Tensor | None = None
     kinds: list[Activation] = []
     for part in zip(*(i.split(rows) for i in at), strict=True):
         projected = cell.project(recording.inputs[part].double())
-        step = known(cell, projected, _before(recording, cell, part))
+        streams = _of_steps(recording.streams, part)
+        step = reader.step(projected, _before(recording, cell, part), streams)
         every = [*step.gates, *(() if step.memory is None else (step.memory,))]
         kinds = [gate.activation for gate in every]
         added = torch.stack([gate.sums(margin) for gate in every])
@@ -353,6 +356,10 @@ def _before(recording: Recording, cell: Cell, at: tuple[Tensor, Tensor]) -> Stat
     return map_state(choose, recording.initial, recording.states, fresh)
 
 
+def _of_steps(streams: Streams, at: tuple[Tensor, Tensor]) -> Streams:
+    return tuple(s[at].double() if s.is_floating_point() else s[at] for s in streams)
+
+
 def _carry(
     recording: Recording,
     cell: Cell,
@@ -374,7 +381,7 @@ def _carry(
     at = (at[0][rows], at[1][rows])
     state, x = _before(recording, cell, at), recording.inputs[at].double()
     before, counts = dynamics.flatten(state), dynamics.layout.whole(state)
-    streams = tuple(s[at].double() if s.is_floating_point() else s[at] for s in recording.streams)
+    streams = _of_steps(recording.streams, at)
     diagonal: list[Tensor] = []
     eye = torch.eye(dynamics.size, dtype=torch.float64, device=x.device)
     for basis in eye.split(max(1, 2**22 // (len(rows) * dynamics.size))):
