@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from throughtime.cells import CoupledLSTMCell, ElmanCell, GRUCell, LSTM1997Cell, LSTMCell
-from throughtime.core.additive import is_additive
+from throughtime.core.gated import is_additive
 
 TOTALS = [torch.ones(1, 3), torch.ones(1, 3)]
 

@@ -30,10 +30,10 @@ class ClockworkCell(GatedCell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least as many as periods: the first group is the first
             period's, and groups are as equal as can be.
-        periods: in steps, increasing, at least 1 each.
+        periods: numbers of steps, increasing, at least 1 each.
         connections: "slower": from the same period and slower ones; "all".
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Attributes:
         allowed: (hidden, hidden), which units (rows) read which (columns).
@@ -91,7 +91,7 @@ class ClockworkCell(GatedCell):
         self.register_buffer("allowed", allowed.expand(hidden_size, hidden_size), persistent=False)
 
     def unit_periods(self) -> Int[Tensor, " hidden"]:
-        """The period of each unit."""
+        """Return the period of each unit."""
         pairs = zip(self.periods, self._group_sizes(), strict=True)
         units = [period for period, size in pairs for _ in range(size)]
         return torch.tensor(units, device="cpu")
@@ -116,7 +116,7 @@ class ClockworkCell(GatedCell):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """1 where a unit acts, else 0: (time, batch, hidden)."""
+        """Return 1 where a unit acts, else 0: (time, batch, hidden)."""
         del training, generator
         steps = steps[..., None]
         groups = [
@@ -126,7 +126,7 @@ class ClockworkCell(GatedCell):
         return (torch.cat(groups, -1),)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         (acts,) = streams
         return acts * (x[0] + u[0]).tanh() + (1 - acts) * state.h
 

@@ -32,8 +32,8 @@ class ElmanCell(GatedCell):
         hidden_size: number of units, at least 1.
         nonlinearity: f: "tanh", "relu" or "identity".
         lags: increasing positive numbers of steps.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, bad lags, or an unknown nonlinearity.
@@ -66,7 +66,7 @@ class ElmanCell(GatedCell):
             self.torch_equivalent = _EQUIVALENTS.get(nonlinearity)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """f(x + u); `state` is not read."""
+        """Return f(x + u); `state` is not read."""
         return NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
 
 

@@ -25,8 +25,8 @@ class FlipFlopCell(GatedCell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -46,14 +46,14 @@ class FlipFlopCell(GatedCell):
     recurrent networks", ICNN 1993.
 
     Differs from the paper in: its equations (9) and (10), for the gate's input, are no gradient;
-    what we know of them is in `throughtime.learning.TargetPropagation`. Here the gradient passes
+    `throughtime.learning.TargetPropagation` has the rule in their place. Here the gradient passes
     straight through (our choice).
     """
 
     gates = ("gate",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t, -1 or 1."""
+        """Return h_t, -1 or 1."""
         a = x[0] + u[0]
         one = torch.ones_like(a)
         held = torch.where(state.h >= 0, one, -one)

@@ -26,8 +26,8 @@ class GRUCell(GatedCell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -42,7 +42,7 @@ class GRUCell(GatedCell):
     torch_equivalent = "GRU"
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         r = (x[0] + u[0]).sigmoid()
         z = (x[1] + u[1]).sigmoid()
         n = (x[2] + r * u[2]).tanh()
@@ -63,8 +63,8 @@ class ChoGRUCell(Cell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -97,19 +97,19 @@ class ChoGRUCell(Cell):
         add_weights(self, 3, bias=bias, device=device, dtype=dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h (batch, hidden)."""
+        """Return zeros: h (batch, hidden)."""
         return state_type("h")(
             torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
         )
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
-        """W_ih x + b_ih."""
+        """Return W_ih x + b_ih."""
         return F.linear(x, self.weight_ih, self.bias_ih)
 
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """h_t, and the state (h_t,)."""
+        """Return h_t, and the state (h_t,)."""
         width = self.hidden_size
         gates, new = self.weight_hh.split((2 * width, width))
         b_gates, b_new = (

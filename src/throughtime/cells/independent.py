@@ -29,8 +29,8 @@ class IndRNNCell(GatedCell):
         nonlinearity: f: "relu", "tanh" or "identity".
         largest: w is drawn from U(0, largest): for sequences of T steps the paper bounds |w| by
             2^(1/T) where the whole past may matter.
-        bias: whether there is b.
-        device, dtype: of the parameters.
+        bias: If True, there is b.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, or `largest` not above 0.
@@ -70,7 +70,7 @@ class IndRNNCell(GatedCell):
         self.own_weight = nn.Parameter(drawn)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t; there is no `u`."""
+        """Return h_t; there is no `u`."""
         del u
         return NONLINEARITIES[self.nonlinearity](x[0] + self.own_weight * state.h)
 
@@ -97,12 +97,12 @@ class _LinearInItsPast(GatedCell, abc.ABC):
 
     @abc.abstractmethod
     def _terms(self, x: Gates) -> tuple[Tensor, Tensor]:
-        """a and b."""
+        """Return a and b."""
 
     def linear_step(
         self, projected: Float[Tensor, "*steps projected"]
     ) -> tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]:
-        """a and b, for any leading axes.
+        """Return a and b, for any leading axes.
 
         Arguments:
             projected: (..., gates * hidden).
@@ -110,7 +110,7 @@ class _LinearInItsPast(GatedCell, abc.ABC):
         return self._terms(projected.chunk(len(self.gate_names), -1))
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t; there is no `u`."""
+        """Return h_t; there is no `u`."""
         del u
         a, b = self._terms(x)
         return a * state.h + b
@@ -132,8 +132,8 @@ class MinGRUCell(_LinearInItsPast):
         hidden_size: number of units, at least 1.
         candidate: g: "identity" as in the paper's first form, or "positive", its logarithmic one:
             x + 1/2 where x >= 0, else sigmoid(x).
-        bias: whether there is b.
-        device, dtype: of the parameters.
+        bias: If True, there is b.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -163,8 +163,8 @@ class MinLSTMCell(_LinearInItsPast):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         candidate: g, as in `MinGRUCell`.
-        bias: whether there is b.
-        device, dtype: of the parameters.
+        bias: If True, there is b.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.

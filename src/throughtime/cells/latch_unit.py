@@ -12,14 +12,14 @@ from throughtime.core.state import State, state_type
 
 @final
 class LatchUnitCell(Cell):
-    """One tanh unit that hears its last input, the noise, at a weight of 1 (Bengio et al. 1994).
+    """One tanh unit that reads its last input, the noise, at a weight of 1 (Bengio et al. 1994).
 
         h_t = tanh(w h_{t-1} + sum_i v_i x_{t,i} + x_{t,last})        w and v are learned
 
     Arguments:
         input_size: width of x_t, at least 2.
         hidden_size: 1.
-        weight: w, before it is learned. v starts at N(0, 0.1^2), our choice.
+        weight: first value of w. v starts at N(0, 0.1^2), our choice.
 
     Source: Y. Bengio, P. Simard and P. Frasconi, "Learning long-term dependencies with gradient
     descent is difficult", IEEE Transactions on Neural Networks 5(2), 1994.
@@ -32,18 +32,18 @@ class LatchUnitCell(Cell):
         self.weight_hh = nn.Parameter(torch.full((hidden_size, hidden_size), weight))
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zero."""
+        """Return zeros."""
         return state_type("h")(
             torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
         )
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps hidden"]:
-        """All but the past."""
+        """Return the sum without the past."""
         return nn.functional.linear(x[..., :-1], self.weight_ih) + x[..., -1:]
 
     def step(
         self, projected: Float[Tensor, "batch hidden"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """h_t, and the state (h_t,)."""
+        """Return h_t, and the state (h_t,)."""
         h = torch.tanh(torch.addmm(projected, state.h, self.weight_hh.t()))
         return h, type(state)(h)

@@ -31,7 +31,7 @@ class LayerNormLSTMCell(Cell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1; with 1, LN of c is its bias alone.
         gain: first value of all gains.
-        device, dtype: of the parameters.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -69,18 +69,18 @@ class LayerNormLSTMCell(Cell):
         _add_norm(self, "memory", hidden_size, gain, device, dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h and c (batch, hidden)."""
+        """Return zeros: h and c (batch, hidden)."""
         zeros = torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
         return state_type("h", "c")(zeros, zeros.clone())
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
-        """LN(W_ih x)."""
+        """Return LN(W_ih x)."""
         return _norm(self, "ih", F.linear(x, self.weight_ih))
 
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """h_t, and the state (h_t, c_t)."""
+        """Return h_t, and the state (h_t, c_t)."""
         gates = projected + _norm(self, "hh", F.linear(state.h, self.weight_hh))
         i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
@@ -101,7 +101,7 @@ class LayerNormGRUCell(Cell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         gain: first value of all gains.
-        device, dtype: of the parameters.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -138,19 +138,19 @@ class LayerNormGRUCell(Cell):
             _add_norm(self, f"{name}_new", hidden_size, gain, device, dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h (batch, hidden)."""
+        """Return zeros: h (batch, hidden)."""
         return state_type("h")(
             torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
         )
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
-        """LN(W x) and LN(W_n x)."""
+        """Return LN(W x) and LN(W_n x)."""
         return self._both("ih", F.linear(x, self.weight_ih))
 
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """h_t, and the state (h_t,)."""
+        """Return h_t, and the state (h_t,)."""
         x_r, x_z, x_n = projected.chunk(3, -1)
         u_r, u_z, u_n = self._both("hh", F.linear(state.h, self.weight_hh)).chunk(3, -1)
         r, z = (x_r + u_r).sigmoid(), (x_z + u_z).sigmoid()

@@ -27,11 +27,11 @@ class LeakyCell(GatedCell):
         hidden_size: number of units, at least 1.
         rate: a of every unit, in [0, 1); or (low, high), between which each unit's is drawn
             uniformly.
-        learnable: whether the rates are trained.
+        learnable: If True, the rates are trained.
         nonlinearity: f: "tanh", "relu" or "identity".
         lags: increasing positive numbers of steps.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, bad lags, or rates out of range.
@@ -75,17 +75,17 @@ class LeakyCell(GatedCell):
         self.leak = nn.Parameter(rates.logit(), requires_grad=learnable)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         a = self.leak.sigmoid()
         new = NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
         return a * state.h + (1 - a) * new
 
 
 def rate_of(time_constant: float) -> float:
-    """The rate at which a memory decays to 1/e in so many steps: exp(-1 / time constant).
+    """Return the rate at which a memory decays to 1/e in a time: exp(-1 / time constant).
 
     Arguments:
-        time_constant: in steps, above 0.
+        time_constant: number of steps, above 0.
 
     Raises:
         ConfigurationError: it is not.

@@ -29,8 +29,8 @@ class LSTMCell(GatedCell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         peepholes: adds `peephole_input`, `peephole_forget` and `peephole_output`, (hidden,) each.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -69,7 +69,7 @@ class LSTMCell(GatedCell):
             add_peepholes(self, ("input", "forget", "output"))
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
-        """h_t and c_t."""
+        """Return h_t and c_t."""
         i, f, g, o = (a + b for a, b in zip(x, u, strict=True))
         if self.peepholes:
             i = i + self.peephole_input * state.c
@@ -93,8 +93,8 @@ class CoupledLSTMCell(GatedCell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         peepholes: adds `peephole_forget` and `peephole_output`, (hidden,) each.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -121,7 +121,7 @@ class CoupledLSTMCell(GatedCell):
             add_peepholes(self, ("forget", "output"))
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
-        """h_t and c_t."""
+        """Return h_t and c_t."""
         f, g, o = (a + b for a, b in zip(x, u, strict=True))
         if self.peepholes:
             f = f + self.peephole_forget * state.c
@@ -144,8 +144,8 @@ class LSTM1997Cell(GatedCell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -160,7 +160,7 @@ class LSTM1997Cell(GatedCell):
     write_gates = ("input",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
-        """h_t and c_t."""
+        """Return h_t and c_t."""
         i, g, o = (a + b for a, b in zip(x, u, strict=True))
         c = state.c + i.sigmoid() * (4 * g.sigmoid() - 2)
         return o.sigmoid() * (2 * c.sigmoid() - 1), c
@@ -178,8 +178,8 @@ class ProjectedLSTMCell(Cell):
         input_size: width of x_t, at least 1.
         hidden_size: number of memory cells, at least 2.
         proj_size: width of h_t, from 1 to hidden_size - 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size out of range.
@@ -219,20 +219,20 @@ class ProjectedLSTMCell(Cell):
         self.weight_hr = draw(self, proj_size, hidden_size, device=device, dtype=dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h (batch, proj), c (batch, hidden)."""
+        """Return zeros: h (batch, proj), c (batch, hidden)."""
         return state_type("h", "c")(
             torch.zeros(batch_size, self.output_size, dtype=dtype, device=device),
             torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device),
         )
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
-        """W_ih x + b_ih."""
+        """Return W_ih x + b_ih."""
         return F.linear(x, self.weight_ih, self.bias_ih)
 
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State
     ) -> tuple[Float[Tensor, "batch proj"], State]:
-        """h_t, and the state (h_t, c_t)."""
+        """Return h_t, and the state (h_t, c_t)."""
         i, f, g, o = (projected + F.linear(state.h, self.weight_hh, self.bias_hh)).chunk(4, -1)
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
         h = F.linear(o.sigmoid() * c.tanh(), self.weight_hr)

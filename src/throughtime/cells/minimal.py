@@ -12,7 +12,7 @@ from throughtime.core.state import State
 @CELLS.register("mgu")
 @final
 class MinimalGatedUnitCell(GatedCell):
-    """The minimal gated unit (Zhou et al. 2016): what is forgotten is what is written.
+    """The minimal gated unit (Zhou et al. 2016): one gate forgets and writes.
 
         f = sigmoid(x_f + u_f)        n = tanh(x_n + f * u_n)
         h_t = (1 - f) * h_{t-1} + f * n
@@ -20,8 +20,8 @@ class MinimalGatedUnitCell(GatedCell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -36,7 +36,7 @@ class MinimalGatedUnitCell(GatedCell):
     write_gates = ("forget",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         f = (x[0] + u[0]).sigmoid()
         n = (x[1] + f * u[1]).tanh()
         return (1 - f) * state.h + f * n

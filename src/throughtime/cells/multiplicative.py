@@ -1,4 +1,4 @@
-"""Multiplicative integration: what the input gives and what the past gives are multiplied."""
+"""Multiplicative integration: products of the maps of the input and of the past."""
 
 import abc
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class _Integrated(GatedCell, abc.ABC):
             self.register_parameter(name, nn.Parameter(first, requires_grad=name not in frozen))
 
     def integrated(self, x: Gates, u: Gates) -> list[Tensor]:
-        """alpha * x * u + beta1 * u + beta2 * x + b, of each gate."""
+        """Return alpha * x * u + beta1 * u + beta2 * x + b of each gate."""
         a, b1, b2, b = (getattr(self, name) for name in _NAMES)
         return [a[k] * x[k] * u[k] + b1[k] * u[k] + b2[k] * x[k] + b[k] for k in range(len(x))]
 
@@ -59,8 +59,8 @@ class MultiplicativeCell(_Integrated):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         alpha, beta1, beta2: first values.
-        frozen: which of "alpha", "beta1", "beta2" and "offset" (b) are not trained.
-        device, dtype: of the parameters.
+        frozen: names among "alpha", "beta1", "beta2" and "offset" (b) that are not trained.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -77,7 +77,7 @@ class MultiplicativeCell(_Integrated):
     gates = ("hidden",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t; `state` is not read."""
+        """Return h_t; `state` is not read."""
         (a,) = self.integrated(x, u)
         return a.tanh()
 
@@ -94,8 +94,8 @@ class MultiplicativeLSTMCell(_Integrated):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         alpha, beta1, beta2: first values, of every gate.
-        frozen: which of "alpha", "beta1", "beta2" and "offset" (b) are not trained.
-        device, dtype: of the parameters.
+        frozen: names among "alpha", "beta1", "beta2" and "offset" (b) that are not trained.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -108,7 +108,7 @@ class MultiplicativeLSTMCell(_Integrated):
     memories: ClassVar[tuple[str, ...]] = ("c",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
-        """h_t and c_t."""
+        """Return h_t and c_t."""
         i, f, g, o = self.integrated(x, u)
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
@@ -127,8 +127,8 @@ class MultiplicativeGRUCell(_Integrated):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         alpha, beta1, beta2: first values, of every gate.
-        frozen: which of "alpha", "beta1", "beta2" and "offset" (b) are not trained.
-        device, dtype: of the parameters.
+        frozen: names among "alpha", "beta1", "beta2" and "offset" (b) that are not trained.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -143,7 +143,7 @@ class MultiplicativeGRUCell(_Integrated):
     gates = ("reset", "update", "new")
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         r = self.integrated(x[:1], u[:1])[0].sigmoid()
         _, z, n = self.integrated(x, (u[0], u[1], r * u[2]))
         return (1 - z.sigmoid()) * n.tanh() + z.sigmoid() * state.h

@@ -1,4 +1,4 @@
-"""Recurrent dropout: what is written into a memory is dropped, never the memory itself."""
+"""Recurrent dropout: the update of a memory is dropped, never the memory itself."""
 
 import abc
 from typing import ClassVar, Literal, TypeAlias, final
@@ -50,7 +50,7 @@ class _Dropped(GatedCell, abc.ABC):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
+        """Return d in training, (time, batch, hidden); 1 in evaluation, (time, batch, 1)."""
         if not training:
             return (torch.ones(*steps.shape, 1, dtype=dtype, device="cpu"),)
         time, batch = steps.shape
@@ -84,8 +84,8 @@ class RecurrentDropoutLSTMCell(_Dropped):
         rate: probability that a unit's update is dropped, in [0, 1).
         per: "step", or "sequence": one mask from the start or a reset on. A call that goes on from
             a state draws a new one.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, or a rate out of range.
@@ -103,7 +103,7 @@ class RecurrentDropoutLSTMCell(_Dropped):
     def pointwise(
         self, x: Gates, u: Gates, state: State, streams: Streams = ()
     ) -> tuple[Tensor, Tensor]:
-        """h_t and c_t."""
+        """Return h_t and c_t."""
         i, f, g, o = (a + b for a, b in zip(x, u, strict=True))
         c = f.sigmoid() * state.c + i.sigmoid() * streams[0] * g.tanh()
         return o.sigmoid() * c.tanh(), c
@@ -122,9 +122,9 @@ class RecurrentDropoutGRUCell(_Dropped):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         rate: probability that a unit's update is dropped, in [0, 1).
-        per: as in `RecurrentDropoutLSTMCell`.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        per: "step" or "sequence"; see `RecurrentDropoutLSTMCell`.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, or a rate out of range.
@@ -138,7 +138,7 @@ class RecurrentDropoutGRUCell(_Dropped):
     remember_gates = ("update",)
 
     def pointwise(self, x: Gates, u: Gates, state: State, streams: Streams = ()) -> Tensor:
-        """h_t."""
+        """Return h_t."""
         r = (x[0] + u[0]).sigmoid()
         z = (x[1] + u[1]).sigmoid()
         n = (x[2] + r * u[2]).tanh()

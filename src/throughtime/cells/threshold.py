@@ -20,8 +20,8 @@ class ThresholdCell(GatedCell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1.
@@ -41,6 +41,6 @@ class ThresholdCell(GatedCell):
     gates = ("sign",)
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
-        """h_t, -1 or 1; its gradient is zero."""
+        """Return h_t, -1 or 1; its gradient is zero."""
         a = x[0] + u[0]
         return torch.where(a >= 0, 1.0, -1.0).to(a.dtype) + 0 * a

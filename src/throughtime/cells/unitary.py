@@ -33,9 +33,9 @@ class UnitaryCell(Cell):
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: n, number of complex units, at least 1.
-        by: how W is applied: "fft" at each step, "matrix" by the matrix itself, which is made once
+        by: way of applying W: "fft" at each step, "matrix" by the matrix itself, which is made once
             a run, "auto" by the matrix up to 512 units.
-        device, dtype: of the parameters, which are real.
+        device, dtype: place and type of the parameters, which are real.
 
     Attributes:
         permutation: (hidden,), P.
@@ -91,16 +91,16 @@ class UnitaryCell(Cell):
         self.register_buffer("permutation", torch.randperm(n, device=device))
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """The learned start, for every sequence: h (batch, 2 * hidden)."""
+        """Return the learned start, for every sequence: h (batch, 2 * hidden)."""
         start = self.start.to(device=device, dtype=dtype)
         return state_type("h")(start.expand(batch_size, -1).clone())
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps twice"]:
-        """V x."""
+        """Return V x."""
         return nn.functional.linear(x, self.weight_ih)
 
     def prepared(self) -> "UnitaryCell":
-        """With W made, where it is applied as a matrix."""
+        """Return the cell with W computed, where it is applied as a matrix."""
         if self.by == "fft" or (self.by == "auto" and self.hidden_size > _LARGEST_MATRIX):
             return self
         made = bind(self, {})
@@ -110,7 +110,7 @@ class UnitaryCell(Cell):
     def step(
         self, projected: Float[Tensor, "batch twice"], state: State
     ) -> tuple[Float[Tensor, "batch twice"], State]:
-        """h_t, and the state (h_t,)."""
+        """Return h_t, and the state (h_t,)."""
         made = vars(self).get("made")
         if made is None:
             turned = self.rotated(torch.complex(*state.h.chunk(2, -1)))
@@ -124,7 +124,7 @@ class UnitaryCell(Cell):
         return h, type(state)(h)
 
     def rotated(self, h: Complex[Tensor, "*rows hidden"]) -> Complex[Tensor, "*rows hidden"]:
-        """W h, in O(n log n).
+        """Return W h, in O(n log n).
 
         Arguments:
             h: rows of complex numbers.
@@ -136,7 +136,7 @@ class UnitaryCell(Cell):
         return turns[2] * _reflected(torch.fft.ifft(h, norm="ortho"), w)
 
     def matrix(self) -> Complex[Tensor, "hidden hidden"]:
-        """W."""
+        """Return W."""
         dtype = torch.complex(self.theta[0], self.theta[0]).dtype
         return self.rotated(torch.eye(self.hidden_size, dtype=dtype, device=self.theta.device)).mT
 

@@ -1,1 +1,1 @@
-"""What everything else is built of: the cell, its state, sequences, initialisers, errors."""
+"""The base of the package: the cell, its state, sequences, initialisers, errors."""

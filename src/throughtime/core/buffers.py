@@ -29,8 +29,8 @@ def lend(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """An uninitialised tensor on the CPU, from the pool if it is large.
 
     Arguments:
-        shape: of the tensor.
-        dtype: of its values.
+        shape: shape of the tensor.
+        dtype: type of its values.
 
     Returns:
         A contiguous tensor that shares memory with no other.

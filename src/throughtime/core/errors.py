@@ -11,8 +11,8 @@
     ├── ConfigurationError      options that contradict each other        (ValueError)
     │   ├── OptionTypeError     an option of the wrong type               (TypeError)
     │   └── UnknownNameError    a name that is not in a registry
-    ├── EngineRefusalError      an engine asked for what it cannot do     (RuntimeError)
-    ├── LearnerRefusalError     a learner asked for what it cannot do     (RuntimeError)
+    ├── EngineRefusalError      a call that an engine cannot serve        (RuntimeError)
+    ├── LearnerRefusalError     a model that a learner cannot train       (RuntimeError)
     ├── DataError               a data file that is missing or not whole  (RuntimeError)
     └── RunError                a run folder that cannot be used          (RuntimeError)
         ├── RunVersionError     written by another version of the format
@@ -21,8 +21,8 @@
         ├── RunWriteError       the folder cannot be written, or the disk is full
         └── RunInterrupted      stopped by Ctrl-C, saved, ready to go on
 
-Each says what was got, what was expected, and what to do. The classes in brackets are those that
-torch raises for the same fault, so that an `except` clause written for torch catches ours.
+Each message has what was got, what was expected, and a fix. The classes in brackets are those of
+torch's errors for the same fault, so that an `except` clause written for torch catches ours.
 """
 
 import difflib
@@ -34,10 +34,10 @@ class ThroughtimeError(Exception):
     """Base of every error of this package: `subject: got ..., expected .... fix`.
 
     Arguments:
-        subject: what the error is about, as the caller knows it.
-        got: what was found, if that can be said.
-        expected: what would have been right, if that can be said.
-        fix: one sentence saying what to do.
+        subject: name of the thing at fault, in the caller's words.
+        got: the value found, if there is one.
+        expected: a description of right values, if there is one.
+        fix: one sentence with a remedy.
     """
 
     def __init__(self, subject: str, *, got: object = None, expected: object = None, fix: str = ""):
@@ -92,8 +92,8 @@ class UnknownNameError(ConfigurationError):
     """A name is not among the known ones; the message offers the nearest.
 
     Arguments:
-        kind: what is named: "model", "task", "option of lstm".
-        name: the name that was asked for.
+        kind: kind of the named thing: "model", "task", "option of lstm".
+        name: the given name.
         known: all names that exist.
     """
 
@@ -108,12 +108,12 @@ class UnknownNameError(ConfigurationError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The question "Did you mean ...?" with the nearest one or two names; empty if none is near.
+    """Return "Did you mean ...?" with the nearest one or two names; "" if none is near.
 
     Capital and small letters are alike. Names that begin with the given one are near.
 
     Arguments:
-        name: the name that was asked for.
+        name: the given name.
         known: all names that exist.
 
     Example:
@@ -130,11 +130,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class EngineRefusalError(ThroughtimeError, RuntimeError):
-    """An engine was asked by name for something that it cannot do."""
+    """An engine that was named cannot serve the call."""
 
 
 class LearnerRefusalError(ThroughtimeError, RuntimeError):
-    """A learner was asked for what it cannot do."""
+    """A learner cannot train the model."""
 
 
 class DataError(ThroughtimeError, RuntimeError):

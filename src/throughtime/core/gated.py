@@ -4,17 +4,16 @@ import abc
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.additive import gates_of, is_additive
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, check_size, recurrent_weight
 
@@ -33,7 +32,7 @@ class GatedCell(Cell, abc.ABC):
 
     A subclass declares and supplies:
 
-        gates: how many, or their names in order of the weights' row blocks.
+        gates: their number, or their names in order of the weights' row blocks.
         memories: names of the per-unit states beside h.
         lags: the past outputs that it reads, each with a recurrent matrix of its own; () for none,
             and `u` is then empty.
@@ -56,8 +55,8 @@ class GatedCell(Cell, abc.ABC):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         lags: increasing positive numbers of steps; the class's own if None.
-        bias: whether there are b_ih and b_hh.
-        device, dtype: of the parameters.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, lags that are not positive and increasing, or memories
@@ -124,10 +123,10 @@ class GatedCell(Cell, abc.ABC):
 
     @abc.abstractmethod
     def pointwise(self, x: Gates, u: Gates, state: State) -> Pointwise:
-        """h_t, or (h_t, *memories), from the gates of the input, of the past, and the state."""
+        """Return h_t, or (h_t, *memories), from the gates of input and past, and the state."""
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h and the memories (batch, hidden), `past` D - 1 of them, `steps` (batch,)."""
+        """Return zeros: h and the memories (batch, hidden), `past` D - 1 such, `steps` (batch,)."""
         depth = max(self.lags, default=1)
         fields: dict[str, Tensor | tuple[Tensor, ...]] = {
             name: torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
@@ -144,7 +143,7 @@ class GatedCell(Cell, abc.ABC):
 
     @functools.cached_property
     def additive(self) -> bool:
-        """Whether `pointwise` reads x and u only as x_k + u_k, seen by running it once."""
+        """If True, `pointwise` reads x and u only as x_k + u_k; it runs once to find out."""
         totals = self.weight_ih.detach()[:, :1].T.chunk(len(self.gate_names), -1)
         where = {"dtype": totals[0].dtype, "device": totals[0].device}
         rest: list[State] = [self.initial_state(1, **where)]
@@ -159,7 +158,7 @@ class GatedCell(Cell, abc.ABC):
         return bool(self.lags) and is_additive(self.pointwise, totals, *rest)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
-        """W_ih x + b_ih, and + b_hh if the gates are only ever added; for any leading axes."""
+        """Return W_ih x + b_ih, and + b_hh if `additive`, for any leading axes."""
         bias = self.bias_ih
         if self.additive and self.bias_hh is not None:
             bias = self.bias_hh if bias is None else bias + self.bias_hh
@@ -168,7 +167,7 @@ class GatedCell(Cell, abc.ABC):
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State, streams: Streams = ()
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """One step: the linear maps of the past outputs, then `pointwise`.
+        """Run one step: the linear maps of the past outputs, then `pointwise`.
 
         Raises:
             ConfigurationError: `pointwise` does not return h and the memories.
@@ -263,3 +262,79 @@ class GatedCell(Cell, abc.ABC):
 def _past(state: State, lag: int) -> Tensor:
     """The output of `lag` steps ago."""
     return state.h if lag == 1 else state.past[lag - 2]
+
+
+# Where `pointwise` uses the gates of input and past only in their sums, one accumulator serves both:
+# the linear map of the past adds to the input's projection in one kernel, and the sums cost nothing.
+# The function runs once on gates that have no operation except the sum with their partners, so the
+# test is exact: any other operation raises.
+
+
+@final
+class Gate:
+    """One gate of the input or of the past, which has only the sum with its partner.
+
+    Arguments:
+        total: x_k + u_k.
+        of_past: If True, it stands for u_k rather than x_k.
+    """
+
+    __slots__ = ("of_past", "total")
+
+    def __init__(self, total: Tensor, of_past: bool):
+        self.total, self.of_past = total, of_past
+
+    def __add__(self, other: object) -> Tensor:
+        if (
+            isinstance(other, Gate)
+            and other.total is self.total
+            and other.of_past is not self.of_past
+        ):
+            return self.total
+        raise NotAdditiveError
+
+    @classmethod
+    def __torch_function__(cls, *arguments: Any, **options: Any) -> Any:
+        raise NotAdditiveError
+
+
+class NotAdditiveError(ThroughtimeError):
+    """A pointwise function uses a gate apart from its sum."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "pointwise did with a gate what it did not do when it was first run",
+            expected="the same operations in every step",
+            fix="It must not branch on values; use torch.where.",
+        )
+
+
+def gates_of(totals: Sequence[Tensor]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return gates of the input and of the past that stand for these sums.
+
+    Arguments:
+        totals: x_k + u_k for each gate.
+    """
+    return tuple(Gate(t, False) for t in totals), tuple(Gate(t, True) for t in totals)
+
+
+def is_additive(pointwise: Callable[..., Any], totals: Sequence[Tensor], *rest: Any) -> bool:
+    """Return True if a pointwise function reads x and u only as x_k + u_k.
+
+    Arguments:
+        pointwise: takes x, u, and the rest.
+        totals: one tensor a gate, of any values.
+        rest: state, and streams if the function takes them.
+    """
+    # tensors of inference mode count no changes
+    with torch.inference_mode(False), torch.no_grad():
+        trial = [total.clone() for total in totals]
+        versions = [total._version for total in trial]
+        try:
+            result = pointwise(*gates_of(trial), *rest)
+        except (NotAdditiveError, TypeError, AttributeError):
+            return False  # an operation, operator or method that gates do not have
+    results = result if isinstance(result, tuple) else (result,)
+    if any(isinstance(value, Gate) for value in results):
+        return False
+    return [total._version for total in trial] == versions  # changed in place: a sum of its own

@@ -21,7 +21,7 @@ Initializer: TypeAlias = Callable[[Cell], None]
 
 
 def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[Tensor]:
-    """The row blocks of a parameter that belong to these gates: views, to be filled in place.
+    """Return the row blocks of a parameter that belong to these gates, as views to be filled.
 
     Arguments:
         cell: the cell.
@@ -58,8 +58,8 @@ def orthogonal(
 
     Arguments:
         gain: scale of the matrix.
-        parameter: which weight.
-        gates: which gates; () for all.
+        parameter: name of the weight.
+        gates: names of gates; () for all.
     """
     return functools.partial(
         _fill,
@@ -76,8 +76,8 @@ def identity(
 
     Arguments:
         scale: value on the diagonal.
-        parameter: which weight; its blocks must be square.
-        gates: which gates; () for all.
+        parameter: name of the weight; its blocks must be square.
+        gates: names of gates; () for all.
     """
     return functools.partial(
         _fill, fill=functools.partial(_identity, scale=scale), parameter=parameter, gates=gates
@@ -90,9 +90,9 @@ def spectral_radius(
     """Rescale each gate's matrix as it stands, so that its largest |eigenvalue| is `radius`.
 
     Arguments:
-        radius: at least 0.
-        parameter: which weight; its blocks must be square.
-        gates: which gates; () for all.
+        radius: largest |eigenvalue|, at least 0.
+        parameter: name of the weight; its blocks must be square.
+        gates: names of gates; () for all.
     """
     return functools.partial(
         _fill, fill=functools.partial(_rescale, radius=radius), parameter=parameter, gates=gates
@@ -111,8 +111,8 @@ def sparse(
     Arguments:
         nonzeros: entries in a row, at least 1; all of them if the row is shorter.
         std: standard deviation of the entries.
-        parameter: which weight.
-        gates: which gates; () for all.
+        parameter: name of the weight.
+        gates: names of gates; () for all.
     """
     return functools.partial(
         _fill,
@@ -129,8 +129,8 @@ def uniform(
 
     Arguments:
         bound: 1/sqrt(hidden_size), as torch, if None.
-        parameter: which weight or bias.
-        gates: which gates; () for all.
+        parameter: name of the weight or bias.
+        gates: names of gates; () for all.
     """
     return functools.partial(_uniform, bound=bound, parameter=parameter, gates=gates)
 
@@ -140,8 +140,8 @@ def normal(std: float, *, parameter: str = "weight_ih", gates: tuple[str, ...] =
 
     Arguments:
         std: standard deviation.
-        parameter: which weight or bias.
-        gates: which gates; () for all.
+        parameter: name of the weight or bias.
+        gates: names of gates; () for all.
     """
     return functools.partial(
         _fill, fill=functools.partial(nn.init.normal_, std=std), parameter=parameter, gates=gates

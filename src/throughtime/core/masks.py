@@ -20,10 +20,10 @@ def bernoulli(
     `torch.bernoulli`. So the probability is a multiple of 2^-32.
 
     Arguments:
-        shape: of the mask.
+        shape: shape of the mask.
         rate: the probability of a one, in [0, 1].
-        dtype: of the mask.
-        generator: on the CPU; the source of randomness.
+        dtype: type of the mask.
+        generator: source of randomness, on the CPU.
 
     Example:
         >>> drawn = bernoulli((1000,), 0.25, dtype=torch.float32, generator=torch.Generator())

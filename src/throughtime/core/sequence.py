@@ -11,11 +11,11 @@ from throughtime.core.errors import LengthsError
 
 
 class Packing(NamedTuple):
-    """Where the valid steps of a padded (time, batch) grid lie, longest sequence first.
+    """Places of the valid steps of a padded (time, batch) grid, longest sequence first.
 
     Attributes:
         order: (batch,) the sequences from longest to shortest.
-        counts: for each step that any sequence reaches, how many reach it.
+        counts: number of sequences that reach each step, up to the last that any reaches.
         positions: (valid,) places in the flattened grid, step by step, in that order.
     """
 
@@ -39,7 +39,7 @@ def packing(lengths: Int[Tensor, " batch"], device: torch.device) -> Packing:
 
     Arguments:
         lengths: (batch,) on the CPU, each at least 1.
-        device: where the packing's tensors shall lie.
+        device: place of the packing's tensors.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
     steps = torch.arange(int(lengths.max()) if len(lengths) else 0, device="cpu")
@@ -129,7 +129,7 @@ def reverse_resets(
 def steps_since_reset(
     start: Int[Tensor, " batch"], resets: Bool[Tensor, "time batch"] | None, time: int
 ) -> Int[Tensor, "time batch"]:
-    """How many steps since the start or the last reset each step is.
+    """Return the number of steps since the start or the last reset, of each step.
 
     Arguments:
         start: (batch,) steps already done before the first of these.

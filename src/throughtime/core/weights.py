@@ -27,11 +27,11 @@ def add_weights(
     weight_hh.
 
     Arguments:
-        cell: whose sizes are set.
-        gates: how many row blocks the weights have.
-        lags: of the past outputs that are read.
-        bias: whether there are biases.
-        device, dtype: of the parameters.
+        cell: cell with its sizes set.
+        gates: number of row blocks of the weights.
+        lags: lags of the past outputs that are read.
+        bias: If True, there are biases.
+        device, dtype: place and type of the parameters.
 
     Raises:
         OptionTypeError: `bias` is neither True nor False.
@@ -50,24 +50,24 @@ def add_weights(
 def draw(
     cell: Cell, *shape: int, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Float[nn.Parameter, "..."]:
-    """A parameter from U(-1/sqrt(hidden), 1/sqrt(hidden)), as torch draws it.
+    """Return a parameter from U(-1/sqrt(hidden), 1/sqrt(hidden)), as torch draws it.
 
     Arguments:
-        cell: whose hidden size bounds the values.
-        shape: of the parameter.
-        device, dtype: of the parameter.
+        cell: cell whose hidden size bounds the values.
+        shape: shape of the parameter.
+        device, dtype: place and type of the parameter.
     """
     bound = 1 / math.sqrt(cell.hidden_size)
     return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype).uniform_(-bound, bound))
 
 
 def recurrent_weight(lag: int) -> str:
-    """The name of the recurrent matrix of a lag: weight_hh, weight_hh_lag21."""
+    """Return the name of the recurrent matrix of a lag: weight_hh, weight_hh_lag21."""
     return "weight_hh" if lag == 1 else f"weight_hh_lag{lag}"
 
 
 def check_size(name: str, value: object) -> None:
-    """Raises ConfigurationError unless the value is a whole number of at least 1."""
+    """Raise ConfigurationError unless the value is a whole number of at least 1."""
     expected = "a whole number of at least 1"
     if not isinstance(value, int) or isinstance(value, bool):
         raise OptionTypeError(name, got=repr(value), expected=expected)
@@ -76,6 +76,6 @@ def check_size(name: str, value: object) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raises OptionTypeError unless the value is True or False."""
+    """Raise OptionTypeError unless the value is True or False."""
     if not isinstance(value, bool):
         raise OptionTypeError(name, got=repr(value), expected="True or False")

@@ -173,7 +173,7 @@ class _Step:
         return Architecture(_useful(edges), self.name)
 
     def _counts(self, tensor: Tensor) -> dict[str, frozenset[int]]:
-        """By old state: how many products there are on the ways from it to a new one."""
+        """Return, by old state, the numbers of products on the paths from it to a new one."""
         order: list[Any] = []
         seen: set[Any] = set()
         stack: list[tuple[Any, bool]] = [(tensor.grad_fn, False)]

@@ -1,4 +1,4 @@
-"""Gate activity: what the gates of a cell do, how long they make it remember, and idle units."""
+"""Gate activity: statistics of a cell's gates, time constants of its memory, and idle units."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class GateStatistics(Record):
     """One gate over all valid steps and sequences, by unit.
 
     Attributes:
-        activation: of the gate; low, high and slope depend on it.
-        mean: of the gate's value.
+        activation: nonlinearity of the gate; low, high and slope depend on it.
+        mean: mean of the gate's value.
         low: share of the steps at which it is saturated below: a sigmoid under 0.05, a tanh under
             -0.95, a ReLU at 0.
         high: share of those at which it is saturated above: a sigmoid over 0.95, a tanh over 0.95.
@@ -45,15 +45,15 @@ class GateStatistics(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GateActivity(Record):
-    """What the gates of a cell did on a batch. None is what is not known of this class of cell.
+    """Statistics of a cell's gates on a batch; None where the cell does not declare its gates.
 
     Attributes:
         layer: name of the recurrent layer within the model.
-        level: of the cell, from the bottom.
+        level: place of the cell, from the bottom.
         direction: 0 forward, 1 reverse.
         steps: valid steps of all sequences together.
-        gates: by the cell's names of them.
-        memory: of tanh(c), or what the cell has in its place; None without a memory.
+        gates: statistics by the cell's names of its gates.
+        memory: statistics of tanh(c), or of the function in its place; None without a memory.
         remembered: geometric mean over the steps of the factor by which a unit keeps its memory:
             the forget gate of an LSTM, 1 without one, the update gate of a GRU; None of others.
         time_constants: -1 / log(remembered), in steps: in so many, a memory decays to 1/e.
@@ -100,19 +100,19 @@ def gate_activity(
     samples: int = 32,
     seed: int = 0,
 ) -> GateActivity:
-    """Recompute the gates of a recorded run and say what they do, over its valid steps alone.
+    """Recompute the gates of a recorded run, and their statistics over its valid steps alone.
 
         time constant of a unit = -1 / mean over steps of log f,   f: its remember gate
 
     Gates are read of cells that declare their `activations`; of any other cell, `dead` and `carry`.
 
     Arguments:
-        recording: of any cell.
-        sequences: which of the batch; all if None.
-        margin: how near to its limits a gate is saturated, in (0, 0.5), for a sigmoid and |tanh|.
+        recording: recorded run of any cell.
+        sequences: indices of sequences in the batch; all if None.
+        margin: distance from its limits at which a gate is saturated, in (0, 0.5).
         least_slope: mean slope below which a unit is saturated, in (0, 1].
         samples: steps, of any sequence, at which the carry is measured, at least 1.
-        seed: of these.
+        seed: seed of the choice of these steps.
 
     Returns:
         Statistics by unit, on the CPU, in float64.

@@ -1,4 +1,4 @@
-"""An architecture from a YAML or JSON file: what is in doubt is refused."""
+"""An architecture from a YAML or JSON file; anything unclear is refused."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ def read_architecture(path: str | Path) -> Architecture:
     texts here, and yes, no, on and off may name states.
 
     Arguments:
-        path: of the file, at most 256 kB.
+        path: path of the file, at most 256 kB.
 
     Raises:
         DataError: no such file, neither YAML nor JSON, a key twice or unknown, or no list of edges.

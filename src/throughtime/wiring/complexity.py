@@ -1,4 +1,4 @@
-"""How complex an architecture is: recurrent depth, feedforward depth, skip coefficient."""
+"""The complexity of an architecture: recurrent depth, feedforward depth, skip coefficient."""
 
 import dataclasses
 from fractions import Fraction
@@ -12,16 +12,16 @@ from throughtime.wiring.graph import INPUT, OUTPUT, Architecture, Edge
 
 @dataclasses.dataclass(frozen=True)
 class Complexity:
-    """The measures of Zhang et al. (2016), exact, and what shows them.
+    """The measures of Zhang et al. (2016), exact, with cycles and a path that have them.
 
     Attributes:
         recurrent_depth: d_r: the largest number of edges a step over cycles.
         feedforward_depth: d_f: the most edges from input to output beyond d_r for each step that
             the path takes.
         skip_coefficient: s: the largest number of steps an edge over cycles.
-        deepest_cycle: whose edges over its lags are d_r.
-        longest_path: whose edges are d_f beyond d_r times its lags.
-        fastest_cycle: whose lags over its edges are s.
+        deepest_cycle: cycle whose edges over its lags are d_r.
+        longest_path: path whose edges are d_f beyond d_r times its lags.
+        fastest_cycle: cycle whose lags over its edges are s.
     """
 
     recurrent_depth: Fraction

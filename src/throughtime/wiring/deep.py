@@ -26,9 +26,9 @@ class DeepTransitionCell(Cell):
         hidden_size: number of units of h, at least 1.
         depth: layers between h_{t-1} and h_t, at least 1.
         width: units of each of them; `hidden_size` if None.
-        shortcut: whether h_{t-1} also reaches h_t at once, by a matrix of its own.
+        shortcut: If True, h_{t-1} also reaches h_t directly, by a matrix of its own.
         nonlinearity: f and g: "tanh", "relu" or "identity".
-        device, dtype: of the parameters.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size or a depth below 1.
@@ -82,19 +82,19 @@ class DeepTransitionCell(Cell):
         self.register_parameter("weight_shortcut", across)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h (batch, hidden)."""
+        """Return zeros: h (batch, hidden)."""
         return state_type("h")(
             torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
         )
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps width"]:
-        """V x + b_1."""
+        """Return V x + b_1."""
         return F.linear(x, self.weight_ih, self.bias_1)
 
     def step(
         self, projected: Float[Tensor, "batch width"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
-        """h_t, and the state (h_t,)."""
+        """Return h_t, and the state (h_t,)."""
         f = NONLINEARITIES[self.nonlinearity]
         a = f(projected + F.linear(state.h, self.weight_hh))
         for k in range(2, self.depth + 1):
@@ -110,12 +110,12 @@ class DeepTransitionCell(Cell):
 class DeepOutputCell(Cell):
     """A layer above any cell, before the read-out: DOT (Pascanu et al. 2014).
 
-        y_t = f(W h_t + b)        h_t of the cell, which never sees y
+        y_t = f(W h_t + b)        h_t of the cell, which never reads y
 
     The state has the fields h (y_t), `inner` (the cell's), and `steps` if the cell has streams.
 
     Arguments:
-        cell: below.
+        cell: cell below.
         output_size: width of y, at least 1.
         nonlinearity: f: "tanh", "relu" or "identity".
 
@@ -141,7 +141,7 @@ class DeepOutputCell(Cell):
         self.bias_out = draw(self, output_size, **where)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros for y, and the cell's own initial state."""
+        """Return zeros for y, and the cell's own initial state."""
         inner = self.cell.initial_state(batch_size, dtype=dtype, device=device)
         y = torch.zeros(batch_size, self.output_size, dtype=dtype, device=device)
         if not self.streams:
@@ -150,7 +150,7 @@ class DeepOutputCell(Cell):
         return state_type("h", "inner", "steps")(y, inner, steps)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
-        """The cell's projection."""
+        """Return the cell's projection."""
         return self.cell.project(x)
 
     def draw_streams(
@@ -161,13 +161,13 @@ class DeepOutputCell(Cell):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """The cell's."""
+        """Return the cell's streams."""
         return self.cell.draw_streams(steps, training=training, dtype=dtype, generator=generator)
 
     def step(
         self, projected: Float[Tensor, "batch projected"], state: State, streams: Streams = ()
     ) -> tuple[Float[Tensor, "batch output"], State]:
-        """y_t, and the new state."""
+        """Return y_t, and the new state."""
         h, inner = advance(self.cell, projected, state.inner, streams)
         y = NONLINEARITIES[self.nonlinearity](F.linear(h, self.weight_out, self.bias_out))
         more = (state.steps + 1,) if self.streams else ()

@@ -1,4 +1,4 @@
-"""The graph of an architecture: which state reads which, and from how many steps ago."""
+"""The graph of an architecture: its states, and the edges between them with their lags."""
 
 import dataclasses
 import reprlib
@@ -38,10 +38,10 @@ class Architecture:
     Arguments:
         edges: each an `Edge`, or (source, target) or (source, target, lag). Each stands for one
             product of a parameter matrix with a state.
-        name: of the architecture.
+        name: name of the architecture.
 
     Attributes:
-        edges: in their order.
+        edges: all edges, in their order.
         states: the hidden states, in the order in which they are computed within a step.
 
     Raises:
@@ -92,7 +92,7 @@ class Architecture:
         self.states = tuple(node for node in order if node not in (INPUT, OUTPUT))
 
     def incoming(self, state: str) -> list[Edge]:
-        """The edges into a state, in their order.
+        """Return the edges into a state, in their order.
 
         Arguments:
             state: its name.
@@ -179,7 +179,7 @@ def _stacked(lag: int) -> list[tuple[Any, ...]]:
 
 
 def _and(*more: tuple[str, str]) -> Callable[[int], list[tuple[Any, ...]]]:
-    """Two layers, and more edges of the lag."""
+    """Return a function from a lag to two layers with more edges of that lag."""
     return lambda lag: [*_stacked(lag), *((*ends, lag) for ends in more)]
 
 
@@ -206,16 +206,16 @@ NAMED: dict[str, tuple[str, Callable[[int], list[tuple[Any, ...]]]]] = {
         _and(("h1", "h1"), ("h2", "h2")),
     ),
 }
-"""What is drawn in Zhang et al. (2016), by name: in words, and the edges for a lag."""
+"""The drawings of Zhang et al. (2016), by name: a description, and the edges for a lag."""
 
 
 def architecture(name: str, lag: int = 21) -> Architecture:
-    """One of the architectures of Zhang et al. (2016).
+    """Return one of the architectures of Zhang et al. (2016).
 
     Arguments:
         name: "sh", "st", "bu", "td"; "skip"; "variant-1" to "variant-4", the four of its last
             table, of which (2) to (4) are our reconstruction from their skip coefficients.
-        lag: of the skips, where there are any; at least 2.
+        lag: lag of the skips, where there are any; at least 2.
 
     Raises:
         UnknownNameError: no such name.

@@ -1,4 +1,4 @@
-"""Any architecture as a cell: its states are units of one kind, wired as the graph says."""
+"""Any architecture as a cell: its states are units of one kind, wired as in the graph."""
 
 from typing import Any, final
 
@@ -23,7 +23,7 @@ KINDS: dict[str, Any] = {
     "lstm": LSTMCell,
     "gru": GRUCell,
 }
-"""Kinds of units by name: what makes one from an input and a hidden size."""
+"""Kinds of units by name: functions from an input and a hidden size to a cell."""
 
 
 @final
@@ -45,7 +45,7 @@ class GraphCell(Cell):
         input_size: width of x_t, at least 1.
         hidden_size: number of units of each state, at least 1.
         cell: the kind: "tanh", "relu", "lstm" or "gru".
-        device, dtype: of the parameters.
+        device, dtype: place and type of the parameters.
 
     Raises:
         ConfigurationError: a size below 1, or a state whose name is no identifier.
@@ -111,7 +111,7 @@ class GraphCell(Cell):
         return vars(self)["unit"]
 
     def _edges(self, state: str, kind: str) -> list[Edge]:
-        """The edges into a state that read this step's input, the state itself, or what else."""
+        """Return the edges into a state of one kind: from this step's input, itself, or others."""
         kinds = {(INPUT, 0): "input"}
         return [
             edge
@@ -121,7 +121,7 @@ class GraphCell(Cell):
         ]
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """Zeros: h, `states` (of each group of units), `past` (older values of each source)."""
+        """Return zeros: h, `states` (one a group of units), `past` (older values of sources)."""
 
         def zeros(width: int) -> Tensor:
             return torch.zeros(batch_size, width, dtype=dtype, device=device)
@@ -138,7 +138,7 @@ class GraphCell(Cell):
         return state_type("h", "states", "past")(zeros(self.output_size), states, tuple(past))
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
-        """The products of this step's input, and the input itself where it is read again."""
+        """Return the products of this step's input, and the input itself where it is read again."""
         weights = [getattr(self, f"input_{state}") for state in self.architecture.states]
         read = [weight for weight in weights if weight is not None]
         parts = [F.linear(x, torch.cat(read))] if read else []
@@ -147,7 +147,7 @@ class GraphCell(Cell):
     def step(
         self, projected: Float[Tensor, "batch projected"], state: State
     ) -> tuple[Float[Tensor, "batch output"], State]:
-        """The output, and the new states of all groups."""
+        """Return the output, and the new states of all groups."""
         names = self.architecture.states
         rows, taken = len(self.gate_names) * self.hidden_size, 0
         values: dict[tuple[str, int], Tensor] = {}

@@ -26,10 +26,10 @@ class HierarchicalCell(Cell):
     The state has the fields h (the output), `fast`, `slow`, and `steps` where steps are counted.
 
     Arguments:
-        fast: its input is as wide as x_t and the slow output together.
-        slow: its input is as wide as the fast output. Neither has streams.
-        every: steps of a unit, at least 1; None where the data mark its end.
-        restart: whether the fast cell starts afresh after each boundary.
+        fast: cell whose input is as wide as x_t and the slow output together.
+        slow: cell whose input is as wide as the fast output. Neither has streams.
+        every: number of steps of a unit, at least 1; None where the data mark its end.
+        restart: If True, the fast cell starts afresh after each boundary.
 
     Raises:
         ConfigurationError: widths that do not meet, streams, or a number of steps below 1.
@@ -70,7 +70,7 @@ class HierarchicalCell(Cell):
         self.streams = () if every is None else ("ends",)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """The cells' own, and their outputs side by side."""
+        """Return the cells' own states, and their outputs side by side."""
         fast = self.fast.initial_state(batch_size, dtype=dtype, device=device)
         slow = self.slow.initial_state(batch_size, dtype=dtype, device=device)
         fields: dict[str, object] = {"h": torch.cat([fast.h, slow.h], -1)}
@@ -80,7 +80,7 @@ class HierarchicalCell(Cell):
         return state_type(*fields)(**fields)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps input"]:
-        """x itself: the fast cell's input is not known before the slow output is."""
+        """Return x itself: the fast cell's input also needs the slow output."""
         return x
 
     def draw_streams(
@@ -91,7 +91,7 @@ class HierarchicalCell(Cell):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """1 at the last step of each unit, else 0: (time, batch, 1)."""
+        """Return 1 at the last step of each unit, else 0: (time, batch, 1)."""
         del training, generator
         if self.every is None:
             return ()
@@ -100,7 +100,7 @@ class HierarchicalCell(Cell):
     def step(
         self, projected: Float[Tensor, "batch input"], state: State, streams: Streams = ()
     ) -> tuple[Float[Tensor, "batch output"], State]:
-        """The output, and the new states."""
+        """Return the output, and the new states."""
         x = projected
         h, fast = self.fast.step(self.fast.project(torch.cat([x, state.slow.h], -1)), state.fast)
         _, slow = self.slow.step(self.slow.project(h), state.slow)

@@ -28,9 +28,9 @@ class StackedCell(Cell):
     bottom), and `steps` if any cell has streams.
 
     Arguments:
-        cells: from the bottom to the top, at least one; each input as wide as the output below,
-            and as x beside it under "skip".
-        connections: between layers: "plain", "residual", or "skip" (Graves 2013).
+        cells: cells from the bottom to the top, at least one; each input as wide as the output
+            below, and as x beside it under "skip".
+        connections: links between layers: "plain", "residual", or "skip" (Graves 2013).
 
     Raises:
         ConfigurationError: no cells, or widths that do not meet.
@@ -74,7 +74,7 @@ class StackedCell(Cell):
         self.streams = tuple(f"{i}.{s}" for i, cell in enumerate(cells) for s in cell.streams)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
-        """The cells' own initial states."""
+        """Return the cells' own initial states."""
         layers = tuple(
             cell.initial_state(batch_size, dtype=dtype, device=device) for cell in self._cells()
         )
@@ -85,7 +85,7 @@ class StackedCell(Cell):
         return state_type("h", "layers", "steps")(h, layers, steps)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
-        """The bottom cell's projection; the others' inputs are outputs of the same step.
+        """Return the bottom cell's projection; the others' inputs are outputs of the same step.
 
         Under "skip", x itself comes after it.
         """
@@ -95,7 +95,7 @@ class StackedCell(Cell):
     def step(
         self, projected: Float[Tensor, "batch projected"], state: State, streams: Streams = ()
     ) -> tuple[Float[Tensor, "batch output"], State]:
-        """One step of all cells."""
+        """Run one step of all cells."""
         x = projected
         if self.connections == "skip":
             width = projected.shape[-1] - self.input_size
@@ -127,7 +127,7 @@ class StackedCell(Cell):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """The streams of all cells, from the bottom."""
+        """Return the streams of all cells, from the bottom."""
         return tuple(
             stream
             for cell in self._cells()

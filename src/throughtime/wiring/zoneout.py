@@ -1,4 +1,4 @@
-"""Zoneout: units that keep what they were, at random."""
+"""Zoneout: units that keep their state at random."""
 
 from collections.abc import Callable
 from typing import Any, Self, final
@@ -29,7 +29,7 @@ class ZoneoutCell(GatedCell):
     Arguments:
         cell: any gated cell.
         output_rate: probability that a unit's output is kept, in [0, 1].
-        memory_rate: that a unit's memory is.
+        memory_rate: probability that a unit's memory is kept, in [0, 1].
 
     Raises:
         ConfigurationError: a rate out of range, or no gated cell.
@@ -83,7 +83,7 @@ class ZoneoutCell(GatedCell):
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> Streams:
-        """Masks in training, (time, batch, hidden); rates in evaluation, (time, batch, 1)."""
+        """Return masks in training, (time, batch, hidden); else rates, (time, batch, 1)."""
         masks: list[Tensor] = []
         for name in ("h", *self.memories):
             rate = self.output_rate if name == "h" else self.memory_rate
@@ -107,7 +107,7 @@ class ZoneoutCell(GatedCell):
     def pointwise(
         self, x: Gates, u: Gates, state: State, streams: Streams = ()
     ) -> tuple[Tensor, ...] | Tensor:
-        """h_t, and the memories."""
+        """Return h_t, and the memories."""
         count = 1 + len(self.memories)
         keeps, own = streams[:count], streams[count:]
         result = self.cell.pointwise(x, u, state, *((own,) if own else ()))
