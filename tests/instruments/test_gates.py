@@ -289,3 +289,21 @@ def test_bad_arguments():
     x[3] = math.nan
     with pytest.raises(errors.ConfigurationError, match="not finite"):
         gate_activity(recorded(nn.GRU(3, 4), x))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tt.cells.LayerNormLSTMCell, tt.cells.RecurrentDropoutGRUCell, tt.cells.LayerNormGRUCell],
+)
+def test_gates_are_read_of_every_cell_that_declares_them(kind):
+    """The factor by which a unit keeps its memory is, without other ways, that memory's slope."""
+    cell = kind(3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        cell.weight_hh.zero_()
+    run = recorded(tt.Recurrent(cell).eval(), torch.randn(7, 5, 3).double())
+    activity = gate_activity(run, samples=1000)
+    assert list(activity.gates) == list(cell.gate_names)
+    kept = activity.gates[cell.remember_gates[0]]
+    assert kept.activation == "sigmoid"
+    field = "c" if activity.memory is not None else "h"
+    torch.testing.assert_close(activity.carry[field], kept.mean)

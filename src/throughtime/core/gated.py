@@ -264,9 +264,9 @@ def _past(state: State, lag: int) -> Tensor:
     return state.h if lag == 1 else state.past[lag - 2]
 
 
-# Where `pointwise` uses the gates of input and past only in their sums, one accumulator serves both:
-# the linear map of the past adds to the input's projection in one kernel, and the sums cost nothing.
-# The function runs once on gates that have no operation except the sum with their partners, so the
+# Where `pointwise` uses gates of input and past only in their sums, one accumulator serves both:
+# the linear map of the past adds to the projected input in one kernel, and the sums cost nothing.
+# The function runs once on gates that have no operation except the sum with their partners. So the
 # test is exact: any other operation raises.
 
 
