@@ -114,6 +114,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tensors = safetensors.torch.load(content)
         state.setdefault("learner", {"dict": []})  # of runs before there were learners
         parts = {name: _decode(state[name], tensors) for name in _PARTS}
+        for name, part in parts.items():
+            if not isinstance(part, dict):
+                raise TypeError(f"{name} is {type(part).__name__}, not a dict")
         run = from_document(RunState, state.pop("run"), "run")
         environment = from_document(Environment, state.pop("environment"), "environment")
         for name in (*_PARTS, "tensors_sha256"):

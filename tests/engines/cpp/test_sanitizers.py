@@ -35,7 +35,8 @@ def build(kind: str, plans, folder: Path) -> Path:
     ]
     (folder / "cell.cpp").write_text(print_cells(plans) + "".join(lists))
     program = folder / "driver"
-    words = [COMPILER.path, "-std=c++17", "-O1", "-g", "-ffp-contract=fast", "-Wno-psabi"]
+    # not optimised: that takes a third of the time, and leaves more to be found
+    words = [COMPILER.path, "-std=c++17", "-O0", "-g1", "-ffp-contract=fast", "-Wno-psabi"]
     words += [f for f in COMPILER.flags if f.startswith("-m")]
     words += ["-pthread", f"-fsanitize={SANITIZERS[kind]}", "-fno-sanitize-recover=all"]
     words += ["-DREAL=double", f"-DVECTOR_BYTES={COMPILER.vector_bytes}"]
