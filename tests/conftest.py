@@ -13,6 +13,7 @@ os.environ.setdefault("THROUGHTIME_CACHE", str(Path(__file__).parents[1] / "buil
 import jaxtyping
 import pytest
 import torch
+from examples import NIGHTLY
 from hypothesis import settings
 
 # CHECKED=1: every annotation of the package is checked at every call, which takes a third longer.
@@ -28,8 +29,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # in a script): what is tested here and in child processes counts on it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# NIGHTLY=1: many examples of what is drawn at random, and the tests marked `nightly`.
-NIGHTLY = bool(os.environ.get("NIGHTLY"))
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("nightly", deadline=None, max_examples=2000, print_blob=True)

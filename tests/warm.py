@@ -7,6 +7,9 @@ import functools
 import multiprocessing
 import os
 import sys
+import tempfile
+import types
+import warnings
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -30,6 +33,29 @@ def context() -> ForkServerContext:
             patch.setenv(name, value)
         forkserver.ensure_running()
     return found
+
+
+def script(code: str, *words: str) -> tuple[int | None, str]:
+    """Run Python code in a process of the server; return its exit code and its output.
+
+    Arguments:
+        code: the code, as `python -c` takes it.
+        words: the words that follow it in `sys.argv`.
+    """
+    with tempfile.NamedTemporaryFile("r") as output:
+        process = context().Process(target=_execute, args=(code, words, output.name))
+        process.start()
+        process.join()
+        return process.exitcode, output.read()
+
+
+def _execute(code: str, words: tuple[str, ...], output: str) -> None:
+    for descriptor in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND), descriptor)
+    warnings.simplefilter("ignore")
+    sys.argv = ["-c", *words]
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    exec(compile(code, "<string>", "exec"), module.__dict__)
 
 
 def call(function: Callable[..., object], *arguments: Any) -> None:

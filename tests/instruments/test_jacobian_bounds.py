@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instruments.jacobian_runs import linear, recorded
@@ -13,7 +14,7 @@ from throughtime.instruments import record
 from throughtime.instruments.jacobians import jacobians
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(8))
 @given(
     kind=st.sampled_from(["tanh", "relu", "identity"]),
     size=st.integers(1, 9),

@@ -2,13 +2,13 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 import textwrap
 
 import pytest
 import torch
+import warm
 from cells.samples import StreamedCell
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -39,7 +39,7 @@ def tensors(result):
     return [output, *state_tensors(state)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(15))
 @given(
     name=st.sampled_from(sorted(CELLS)),
     layers=st.integers(1, 3),
@@ -90,7 +90,7 @@ def _end_loss(layer, row):
     return sum(s.square().sum() for s in state_tensors(layer(row)[1]) if s.is_floating_point())
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(15))
 @given(
     name=st.sampled_from(sorted(CELLS)),
     layers=st.integers(1, 2),
@@ -352,11 +352,6 @@ def test_steps_compile_whole():
     torch.testing.assert_close(compiled(x)[0], model(x)[0])
     print("compiled", len(cells))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "compiled 10" in done.stdout
+    code, said = warm.script(textwrap.dedent(script))
+    assert code == 0, said
+    assert "compiled 10" in said

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
+
 # in processes of their own: strict export reads Python, and the checks of annotations with it
 EXPORT = """
 import sys
@@ -53,11 +55,12 @@ for path in paths:
 
 
 def test_a_saved_program_is_loaded_without_this_package(tmp_path: Path):
-    for script in (EXPORT, LOAD):
-        ran = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
+    code, said = warm.script(EXPORT, str(tmp_path))
+    assert code == 0, said
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr

@@ -64,11 +64,11 @@ def message_of(call: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_full_disk_at_any_write(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: tuple[bytes, bytes]
-) -> None:
+def test_full_disk_at_any_write(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each flush and each renaming of a run fails in turn; then there is space again."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power fails here
+    short = tiny(steps=3, evaluate_every=2, checkpoint_every=2)
+    train(short, tmp_path / "whole")
     original = getattr(os, call)
     for failing in range(1, 1000):
         folder = tmp_path / str(failing)
@@ -83,12 +83,12 @@ def test_full_disk_at_any_write(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, call, fail)
-            ended = message_of(lambda folder=folder: train(tiny(), folder))
+            ended = message_of(lambda folder=folder: train(short, folder))
         if ended == "":
             break
         assert "No space left on device. Free some space" in ended
-        train(tiny(), folder)
-        assert trained(folder) == whole, f"failed at {call} {failing}"
+        train(short, folder)
+        assert trained(folder) == trained(tmp_path / "whole"), f"failed at {call} {failing}"
     assert failing > 5
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import networkx as nx
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,7 @@ def by_enumeration(found: Architecture) -> tuple[Fraction, Fraction, Fraction]:
     return depth, max(len(w) - depth * sum(e.lag for e in w) for w in walks), 1 / min(ratios)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60))
 @given(some_edges())
 def test_measures_are_those_of_all_cycles_and_paths(edges: list[Edge]) -> None:
     found = Architecture(edges)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from engines.trace.random_pointwise import RandomCell, recipes
+from examples import examples
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(isinstance(COMPILER, str), reason="no C++ compil
 
 # nothing is shrunk: each try would be compiled
 @settings(
-    max_examples=4,
+    max_examples=examples(1),
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

@@ -1,10 +1,9 @@
 """The operators and layers under torch.compile, in a process of its own: it cannot trace checks."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
+import warm
 
 from throughtime.engines.cpp.compiler import find_compiler
 
@@ -54,6 +53,5 @@ SCRIPT = """
 
 @pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
 def test_torch_compile():
-    words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT)]
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=200)
-    assert ran.returncode == 0, ran.stderr
+    code, said = warm.script(textwrap.dedent(SCRIPT))
+    assert code == 0, said

@@ -12,6 +12,7 @@ import torch
 from cells.samples import LookingBack, MinimalGRU, MultiplicativeIntegration, StreamedCell
 from engines.trace.plan_checks import assert_plan_is_right, named, random_step
 from engines.trace.random_pointwise import RandomCell, recipes
+from examples import examples
 from hypothesis import given, settings
 
 import throughtime as tt
@@ -170,7 +171,7 @@ def s_of(x: torch.Tensor) -> torch.Tensor:
     return torch.special.expit(x) + torch.logit(x, 0.1) + torch.stack([x, x]).softmax(0)[0]
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(8))
 @given(recipe=recipes())
 def test_second_derivatives(recipe) -> None:
     """Of a program that is differentiated twice, as of the cell."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from engines.trace import pointwise_functions as functions
 from engines.trace.plan_checks import Step, assert_plan_is_right, by_plan, in_torch, random_step
 from engines.trace.random_pointwise import RandomCell, recipes
+from examples import examples
 from hypothesis import given, settings
 from torch import nn
 
@@ -122,7 +123,7 @@ def assert_near(
     assert not wrong, shown
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(20))
 @given(recipe=recipes())
 def test_random_cell(recipe) -> None:
     """Forward, backward and second derivatives of functions that are finite."""
@@ -133,7 +134,7 @@ def test_random_cell(recipe) -> None:
     assert found.derived or "no gradient" in str(recipe)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(20))
 @given(recipe=recipes(wild=True))
 def test_wild_random_cell(recipe) -> None:
     """Forward and backward of functions that jump, overflow or are undefined somewhere."""
