@@ -97,7 +97,7 @@ def test_titles_say_what_was_measured() -> None:
         "The largest gradient is 40 times the median, and 60 % are clipped."
     )
     assert titles["lyapunov_exponents"] == (
-        "rnn forgets: differences shrink by a factor 0.819 a step."
+        "Differences in rnn shrink by a factor 0.819 a step: it forgets."
     )
 
 

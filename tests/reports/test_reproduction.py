@@ -61,17 +61,17 @@ def test_each_claim_has_yes_or_no_and_how_it_was_judged(page: Page) -> None:
         [
             "more with s = 21",
             "yes",
-            "s = 21 minus s = 1: 79.0 points; asked for: at least 40.0 points",
+            "s = 21 minus s = 1: 79.0 points; required: at least 40.0 points",
         ],
         [
             "it rises",
             "no",
-            "the least rise along s = 1, s = 9, s = 21: 2.0 points; asked for: at least 5.0 "
+            "the least rise along s = 1, s = 9, s = 21: 2.0 points; required: at least 5.0 "
             "points; the seeds overlap",
         ],
-        ["twice as many", "yes", "s = 21 divided by s = 1: 7.58; asked for: at least 2"],
-        ["s = 1 is low", "yes", "s = 1: 12.0 %; asked for: at most 20.0 %"],
-        ["s = 40 is high", "no", "s = 40: not known; asked for: at least 50.0 %"],
+        ["twice as many", "yes", "s = 21 divided by s = 1: 7.58; required: at least 2"],
+        ["s = 1 is low", "yes", "s = 1: 12.0 %; required: at most 20.0 %"],
+        ["s = 40 is high", "no", "s = 40: not known; required: at least 50.0 %"],
     ]
 
 

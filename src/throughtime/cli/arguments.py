@@ -30,7 +30,7 @@ class Option:
         read: turns a word into its value; raises ConfigurationError with the expected form.
         kind: "position" for a word without a name, "value", "values" for one or several words,
             "flag" for a name alone, "switch" for a name that --no- turns off.
-        usual: the value if it is left out, in words; empty to say nothing.
+        usual: the value if it is left out, in words; empty for no remark.
         group: the heading in the help.
     """
 

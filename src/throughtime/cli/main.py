@@ -44,7 +44,7 @@ commands:
 
 examples:
   throughtime diagnose my_project.py:make
-  throughtime inspect runs/digits/lstm/seed-0 --instruments gradient_flow,lyapunov
+  throughtime inspect runs/digits/lstm/seed-0 --instruments gates,lyapunov
   throughtime compare digits
   throughtime compare adding --length 200 --models rnn,lstm,gru --seeds 5
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Arguments:
-        arguments: those after the program's name; of this process by default.
+        arguments: Words after the program's name; those of this process by default.
 
     Returns:
         The exit code.

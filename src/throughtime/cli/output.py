@@ -1,4 +1,4 @@
-"""Where a command's output goes: results to stdout, progress and remarks to stderr."""
+"""Output of commands: results to stdout, progress and remarks to stderr."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ class LiteralConsole(Console):
     characters written out.
 
     Arguments:
-        options: those of rich's Console.
+        options: Options of rich's Console.
     """
 
     def __init__(self, **options: Any):

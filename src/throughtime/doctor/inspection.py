@@ -13,6 +13,7 @@ from throughtime.doctor.subject import Subject
 from throughtime.foreign.sites import find_recurrent
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.instruments import (
+    FixedPoints,
     Recording,
     basins,
     gate_activity,
@@ -38,6 +39,7 @@ USUAL = ("gradient_flow", "gates", "jacobians", "lyapunov", "forward_memory", "d
 
 _LAGS = 40
 _SECONDS = 10.0
+_RESOLUTION = 41
 
 
 @final
@@ -49,6 +51,7 @@ class _Bench:
         self.model = subject.copy()
         self.batch = subject.held_out[0]
         self._recording: Recording | None = None
+        self._points: FixedPoints | None = None
 
     def loss(self) -> Tensor:
         """Return the loss of the first held-out batch."""
@@ -60,6 +63,13 @@ class _Bench:
         if self._recording is None:
             self._recording = record(self.model, self.loss, layer=self.layer)
         return self._recording
+
+    @property
+    def points(self) -> FixedPoints:
+        """The fixed points without inputs, found on first use."""
+        if self._points is None:
+            self._points = recorded_fixed_points(self.recording, inputs="zero", seed=self.seed)
+        return self._points
 
     def losses(self) -> list[Callable[[], Tensor]]:
         """Return a loss for each batch."""
@@ -76,8 +86,8 @@ class _Bench:
 
 def _basins(bench: _Bench) -> Record:
     recording = bench.recording
-    points = recorded_fixed_points(recording, inputs="zero", seed=bench.seed)
-    return basins(recording.cell, points, principal_plane(visited_states(recording)))
+    plane = principal_plane(visited_states(recording))
+    return basins(recording.cell, bench.points, plane, resolution=(_RESOLUTION, _RESOLUTION))
 
 
 INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
@@ -89,7 +99,7 @@ INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "forward_memory": lambda b: perturbation_survival(b.recording, seed=b.seed),
     "decoding": lambda b: memory_decoding(b.recording, lags=b.lags(), seed=b.seed),
     "input_influence": lambda b: input_influence(b.model, b.loss, layer=b.layer, seed=b.seed),
-    "fixed_points": lambda b: recorded_fixed_points(b.recording, inputs="zero", seed=b.seed),
+    "fixed_points": lambda b: b.points,
     "basins": _basins,
     "cliffs": lambda b: loss_along(b.model, b.loss),
 }
@@ -153,7 +163,7 @@ def inspect(
             Fact("model", type(model).__name__),
             Fact("recurrent layer", f"{found or 'the model itself'}: {module}"),
             Fact("batches", f"{len(subject.training)} and {len(subject.held_out)} held out"),
-            Fact("loss of the first held-out batch", f"{float(bench.loss()):.4g}"),
+            Fact("loss of the first held-out batch", f"{bench.loss().item():.4g}"),
         ]
         facts += [] if lag is None else [Fact("lag of the task", str(lag))]
         facts += [Fact(f"time of {m.instrument}", f"{m.seconds:.2g} s") for m in measurements]

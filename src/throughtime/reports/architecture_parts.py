@@ -84,8 +84,8 @@ class Rows:
         row: rows by name.
         y: middle heights by name.
         half: half the height of each node: it grows with the edges that leave it sideways.
-        width: of every node.
-        height: from the top of the highest node to the bottom of the lowest.
+        width: Width of every node.
+        height: Distance from the top of the highest node to the bottom of the lowest.
     """
 
     def __init__(self, architecture: Architecture, tracks: Sequence[int]):

@@ -17,21 +17,21 @@ from throughtime.reports.numbers import count, duration, number
 from throughtime.results.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
 
 MEANINGS = {
-    Cause.HEALTHY: "What the past holds reaches the answer, and the gradient finds its way back.",
-    Cause.NO_LONG_DEPENDENCY: "The answers depend on no distant past: there is little to remember.",
+    Cause.HEALTHY: "Old inputs influence the answer, and the gradient reaches them.",
+    Cause.NO_LONG_DEPENDENCY: "The answers depend on recent inputs alone: nothing is far back.",
     Cause.TIME_BATCH_SWAPPED: "The layer takes the sequences of a batch for steps of time.",
     Cause.STATE_LEAK: "The state of one sequence goes into the next one.",
     Cause.PADDING_READ: "The answer is read after the padding, and not at a sequence's last step.",
-    Cause.GRADIENT_CUT: "The gradient ends at a step on its way back: nothing before it is learnt.",
-    Cause.VANISHING: "The gradient shrinks on its way back: what is far in the past is not learnt.",
-    Cause.EXPLODING: "The gradient grows on its way back: an update can undo what was learnt.",
-    Cause.FORGETTING: "The state loses what it has read before the answer is due.",
-    Cause.SATURATED: "Units sit at the ends of their range, and let hardly any gradient through.",
-    Cause.DEAD_UNITS: "Units answer the same to everything: they carry nothing.",
-    Cause.UNDERTRAINED: "Nothing stands in the way: it has not been trained for long enough.",
-    Cause.INCONCLUSIVE: "What was measured does not settle on one cause.",
+    Cause.GRADIENT_CUT: "The gradient ends at a step: nothing before that step is learnt.",
+    Cause.VANISHING: "The gradient shrinks from step to step: the distant past is not learnt.",
+    Cause.EXPLODING: "The gradient grows from step to step: one update can undo the training.",
+    Cause.FORGETTING: "The state loses old inputs before the answer is due.",
+    Cause.SATURATED: "Units are at the ends of their range, where the gradient is close to zero.",
+    Cause.DEAD_UNITS: "Units have the same value for all inputs: they carry no information.",
+    Cause.UNDERTRAINED: "No obstacle was found: the training was too short.",
+    Cause.INCONCLUSIVE: "The measurements do not point to one cause.",
 }
-"""What each verdict means, in a sentence."""
+"""Meaning of each verdict, in a sentence."""
 
 CERTAINTIES: dict[Certainty, str] = {
     "proved": "by an exact experiment",
@@ -94,14 +94,14 @@ def _scientific(value: float, digits: int) -> str:
 
 
 def exact(estimate: Estimate) -> bool:
-    """Whether an estimate has no interval."""
+    """Return True if an estimate has no interval."""
     return estimate.low == estimate.value == estimate.high or all(
         math.isnan(value) for value in (estimate.low, estimate.high)
     )
 
 
 def interval(estimate: Estimate) -> str:
-    """The interval of an estimate, "" where it has none.
+    """Return the interval of an estimate, "" where it has none.
 
     Example:
         >>> interval(Estimate(0.5, 0.4, 0.6, 12))
@@ -112,7 +112,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def effect(finding: Finding) -> str:
-    """The size of what was found, its interval and threshold; "" where it has no size."""
+    """Return the size of an effect, its interval and threshold; "" where there is none."""
     if finding.effect is None:
         return ""
     value, _, _ = numbers(finding.effect)
@@ -127,7 +127,7 @@ def effect(finding: Finding) -> str:
 
 
 def how(remedy: Remedy) -> str:
-    """How a remedy was measured."""
+    """Return the way in which a remedy was measured, in words."""
     if remedy.how == "instruments":
         return "instruments on an untrained copy"
     if remedy.updates == 1:
@@ -136,12 +136,12 @@ def how(remedy: Remedy) -> str:
 
 
 def helped(remedy: Remedy) -> str:
-    """Whether a remedy helped."""
+    """Return in words if a remedy helped."""
     return "helped" if remedy.helped else "no clear help"
 
 
 def took(diagnosis: Diagnosis) -> str:
-    """How long the diagnosis took, of what it might have taken."""
+    """Return the duration of the diagnosis and the allowed duration, in words."""
     limited = math.isfinite(diagnosis.budget)
     allowed = f" of {duration(diagnosis.budget)} allowed" if limited else ""
     return f"took {duration(diagnosis.seconds)}{allowed}"

@@ -13,13 +13,13 @@ from throughtime.reports.lines import TEMPLATE, band, colour, guide, line, short
 from throughtime.results.diagnosis import Picture, Series
 
 DECADES = 16
-"""That a logarithmic axis shows at most."""
+"""Largest number of decades of a logarithmic axis."""
 
 LEAST = 0.05
-"""Of the largest value: the least span of a linear axis."""
+"""Least span of a linear axis, as a share of the largest value."""
 
 LARGEST = 1e300
-"""Beyond it a value is as good as infinite, and sums of two would overflow."""
+"""Limit beyond which a value counts as infinite: sums of two would overflow."""
 
 
 @final
@@ -30,11 +30,11 @@ class ValueAxis:
     logarithmic axis, and what is infinite.
 
     Arguments:
-        picture: whose values it shows.
+        picture: Picture with the values.
 
     Attributes:
-        logarithmic: whether it is.
-        low, high: its range, as powers of ten where it is logarithmic.
+        logarithmic: If True, the axis is logarithmic.
+        low, high: Range, as powers of ten on a logarithmic axis.
     """
 
     def __init__(self, picture: Picture):
@@ -56,7 +56,7 @@ class ValueAxis:
             span = 1.0 if self.logarithmic else max(abs(high), 1.0)
             low, high = low - span / 2, high + span / 2
         elif not self.logarithmic and span < LEAST * max(abs(low), abs(high)):
-            # what hardly differs shall not look as if it did
+            # values that hardly differ shall not look different
             middle, span = (low + high) / 2, LEAST * max(abs(low), abs(high))
             low, high = middle - span / 2, middle + span / 2
         self.low = low - (0.14 if self._down else 0.06) * span
@@ -71,19 +71,19 @@ class ValueAxis:
         return short(10 ** min(max(position, -307), 307) if self.logarithmic else position)
 
     def shows(self, value: float) -> bool:
-        """Whether a value has a place on the axis."""
+        """Return True if a value has a place on the axis."""
         return abs(value) <= LARGEST and (value > 0 or not self.logarithmic)
 
     def edge(self, *, top: bool) -> float:
-        """Where a value is drawn that has no place.
+        """Return the place of a value that the axis cannot show.
 
         Arguments:
-            top: at the upper edge, or at the lower one.
+            top: If True, the upper edge, otherwise the lower one.
         """
         return self._value(self._top if top else self._bottom)
 
     def clamp(self, value: float) -> float:
-        """The end of a band, if it has to be within reach of what the axis shows."""
+        """Return the end of a band, moved to within reach of the axis."""
         reach = self.high - self.low
         if self.logarithmic and value <= 0:
             return self._value(self.low - reach)
@@ -106,7 +106,7 @@ class ValueAxis:
             figure.update_yaxes(type="log")
 
     def _clear(self, at: float) -> bool:
-        """Whether a tick is far enough from those of the edges."""
+        """Return True if a tick is far enough from those of the edges."""
         gap = 0.06 * (self.high - self.low)
         return (not self._down or at > self._bottom + gap) and (
             not self._up or at < self._top - gap
@@ -115,6 +115,8 @@ class ValueAxis:
 
 def _powers(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks between two powers of ten: some six of them."""
+    if high - low < 0.3:  # less than a factor of two
+        return [(math.log10(float(text)), text) for _, text in _steps(10**low, 10**high)]
     if high - low < 2.5:
         factors = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         powers = range(math.floor(low), math.ceil(high) + 1)
@@ -141,17 +143,17 @@ def _steps(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def draw(picture: Picture) -> go.Figure:
-    """A picture as a plotly figure: lines, their bands, its mark and its level.
+    """Return a picture as a plotly figure: lines, their bands, its mark and its level.
 
     On a logarithmic axis zero has no place: it is drawn as a triangle at the lower edge, where the
-    axis says "0". An infinite value is a triangle at the upper edge, or the lower one; what is not
+    tick is "0". An infinite value is a triangle at the upper edge, or the lower one; what is not
     a number is a gap. A logarithmic axis shows no more than 16 decades below its largest value.
 
     Arguments:
-        picture: any; one without a single number gives empty axes.
+        picture: A picture; one without a single number gives empty axes.
 
     Returns:
-        The figure, with colours for standing alone, which a page replaces by its own.
+        The figure, with colours of its own, which a page replaces.
 
     Example:
         >>> picture = Picture("It halves.", "", "lag", "norm", (Series("lstm", (0, 1), (1, 0.5)),))
@@ -191,7 +193,7 @@ def draw(picture: Picture) -> go.Figure:
 
 
 def empty(picture: Picture) -> bool:
-    """Whether a picture has nothing to draw: no value that is a number."""
+    """Return True if no value of a picture is a number."""
     return all(math.isnan(y) for series in picture.series for y in series.y)
 
 
@@ -246,13 +248,13 @@ def _markers(
 
 
 def _lonely(values: Sequence[float | None], k: int) -> bool:
-    """Whether a point has no neighbour to draw a line to."""
+    """Return True if a point has no neighbour to draw a line to."""
     around = [values[j] for j in (k - 1, k + 1) if 0 <= j < len(values)]
     return values[k] is not None and all(value is None for value in around)
 
 
 def _thinned(values: Sequence[float], most: int = 60) -> Sequence[float]:
-    """Some of many values, the first and the last among them."""
+    """Return some of many values, the first and the last among them."""
     if len(values) <= most:
         return values
     return [values[round(k * (len(values) - 1) / (most - 1))] for k in range(most)]
@@ -264,11 +266,11 @@ class Drawing:
     """A figure that is no picture of lines: a plane, a map of colours.
 
     Attributes:
-        title: what it shows, as a sentence.
-        caption: how to read it.
-        y_label: of the upright axis, with its unit.
-        labels: of its series, in the order of their colours; empty where they need no legend.
-        figure: of plotly; each trace's `meta` names its series and role, as `lines` says.
+        title: Finding that the figure shows, as a sentence.
+        caption: Explanation of the figure.
+        y_label: Label of the y axis, with its unit.
+        labels: Labels of the series, in the order of their colours; empty without a legend.
+        figure: The plotly figure; each trace's `meta` names its series and role, as in `lines`.
     """
 
     title: str

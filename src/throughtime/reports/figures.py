@@ -84,11 +84,11 @@ def gradient_figure(comparison: Comparison, when: When) -> go.Figure:
     """The norm of dL/dh by lag, relative to each run's largest, on a log axis.
 
     Geometric mean over seeds, band from the lowest to the highest; the task's dependency length and
-    the level of 1 % by which the reach is told are marked. The axis fits the curves; what is below
+    the level of 1 % of the reach are marked. The axis fits the curves; what is below
     1e-12 is not drawn.
 
     Arguments:
-        comparison: whose runs.
+        comparison: Comparison with the runs.
         when: "start", before the first update, or "trained".
     """
     figure = go.Figure()

@@ -12,13 +12,13 @@ _Scored: TypeAlias = tuple[ModelRuns, Spread]
 
 
 def finding(comparison: Comparison) -> str:
-    """The result in a few short sentences.
+    """Return the result in a few short sentences.
 
     A model is called best only where it has two seeds or more, and the lowest of its test
-    accuracies is above the highest of every other model. Otherwise the models at the top are said
-    to be tied, or not to be separated, or to have one seed. Where runs end once the task is solved,
-    the models that solve it with every seed come first; a run is solved on the validation split,
-    and the sentence says so. Runs that diverged are counted.
+    accuracies is above the highest of every other model. Otherwise the models at the top are
+    called tied, or not separated, or models with one seed. Where runs end once the task is solved,
+    the models that solve it with every seed come first; the sentence names the validation split,
+    on which a run is solved. Runs that diverged are counted.
 
     Arguments:
         comparison: the models and their runs.
@@ -128,7 +128,7 @@ def _contest(comparison: Comparison, scored: Sequence[_Scored]) -> Iterator[str]
 
 
 def _solved(comparison: Comparison, solvers: Sequence[ModelRuns]) -> Iterator[str]:
-    """Which models solve the task, after how many steps, and what the others do."""
+    """Yield the models that solve the task, their steps, and the results of the others."""
     solvers = sorted(solvers, key=_mean_steps)
     after = [count(_mean_steps(model)) for model in solvers]
     counts = {len(model.runs) for model in solvers}

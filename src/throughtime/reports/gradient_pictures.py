@@ -196,7 +196,8 @@ def steepness(curve: LossCurve) -> Picture:
         "curvature along the gradient": curve.gradient_curvature,
     }
     return Picture(
-        title="Where the gradient explodes, so does the curvature.",
+        title=f"The norm of the gradient is between {number(float(curve.gradient_norm.min()))} and "
+        f"{number(float(curve.gradient_norm.max()))} along the line.",
         caption="The norm of the gradient by all parameters, and absolute curvatures, exact."
         if curve.refusal is None
         else f"The norm of the gradient by all parameters. {curve.refusal}",

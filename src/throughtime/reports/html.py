@@ -16,7 +16,7 @@ def write_report(comparison: Comparison) -> Path:
     """Write the report into the comparison's folder, whole or not at all.
 
     Returns:
-        where it is: `comparison.report`.
+        The path: `comparison.report`.
 
     Raises:
         RunWriteError: the folder cannot be written, or the disk is full.
@@ -26,7 +26,7 @@ def write_report(comparison: Comparison) -> Path:
 
 
 def render_report(comparison: Comparison) -> str:
-    """The report as the text of one HTML page, with everything that it needs inside."""
+    """Return the report as the text of one HTML page that needs no network."""
     comparison, only = comparison.in_short, comparison.only_model
     asked = [model.name or model.label for model in comparison.models]
     short = [name if only else name.split(", ")[0] for name in asked]
@@ -76,7 +76,7 @@ def _environment(run: Run) -> dict[str, Any]:
 
 
 def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is the same in every row."""
+    """Return the entries that are equal in all rows."""
     first, *others = rows
     return {
         key: value

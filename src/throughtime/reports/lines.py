@@ -17,13 +17,13 @@ from throughtime.reports.numbers import count, number
 from throughtime.results.diagnosis import Series
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-"""Of the series of a figure, in order."""
+"""Dashes of the series of a figure, in order."""
 
 COLOURS = (
     *("#0072b2", "#d55e00", "#008563", "#b5588c"),
     *("#8a6400", "#2f9bd6", "#5b5f66", "#6a51a3"),
 )
-"""Of the series of a figure that stands alone; a page brings its own."""
+"""Colours of the series of a figure without a page; a page has its own."""
 
 TEMPLATE = go.layout.Template(
     layout={
@@ -36,7 +36,7 @@ TEMPLATE = go.layout.Template(
         "yaxis": {"gridcolor": "#e9ebee", "zeroline": False, "automargin": True},
     }
 )
-"""Of a figure that stands alone."""
+"""Layout of a figure without a page."""
 
 
 def line(
@@ -49,10 +49,10 @@ def line(
     """Add a curve.
 
     Arguments:
-        figure: to add it to.
-        index: of the series: its colour and its dashes.
-        name: of the series.
-        x, y: points; None is a gap.
+        figure: Figure to change.
+        index: Index of the series, for its colour and dashes.
+        name: Name of the series.
+        x, y: Points; None is a gap.
     """
     figure.add_trace(
         go.Scatter(
@@ -73,10 +73,10 @@ def band(
     """Add a band between two curves.
 
     Arguments:
-        figure: to add it to.
-        index: of the series: its colour.
-        x: points, in order.
-        low, high: the curves, finite.
+        figure: Figure to change.
+        index: Index of the series, for its colour.
+        x: Points, in order.
+        low, high: The curves, finite.
     """
     at = list(x)
     figure.add_trace(
@@ -103,15 +103,15 @@ def guide(
     logarithmic: bool = False,
     inside: bool = False,
 ) -> None:
-    """A thin line across the figure, its label outside: above it, or to its right.
+    """Add a thin line across the figure, with its label above or to the right.
 
     Arguments:
-        figure: to add it to.
-        text: of the label.
-        x, y: one of the two: where the line is.
-        anchor: the end of a label above, at which the line is.
-        logarithmic: whether the y axis is.
-        inside: whether the label of a level lies on the line, within the figure.
+        figure: Figure to change.
+        text: Text of the label.
+        x, y: Place of the line; one of the two.
+        anchor: End of a label above that touches the line.
+        logarithmic: If True, the y axis is logarithmic.
+        inside: If True, the label of a level lies on the line, within the figure.
     """
     ends: dict[str, Any] = (
         {"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"}
@@ -140,10 +140,10 @@ def guide(
 
 
 def ladder(shown: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Ticks of a log axis at 1, 2 and 5 times powers of ten; over many decades at these alone.
+    """Return ticks of a log axis: 1, 2 and 5 times powers of ten; powers alone over many decades.
 
     Arguments:
-        shown: the values that the axis shows, all positive.
+        shown: Values that the axis shows, all positive.
     """
     low, high = (
         math.floor(math.log10(edge)) for edge in (min(shown, default=1), max(shown, default=1))
@@ -154,17 +154,17 @@ def ladder(shown: Sequence[float]) -> tuple[list[float], list[str]]:
 
 
 def short(value: float) -> float:
-    """Five significant digits: what a figure can show, and a small file."""
+    """Return a number with five significant digits: enough for a figure, in a small file."""
     return float(f"{value:.5g}")
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:
-    """A text as plotly writes it: without markup, in few lines.
+    """Return a text as plotly writes it: without markup, in few lines.
 
     Arguments:
-        text: any.
-        width: characters of a line, about.
-        lines: at most; what is left over becomes an ellipsis.
+        text: Any text.
+        width: Approximate number of characters of a line.
+        lines: Largest number of lines; the remainder becomes an ellipsis.
 
     Example:
         >>> wrapped("a label that is <b>too</b> long for a line, and for two", 20)
@@ -177,12 +177,12 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
 
 
 def colour(index: int) -> str:
-    """Of a series, where a figure stands alone."""
+    """Return the colour of a series in a figure without a page."""
     return COLOURS[index % len(COLOURS)]
 
 
 def translucent(opaque: str) -> str:
-    """A colour for bands."""
+    """Return a translucent colour for bands."""
     red, green, blue = (int(opaque[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.16)"
 
@@ -190,12 +190,12 @@ def translucent(opaque: str) -> str:
 def by_index(
     label: str, values: Tensor, *, low: Tensor | None = None, high: Tensor | None = None
 ) -> Series:
-    """A curve over 0, 1, 2 ..., thinned where it has more points than a screen.
+    """Return a curve over 0, 1, 2 ..., thinned where it has more points than a screen.
 
     Arguments:
-        label: of the curve.
-        values: (n,).
-        low, high: (n,), the band around it.
+        label: Label of the curve.
+        values: The values, (n,).
+        low, high: The band around them, (n,).
     """
     chosen = thinned(len(values))
 
@@ -206,11 +206,11 @@ def by_index(
 
 
 def thinned(size: int, most: int = 2000) -> Sequence[int]:
-    """Evenly spaced indices below `size`, the first and the last among them.
+    """Return evenly spaced indices below `size`, the first and the last among them.
 
     Arguments:
-        size: how many there are.
-        most: how many to keep, at least 2.
+        size: Number of all indices.
+        most: Number of indices to keep, at least 2.
 
     Example:
         >>> [*thinned(3)], [*thinned(9, most=3)]
@@ -222,10 +222,10 @@ def thinned(size: int, most: int = 2000) -> Sequence[int]:
 
 
 def relative(norms: Tensor) -> Tensor:
-    """Norms relative to the largest that is finite.
+    """Return norms relative to the largest that is finite.
 
     Arguments:
-        norms: (n,).
+        norms: The norms, (n,).
 
     Returns:
         (n,); zeros where all are.
@@ -242,25 +242,25 @@ def points(
     low: Tensor | None = None,
     high: Tensor | None = None,
 ) -> Series:
-    """A curve through given points.
+    """Return a curve through given points.
 
     Arguments:
-        label: of the curve.
-        x: (n,).
-        values: (n,).
-        low, high: (n,), the band around it.
+        label: Label of the curve.
+        x: Places, (n,).
+        values: Values, (n,).
+        low, high: The band around them, (n,).
     """
     rows = [() if v is None else tuple(v.double().tolist()) for v in (x, values, low, high)]
     return Series(label, *rows)
 
 
 def due(needed: float | None) -> tuple[float, str] | None:
-    """The mark of a picture by lag: how far back the answer needs to reach, if that is known."""
+    """Return the mark of a picture by lag: the steps that the answer needs, if known."""
     return None if needed is None else (float(needed), f"needed, {count(needed)}")
 
 
 def steps(n: float) -> str:
-    """So many steps.
+    """Return a number of steps in words.
 
     Example:
         >>> steps(1), steps(1200), steps(1.25)

@@ -1,4 +1,4 @@
-"""How numbers are written for people: the same in the terminal and in HTML."""
+"""Numbers as text for people: the same in the terminal and in HTML."""
 
 import json
 import math
@@ -89,8 +89,8 @@ def number(value: float, digits: int = 3) -> str:
     """A measured number.
 
     Arguments:
-        value: any, also one that is not finite.
-        digits: significant ones.
+        value: Any number, also one that is not finite.
+        digits: Number of significant digits.
 
     Example:
         >>> [number(v) for v in (0.0, 0.69314, 31.6, 12345.6, 3.21e-8, math.inf, math.nan)]
@@ -105,7 +105,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def reach_change(start: Spread | None, trained: Spread | None) -> str:
-    """How far back a gradient reaches, before and after training: the means.
+    """Return the reach of a gradient before and after training: the means.
 
     Example:
         >>> reach_change(Spread(7.3, 0.6, 7, 8, 3), Spread(63, 0, 63, 63, 3))

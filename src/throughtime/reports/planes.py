@@ -199,7 +199,8 @@ def basins_of_attraction(basins: Basins, fixed: FixedPoints | None = None) -> Dr
     figure.update_yaxes(title_text="second direction of the plane")
     starts = basins.attractor.numel()
     return Drawing(
-        title=f"Starts on this plane end in {count(len(ends))} attractors; "
+        title=f"Starts on this plane end in {count(len(ends))} "
+        f"attractor{'' if len(ends) == 1 else 's'}; "
         f"{100 * basins.unsettled / max(starts, 1):.3g} % in none of them.",
         caption="Each point is a start, coloured by the attractor that its trajectory ends in; "
         "blank where it ends in none. A state that crosses a border ends in another attractor. "

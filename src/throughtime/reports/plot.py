@@ -106,8 +106,8 @@ def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
     """Return all pictures of a result, by name.
 
     Arguments:
-        result: As `plot` takes it.
-        lag: As `plot` takes it.
+        result: A result, or several by name; see `plot`.
+        lag: Steps to be marked; see `plot`.
 
     Raises:
         ConfigurationError: There is no picture of this type.

@@ -1,4 +1,4 @@
-"""Reads the folders of finished runs and comparisons. Never trains, never measures."""
+"""Results from the folders of finished runs and comparisons, and from files."""
 
 import contextlib
 import dataclasses
@@ -89,12 +89,12 @@ class NotedModel:
     """A configuration as compare.json has it.
 
     Attributes:
-        label: as it was asked for.
-        folder: of its runs, below the comparison's.
+        label: Name in the request.
+        folder: Folder of its runs, below that of the comparison.
         spec: registry text, or None.
         description: one line.
         configuration: the model and its settings; empty in files of earlier versions.
-        settings: those of a variant, in files of earlier versions.
+        settings: Settings of a variant, in files of earlier versions.
     """
 
     label: str
@@ -112,11 +112,11 @@ class StudyFile:
     Attributes:
         command: the command line of the last request.
         request: its fields.
-        task: that all configurations train on.
-        models: the configurations, in the order in which they were asked for.
+        task: Task of all configurations.
+        models: the configurations, in the order of the requests.
         commands: the command lines of all requests.
-        asked: folders of the configurations of the last request, or None for all.
-        seeds: of the request, in files of earlier versions.
+        asked: Folders of the configurations of the last request, or None for all.
+        seeds: Seeds of the request, in files of earlier versions.
     """
 
     command: str
@@ -129,10 +129,10 @@ class StudyFile:
 
 
 def read_study(file: Path) -> StudyFile:
-    """The content of a comparison's compare.json.
+    """Return the content of a comparison's compare.json.
 
     Arguments:
-        file: as `throughtime compare` wrote it.
+        file: The file that `throughtime compare` wrote.
 
     Raises:
         RunError: it is missing or is not what it should be.
@@ -163,10 +163,10 @@ def _with_metrics(task: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folders of all runs of a comparison, finished or not, by configuration and seed.
+    """Return the folders of all runs of a comparison, finished or not, by configuration and seed.
 
     Arguments:
-        folder: of the comparison.
+        folder: Folder of the comparison.
     """
     found = [file.parent for file in folder.glob("*/seed-*/config.json")]
     return sorted(found, key=lambda run: (run.parent.name, len(run.name), run.name))
@@ -184,7 +184,7 @@ def _finished_runs(folder: Path) -> dict[str, tuple[Run, ...]]:
 def _configuration(
     folder: str, entry: NotedModel | None, runs: tuple[Run, ...], *, asked: bool
 ) -> ModelRuns:
-    """One configuration. Its entry of compare.json has the name that it was asked for by."""
+    """Return one configuration. Its entry of compare.json holds the name of the request."""
     config = runs[0].config
     settings = RunConfig.from_json(config).settings()
     if entry is None:
@@ -195,7 +195,7 @@ def _configuration(
 
 
 def _told_apart(models: list[ModelRuns]) -> list[ModelRuns]:
-    """The configurations with labels that differ.
+    """Return the configurations with labels that differ.
 
     The first one of a name, or a variant of it, keeps its name. The others of that name get the
     settings in which they differ from it: "gru, steps=3000".
@@ -276,7 +276,7 @@ def _read_curve(folder: Path, headline: str) -> Curve:
 
 @contextlib.contextmanager
 def _well_formed(file: Path) -> Iterator[None]:
-    """Turn what goes wrong while content is taken apart into an error that names the file."""
+    """Turn an error in the content of a file into a RunError that names the file."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:

@@ -21,7 +21,7 @@ def reproduction_markdown(found: Reproduction) -> str:
     """The table and the claims as a page of Markdown.
 
     Arguments:
-        found: of any study.
+        found: The result of a study.
     """
     lines = [f"# {found.title}", "", f"Paper: {found.source}.", "", f"Effect: {found.effect}", ""]
     lines += ["| | paper | ours | expected | seeds | time |", "|---|---|---|---|---|---|"]
@@ -39,7 +39,7 @@ def reproduction_table(found: Reproduction) -> Group:
     """The same for the terminal.
 
     Arguments:
-        found: of any study.
+        found: The result of a study.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold", max_width=20)
@@ -59,8 +59,8 @@ def cells(row: Measured, found: Reproduction) -> list[str]:
     """The texts of a row: paper, ours, expected, seeds, time.
 
     Arguments:
-        row: one of the study's.
-        found: the study.
+        row: A row of the study.
+        found: The study.
     """
     ours = "diverged"
     if row.ours is not None:
@@ -83,8 +83,8 @@ def judgement(check: Checked, found: Reproduction) -> str:
     """The measure by which a claim was judged, its value and its bound.
 
     Arguments:
-        check: one of the study's.
-        found: the study.
+        check: A claim of the study.
+        found: The study.
     """
     measure = {
         "difference": " minus ".join(check.of),
@@ -95,7 +95,7 @@ def judgement(check: Checked, found: Reproduction) -> str:
     value = _amount(check.value, check, found) if known and check.value is not None else "not known"
     side = "at most" if check.kind == "below" else "at least"
     return (
-        f"{measure}: {value}; asked for: {side} {_amount(check.bound, check, found)}"
+        f"{measure}: {value}; required: {side} {_amount(check.bound, check, found)}"
         f"{_caution(check, found)}"
     )
 

@@ -114,16 +114,13 @@ def lyapunov_exponents(spectra: Mapping[str, LyapunovSpectrum]) -> Picture:
     name, first = next(iter(spectra.items()))
     largest, error = float(first.exponents[0]), float(first.standard_errors[0])
     clear = abs(largest) > 2 * error
+    factor = number(math.exp(largest))
     if largest > 0 and clear:
-        title = (
-            f"{name} is chaotic: neighbours part by a factor {number(math.exp(largest))} a step."
-        )
+        title = f"Differences in {name} grow by a factor {factor} a step: it is chaotic."
     elif largest < 0 and clear:
-        title = (
-            f"{name} forgets: differences shrink by a factor {number(math.exp(largest))} a step."
-        )
+        title = f"Differences in {name} shrink by a factor {factor} a step: it forgets."
     else:
-        title = f"{name} neither forgets nor is chaotic within the errors."
+        title = f"Differences in {name} neither grow nor shrink within the errors."
     return Picture(
         title=title,
         caption="Lyapunov exponents along one sequence, with 95 % intervals; in nats per step. "

@@ -31,7 +31,7 @@ def comparison_table(comparison: Comparison) -> Group:
     """One line a model: the headline metric with spread, steps, time, parameters, gradient reach.
 
     Arguments:
-        comparison: whose models and runs.
+        comparison: Comparison with the models and runs.
 
     Returns:
         A heading, the table and a note, for rich to print; 80 columns are enough.
@@ -70,14 +70,14 @@ def comparison_table(comparison: Comparison) -> Group:
 
 
 def broken(label: str, width: int) -> str:
-    """A label on as many lines as it needs, broken after commas and colons.
+    """Return a label on several lines, broken after commas and colons.
 
     A part that is still too wide is broken after an equals sign, a hyphen or an underscore, never
     within a word.
 
     Arguments:
-        label: of a configuration.
-        width: of a line, in characters.
+        label: Label of a configuration.
+        width: Largest number of characters of a line.
 
     Example:
         >>> print(broken("skip-rnn:hidden=64,lag=21", 24))
@@ -113,7 +113,7 @@ def _cells(model: ModelRuns, task: TaskFacts) -> list[Text]:
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Signs with which spreadsheets take a text for a formula."""
+"""Signs at the start of a text that make it a formula in spreadsheets."""
 
 
 def model_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -180,10 +180,10 @@ def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV after RFC 4180, with a heading; None is an empty cell.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    A text that would be a formula in a spreadsheet gets an apostrophe in front.
 
     Arguments:
-        rows: with the same keys each.
+        rows: Rows with the same keys.
 
     Example:
         >>> csv_text([{"model": "=1+1", "loss": -0.5}])
@@ -200,13 +200,13 @@ def csv_link(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV in a `data:` address.
 
     Arguments:
-        rows: with the same keys each.
+        rows: Rows with the same keys.
     """
     return f"data:text/csv;charset=utf-8,{urllib.parse.quote(csv_text(rows), safe='')}"
 
 
 def _setting(value: object) -> object:
-    """A number as it is, anything else as text."""
+    """Return a number unchanged, anything else as text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if number else plain(value)
 

@@ -13,7 +13,7 @@ from typing import Any
 from throughtime.core.errors import RunError, RunVersionError, RunWriteError
 
 SCHEMA_VERSION = 1
-"""Of every JSON file of a run. It changes whenever a file's meaning does."""
+"""Version of every JSON file of a run. It changes whenever the meaning of a file does."""
 
 _FIXES = {
     errno.ENOSPC: "Free some space: the same call then goes on.",
@@ -132,8 +132,8 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     """Write a JSON file of a run, whole, with the schema version.
 
     Arguments:
-        path: in a folder that exists.
-        document: what JSON can hold; finite numbers only.
+        path: A file in a folder that exists.
+        document: Values that JSON can hold; finite numbers only.
 
     Raises:
         RunWriteError: as `write_whole`.
@@ -142,13 +142,13 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
 
 
 def json_bytes(document: Mapping[str, object]) -> bytes:
-    """The content of a JSON file of a run."""
+    """Return the content of a JSON file of a run."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=1, allow_nan=False)
     return f"{text}\n".encode()
 
 
 def read_whole(path: Path) -> bytes:
-    """A file's content. Raises RunError if there is none, or it cannot be read."""
+    """Return a file's content. Raises RunError if there is none, or it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -164,7 +164,7 @@ def _no_number(word: str) -> float:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote, without the schema version.
+    """Return the document that `write_json` wrote, without the schema version.
 
     Raises:
         RunError: there is no such file, or it is cut short or damaged.

@@ -1,4 +1,4 @@
-"""What a comparison of models on a task came to: plain values, several runs a model."""
+"""The result of a comparison of models on a task: several runs for each model."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from throughtime.core.scoring import Metric
 from throughtime.results.record import Record
 
 When: TypeAlias = Literal["start", "trained"]
-"""When gradient flow was measured: before the first update, or after the last."""
+"""Time of the measurement of gradient flow: before the first update, or after the last."""
 
 SHORTENED = ("evaluate_every", "warmup_steps")
 """Settings that a comparison makes shorter together with the steps; names do without them."""
@@ -18,7 +18,7 @@ SHORTENED = ("evaluate_every", "warmup_steps")
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the task is, as the study that ran it wrote it down.
+    """Description of the task, as the study recorded it.
 
     Attributes:
         spec: registry text, "adding:length=100".
@@ -26,7 +26,7 @@ class TaskFacts:
         length: the largest number of time steps.
         dependency_length: steps between the earliest input that the answer needs and the answer.
         metrics: metrics of the task, the headline first.
-        criterion: when the task counts as solved, in words.
+        criterion: Condition under which the task counts as solved, in words.
     """
 
     spec: str
@@ -90,8 +90,8 @@ class Run:
     """One run of one model with one seed.
 
     Attributes:
-        folder: of the run.
-        seed: of its weights and batches.
+        folder: Folder of the run.
+        seed: Seed of its weights and batches.
         status: "completed", "solved" or "diverged".
         step: training steps done.
         seconds: time spent in training and evaluation.
@@ -102,7 +102,7 @@ class Run:
         gradient: "start", before the first update, and "trained"; None where it was not measured,
             as for a run that diverged.
         config: the fields of the run's RunConfig.
-        environment: what it ran on: versions, device, threads, engines.
+        environment: Versions, device, threads and engines of the run.
     """
 
     folder: Path
@@ -124,10 +124,10 @@ class Spread:
     """Some values in short.
 
     Attributes:
-        mean: of the values.
+        mean: Mean of the values.
         deviation: their sample standard deviation; 0 for a single value.
         low, high: the extremes.
-        n: how many.
+        n: Number of values.
     """
 
     mean: float
@@ -142,15 +142,15 @@ class ModelRuns:
     """All finished runs of one configuration: a model, and the settings of its training.
 
     Attributes:
-        label: a name that no other configuration of the comparison has: the model as it was asked
-            for, "skip-rnn", with its variant, "lstm, clipped", or with the settings that differ
-            from those of the model's first configuration, "gru, steps=3000".
+        label: Name that no other configuration of the comparison has: the requested model,
+            "skip-rnn", with its variant, "lstm, clipped", or with the settings that differ from
+            those of the model's first configuration, "gru, steps=3000".
         spec: the model as it was run, "skip-rnn:lag=8".
         description: one line.
         runs: one a seed.
         name: the label without settings.
         settings: the training settings of each run, by name: steps, batch_size, learning_rate ...
-        asked: true if the latest request is about this configuration.
+        asked: If True, the latest request includes this configuration.
     """
 
     label: str
@@ -185,11 +185,11 @@ class Comparison(Record):
     """Models on one task, several seeds each: all finished runs of one folder.
 
     Attributes:
-        folder: where the runs and the report lie.
+        folder: Folder of the runs and the report.
         command: the latest command line that added to the folder.
         request: its request, as JSON values.
-        task: what it is.
-        models: the configurations, in the order in which they were asked for.
+        task: Description of the task.
+        models: the configurations, in the order of the requests.
         commands: the command lines that made the folder, in order, each once.
         unfinished: the number of runs in the folder that have no result yet.
     """
@@ -204,12 +204,12 @@ class Comparison(Record):
 
     @property
     def report(self) -> Path:
-        """Where the HTML report of this comparison lies once it is written."""
+        """Path of the HTML report of this comparison."""
         return self.folder / "report.html"
 
     @property
     def only_model(self) -> str | None:
-        """The model that all labels start with, where one learns in several ways."""
+        """Model that all labels start with, where one model is trained in several ways."""
         asked = self.request.get("models") or ()
         name = asked[0] if len(asked) == 1 else None
         several = len(self.models) > 1
@@ -255,7 +255,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The names of the settings whose values are not all the same.
 
     Arguments:
-        settings: of several configurations, by name.
+        settings: Settings of several configurations, by name.
 
     Example:
         >>> differing([{"steps": 10, "learner": "bptt"}, {"steps": 20, "learner": "bptt"}])

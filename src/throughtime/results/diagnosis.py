@@ -1,7 +1,4 @@
-"""A diagnosis: what is wrong with a model that does not remember, how sure that is, what helped.
-
-Plain values, which the doctor fills in and which tables and pages are made from.
-"""
+"""A diagnosis: the cause why a model does not remember, its certainty, and measured remedies."""
 
 import dataclasses
 import enum
@@ -13,7 +10,7 @@ from throughtime.results.views import views_of
 
 
 class Cause(enum.Enum):
-    """Why a recurrent network does not remember, or that it does."""
+    """The cause why a recurrent network does not remember, or HEALTHY if it does."""
 
     HEALTHY = "healthy"
     NO_LONG_DEPENDENCY = "no long dependency"
@@ -31,10 +28,10 @@ class Cause(enum.Enum):
 
 
 Severity: TypeAlias = Literal["fault", "warning", "note"]
-"""It keeps the model from remembering; it may; it is worth knowing."""
+"""A fault keeps the model from remembering; a warning may; a note is for information."""
 
 Certainty: TypeAlias = Literal["proved", "measured", "suspected"]
-"""By an exact experiment; by numbers whose interval is clear of the threshold; neither."""
+"""Proved by an exact experiment; measured with an interval clear of the threshold; or neither."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Estimate:
     """A measured number and its 95 % confidence interval.
 
     Attributes:
-        value: the estimate.
-        low, high: ends of the interval; both the value itself where it is exact.
-        n: independent measurements behind it.
+        value: The estimate.
+        low, high: Ends of the interval; both equal the value where it is exact.
+        n: Number of independent measurements.
     """
 
     value: float
@@ -55,18 +52,18 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One observation about the model.
 
     Attributes:
-        cause: what it points to.
-        severity: how much it matters.
-        certainty: how it is known.
-        statement: one sentence, with the numbers.
-        effect: its size, where it has one.
-        effect_name: what the size is a size of.
-        threshold: from which size on it counts; None where it is a yes or no.
-        measured_on: layer, batches, sequences.
-        remedy: what to do about it, in a sentence; "" where nothing needs to be done.
+        cause: Cause that it indicates.
+        severity: Weight of the finding.
+        certainty: Kind of evidence.
+        statement: One sentence, with the numbers.
+        effect: Size of the effect; None where there is none.
+        effect_name: Name of the measured quantity.
+        threshold: Size from which the effect counts; None for a yes or no.
+        measured_on: Layer, batches and sequences.
+        remedy: Advice in one sentence; "" where nothing needs to be done.
     """
 
     cause: Cause
@@ -82,18 +79,18 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Remedy:
-    """A change that was made to a copy of the model, and what came of it.
+    """A change that was made to a copy of the model, and its effect.
 
     Attributes:
-        name: of the change, in a few words.
-        code: how to make it, as Python that a reader can paste; "" where it is no code.
-        how: "trained": copies with and without it were trained alike, and their losses compared;
-            "instruments": only what it does to the untrained copy was measured.
-        quantity: what `before` and `after` are: "held-out loss", "gradient at lag 40".
-        before: without the change.
-        after: with it.
-        updates: of each copy; 0 where none was trained.
-        helped: whether the difference is clear of the noise, in the right direction.
+        name: Name of the change, in a few words.
+        code: Python code of the change that a reader can paste; "" where there is none.
+        how: "trained" if copies with and without it were trained alike, and their losses compared;
+            "instruments" if the untrained copy alone was measured.
+        quantity: Name of the measured quantity: "held-out loss", "gradient at lag 40".
+        before: The quantity without the change.
+        after: The quantity with the change.
+        updates: Number of updates of each copy; 0 where none was trained.
+        helped: If True, the difference is clear of the noise, in the right direction.
     """
 
     name: str
@@ -111,9 +108,9 @@ class Series:
     """One curve of a picture.
 
     Attributes:
-        label: its name.
-        x, y: points; a y that is not finite is a gap.
-        low, high: a band around y, or empty.
+        label: Name of the curve.
+        x, y: Points; a y that is not finite is a gap.
+        low, high: A band around y, or empty.
     """
 
     label: str
@@ -128,13 +125,13 @@ class Picture:
     """One figure, as values.
 
     Attributes:
-        title: what it shows, as a sentence.
-        caption: how to read it.
-        x_label, y_label: of the axes, with units.
-        series: its curves.
-        logarithmic: whether the y axis is.
-        mark: an x at which a line is drawn, and its label; None for none.
-        level: a y at which a line is drawn, and its label; None for none.
+        title: Finding that the figure shows, as a sentence.
+        caption: Explanation of the figure.
+        x_label, y_label: Labels of the axes, with units.
+        series: The curves.
+        logarithmic: If True, the y axis is logarithmic.
+        mark: An x at which a line is drawn, and its label; None for none.
+        level: A y at which a line is drawn, and its label; None for none.
     """
 
     title: str
@@ -162,19 +159,19 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis(Record):
-    """What the doctor found.
+    """The verdict on a model, with its evidence.
 
     Attributes:
-        verdict: the cause, or HEALTHY, or INCONCLUSIVE.
-        sentence: the verdict in one sentence, with its evidence.
-        findings: what was found, the verdict's first.
-        remedies: what was tried, the most helpful first.
-        pictures: those that carry the verdict first.
-        facts: of the model, the data and the run.
-        asks: what to pass or do so that more can be said.
-        seconds: that it took.
-        budget: seconds that it might have taken.
-        model: the class of the model, and its recurrent layers.
+        verdict: The cause, or HEALTHY, or INCONCLUSIVE.
+        sentence: The verdict in one sentence, with its evidence.
+        findings: The findings; those of the verdict first.
+        remedies: The remedies that were tried; the most helpful first.
+        pictures: The figures; those that carry the verdict first.
+        facts: Facts about the model, the data and the run.
+        asks: Arguments and changes that would allow a more certain verdict.
+        seconds: Duration of the diagnosis.
+        budget: Allowed duration in seconds.
+        model: Class of the model, and its recurrent layers.
     """
 
     verdict: Cause
@@ -189,7 +186,7 @@ class Diagnosis(Record):
     model: str
 
     def __str__(self) -> str:
-        """The whole diagnosis as text of 80 columns."""
+        """Return the whole diagnosis as text of 80 columns."""
         return views_of(self).text(self)
 
     def __repr__(self) -> str:
@@ -200,9 +197,9 @@ class Diagnosis(Record):
         )
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        """In colours, as wide as the terminal: what rich prints."""
+        """Yield the diagnosis in colours, as wide as the terminal, for rich."""
         yield views_of(self).terminal(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return HTML for a notebook."""
         return views_of(self).fragment(self)

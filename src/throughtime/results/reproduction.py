@@ -11,13 +11,13 @@ class Measured:
     """One row of the table.
 
     Attributes:
-        label: as the paper has it.
-        model: as it was run.
-        paper: the paper's number, or None.
-        expected: the range in which ours was expected, or None.
-        ours: over seeds; None where every run diverged.
-        diverged: runs that did.
-        seconds: of all its runs.
+        label: Name of the model in the paper.
+        model: Spec of the model that was run.
+        paper: The paper's number, or None.
+        expected: Expected range of our number, or None.
+        ours: Our number over seeds; None where every run diverged.
+        diverged: Number of runs that diverged.
+        seconds: Duration of all runs of the row.
     """
 
     label: str
@@ -34,12 +34,12 @@ class Checked:
     """A claim of the paper as a condition on the means of rows, and the judgement of it.
 
     Attributes:
-        statement: the claim in words.
+        statement: The claim in words.
         kind: "difference", "ratio", "order", "below" or "above", as in `studies.catalogue`.
-        of: labels of the rows.
-        value: the difference, the ratio, the least rise or the mean; None where a mean is missing.
-        bound: the least value that is asked for; of "below" the largest.
-        holds: true if the value meets the bound.
+        of: Labels of the rows.
+        value: The difference, the ratio, the least rise or the mean; None where a mean is missing.
+        bound: The least required value; for "below" the largest.
+        holds: If True, the value meets the bound.
     """
 
     statement: str
@@ -55,14 +55,14 @@ class Reproduction(Record):
     """A study that was run.
 
     Attributes:
-        name, title, source, effect, differs, quantity: of the study.
-        scale: at which it was run.
-        rows: of the table.
-        checks: of the effect.
-        seeds: of each model.
-        seconds: of all runs together.
-        commit: of the source, or the version where there is none.
-        device: that it ran on.
+        name, title, source, effect, differs, quantity: Texts of the study.
+        scale: Scale of the runs.
+        rows: Rows of the table.
+        checks: The claims, judged.
+        seeds: Number of runs of each model.
+        seconds: Duration of all runs together.
+        commit: Commit of the source, or the version where there is none.
+        device: Device of the runs.
     """
 
     derived = ("reproduced",)
@@ -83,7 +83,7 @@ class Reproduction(Record):
 
     @property
     def reproduced(self) -> bool:
-        """True if every claim holds."""
+        """If True, every claim holds."""
         return all(check.holds for check in self.checks)
 
     @property
