@@ -1,0 +1,80 @@
+"""Records that are saved and read back, and folders that `throughtime.load` reads."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+from reports.diagnoses import ODD, VANISHING
+from reports.test_reproduction import FOUND
+
+import throughtime as tt
+from throughtime.core.errors import RunError, RunVersionError, UnknownNameError
+from throughtime.reports import read_comparison, read_run
+from throughtime.results import Comparison, Diagnosis, Reproduction
+
+
+def test_a_comparison_is_loaded_from_its_folder_and_from_a_file(write_comparison) -> None:
+    folder = write_comparison(seeds=2, statuses={("irnn", 1): "diverged"})
+    comparison = tt.load(folder)
+    assert comparison == read_comparison(folder)
+    assert isinstance(comparison, Comparison)
+    assert tt.load(comparison.save(folder / "comparison.json")) == comparison
+    page = comparison.save(folder / "page.html").read_text(encoding="utf-8")
+    assert "skip-rnn" in page
+
+
+def test_a_comparison_is_plotted(write_comparison) -> None:
+    comparison = read_comparison(write_comparison(seeds=1))
+    for which in (None, "loss", "gradient", "gradient before training"):
+        figure = tt.plot(comparison, which)
+        assert len(figure.data) >= len(comparison.models)
+        go.Figure(json.loads(figure.to_json() or ""))
+    with pytest.raises(UnknownNameError, match="loss"):
+        tt.plot(comparison, "los")
+
+
+def test_a_run_is_loaded_from_its_folder(write_comparison) -> None:
+    run = write_comparison(seeds=1) / "lstm" / "seed-0"
+    assert tt.load(run) == read_run(run)
+
+
+@pytest.mark.parametrize("diagnosis", [VANISHING, ODD])
+def test_a_diagnosis_is_read_back(diagnosis: Diagnosis, tmp_path: Path) -> None:
+    found = tt.load(diagnosis.save(tmp_path / "diagnosis.json"))
+    assert isinstance(found, Diagnosis)
+    assert found.to_json() == diagnosis.to_json()  # NaN is not equal to itself
+    assert found.verdict is diagnosis.verdict
+
+
+def test_a_reproduction_is_read_back_also_without_its_type(tmp_path: Path) -> None:
+    file = FOUND.save(tmp_path / "reproduction.json")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["reproduced"] is FOUND.reproduced
+    assert tt.load(file) == FOUND
+    del document["type"]  # as earlier versions wrote it
+    file.write_text(json.dumps(document), encoding="utf-8")
+    assert tt.load(file) == FOUND
+    assert Reproduction.from_json(document) == FOUND
+
+
+def test_files_that_are_no_record(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    with pytest.raises(RunError, match="cannot read"):
+        tt.load(file)
+    file.write_text('{"schema_version": 1, "a": 2}', encoding="utf-8")
+    with pytest.raises(RunError, match="type is not given"):
+        tt.load(file)
+    file.write_text('{"schema_version": 9}', encoding="utf-8")
+    with pytest.raises(RunVersionError, match="schema_version 9"):
+        tt.load(file)
+    with pytest.raises(RunError, match="expected a Diagnosis"):
+        Diagnosis.from_json(FOUND.to_json())
+
+
+def test_a_field_of_another_type_is_named() -> None:
+    document = dataclasses.replace(FOUND).to_json()
+    document["rows"][0]["seconds"] = "long"
+    with pytest.raises(RunError, match=r"rows\[0\].seconds is 'long', not float"):
+        Reproduction.from_json(document)
