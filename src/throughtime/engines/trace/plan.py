@@ -144,7 +144,7 @@ def elementwise(cell: Cell) -> bool:
     """Return True if a cell's step is elementwise after its linear maps: its plan can be made.
 
     Arguments:
-        cell: any cell.
+        cell: Any cell.
     """
     if not isinstance(cell, GatedCell) or not cell.standard:
         return False

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
-from throughtime.engines.trace import purity
+from throughtime.engines.trace import instructions
 from throughtime.engines.trace.fingerprint import (
     NOTHING,
     OF_MODULES,
@@ -42,9 +42,11 @@ from throughtime.engines.trace.instructions import (
     is_fixed_function,
     is_made_by_code,
     is_own,
+    is_pure,
+    reads_a_mode,
+    words,
 )
 from throughtime.engines.trace.program import UntraceableError
-from throughtime.engines.trace.purity import is_pure, reads_a_mode, words
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _LOADS_OF_CLASSES = ("LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
@@ -262,10 +264,10 @@ class _Walk:
         """The instructions of a function, or of one that is made within it."""
         where = f"in {function.__qualname__}"
         every = list(dis.get_instructions(code))
-        instructions = [i for i in every if i.opname not in ("CACHE", "PUSH_NULL")]
-        after = {i.offset: n for i, n in itertools.pairwise(instructions)}
+        steps = [i for i in every if i.opname not in ("CACHE", "PUSH_NULL")]
+        after = {i.offset: n for i, n in itertools.pairwise(steps)}
         before: dis.Instruction | None = None
-        for instruction in instructions:
+        for instruction in steps:
             target, before = before, instruction
             name, operation = instruction.argval, instruction.opname
             if operation == "IMPORT_NAME":
@@ -280,7 +282,7 @@ class _Walk:
                 if operation in _LOADS:
                     value = self.global_value(function, name)
                 if value is getattr or value is hasattr:
-                    constant = constant_name(instructions, instruction)
+                    constant = constant_name(steps, instruction)
                     if constant is None:
                         self.every_name = True
                     else:
@@ -312,15 +314,15 @@ class _Walk:
 
     def attribute(self, name: str, where: str) -> None:
         """The name of an attribute that is read."""
-        if name in purity.OF_GRAPHS:
+        if name in instructions.OF_GRAPHS:
             raise _unfollowed(f".{name} of a tensor {where}")
-        if name in purity.OF_INTERPRETERS or (reads_a_mode(name) and hasattr(torch, name)):
+        if name in instructions.OF_INTERPRETERS or (reads_a_mode(name) and hasattr(torch, name)):
             raise _unfollowed(f".{name} {where}")
         self.names.add(name)
 
     def named(self, value: Any, name: str, after: dis.Instruction | None, where: str) -> None:
         """A global, or a variable of an enclosing function."""
-        self.every_name |= name in purity.ALL_NAMES
+        self.every_name |= name in instructions.ALL_NAMES
         if not isinstance(value, types.ModuleType):
             self.left.append((value, name))
             return
@@ -337,12 +339,12 @@ class _Walk:
         top = module.__name__.partition(".")[0]
         value = getattr(module, name, None)
         self.pure[id(module)] = module
-        self.every_name |= name in purity.ALL_NAMES
-        if name in purity.FILES:
+        self.every_name |= name in instructions.ALL_NAMES
+        if name in instructions.FILES:
             raise _unfollowed(f"a file by {module.__name__}.{name}")
-        if top == "numpy" and name in purity.SETTINGS_OF_NUMPY:
+        if top == "numpy" and name in instructions.SETTINGS_OF_NUMPY:
             raise _unfollowed(f"{module.__name__}.{name}")
-        if top == "torch" and (reads_a_mode(name) or name in purity.STATE_OF_TORCH):
+        if top == "torch" and (reads_a_mode(name) or name in instructions.STATE_OF_TORCH):
             raise _unfollowed(f"{module.__name__}.{name}")
         if isinstance(value, types.ModuleType) and not is_pure(value.__name__):
             raise _unfollowed(f"the module {value.__name__}")
@@ -365,7 +367,7 @@ class _Walk:
         name, module = value.__name__, getattr(value, "__module__", None)
         if isinstance(owner, types.ModuleType) or owner is None:
             home = owner.__name__ if owner is not None else module or "builtins"
-            if (home == "builtins" and name in purity.BLIND) or reads_a_mode(name):
+            if (home == "builtins" and name in instructions.BLIND) or reads_a_mode(name):
                 raise _unfollowed(f"{name}()")
             if not (is_pure(home) or home.startswith("torch.")):
                 raise _unfollowed(f"{home}.{name}()")
@@ -389,7 +391,7 @@ class _Walk:
             if not issubclass(kind, nn.Module):
                 return
         home = type(kind).__module__.partition(".")[0]
-        if type(kind) not in _METACLASSES and home not in purity.PURE:
+        if type(kind) not in _METACLASSES and home not in instructions.PURE:
             raise _unfollowed(f"{called}, a class with a metaclass of its own")
         self.spaces.append(kind)
         for part in _parts_of(kind):
