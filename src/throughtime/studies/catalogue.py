@@ -27,11 +27,11 @@ class Row:
     """One number of the paper, and the model that stands for it here.
 
     Attributes:
-        label: as the paper has it.
+        label: label in the paper.
         model: its label in the comparison: registry text, and ", variant" where there are several.
         paper: its number; None where there is none to compare with.
         expected: the range in which ours is expected; None where none is known.
-        part: of the scale, in which the model is.
+        part: part of the scale in which the model is.
     """
 
     label: str
@@ -46,10 +46,10 @@ class Check:
     """A part of the effect, as a condition on the means of rows.
 
     Attributes:
-        statement: in words.
-        kind: how the rows are compared.
+        statement: the condition in words.
+        kind: comparison of the rows.
         of: labels of rows.
-        bound: see `Kind`.
+        bound: number of `Kind`.
     """
 
     statement: str
@@ -58,10 +58,10 @@ class Check:
     bound: float
 
     def value(self, means: Mapping[str, float]) -> float:
-        """What is compared with the bound: the least rise, for "order".
+        """Return the number that is compared with the bound: the least rise, for "order".
 
         Arguments:
-            means: by label of row.
+            means: means by label of row.
         """
         values = [means[label] for label in self.of]
         if self.kind == "difference":
@@ -73,10 +73,10 @@ class Check:
         return values[0]
 
     def holds(self, means: Mapping[str, float]) -> bool:
-        """Whether the condition is met; never where a mean is missing or not a number.
+        """Return True if the condition is met; False where a mean is missing or not a number.
 
         Arguments:
-            means: by label of row.
+            means: means by label of row.
         """
         if any(label not in means for label in self.of):
             return False
@@ -89,10 +89,10 @@ class Scale:
     """One size at which a study can be run.
 
     Attributes:
-        about: what is run and what it costs.
+        about: content and cost.
         parts: the comparisons by name; "" for the only one.
-        rows: of the table.
-        checks: of the effect.
+        rows: rows of the table.
+        checks: conditions of the effect.
     """
 
     about: str
@@ -106,13 +106,13 @@ class Publication:
     """A study.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         title: the effect in a line.
         source: paper and table.
-        effect: what shall be seen, in a sentence.
-        differs: what is known to be other than in the paper.
-        quantity: of the table.
-        scales: by name, "small" and "full".
+        effect: expected result, in a sentence.
+        differs: known differences from the paper.
+        quantity: quantity of the table.
+        scales: sizes by name, "small" and "full".
     """
 
     name: str
@@ -138,7 +138,7 @@ def publication(name: str) -> Publication:
     """A study by name.
 
     Arguments:
-        name: as `publications` gives it.
+        name: name in `publications`.
 
     Raises:
         UnknownNameError: no such study.

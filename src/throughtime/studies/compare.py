@@ -49,10 +49,10 @@ def compare(
     one job of as many threads. Two comparisons may share a folder: no run is written by both.
 
     Arguments:
-        request: what to compare.
+        request: models, task and settings.
         out: folder of the results: compare.json, a folder a configuration and in it one a run,
             report.html.
-        observer: told of what happens; see `studies.progress`.
+        observer: function that takes the events of `studies.events`.
         allow_mismatch: go on with runs of other versions or engines, as `training.train` does.
 
     Returns:
@@ -161,7 +161,7 @@ class _Study:
     Arguments:
         plan: all runs.
         out: folder of the results.
-        notify: told of what happens.
+        notify: function that takes the events.
         allow_mismatch: go on with runs of other versions or engines.
     """
 
@@ -242,7 +242,7 @@ class _Study:
                     self.notify(event)
 
     def _settle(self, run: PlannedRun, outcome: Outcome) -> bool:
-        """Whether the run is done; if another process writes it, it is not."""
+        """Return True if the run is done; False if another process writes it."""
         if outcome == "locked":
             self.notify(StudyEvent(run.label, run.config.seed, Waiting()))
             return False

@@ -1,4 +1,4 @@
-"""How far back the gradient of a run reaches, before and after training, kept in its folder."""
+"""The reach of a run's gradient, before and after training, kept in its folder."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ def measure_gradient_flow(folder: Path) -> None:
     network made of it. Nothing is done if the file is there, unless the run has gone on since.
 
     The loss is that of the first 64 validation sequences, the same for all models of a task; where
-    a task asks for answers at several steps, of each sequence's last answer alone, so that a lag is
+    answers are due at several steps, of each sequence's last answer alone, so that a lag is
     a distance from the answer. In float64, so that a vanishing gradient does not underflow.
 
     Arguments:
-        folder: of a run that did not diverge.
+        folder: folder of a run that did not diverge.
 
     Raises:
         RunLockedError: another process writes the run now.

@@ -1,4 +1,4 @@
-"""The folders of a comparison: one for each configuration, whatever call asked for it.
+"""The folders of a comparison: one for each configuration, whatever call made it.
 
 A configuration is a model with the settings of its training. It is found again by its content, not
 by the name of its folder, so that nothing is trained twice and nothing is overwritten.
@@ -40,7 +40,7 @@ def placed(plan: Plan, out: Path) -> Plan:
     """The plan with the folders that its configurations have, or get, in a comparison's folder.
 
     Arguments:
-        plan: with the folders that its configurations have where nothing else is there.
+        plan: plan with the folders that its configurations have where nothing else is there.
         out: the folder of the comparison. Nobody else may choose folders in it at the same time.
 
     Raises:
@@ -75,7 +75,7 @@ def configuration(config: RunConfig) -> Configuration:
     """The configuration that a run belongs to.
 
     Arguments:
-        config: of the run.
+        config: configuration of the run.
     """
     return {"model": config.model, **config.settings()}
 
@@ -111,7 +111,7 @@ def _check_folder(plan: Plan, study: Mapping[str, Any], out: Path) -> None:
 
 
 def _free_name(name: str, wanted: Configuration, taken: Mapping[str, Configuration]) -> str:
-    """A name that no other configuration has; from the second one on, with what tells it apart."""
+    """Return a name that no other configuration has, with the settings that differ."""
     if name in taken:
         told = [n for n in differing([wanted, taken[name]]) if n not in SHORTENED]
         settings = slug("-".join(f"{setting}-{wanted.get(setting)}" for setting in told))

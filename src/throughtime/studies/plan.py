@@ -1,4 +1,4 @@
-"""Which runs a comparison consists of, and where each one lies."""
+"""The runs of a comparison, and their folders."""
 
 import dataclasses
 import os
@@ -28,10 +28,10 @@ class PlannedModel:
     """One model of a comparison, in one way of training.
 
     Attributes:
-        label: as it was asked for, "skip-rnn"; of several variants, "skip-rnn, clipped".
-        spec: with the options that the study set, "skip-rnn:lag=8".
+        label: text of the request, "skip-rnn"; of several variants, "skip-rnn, clipped".
+        spec: registry text with the options that the study set, "skip-rnn:lag=8".
         description: one line.
-        folder: of its runs, below the comparison's.
+        folder: folder of its runs, below the comparison's.
         settings: fields of its runs that its variant sets.
     """
 
@@ -57,10 +57,10 @@ class Plan:
 
     Attributes:
         task: built, so that its data are there and whole.
-        task_spec: with the length that was asked for.
+        task_spec: registry text with the length of the request.
         task_description: one line.
         jobs: runs at a time.
-        threads: of each.
+        threads: number of threads of each.
     """
 
     task: Task
@@ -135,7 +135,7 @@ def _check_training(config: RunConfig, task: Task) -> None:
 
 
 def default_folder(request: CompareRequest) -> Path:
-    """Where a comparison's results go unless the user says where: runs/compare-<task>."""
+    """Return the usual folder of a comparison's results: runs/compare-<task>."""
     return Path("runs") / f"compare-{slug(_task_spec(request))}"
 
 

@@ -1,4 +1,4 @@
-"""What a comparison tells while it goes on."""
+"""Events of a comparison while it goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Done:
     """The run is trained and measured, now or by an earlier call.
 
     Attributes:
-        result: of the training.
+        result: result of the training.
     """
 
     result: Result
@@ -38,9 +38,9 @@ class StudyEvent:
     """An event of one run of a comparison.
 
     Attributes:
-        label: of the model, as it was asked for.
-        seed: of the run.
-        event: what happened: one of the above, or an event of training.
+        label: label of the model in the request.
+        seed: seed of the run.
+        event: one of the above, or an event of training.
     """
 
     label: str

@@ -33,15 +33,15 @@ def reproduce(
     """Run a published study.
 
     Arguments:
-        name: as `publications` gives it.
+        name: name in `publications`.
         out: folder of the results: the comparison's, or one within it for each part, with
             reproduction.json, reproduction.md and reproduction.html.
             The same call goes on with what was interrupted.
         scale: "small" keeps the effect within minutes; "full" is the paper's, as far as known.
-        seeds: how many; the study's own number if None.
+        seeds: number of seeds; the study's own if None.
         jobs: runs at a time; one a core if None.
         data_dir: local folder for data files.
-        observer: told of what happens.
+        observer: function that takes the events.
 
     Returns:
         The table, and whether the effect is there.
@@ -70,7 +70,7 @@ def find_study(name: str, scale: str) -> tuple[Publication, Scale]:
     """A study and one of its scales.
 
     Arguments:
-        name, scale: of them.
+        name, scale: names of the study and the scale.
 
     Raises:
         UnknownNameError: no such study or scale.
@@ -93,8 +93,8 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     """The paper's numbers beside those of comparisons.
 
     Arguments:
-        study: what was run.
-        scale: at which.
+        study: study that was run.
+        scale: name of its scale.
         comparisons: the results, by part.
     """
     size = study.scales[scale]

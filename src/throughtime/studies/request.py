@@ -1,4 +1,4 @@
-"""What a comparison is asked to do, and the command line that asks for it."""
+"""The request for a comparison, its variants, and its command line."""
 
 import dataclasses
 import json
@@ -20,8 +20,9 @@ class CompareRequest:
         models: registry texts; none for the task's usual ones.
         variants: ways of training each model; none for the usual one alone.
         length: the task's option of that name, or None for its default.
-        seeds: how many; they are 0, 1, ...
-        steps, batch_size, learning_rate: of every run; None for the task's and model's usual ones.
+        seeds: number of seeds; they are 0, 1, ...
+        steps, batch_size, learning_rate: settings of every run; None for the usual
+            ones of task and model.
         device: "cpu", "cuda" or "cuda:N".
         jobs: runs at a time, each with an equal share of the cores; None for one a core, or one at
             a time on a GPU.
@@ -63,7 +64,7 @@ class CompareRequest:
                 raise UnknownNameError("setting of the comparison", name, known)
 
     def command(self, out: Path) -> str:
-        """The command line that asks for this, with the results in `out`, quoted for a shell.
+        """Return the command line of the request, with the results in `out`, quoted for a shell.
 
         Example:
             >>> CompareRequest("digits", ("rnn", "lstm")).command(Path("runs/a"))

@@ -1,4 +1,4 @@
-"""How each model is trained on each task unless the user says otherwise: one plain table.
+"""The usual settings of the training of each model on each task: one plain table.
 
 The values are our choice; they are no paper's. The learning rates of digits are those of 0.001,
 0.002, 0.004, 0.01 and 0.02 with the best validation accuracy over the seeds 100 and 101, which a

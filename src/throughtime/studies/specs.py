@@ -37,7 +37,7 @@ def split_models(text: str) -> tuple[str, ...]:
 
 
 def spec_text(name: str, options: Mapping[str, object]) -> str:
-    """What Registry.parse takes apart again, with the options in alphabetical order.
+    """Return a registry text, with the options in alphabetical order.
 
     Example:
         >>> spec_text("skip-rnn", {"lag": 21, "hidden": 64})

@@ -19,7 +19,7 @@ class Variant:
     """A name, and fields of `RunConfig`.
 
     Arguments:
-        name: in words, as in the table.
+        name: name in the table.
         settings: values by field: {"clip_norm": 1.0, "learner": "rtrl"}.
 
     Raises:
@@ -38,7 +38,7 @@ class Variant:
                 raise UnknownNameError(f"field of variant {self.name!r}", field, VARIABLE)
 
     def text(self) -> str:
-        """As `parse_variant` takes it.
+        """Return the text that `parse_variant` takes.
 
         Example:
             >>> Variant("clipped", {"clip_norm": 1.0}).text()

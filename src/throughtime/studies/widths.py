@@ -18,7 +18,7 @@ def matched_widths(specs: list[str], task: Task) -> list[str]:
 
     Arguments:
         specs: registry texts; the first is the reference and keeps its size; the others give none.
-        task: says the sizes of input and output.
+        task: task that gives the sizes of input and output.
 
     Raises:
         ConfigurationError: a model other than the first has a hidden size of its own, or has no

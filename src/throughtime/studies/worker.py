@@ -49,7 +49,7 @@ def perform(
 
 
 class _Worker:
-    """What a worker process is given when it starts."""
+    """The state of a worker process."""
 
     events: "Queue[StudyEvent]"
     stop: Any
@@ -65,8 +65,8 @@ def start_worker(events: "Queue[StudyEvent]", stop: Any) -> None:
     worker whose study was killed ends at once; its run goes on from the last checkpoint next time.
 
     Arguments:
-        events: what happens here, on its way to the study.
-        stop: true once the study wants its runs to end. A bare value without a lock, which a worker
+        events: queue of events to the study.
+        stop: true once the study ends its runs. A bare value without a lock, which a worker
             that is killed would keep for ever.
     """
     _Worker.events, _Worker.stop = events, stop

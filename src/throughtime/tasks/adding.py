@@ -33,7 +33,7 @@ class HochreiterAdding(GeneratedTask):
 
         y = 1/2 + (X_1 + X_2) / 4,   X_1, X_2 ~ U[-1, 1] the marked values
 
-    `draw_marked_pairs` says where the marks are. The last input that the answer needs comes at
+    `draw_marked_pairs` places the marks. The last input that the answer needs comes at
     least T/2 steps before it.
 
     Arguments:
@@ -93,12 +93,7 @@ class HochreiterAdding(GeneratedTask):
         )
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the error is below 0.04.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the error is below 0.04."""
         return within(0.04, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -167,12 +162,7 @@ class UnitAdding(GeneratedTask):
         return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets[:, None]))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the error is below 0.08.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the error is below 0.08."""
         return within(0.08, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

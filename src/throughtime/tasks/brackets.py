@@ -13,9 +13,9 @@ from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, 
 
 
 class DistantBrackets(GeneratedTask):
-    """Distant brackets: which symbol followed [, to be said after ], d random symbols later.
+    """Distant brackets: which symbol followed [, to be recalled after ], d random symbols later.
 
-        [ x f_1 ... f_d ]        x and f_i drawn from S symbols with equal probability; x is asked
+        [ x f_1 ... f_d ]        x and f_i drawn from S symbols with equal probability; x is due
 
     Arguments:
         distance: d, at least 0.
@@ -31,8 +31,8 @@ class DistantBrackets(GeneratedTask):
         1 / S; ln S.
 
     Differs from the paper in:
-        one pair of brackets a sequence, at a fixed distance, and only x is asked: there, text goes
-        on for ever, and every next symbol is.
+        one pair of brackets a sequence, at a fixed distance, and only x is due: there, text goes
+        on for ever, and every next symbol is due.
 
     Raises:
         ConfigurationError: an option out of range.
@@ -68,12 +68,7 @@ class DistantBrackets(GeneratedTask):
         return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(codes[1]))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

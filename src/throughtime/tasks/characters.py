@@ -1,4 +1,4 @@
-"""Text, a character at a time: say the next one."""
+"""Text, a character at a time: predict the next one."""
 
 import functools
 import gzip
@@ -48,9 +48,9 @@ class Characters(SequenceTask):
     The first 90 % of the text are for training, the next 5 % for validation, the last for test.
 
     Arguments:
-        text: of at least 20 * (length + 1) characters.
+        text: text of at least 20 * (length + 1) characters.
         length: characters of a window, at least 2.
-        stream: whether each training batch goes on where the last one ended, so that a learner's
+        stream: If True, each training batch continues the one before it, so that a learner's
             state is carried along. The rows start evenly spread over the text, which starts over at
             its end. Held-out windows are the same, each from nothing.
 
@@ -61,8 +61,8 @@ class Characters(SequenceTask):
         (length, batch) the character that follows.
 
     Chance:
-        who knows the last character alone: the table of pairs in the training text, 1 added to each
-        count, on the validation text.
+        the table of pairs in the training text, 1 added to each count, on the validation text: the
+        last character is the only one known.
 
     Raises:
         ConfigurationError: a window below 2.
@@ -112,9 +112,6 @@ class Characters(SequenceTask):
 
         On a stream, training windows follow those of the step before, from places that the seed
         moves. Characters left over at the end of a held-out text are not used.
-
-        Arguments:
-            split, size, seed, start: as for every task.
         """
         check_at_least("batch_size", size, 1)
         if split == "training":
@@ -134,12 +131,7 @@ class Characters(SequenceTask):
         return self._windows(self.training, torch.from_numpy(starts.astype(np.int64)))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -172,7 +164,7 @@ def characters(
 
     Arguments:
         length: characters of a window, at least 2.
-        stream: whether each batch goes on where the last one ended; see `Characters`.
+        stream: If True, each batch continues the one before it; see `Characters`.
         data_dir: folder that holds input.txt, or input.txt.gz, itself or in a subfolder
             tinyshakespeare; that of THROUGHTIME_DATA if None; downloaded if that is unset.
 
@@ -190,7 +182,7 @@ def read_text(data_dir: str | Path | None = None, *, file: RemoteFile = SHAKESPE
     """A text whose bytes are checked by their sum.
 
     Arguments:
-        data_dir: as for `characters`.
+        data_dir: folder of the text, of `characters`.
         file: its name, where it is, and its sum.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Copying memory: say a few symbols again after a long blank."""
+"""Copying memory: recall a few symbols after a long blank."""
 
 from collections.abc import Mapping
 from math import log
@@ -33,8 +33,8 @@ class Copying(GeneratedTask):
         recalled symbols alone, since blanks are no feat.
 
     Chance:
-        who knows the step but not the symbols says blank T + K times, and guesses one of S symbols
-        K times: accuracy 1/S, loss K ln S / (T + 2 K).
+        the step is known but not the symbols: blank T + K times, and a guess among S symbols K
+        times: accuracy 1/S, loss K ln S / (T + 2 K).
 
     Differs from the paper in:
         it shows curves; a loss below a tenth of chance counts as solved: our choice.
@@ -78,12 +78,7 @@ class Copying(GeneratedTask):
         return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the recalled symbols with the largest output, (items, batch).
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the recalled symbols with the largest output, (items, batch)."""
         return outputs[-self.items :].argmax(dim=-1) == targets[-self.items :]
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

@@ -33,7 +33,7 @@ class Counting(GeneratedTask):
         loss -p ln p - (1 - p) ln(1 - p).
 
     Differs from the paper in:
-        a string a sequence, and what follows an a is not asked, since nobody can know it: there,
+        a string a sequence, and no answer is due after an a, since it cannot be predicted: there,
         strings follow each other for ever.
 
     Raises:
@@ -74,12 +74,7 @@ class Counting(GeneratedTask):
         return SequenceBatch(*map(torch.from_numpy, (inputs, targets, 2 * n)))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

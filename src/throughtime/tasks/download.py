@@ -19,8 +19,8 @@ class RemoteFile:
 
     Attributes:
         name: file name in the cache.
-        urls: where it is, best first.
-        sha256: of the file as it is sent, in hexadecimal.
+        urls: addresses, best first.
+        sha256: checksum of the file in the form in which it is sent, in hexadecimal.
     """
 
     name: str
@@ -43,11 +43,11 @@ def fetch(files: Sequence[RemoteFile], folder: Path) -> None:
     other. A progress bar is shown on a terminal.
 
     Arguments:
-        files: what to fetch.
-        folder: where to; made if need be, readable by the user alone.
+        files: files to fetch.
+        folder: target folder; made if need be, readable by the user alone.
 
     Raises:
-        DataError: a file cannot be got, or the folder not written; it says which.
+        DataError: a file cannot be got, or the folder not written; the message names it.
     """
     import filelock
 

@@ -37,9 +37,6 @@ class GeneratedTask(SequenceTask):
         """Return fresh draws of (seed, "training", step), or the held-out sequences.
 
         There are 1,024 sequences for validation and 2,560 for test.
-
-        Arguments:
-            split, size, seed, start: as for every task.
         """
         check_at_least("batch_size", size, 1)
         if split == "training":

@@ -19,8 +19,9 @@ class IdxFile:
 
     Attributes:
         name: file name without ".gz".
-        shape: of the array in it.
-        sha256: of the uncompressed file, in hexadecimal: other compressions of it are as good.
+        shape: shape of the array in it.
+        sha256: checksum of the uncompressed file, in hexadecimal; other compressions of it
+            are as good.
     """
 
     name: str
@@ -39,11 +40,11 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[np.ndarray, "..."]:
 
     Arguments:
         path: the file, gzip-compressed or not, whatever its name ends in.
-        expected: what it should be.
+        expected: file that it should be.
 
     Raises:
-        DataError: the file cannot be read, is cut short, corrupt, or another file; it says which
-            file.
+        DataError: the file cannot be read, is cut short, corrupt, or another file;
+            the message names the file.
     """
     header = expected.header
     size = len(header) + math.prod(expected.shape)

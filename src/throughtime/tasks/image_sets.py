@@ -36,7 +36,7 @@ class ImageSet:
     """Square grey images in ten classes.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         side: height and width in pixels.
         white: the largest grey level.
         splits: disjoint sets of images: "training", "validation", "test".
@@ -155,12 +155,12 @@ def load_mnist(
     Arguments:
         data_dir: the folder.
         files: training images, training labels, test images and test labels, as they should be.
-        downloads: where they come from.
-        validation: how many of the last training images to hold out.
+        downloads: sources of the files.
+        validation: number of the last training images that are held out.
 
     Raises:
         DataError: a file is missing, cut short, corrupt, or not the file that it should be, or
-            cannot be downloaded; it says which.
+            cannot be downloaded; the message names it.
 
     Source:
         LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition",

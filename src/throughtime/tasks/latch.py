@@ -12,7 +12,7 @@ from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, 
 
 
 class Latch(GeneratedTask):
-    """Latch: which of two trainable openings came, told after many steps of noise (Bengio 1994).
+    """Latch: which of two trainable openings came, many steps of noise ago (Bengio 1994).
 
     The paper feeds a single unit a_t = w tanh(a_{t-1}) + h_t, where h_t is trainable for t <= L,
     one value for each step and class k, and h_t ~ N(0, noise) after that. Here
@@ -26,9 +26,9 @@ class Latch(GeneratedTask):
     Arguments:
         length: T, the number of steps.
         informative: L, the number of opening steps; the paper's figure has 3.
-        noise: size of the Gaussian noise. The paper says variance 0.2; some reproductions take 0.2
+        noise: size of the Gaussian noise. The paper has variance 0.2; some reproductions take 0.2
             as the standard deviation, which is a far easier problem.
-        noise_is: whether `noise` is the variance or the standard deviation ("std").
+        noise_is: meaning of `noise`: "variance", or "std" for the standard deviation.
 
     Targets:
         (batch, 1): +0.8 for class 1, -0.8 for class 0, after the last step.
@@ -91,21 +91,16 @@ class Latch(GeneratedTask):
         return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the output has the sign of the target.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the output has the sign of the target."""
         return ((outputs > 0) == (targets > 0)).squeeze(-1)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
-        """At least 99 % right."""
+        """Return True if at least 99 % are right."""
         return metrics["accuracy"] >= 0.99
 
 
 class TwoSequence(GeneratedTask):
-    """Two-sequence: the first inputs tell the class, on the channel of the noise (Bengio 1994).
+    """Two-sequence: the first inputs give the class, on the channel of the noise (Bengio 1994).
 
         x_t = +1 (class 1) or -1 (class 0)   for t < N
         x_t ~ N(0, noise)                    for N <= t < length of the sequence
@@ -114,7 +109,7 @@ class TwoSequence(GeneratedTask):
         length: T; a sequence has between T and T + T/10 steps, uniformly.
         informative: N, 1 or 3 in the papers.
         noise: size of the Gaussian noise; variance 0.2 in the papers.
-        noise_is: whether `noise` is the variance or the standard deviation ("std").
+        noise_is: meaning of `noise`: "variance", or "std" for the standard deviation.
 
     Targets:
         (batch, 1): 1 for class 1, 0 for class 0, after the last step; right when the error is below
@@ -125,7 +120,7 @@ class TwoSequence(GeneratedTask):
 
     Differs from the papers in:
         Bengio et al. also have sequences as short as T/2: these are Hochreiter & Schmidhuber's
-        lengths. Their criterion ST1 asks for 256 sequences without an error; here they are 1,024 in
+        lengths. Their criterion ST1 is 256 sequences without an error; here they are 1,024 in
         validation.
 
     Raises:
@@ -181,12 +176,7 @@ class TwoSequence(GeneratedTask):
         )
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the error is below 0.2.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the error is below 0.2."""
         return within(0.2, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

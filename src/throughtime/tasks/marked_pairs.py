@@ -43,13 +43,13 @@ def draw_marked_pairs(
     is marked, its value is `neutral`.
 
     Differs from the paper in:
-        it says that X_1 (the first draw) becomes neutral if the first pair is marked, and is silent
+        in it, X_1 (the first draw) becomes neutral if the first pair is marked, and is silent
         on the case that the second draw marks the first pair: here the first pair's value becomes
         neutral in both cases. T/2 and T/10 are rounded down.
 
     Arguments:
-        random: where the numbers come from.
-        batch_size: how many sequences.
+        random: source of the numbers.
+        batch_size: number of sequences.
         length: T.
         low: least value, -1 or 0.
         neutral: 0 for a sum, 1 for a product.

@@ -21,7 +21,7 @@ class Multiplication(GeneratedTask):
 
         y = X_1 X_2,   X_1, X_2 ~ U[0, 1] the marked values
 
-    `draw_marked_pairs` says where the marks are. Unlike a sum, a product is nothing that a memory
+    `draw_marked_pairs` places the marks. Unlike a sum, a product is nothing that a memory
     cell does by itself.
 
     Arguments:
@@ -80,12 +80,7 @@ class Multiplication(GeneratedTask):
         )
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the error is below 0.04.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the error is below 0.04."""
         return within(0.04, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

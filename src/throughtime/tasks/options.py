@@ -1,4 +1,4 @@
-"""What several tasks ask of their options."""
+"""Checks of options that several tasks share."""
 
 import math
 from typing import Literal
@@ -9,7 +9,7 @@ NoiseIs = Literal["variance", "std"]
 
 
 def check_at_least(subject: str, value: int, minimum: int, fix: str = "") -> None:
-    """Raise ConfigurationError unless value >= minimum; `subject` says whose option it is."""
+    """Raise ConfigurationError unless value >= minimum; `subject` names the option."""
     if value < minimum:
         raise ConfigurationError(subject, got=value, expected=f"at least {minimum}", fix=fix)
 
@@ -18,9 +18,9 @@ def noise_deviation(task: str, noise: float, noise_is: NoiseIs) -> float:
     """The standard deviation of a task's noise.
 
     Arguments:
-        task: for the error message.
+        task: name of the task, for the error message.
         noise: its size, at least 0.
-        noise_is: whether `noise` is the variance or the standard deviation.
+        noise_is: meaning of `noise`.
 
     Raises:
         ConfigurationError: the noise is negative or not finite.

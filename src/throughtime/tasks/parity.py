@@ -84,12 +84,7 @@ class Parity(GeneratedTask):
         )
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

@@ -40,7 +40,7 @@ class PixelSequences(SequenceTask):
     every machine: whole numbers until one division.
 
     Arguments:
-        name: of the task.
+        name: name of the task.
         image_set: the images.
         image_size: side in pixels; None for the images' own.
         pixels_per_step: k.
@@ -103,11 +103,7 @@ class PixelSequences(SequenceTask):
     def batches(
         self, split: Split, size: int, *, seed: int = 0, start: int = 0
     ) -> Iterator[SequenceBatch]:
-        """Return batches of the endless sequence of shuffled epochs, or held-out images in order.
-
-        Arguments:
-            split, size, seed, start: as for every task.
-        """
+        """Return batches of endless shuffled epochs, or held-out images in order."""
         check_at_least("batch_size", size, 1)
         if split == "training":
             return (self._training_batch(step, size, seed) for step in itertools.count(start))
@@ -128,12 +124,7 @@ class PixelSequences(SequenceTask):
         return self._batch(training, which)
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -180,8 +171,8 @@ def permuted_digits(
     """Handwritten digits, 8 x 8, their pixels in a fixed random order.
 
     Arguments:
-        image_size, pixels_per_step, stride: as for `digits`.
-        permutation_seed: of the order, which is the same for all images and runs.
+        image_size, pixels_per_step, stride: options of `digits`.
+        permutation_seed: seed of the order, which is the same for all images and runs.
     """
     return _digits("permuted-digits", image_size, pixels_per_step, stride, permutation_seed)
 
@@ -228,8 +219,8 @@ def permuted_mnist(
     """MNIST digits, 28 x 28, their pixels in a fixed random order (Le, Jaitly & Hinton 2015).
 
     Arguments:
-        image_size, pixels_per_step, stride, data_dir: as for `mnist`.
-        permutation_seed: of the order, which is the same for all images and runs. The papers'
+        image_size, pixels_per_step, stride, data_dir: options of `mnist`.
+        permutation_seed: seed of the order, which is the same for all images and runs. The papers'
             orders are unknown to us: theirs and ours differ by chance.
 
     Raises:
@@ -275,7 +266,7 @@ def _check_options(name: str, side: int, pixels_per_step: int, stride: int) -> N
 
 
 def _overlap(old: int, new: int) -> Float32[np.ndarray, "new old"]:
-    """How much of each old pixel each new pixel covers along one axis, in units of 1 / new."""
+    """Return the part of each old pixel that a new pixel covers along one axis, in 1 / new."""
     i, j = np.arange(new)[:, None], np.arange(old)
     covered = np.minimum((i + 1) * old, (j + 1) * new) - np.maximum(i * old, j * new)
     return covered.clip(min=0).astype(np.float32)
@@ -284,7 +275,7 @@ def _overlap(old: int, new: int) -> Float32[np.ndarray, "new old"]:
 def _reads(
     order: Int64[np.ndarray, " pixel"], pixels_per_step: int, stride: int
 ) -> tuple[Int64[np.ndarray, "step read"], bool]:
-    """Which pixels each step reads, and whether the last step reads beyond the end (one more)."""
+    """Return the pixels of each step, and True if the last step reads beyond the end."""
     count = len(order)
     steps = min(math.ceil(count / stride), 1 + math.ceil((count - pixels_per_step) / stride))
     places = np.arange(steps)[:, None] * stride + np.arange(pixels_per_step)

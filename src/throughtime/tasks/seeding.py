@@ -17,9 +17,9 @@ def generator(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator
     at step * 2^128, so streams of different seeds, purposes and steps never overlap.
 
     Arguments:
-        seed: in [0, 2^64).
-        purpose: what the numbers are for; training and held-out data never share a stream.
-        step: in [0, 2^64).
+        seed: number in [0, 2^64).
+        purpose: use of the numbers; training and held-out data never share a stream.
+        step: number in [0, 2^64).
 
     Raises:
         ConfigurationError: a seed or step out of range.
@@ -40,8 +40,8 @@ def permutation(
     """A permutation of 0 ... size - 1, drawn uniformly as the order of `size` random 64-bit keys.
 
     Arguments:
-        size: how many.
-        seed, purpose, step: as for `generator`.
+        size: number of items.
+        seed, purpose, step: arguments of `generator`.
     """
     # Not Generator.permutation: numpy keeps a bit generator's stream between versions, not the
     # algorithms on top of it.

@@ -43,7 +43,7 @@ def temporal_order(
 
 
 class TemporalOrder(GeneratedTask):
-    """In which order X and Y came, 2 or 3 of them (Hochreiter & Schmidhuber 1997).
+    """Order in which X and Y came, 2 or 3 of them (Hochreiter & Schmidhuber 1997).
 
     A sequence starts with E, ends with B, and has X or Y, each with probability 1/2, at `symbols`
     steps; all else is drawn from a, b, c, d. Steps are counted from 0; with T = 100 they are the
@@ -69,7 +69,7 @@ class TemporalOrder(GeneratedTask):
 
     Differs from the paper in:
         probabilities from a softmax and cross-entropy instead of logistic outputs and squared
-        error, so that "average error below 0.1" is asked of the cross-entropy; the criterion is
+        error, so that "average error below 0.1" is applied to the cross-entropy; the criterion is
         applied to the 1,024 sequences of the validation set instead of the last 2,000 of training.
         Fractions of T are rounded down.
 
@@ -137,12 +137,7 @@ class TemporalOrder(GeneratedTask):
         )
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the probability of every class is within 0.3 of its target, 1 or 0.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True where the probability of every class is within 0.3 of its target, 1 or 0."""
         wanted = F.one_hot(targets, self.answers.count)
         return ((outputs.softmax(dim=-1) - wanted).abs() < 0.3).all(dim=-1)
 
@@ -211,12 +206,7 @@ class PascanuTemporalOrder(GeneratedTask):
         return SequenceBatch(torch.from_numpy(one_hot[codes]), torch.from_numpy(targets), None)
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the classes with the largest output."""
         return likeliest(outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

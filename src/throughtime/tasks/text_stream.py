@@ -32,7 +32,7 @@ class Text(Task):
     but the first is predicted from all characters before it.
 
     Arguments:
-        text: at least 20 * (length + 1) characters.
+        text: text of at least 20 * (length + 1) characters.
         length: characters of a training batch, at least 2; gradients go no further back.
 
     Inputs:
@@ -95,11 +95,7 @@ class Text(Task):
     def batches(
         self, split: Split, size: int, *, seed: int = 0, start: int = 0
     ) -> Iterator[SequenceBatch]:
-        """Return training batches from places that the seed moves, or the held-out text in order.
-
-        Arguments:
-            split, size, seed, start: as for every task; held-out text is one row.
-        """
+        """Return batches from places that the seed moves, or the held-out text in order."""
         check_at_least("batch_size", size, 1)
         codes = self.codes[split]
         if split == "training":

@@ -1,4 +1,4 @@
-"""A wave from nothing: say a given signal by heart."""
+"""A wave from nothing: produce a given signal by heart."""
 
 import itertools
 import math
@@ -28,8 +28,8 @@ class Wave(SequenceTask):
 
     Arguments:
         length: samples, 320 in the paper.
-        waveform: which signal: a seed.
-        sinusoids: how many are added; their periods are drawn between 4 and `length` samples,
+        waveform: seed of the signal.
+        sinusoids: number of sinusoids; their periods are drawn between 4 and `length` samples,
             uniformly in their logarithm.
 
     Inputs:
@@ -39,7 +39,7 @@ class Wave(SequenceTask):
         (length, batch, 1).
 
     Chance:
-        who always says the mean: a loss of the signal's variance, so that the loss over chance is
+        the mean as every answer: a loss of the signal's variance, so that the loss over chance is
         the normalised mean squared error; accuracy counts samples within 0.1.
 
     Differs from the paper in:
@@ -79,11 +79,7 @@ class Wave(SequenceTask):
     def batches(
         self, split: Split, size: int, *, seed: int = 0, start: int = 0
     ) -> Iterator[SequenceBatch]:
-        """Return batches of the signal, `size` times in training and once in evaluation.
-
-        Arguments:
-            split, size, seed, start: as for every task.
-        """
+        """Return batches of the signal, `size` times in training and once in evaluation."""
         del seed
         check_at_least("batch_size", size, 1)
         if split == "training":
@@ -91,12 +87,7 @@ class Wave(SequenceTask):
         return itertools.islice((self._batch(1),), start, None)
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the samples within 0.1.
-
-        Arguments:
-            outputs: (batch, output), or (time, batch, output).
-            targets: targets of the batch.
-        """
+        """Return True for the samples within 0.1."""
         return within(_TOLERANCE, outputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

@@ -52,7 +52,7 @@ def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, 
     """A run's configuration, task and model on the CPU, as it is now or as it began.
 
     Arguments:
-        folder: of the run, finished or not.
+        folder: folder of the run, finished or not.
         trained: the weights of the latest checkpoint; else those drawn before the first update.
 
     Raises:

@@ -22,11 +22,11 @@ _PARTS = ("model", "optimizer", "learner", "random")
 
 @dataclasses.dataclass
 class RunState:
-    """How far a run has come, beside its tensors.
+    """Progress of a run, beside its tensors.
 
     Attributes:
         step: updates done.
-        seconds: that they and the evaluations have taken, over all starts.
+        seconds: time of the updates and evaluations, over all starts.
         clipped: updates whose gradient was clipped.
         interval_steps, interval_loss, interval_norm, interval_clipped: the sums of which
             the next training row of the metrics will be the means.
@@ -52,11 +52,11 @@ class Checkpoint:
     """All that a run needs to go on to the same bits. The learning rate is a function of the step.
 
     Attributes:
-        state: how far it has come.
+        state: progress of the run.
         model: the model's state_dict.
         optimizer: the optimiser's state_dict.
         random: the states of torch's generators, by the type of their device.
-        environment: what it ran on until then.
+        environment: environment in which it ran until then.
         learner: tensors that the learner carries between updates, a stream's state among them.
     """
 
@@ -92,7 +92,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """What `save_checkpoint` wrote, on the CPU, to the same bits.
+    """Return the checkpoint that `save_checkpoint` wrote, on the CPU, to the same bits.
 
     Raises:
         RunError: a file is missing, cut short or damaged.
@@ -138,7 +138,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _digest(state: Mapping[str, Any]) -> str:
-    """The checksum of what the file says, whatever its spaces and the order of its names."""
+    """Return the checksum of the content, whatever its spaces and the order of its names."""
     text = json.dumps(state, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

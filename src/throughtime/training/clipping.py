@@ -31,7 +31,7 @@ class Clipping:
         by value:  g_i <- max(-v, min(v, g_i))
         by norm:   g   <- g c / ||g||   where ||g|| > c
 
-    by value first if both are asked for; the norm is then that of what is left.
+    by value first if both are given; the norm is then that of what is left.
 
     Arguments:
         norm: c, above 0, or None.
@@ -65,8 +65,8 @@ class Clipping:
         """Clip in place what was measured; whether that changed anything.
 
         Arguments:
-            gradients: as for `measure`, unchanged since.
-            norm, largest: what `measure` returned, finite.
+            gradients: gradients that were measured, unchanged since.
+            norm, largest: result of `measure`, finite.
         """
         clipped = False
         if self.value is not None and largest > self.value:

@@ -1,4 +1,4 @@
-"""What a run is: task, model, seed, and how it is trained; the same text on disk and in memory."""
+"""The configuration of a run: task, model, seed and training, in memory and on disk."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ class RunConfig:
     Attributes:
         task: registry text: "digits", "adding:length=100".
         model: registry text: "lstm:hidden=64".
-        seed: of the weights, the batches and the dropout; 0 to 2^63 - 1.
+        seed: seed of the weights, the batches and the dropout; 0 to 2^63 - 1.
         steps: updates of the weights, at most.
         batch_size: sequences an update.
         optimizer: a class of torch.optim, by name, or "Nesterov".
@@ -43,10 +43,11 @@ class RunConfig:
             tries weights on the first batch; optimizer and learning rate are then idle.
         gradient_propagation: strength of the penalty on gradients that shrink or grow as they go
             back (Pascanu et al. 2013); 0 for none.
-        gradient_propagation_form: of the penalty: that of the "paper", or of its authors' "code".
+        gradient_propagation_form: form of the penalty: that of the "paper", or of its
+            authors' "code".
         sparse_outputs: strength of the penalty on the size of outputs, which makes the gradients of
             rectified units sparse; 0 for none.
-        schedule: how the learning rate falls; see `training.schedules`.
+        schedule: course of the learning rate; see `training.schedules`.
         warmup_steps: updates over which the learning rate rises first.
         clip_norm: bound on the norm of the whole gradient, or None.
         clip_value: bound on the size of each of its elements, applied before the norm's, or None.
@@ -159,10 +160,10 @@ class RunConfig:
 
         Arguments:
             document: the fields; those that have defaults may be absent.
-            where: what is read, for the error message.
+            where: name of the document, for the error message.
 
         Raises:
-            RunError: a field is missing, or there is one that this version does not know.
+            RunError: a field is missing, or there is one that this version lacks.
             ConfigurationError: as for RunConfig itself.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}

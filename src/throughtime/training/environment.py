@@ -1,4 +1,4 @@
-"""What a run runs on: versions, device, threads, engines; and the commit of the code."""
+"""The environment of a run: versions, device, threads, engines; and the commit of the code."""
 
 import dataclasses
 import importlib.metadata
@@ -17,16 +17,16 @@ _DECIDE_THE_BITS = ("throughtime", "torch", "numpy", "device", "threads")
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a run ran on.
+    """The environment in which a run ran.
 
     Attributes:
         throughtime, torch, numpy, python: versions.
-        platform: system and processor, as Python's `platform` says.
+        platform: system and processor, from Python's `platform`.
         device: "cpu" with the instruction set that torch uses on it, or the GPU's name.
-        threads: of the CPU, that torch used.
-        engines: that ran in a training step, sorted; empty before the first.
-        commit: of the checkout that throughtime runs from, with "-dirty" if it was changed since;
-            None where it runs from no checkout, or there is no git.
+        threads: number of CPU threads that torch used.
+        engines: names of the engines in a training step, sorted; empty before the first.
+        commit: commit of the checkout that throughtime runs from, with "-dirty" if it was changed
+            since; None where it runs from no checkout, or there is no git.
     """
 
     throughtime: str
@@ -40,7 +40,7 @@ class Environment:
     commit: str | None
 
     def differences(self, other: "Environment") -> list[str]:
-        """What differs from another environment and may change the bits of a run."""
+        """Return the differences from another environment that may change the bits of a run."""
         return [
             f"{name} {getattr(self, name)} instead of {getattr(other, name)}"
             for name in _DECIDE_THE_BITS
@@ -54,9 +54,9 @@ def current_environment(
     """The environment of this process.
 
     Arguments:
-        device: of the run.
-        threads: that torch is told to use.
-        engines: that have run so far.
+        device: device of the run.
+        threads: number of threads that torch is set to use.
+        engines: names of the engines that have run so far.
     """
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)

@@ -43,9 +43,9 @@ def train(
     torch's seeds, threads and determinism are set for the run and put back after it.
 
     Arguments:
-        config: what to train, and how.
-        folder: of the run: a new one, or one of the same configuration. See `RunFolder`.
-        observer: told of what happens; see `training.observer`.
+        config: configuration of the run.
+        folder: folder of the run: a new one, or one of the same configuration. See `RunFolder`.
+        observer: function that takes the events of `training.observer`.
         allow_mismatch: go on although the folder was written with another configuration, device,
             engine, thread count or version; the result is then not reproducible. Another model or
             optimiser, and a finished run of another configuration, are refused all the same.

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: plain events, for a progress display or a test."""
+"""Events of a run while it goes on: plain records, for a progress display or a test."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Started:
     """The model is built, and the last checkpoint, if there was one, is read.
 
     Attributes:
-        folder: of the run.
-        config: of the run.
+        folder: folder of the run.
+        config: configuration of the run.
         step: updates done before, 0 in a new run.
-        parameters: of the model, those that are trained.
+        parameters: number of trained parameters.
     """
 
     folder: Path
@@ -34,10 +34,10 @@ class Progress:
     Attributes:
         step: updates done.
         steps: updates of the whole run, at most.
-        loss: of the last update's batch.
-        gradient_norm: of the last update, before clipping.
-        learning_rate: of the last update.
-        seconds: that the run has taken, over all its starts.
+        loss: loss of the last update's batch.
+        gradient_norm: norm of the last gradient, before clipping.
+        learning_rate: learning rate of the last update.
+        seconds: time of the run, over all its starts.
     """
 
     step: int
@@ -54,7 +54,7 @@ class Evaluated:
 
     Attributes:
         step: updates done.
-        split: which data.
+        split: held-out data.
         metrics: metrics by name, "loss" among them.
         headline: the metric that tables show.
     """
@@ -70,8 +70,8 @@ class Finished:
     """The result is stored, now or by an earlier call.
 
     Attributes:
-        folder: of the run.
-        result: as `train` returns it.
+        folder: folder of the run.
+        result: result that `train` returns.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class Finished:
 
 
 Event = Started | Progress | Evaluated | Finished
-"""What an observer is told."""
+"""An event."""
 
 Observer = Callable[[Event], None]
 """Called with each event, in the process and thread of the run; what it raises ends the run."""

@@ -41,8 +41,9 @@ def check_optimizer(name: str, options: Mapping[str, OptionValue]) -> dict[str, 
 
     Raises:
         UnknownNameError: no such optimiser, or it has no such option.
-        ConfigurationError: the optimiser cannot be used here (the message says why), the learning
-            rate is among the options, or a value is no number, flag, text or list of numbers.
+        ConfigurationError: the optimiser cannot be used here, as the message explains, the
+            learning rate is among the options, or a value is no number, flag, text or list of
+            numbers.
     """
     if name not in _all_optimizers():
         raise UnknownNameError("optimizer", name, optimizer_names())
@@ -79,7 +80,7 @@ def build_optimizer(
 
     Arguments:
         name: a class of torch.optim.
-        parameters: what it updates.
+        parameters: tensors that it updates.
         learning_rate: above 0.
         options: further arguments of the class.
 
@@ -111,7 +112,7 @@ def _all_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def _refusal(name: str) -> str | None:
-    """Why an optimiser cannot be used by a loop with one dense gradient a step, or None."""
+    """Return the reason against an optimiser in a loop with one dense gradient a step, or None."""
     if name in _SPARSE_ONLY:
         return "it takes sparse gradients alone, and recurrent weights have dense ones"
     closure = inspect.signature(_all_optimizers()[name].step).parameters.get("closure")

@@ -49,7 +49,7 @@ def reproducible(device: torch.device, threads: int, seed: int) -> Iterator[None
 
     Arguments:
         device: the only one whose generator is seeded, beside the CPU's.
-        threads: of the CPU.
+        threads: number of CPU threads.
         seed: 0 to 2^63 - 1.
     """
     filling: Any = importlib.import_module("torch.utils.deterministic")  # its types lack the flag

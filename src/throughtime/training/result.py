@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""The result of a run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Divergence:
     Attributes:
         step: the update, counted from 1: the weights are those after step - 1 updates. Where the
             loss is that of held-out data, the update after which they were evaluated.
-        quantity: what was not finite.
+        quantity: quantity that was not finite.
     """
 
     step: int
@@ -32,15 +32,15 @@ class Result:
         status: "solved" where the last evaluation meets the task's criterion, "completed" after all
             steps without, "diverged" where a loss or gradient was not finite.
         step: updates done.
-        seconds: of training and validation, over all starts of the run.
-        parameters: of the model, those that are trained.
+        seconds: time of training and validation, over all starts of the run.
+        parameters: number of trained parameters.
         clip_rate: fraction of the updates whose gradient was clipped.
         validation: metrics of the last evaluation that was finite, by name, or None.
         test: the same on the test split, after the last update; None if the run diverged.
-        diverged: where the run diverged, or None.
-        environment: what it ran on.
-        rescheduled: the numbers of steps that earlier calls asked for, where the learning rate
-            depends on that number: the run differs from one that was asked for all steps at once.
+        diverged: first update that was not finite, or None.
+        environment: environment of the run.
+        rescheduled: numbers of steps of earlier calls, where the learning rate
+            depends on that number: the run differs from one of all steps at once.
         metrics: metrics of the task, the headline first; accuracy in files of earlier versions.
     """
 

@@ -53,10 +53,10 @@ class Run:
 
     Arguments:
         files: its folder.
-        config: what to train, and how.
-        device: where to.
+        config: configuration of the run.
+        device: device of the run.
         environment: this process's.
-        allow_mismatch: whether a checkpoint of another environment will do.
+        allow_mismatch: If True, a checkpoint of another environment is accepted.
         notify: the observer.
     """
 
@@ -210,7 +210,7 @@ class Run:
         )
 
     def _ended(self) -> bool:
-        """Evaluate if it is time to, and say whether the run ends here."""
+        """Evaluate if it is due, and return True if the run ends here."""
         state, config = self.state, self.config
         if self.diverged is not None:
             return True

@@ -31,7 +31,7 @@ class RunFolder:
     lock                    held while a process writes the run
 
     Arguments:
-        path: of the folder, which need not exist yet.
+        path: path of the folder, which need not exist yet.
     """
 
     def __init__(self, path: Path):
@@ -106,7 +106,7 @@ class RunFolder:
         return int(match.group(1))
 
     def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Return the folder of the checkpoint of a step."""
         return self.path / f"checkpoint-{step}"
 
     @contextlib.contextmanager
@@ -180,8 +180,8 @@ class MetricsFile:
     """metrics.jsonl while it is written: each row is one line, on its way to the disk at once.
 
     Arguments:
-        path: of the file.
-        size: in bytes, what to keep of it; rows beyond were written after the checkpoint.
+        path: path of the file.
+        size: number of bytes that are kept; rows beyond were written after the checkpoint.
 
     Raises:
         RunError: the file is shorter than that.
@@ -226,7 +226,7 @@ def read_metrics(folder: Path) -> list[dict[str, object]]:
     """The rows of a run's metrics.jsonl, without a last line that is still being written.
 
     Arguments:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         RunError: there is no such file, or a line of it is damaged.

@@ -11,7 +11,7 @@ def depends_on_steps(schedule: str) -> bool:
     """True if the learning rate of an update depends on the number of steps of the whole run.
 
     Arguments:
-        schedule: as `learning_rate` takes it.
+        schedule: schedule of `learning_rate`.
 
     Example:
         >>> depends_on_steps("constant"), depends_on_steps("cosine")
@@ -40,7 +40,7 @@ def learning_rate(
     Arguments:
         schedule: the shape after the warmup.
         peak: the largest value.
-        step: which update, 0 to steps - 1.
+        step: number of the update, 0 to steps - 1.
         steps: updates of the whole run.
         warmup_steps: updates of the warmup, fewer than `steps`.
 

@@ -1,4 +1,4 @@
-"""How a run finds its gradients: by the model's own graph, by a learner, or by search."""
+"""The gradients of a run: by the model's own graph, by a learner, or by search."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -39,37 +39,41 @@ class Teacher(abc.ABC):
     """Finds the gradients of a batch, or, in a search, the weights themselves.
 
     Attributes:
-        one_batch: whether every update sees the first batch: what a search compares is the loss of
-            the same sequences.
+        one_batch: If True, every update sees the first batch: a search compares the losses of the
+            same sequences.
     """
 
     one_batch: bool = False
 
     @abc.abstractmethod
     def teach(self, batch: Any, step: int) -> Tensor:
-        """The loss, a scalar without a graph; the parameters' `grad` are set, or, in a search, the
-        parameters.
+        """Return the loss, a scalar without a graph, and set `grad` of the parameters.
+
+        A search sets the parameters themselves.
 
         Arguments:
-            batch: of this update.
-            step: its number, from 0.
+            batch: batch of this update.
+            step: number of the update, from 0.
         """
 
+    @abc.abstractmethod
     def keep(self) -> None:
-        """Told that the update was made: what was taught last is not undone as divergence."""
-        return
+        """Carry the state of the last batch along: its update was made, and did not diverge."""
 
+    @abc.abstractmethod
     def state(self) -> dict[str, Any]:
-        """What it carries from update to update, to be saved."""
-        return {}
+        """Return the tensors that are carried from update to update, to be saved."""
 
+    @abc.abstractmethod
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`.
+        """Continue from a saved state.
 
         Arguments:
-            state: as it was saved.
+            state: result of `state`.
+
+        Raises:
+            KeyError, StateError: it is the state of another learner.
         """
-        del state
 
 
 def build_teacher(config: RunConfig, model: nn.Module, task: Task, score: ScoreBatch) -> Teacher:
@@ -77,8 +81,8 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, score: ScoreB
 
     Arguments:
         config: learner, and penalties.
-        model, task: of the run.
-        score: scores the model.
+        model, task: model and task of the run.
+        score: function that scores the model.
 
     Raises:
         UnknownNameError, ConfigurationError: no such learner or option.
@@ -120,7 +124,7 @@ class _Graph(Teacher):
         self.after: Any = None
 
     def teach(self, batch: Any, step: int) -> Tensor:
-        """By autograd."""
+        """Return the loss, and find the gradients by autograd."""
         score = self.score(batch, self.carried, step)
         score.loss.backward()
         self.after = detached(score.state)
@@ -138,7 +142,7 @@ class _Graph(Teacher):
         """The state of the stream.
 
         Arguments:
-            state: as it was saved.
+            state: result of `state`.
 
         Raises:
             KeyError: it is the state of another learner.
@@ -163,7 +167,7 @@ class _Chunks(Teacher):
         self.starts: dict[int, LearnerState] = {count: learner.init(model, count)}
 
     def teach(self, batch: SequenceBatch, step: int) -> Tensor:
-        """By the learner, its random numbers from the run's seed and the step."""
+        """Return the loss; the learner's random numbers come from the run's seed and the step."""
         chunk, count = _chunk(self.task, batch), batch.size
         if count not in self.starts:
             self.starts[count] = self.learner.init(self.model, count)
@@ -172,6 +176,21 @@ class _Chunks(Teacher):
         loss, gradients, _ = self.learner.update(self.model, state, chunk)
         _assign(self.model, gradients)
         return loss
+
+    def keep(self) -> None:
+        """Carry nothing along."""
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue with nothing.
+
+        Arguments:
+            state: empty.
+        """
+        del state
 
 
 @final
@@ -185,7 +204,7 @@ class _Stream(Teacher):
         self.carried = self.after = learner.init(model, config.batch_size, config.seed)
 
     def teach(self, batch: SequenceBatch, step: int) -> Tensor:
-        """By the learner, from the state after the batch before."""
+        """Return the loss, from the state after the batch before."""
         del step
         chunk = _chunk(self.task, batch)
         loss, gradients, self.after = self.learner.update(self.model, self.carried, chunk)
@@ -204,7 +223,7 @@ class _Stream(Teacher):
         """The learner's.
 
         Arguments:
-            state: as it was saved.
+            state: result of `state`.
         """
         self.carried = load_state(self.carried, state)
 
@@ -243,6 +262,9 @@ class _Search(Teacher):
             self._take(self.searched.best)
         return self.searched.cost
 
+    def keep(self) -> None:
+        """Carry nothing else along: the search has its own state."""
+
     def _take(self, weights: Tensor) -> None:
         nn.utils.vector_to_parameters(weights.to(self.parameters[0]), self.parameters)
 
@@ -256,7 +278,7 @@ class _Search(Teacher):
         """The search's.
 
         Arguments:
-            state: as it was saved.
+            state: result of `state`.
         """
         memory = tuple(state[f"memory.{i}"] for i in range(len(self.searched.memory)))
         self.searched = type(self.searched)(state["best"], state["cost"], memory, state["random"])
@@ -268,10 +290,10 @@ def stepwise_model(
     """A model as a learner sees it, with the model's own parameters.
 
     Arguments:
-        model: of the registry.
-        task: whose loss.
-        learner: its name, for errors.
-        sparsity: see `StepwiseModel`.
+        model: model that offers `Stepwise`.
+        task: task that gives the loss of each step.
+        learner: name of the learner, for errors.
+        sparsity: strength of the penalty of `StepwiseModel`.
 
     Raises:
         LearnerRefusalError: the model is no cell and a read-out of every step, or its parameters

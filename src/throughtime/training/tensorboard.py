@@ -12,7 +12,7 @@ class TensorBoardLog:
     """Writes rows of metrics as scalars: train/loss, validation/accuracy, ...
 
     Arguments:
-        folder: for the event files; made if need be.
+        folder: folder of the event files; made if need be.
         step: updates done; what an earlier start of the run logged beyond it is hidden.
 
     Raises:
