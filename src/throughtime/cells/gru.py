@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.registry import CELLS
-from throughtime.core.state import State, state_type
-from throughtime.core.weights import add_weights, check_size
+from throughtime.core.state import State, zero_state
+from throughtime.core.weights import add_weights, set_sizes
 
 
 @CELLS.register("gru")
@@ -91,16 +91,12 @@ class ChoGRUCell(Cell):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        set_sizes(self, input_size, hidden_size)
         add_weights(self, 3, bias=bias, device=device, dtype=dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h (batch, hidden)."""
-        return state_type("h")(
-            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
-        )
+        return zero_state(batch_size, dtype=dtype, device=device, h=self.hidden_size)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """Return W_ih x + b_ih."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
-from throughtime.core.state import State, state_type
+from throughtime.core.state import State, zero_state
 
 
 @final
@@ -33,9 +33,7 @@ class LatchUnitCell(Cell):
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros."""
-        return state_type("h")(
-            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
-        )
+        return zero_state(batch_size, dtype=dtype, device=device, h=self.hidden_size)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps hidden"]:
         """Return the sum without the past."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.registry import CELLS
-from throughtime.core.state import State, state_type
-from throughtime.core.weights import add_weights, check_size
+from throughtime.core.state import State, zero_state
+from throughtime.core.weights import add_weights, set_sizes
 
 _EPSILON = 1e-5
 
@@ -60,9 +60,7 @@ class LayerNormLSTMCell(Cell):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        set_sizes(self, input_size, hidden_size)
         add_weights(self, 4, bias=False, device=device, dtype=dtype)
         _add_norm(self, "ih", 4 * hidden_size, gain, device, dtype)
         _add_norm(self, "hh", 4 * hidden_size, gain, device, dtype)
@@ -70,8 +68,8 @@ class LayerNormLSTMCell(Cell):
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h and c (batch, hidden)."""
-        zeros = torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
-        return state_type("h", "c")(zeros, zeros.clone())
+        width = self.hidden_size
+        return zero_state(batch_size, dtype=dtype, device=device, h=width, c=width)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """Return LN(W_ih x)."""
@@ -129,9 +127,7 @@ class LayerNormGRUCell(Cell):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        set_sizes(self, input_size, hidden_size)
         add_weights(self, 3, bias=False, device=device, dtype=dtype)
         for name in ("ih", "hh"):
             _add_norm(self, name, 2 * hidden_size, gain, device, dtype)
@@ -139,9 +135,7 @@ class LayerNormGRUCell(Cell):
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h (batch, hidden)."""
-        return state_type("h")(
-            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
-        )
+        return zero_state(batch_size, dtype=dtype, device=device, h=self.hidden_size)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """Return LN(W x) and LN(W_n x)."""

@@ -11,8 +11,8 @@ from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.registry import CELLS
-from throughtime.core.state import State, state_type
-from throughtime.core.weights import add_weights, check_size, draw
+from throughtime.core.state import State, zero_state
+from throughtime.core.weights import add_weights, check_size, draw, set_sizes
 
 
 @final
@@ -207,23 +207,19 @@ class ProjectedLSTMCell(Cell):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
         check_size("proj_size", proj_size)
         if proj_size >= hidden_size:
             raise ConfigurationError(
                 "proj_size", got=proj_size, expected=f"less than hidden_size={hidden_size}"
             )
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, proj_size
+        set_sizes(self, input_size, hidden_size, proj_size)
         add_weights(self, 4, bias=bias, device=device, dtype=dtype)
         self.weight_hr = draw(self, proj_size, hidden_size, device=device, dtype=dtype)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h (batch, proj), c (batch, hidden)."""
-        return state_type("h", "c")(
-            torch.zeros(batch_size, self.output_size, dtype=dtype, device=device),
-            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device),
-        )
+        widths = {"h": self.output_size, "c": self.hidden_size}
+        return zero_state(batch_size, dtype=dtype, device=device, **widths)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """Return W_ih x + b_ih."""

@@ -12,7 +12,7 @@ from throughtime.core.cell import Cell
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import check_size
+from throughtime.core.weights import set_sizes
 
 By: TypeAlias = Literal["auto", "fft", "matrix"]
 _LARGEST_MATRIX = 512  # units up to which one product a step beats three rotations and two FFTs
@@ -66,15 +66,9 @@ class UnitaryCell(Cell):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
         if by not in ("auto", "fft", "matrix"):
             raise UnknownNameError("way of applying W", str(by), ("auto", "fft", "matrix"))
-        self.input_size, self.hidden_size, self.output_size = (
-            input_size,
-            hidden_size,
-            2 * hidden_size,
-        )
+        set_sizes(self, input_size, hidden_size, 2 * hidden_size)
         self.by: By = by
 
         def uniform(bound: float, *shape: int) -> nn.Parameter:

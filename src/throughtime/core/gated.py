@@ -15,7 +15,7 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import add_weights, check_size, recurrent_weight
+from throughtime.core.weights import add_weights, recurrent_weight, set_sizes
 
 Gates: TypeAlias = tuple[Any, ...]
 """One tensor for each gate; what stands for a tensor where only sums of gates are read."""
@@ -94,9 +94,7 @@ class GatedCell(Cell, abc.ABC):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        set_sizes(self, input_size, hidden_size)
         self.lags = tuple(self.lags if lags is None else lags)
         if any(not isinstance(d, int) or d < 1 for d in self.lags) or any(
             a >= b for a, b in itertools.pairwise(self.lags)

@@ -60,6 +60,25 @@ def _rebuild(fields: tuple[str, ...], values: tuple[Any, ...]) -> State:
 torch.serialization.add_safe_globals([_rebuild])
 
 
+def zero_state(
+    batch_size: int, *, dtype: torch.dtype, device: torch.device, **widths: int
+) -> State:
+    """Return a state of zeros.
+
+    Arguments:
+        batch_size: number of rows.
+        dtype, device: type and place of the tensors.
+        widths: width of each field, in order: h=5, c=5.
+
+    Example:
+        >>> state = zero_state(2, dtype=torch.float32, device=torch.device("cpu"), h=3, c=4)
+        >>> state.h.shape, state.c.shape
+        (torch.Size([2, 3]), torch.Size([2, 4]))
+    """
+    fields = (torch.zeros(batch_size, n, dtype=dtype, device=device) for n in widths.values())
+    return state_type(*widths)(*fields)
+
+
 def map_state(function: Callable[..., Any], *states: State) -> State:
     """Apply a function to the matching tensors of one or more states of the same structure.
 

@@ -11,6 +11,27 @@ from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, OptionTypeError
 
 
+def set_sizes(
+    cell: Cell, input_size: int, hidden_size: int, output_size: int | None = None
+) -> None:
+    """Check the sizes of a cell and set them.
+
+    Arguments:
+        cell: the cell.
+        input_size: width of x_t.
+        hidden_size: width of the cell.
+        output_size: width of h_t; `hidden_size` if None.
+
+    Raises:
+        ConfigurationError: the input or hidden size is below 1.
+        OptionTypeError: one of them is no whole number.
+    """
+    check_size("input_size", input_size)
+    check_size("hidden_size", hidden_size)
+    cell.input_size, cell.hidden_size = input_size, hidden_size
+    cell.output_size = hidden_size if output_size is None else output_size
+
+
 def add_weights(
     cell: Cell,
     gates: int,

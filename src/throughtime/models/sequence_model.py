@@ -20,7 +20,7 @@ class SequenceModel(nn.Module):
 
     Arguments:
         recurrent: the layer, reading (time, batch, input).
-        answers: kind of the answers, which says whether they are due at steps.
+        answers: kind of the answers, after the last step or at steps.
 
     Example:
         >>> import torch

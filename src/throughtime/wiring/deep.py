@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import UnknownNameError
-from throughtime.core.state import State, state_type
+from throughtime.core.state import State, state_type, zero_state
 from throughtime.core.weights import check_size, draw
 
 
@@ -83,9 +83,7 @@ class DeepTransitionCell(Cell):
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h (batch, hidden)."""
-        return state_type("h")(
-            torch.zeros(batch_size, self.hidden_size, dtype=dtype, device=device)
-        )
+        return zero_state(batch_size, dtype=dtype, device=device, h=self.hidden_size)
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps width"]:
         """Return V x + b_1."""
