@@ -28,6 +28,7 @@ from torch import nn
 from throughtime.cells import ElmanCell
 from throughtime.instruments import (
     basins,
+    cobweb,
     gradient_flow,
     latch_survival,
     one_unit_bifurcation,
@@ -156,19 +157,6 @@ def test_map_of_colours_keeps_the_largest_of_what_it_joins() -> None:
     assert (figure.data[0].x[0], figure.data[0].x[-1]) == (0, 999)
 
 
-def test_cobweb_goes_up_to_the_map_and_across_to_the_diagonal() -> None:
-    x = torch.linspace(0, 1, 5)
-    figure = maps.cobweb(x, x / 2, [0.8, 0.4, 0.2])
-    path = figure.data[-1]
-    assert [*zip(path.x, path.y, strict=True)] == [
-        (0.8, 0.8),
-        (0.8, 0.4),
-        (0.4, 0.4),
-        (0.4, 0.2),
-        (0.2, 0.2),
-    ]
-
-
 def test_fixed_points_of_two_units_that_do_not_meet() -> None:
     """tanh(1.5 h) has sinks at +-0.858 and a source at 0: four sinks, four saddles, one source."""
     cell = ElmanCell(1, 2, bias=False)
@@ -210,7 +198,7 @@ def test_basins_of_two_units_that_do_not_meet() -> None:
 def test_the_map_of_one_unit() -> None:
     """a -> 2 tanh(a): sinks at +-1.915, a source at 0; states move towards the sinks."""
     f = one_unit_map(2.0)
-    drawing = maps.scalar_map(f, phase_line(f, -3.0, 3.0), start=0.1)
+    drawing = maps.phase_line(phase_line(f, -3.0, 3.0), f, cobweb(f, 0.1, 30))
     assert drawing.title == "3 fixed points, 2 of them attracting."
     assert drawing.labels == ("F(x)", "iteration", "sink", "source")
     arrows = drawing.figure.layout.annotations

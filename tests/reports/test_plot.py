@@ -87,6 +87,22 @@ def test_a_diagnosis_is_plotted() -> None:
     assert tt.plot(VANISHING).layout.title.text.startswith(VANISHING.pictures[0].title[:20])
 
 
+def test_options_of_pictures() -> None:
+    basins, points = results()["Basins"], results()["FixedPoints"]
+    marked = tt.plot(basins, fixed=points)
+    assert len(marked.data) > len(tt.plot(basins).data)
+    tanh = instruments.one_unit_map(2.0)
+    stairs = instruments.cobweb(tanh, 0.1, 5)
+    names = [trace.name for trace in tt.plot(results()["PhaseLine"], f=tanh, stairs=stairs).data]
+    assert names[:3] == ["x", "F(x)", "iteration"]
+    clipped = tt.plot(results()["GradientNorms"], clip=2.5)
+    assert "clipped" in clipped.layout.title.text
+    with pytest.raises(UnknownNameError, match="expected one of: fixed"):
+        tt.plot(basins, points=points)
+    with pytest.raises(UnknownNameError, match="option of the picture"):
+        tt.plot(flow(halving()), needed=3)
+
+
 def test_pictures_that_do_not_exist() -> None:
     with pytest.raises(UnknownNameError, match="by unit"):
         tt.plot(flow(halving()), "by units")

@@ -1,10 +1,10 @@
 """Maps of one number, drawn from results of instruments: fixed points, cycles, bifurcations."""
 
-import itertools
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.instruments.one_unit import LatchSurvival
@@ -25,75 +25,46 @@ _SYMBOLS = {"sink": "circle", "source": "circle-open", "marginal": "diamond-open
 _FILLED = "Filled: attracting. Open: repelling, or on the border."
 
 
-def cobweb(x: Tensor, image: Tensor, path: Sequence[float]) -> go.Figure:
-    """Return a map of one number, the line F(x) = x, and an iteration as stairs between them.
+def phase_line(
+    phases: PhaseLine,
+    f: ScalarMap | None = None,
+    stairs: Float[Tensor, "points 2"] | None = None,
+) -> Drawing:
+    """Draw the fixed points of a map and the direction in which states move.
 
     Arguments:
-        x: Increasing numbers, (n,).
-        image: F(x), (n,).
-        path: The iteration: x_0, x_1 = F(x_0), ...
+        phases: Phase line of the map; the picture has the same ends.
+        f: The map, to be drawn too; or None.
+        stairs: An iteration of the map, as `throughtime.instruments.cobweb` returns it; or None.
     """
+    ends = [float(phases.edges[0]), float(phases.edges[-1])]
+    fixed = phases.fixed
+    if f is None:
+        figure = plane()
+        reference(figure, "x", ends, [0.0, 0.0])
+        labels = _by_kind(figure, fixed.kinds, fixed.points, torch.zeros_like(fixed.points))
+        _arrows(figure, phases, 0.0)
+        figure.update_xaxes(title_text="x", range=ends)
+        figure.update_yaxes(range=[-1, 1], showticklabels=False, showgrid=False)
+        caption = f"{_FILLED} Arrows: the direction in which states move."
+        return Drawing(_fixed_title(fixed), caption, "", labels, figure)
+    x = torch.linspace(ends[0], ends[1], 401, dtype=torch.float64)
     figure = plane()
-    ends = [float(x[0]), float(x[-1])]
     reference(figure, "x", ends, ends)
-    line(figure, 0, "F(x)", x.tolist(), image.tolist())
-    stairs = [(a, a) for a in path[:1]]
-    for a, b in itertools.pairwise(path):
-        stairs += [(a, b), (b, b)]
-    line(figure, 1, "iteration", [a for a, _ in stairs], [b for _, b in stairs])
-    figure.update_traces(line={"dash": "solid", "width": 1.5}, selector={"name": "iteration"})
+    line(figure, 0, "F(x)", x.tolist(), f(x).tolist())
+    if stairs is not None:
+        line(figure, 1, "iteration", stairs[:, 0].tolist(), stairs[:, 1].tolist())
+        figure.update_traces(line={"dash": "solid", "width": 1.5}, selector={"name": "iteration"})
     figure.update_xaxes(title_text="x, before a step")
     figure.update_yaxes(title_text="F(x), after it")
-    return figure
-
-
-def scalar_map(
-    f: ScalarMap, phases: PhaseLine, start: float | None = None, iterations: int = 30
-) -> Drawing:
-    """Draw a map of one number with its fixed points, its phase line, and an iteration.
-
-    Arguments:
-        f: The map.
-        phases: Phase line of the map; the picture has the same ends.
-        start: First number of the iteration; None for no iteration.
-        iterations: Number of steps of the iteration.
-    """
-    low, high = float(phases.edges[0]), float(phases.edges[-1])
-    x = torch.linspace(low, high, 401, dtype=torch.float64)
-    path: list[float] = []
-    if start is not None:
-        path = [start]
-        for _ in range(iterations):
-            path.append(float(f(torch.tensor([path[-1]], dtype=torch.float64))))
-    figure = cobweb(x, f(x), path)
-    at = phases.fixed.points
-    labels = _by_kind(figure, phases.fixed.kinds, at, at)
-    _arrows(figure, phases, low)
+    labels = _by_kind(figure, fixed.kinds, fixed.points, fixed.points)
+    _arrows(figure, phases, ends[0])
     return Drawing(
-        title=_fixed_title(phases.fixed),
+        title=_fixed_title(fixed),
         caption="The map and the line F(x) = x cross at fixed points. A fixed point attracts where "
         "the map is less steep than the line. Arrows below: the direction in which states move.",
         y_label="F(x), after a step",
-        labels=("F(x)", *(["iteration"] if path else []), *labels),
-        figure=figure,
-    )
-
-
-def phase_line(phases: PhaseLine) -> Drawing:
-    """Draw the fixed points of a map on a line, with the direction in which states move."""
-    figure = plane()
-    at = phases.fixed.points
-    ends = [float(phases.edges[0]), float(phases.edges[-1])]
-    reference(figure, "x", ends, [0.0, 0.0])
-    labels = _by_kind(figure, phases.fixed.kinds, at, torch.zeros_like(at))
-    _arrows(figure, phases, 0.0)
-    figure.update_xaxes(title_text="x", range=ends)
-    figure.update_yaxes(range=[-1, 1], showticklabels=False, showgrid=False)
-    return Drawing(
-        title=_fixed_title(phases.fixed),
-        caption=f"{_FILLED} Arrows: the direction in which states move.",
-        y_label="",
-        labels=labels,
+        labels=("F(x)", *(() if stairs is None else ("iteration",)), *labels),
         figure=figure,
     )
 

@@ -1,5 +1,6 @@
 """Plotly figures of results: one table of all pictures by the type of the result."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -63,17 +64,10 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
 }
 """Pictures of one result, by name."""
 
-_TAKES_LAG = {
-    gradient_pictures.gradient_by_lag,
-    gradient_pictures.gradient_share,
-    gradient_pictures.time_constants,
-    state_pictures.change_survival,
-    state_pictures.decoded_inputs,
-    state_pictures.jacobian_products,
-}
 
-
-def plot(result: Any, which: str | None = None, *, lag: int | None = None) -> go.Figure:
+def plot(
+    result: Any, which: str | None = None, *, lag: int | None = None, **options: Any
+) -> go.Figure:
     """Return a plotly figure of a result.
 
     Arguments:
@@ -81,10 +75,12 @@ def plot(result: Any, which: str | None = None, *, lag: int | None = None) -> go
             results of one type by name, {"lstm": ..., "gru": ...}, in one figure.
         which: Name of the picture, for types with several; None for the first.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
+        options: Options of the picture: `fixed` of basins, `visited` of fixed points, `clip` of
+            gradient norms, `parameter` of a bifurcation, `f` and `stairs` of a phase line.
 
     Raises:
         ConfigurationError: There is no picture of this type.
-        UnknownNameError: There is no picture of that name; the message lists the names.
+        UnknownNameError: There is no picture or option of that name; the message lists the names.
 
     Example:
         >>> import torch
@@ -99,7 +95,7 @@ def plot(result: Any, which: str | None = None, *, lag: int | None = None) -> go
     name = next(iter(made)) if which is None else which
     if name not in made:
         raise UnknownNameError("picture", name, tuple(made))
-    return _figure(_make(made[name], lag))
+    return _figure(_make(made[name], lag, **options))
 
 
 def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
@@ -151,9 +147,15 @@ def _makers(result: Any) -> dict[str, Maker]:
     return found
 
 
-def _make(maker: Maker, lag: int | None) -> Shown:
+def _make(maker: Maker, lag: int | None, **options: Any) -> Shown:
     make, argument = maker
-    return make(argument, lag) if make in _TAKES_LAG else make(argument)
+    known = [*inspect.signature(make).parameters][1:]
+    for name in options:
+        if name not in known or name == "needed":
+            raise UnknownNameError(
+                "option of the picture", name, [n for n in known if n != "needed"]
+            )
+    return make(argument, **({"needed": lag} if "needed" in known else {}), **options)
 
 
 def _name(result: Any) -> str:
