@@ -73,7 +73,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format --check .
 
 types: .venv/installed-dev
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --threads 2
 
 contracts: .venv/installed-dev
 	$(BIN)/lint-imports --no-logo

@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,23 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """80 columns, and one thread a run."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(plan, "_share_cores", lambda request: (request.jobs, 1))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished comparison, to be copied."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_share_cores", lambda request: (request.jobs, 1))
+        assert main([*TINY, "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(compared: Path, tmp_path: Path, capsys) -> Path:
+    """A finished comparison in a folder of the test's own."""
+    capsys.readouterr()
+    return shutil.copytree(compared, tmp_path / "finished")
 
 
 def test_table_finding_and_report(tmp_path, capsys) -> None:
@@ -87,25 +105,22 @@ def test_usual_folder(tmp_path, monkeypatch, capsys) -> None:
     assert "report: runs/compare-digits-pixels_per_step-8/report.html" in capsys.readouterr().out
 
 
-def test_run_again_from_another_folder(tmp_path, capsys) -> None:
-    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+def test_run_again_from_another_folder(finished, capsys) -> None:
+    assert main([*TINY, "--out", str(finished), "--quiet"]) == 0
     first = capsys.readouterr().out
-    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    assert main([*TINY, "--out", str(finished), "--quiet"]) == 0
     assert capsys.readouterr().out == first
 
 
-def test_other_steps_in_the_same_folder(tmp_path, capsys) -> None:
-    assert main([*TINY, "--out", str(tmp_path), "--quiet"]) == 0
-    capsys.readouterr()
-    assert main([*TINY, "--out", str(tmp_path), "--steps", "6", "--models", "gru:hidden=3"]) == 0
+def test_other_steps_in_the_same_folder(finished, capsys) -> None:
+    assert main([*TINY, "--out", str(finished), "--steps", "6", "--models", "gru:hidden=3"]) == 0
     printed = capsys.readouterr().out
     assert "\n gru:hidden=3 " in printed
     assert "\n gru:hidden=3, steps=6 " in printed
 
 
-def test_folders_of_runs_and_comparisons_are_not_mixed(tmp_path, capsys) -> None:
-    one, both = tmp_path / "one", tmp_path / "both"
-    assert main([*TINY, "--out", str(both), "--quiet"]) == 0
+def test_folders_of_runs_and_comparisons_are_not_mixed(finished, tmp_path, capsys) -> None:
+    one, both = tmp_path / "one", finished.rename(tmp_path / "both")
     words = ["digits:pixels_per_step=8", "gru:hidden=3", "--steps", "2", "--quiet", "--out"]
     assert main(["train", *words, str(one)]) == 0
     capsys.readouterr()

@@ -213,17 +213,13 @@ class Layout:
         widths = [shape.numel() for shape in self._shapes]
         parts = zip(flat.split(widths, -1), self._shapes, strict=True)
         integers, leading = iter(whole), flat.shape[:-1]
-        # no nested function: tests would compile a check of it at every step
-        return map_state(
-            lambda like: (
-                _as_field(*next(parts))
-                if like.is_floating_point()
-                else next(integers, None)
-                if whole
-                else like.new_zeros(leading + like.shape[1:])
-            ),
-            self._like,
-        )
+
+        def field(like: Tensor) -> Tensor:
+            if like.is_floating_point():
+                return _as_field(*next(parts))
+            return next(integers) if whole else like.new_zeros(leading + like.shape[1:])
+
+        return map_state(field, self._like)
 
     def whole(self, state: State) -> tuple[Tensor, ...]:
         """Return the whole numbers of a state, in order.
