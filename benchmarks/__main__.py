@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import benchmarks.budget
+import benchmarks.calls
 import benchmarks.compiling
 import benchmarks.drop_in
 import benchmarks.endless

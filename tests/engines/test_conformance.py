@@ -113,11 +113,14 @@ class Mutant(Engine):
 
     name = "mutant"
 
-    def refusal(self, request):
-        return None
+    def prepare(self, request):
+        return lambda: self.returned(request, unroll(self.changed(request)))
 
-    def run(self, request):
-        return unroll(self.changed(request))
+    def changed(self, request):
+        return request
+
+    def returned(self, request, result):
+        return result
 
 
 class ShiftedReset(Mutant):
@@ -145,21 +148,13 @@ class DetachedInput(Mutant):
 
 
 class DetachedMemory(Mutant):
-    def changed(self, request):
-        return request
-
-    def run(self, request):
-        result = unroll(request)
+    def returned(self, request, result):
         state = result.state
         return result._replace(state=type(state)(state.h, state.c.detach()))
 
 
 class SwappedRows(Mutant):
-    def changed(self, request):
-        return request
-
-    def run(self, request):
-        result = unroll(request)
+    def returned(self, request, result):
         return result._replace(outputs=result.outputs.flip(-2))
 
 
@@ -168,27 +163,16 @@ class Elsewhere(Mutant):
 
     name = "elsewhere"
 
-    def changed(self, request):
-        return request
-
 
 class WrongWithoutGradient(Mutant):
-    def changed(self, request):
-        return request
-
-    def run(self, request):
-        result = unroll(request)
+    def returned(self, request, result):
         if torch.is_grad_enabled():
             return result
         return result._replace(outputs=result.outputs * 0)
 
 
 class WrongWhenFrozen(Mutant):
-    def changed(self, request):
-        return request
-
-    def run(self, request):
-        result = unroll(request)
+    def returned(self, request, result):
         if all(p.requires_grad for p in request.cell.parameters()):
             return result
         return result._replace(outputs=result.outputs * 2)

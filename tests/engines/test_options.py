@@ -3,7 +3,7 @@ import torch
 
 import throughtime as tt
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
-from throughtime.engines.engine import EngineOptions, current_options
+from throughtime.engines.engine import EngineOptions, Request
 
 pytestmark = pytest.mark.without_compiler
 
@@ -38,10 +38,16 @@ def test_a_budget_or_checkpoints():
 
 
 def test_options_hold_within_the_block_only():
-    assert current_options() == EngineOptions()
+    cell = tt.cells.ElmanCell(1, 1)
+    state = cell.initial_state(1, dtype=torch.float32, device=torch.device("cpu"))
+
+    def options():
+        return Request(cell, torch.ones(1, 1, 1), state).options
+
+    assert options() == EngineOptions()
     with tt.engine_options(checkpoint=3), tt.engine_options(checkpoint="sqrt"):
-        assert current_options() == EngineOptions("sqrt")
-    assert current_options() == EngineOptions()
+        assert options() == EngineOptions("sqrt")
+    assert options() == EngineOptions()
 
 
 def test_auto_that_finds_no_engine_says_why():

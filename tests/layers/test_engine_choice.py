@@ -6,7 +6,7 @@ import torch
 import throughtime as tt
 from throughtime.engines import recording
 from throughtime.engines.cpp import engine as native_engine
-from throughtime.engines.cpp.compiler import find_compiler
+from throughtime.engines.cpp.compiler import Search, find_compiler
 
 pytestmark = pytest.mark.without_compiler
 
@@ -17,13 +17,13 @@ needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a compiler, on purpose, so that nothing is warned of."""
     monkeypatch.setenv("THROUGHTIME_CXX", "none")
-    monkeypatch.setattr(native_engine, "find_compiler", lambda: "switched off")
+    monkeypatch.setattr(native_engine, "search", lambda: Search("switched off", {}))
 
 
 @needs_compiler
 def test_explain_says_which_engine_and_why():
     assert str(tt.LSTM(3, 4).explain()) == "native (chosen by auto)"
-    assert str(tt.GRU(3, 4, engine="eager").explain()) == "eager (asked for by name)"
+    assert str(tt.GRU(3, 4, engine="eager").explain()) == "eager (chosen by name)"
     projected = str(tt.LSTM(3, 4, proj_size=2).explain())
     assert projected.splitlines()[0] == "vendor (chosen by auto)"
     assert "not native: ProjectedLSTMCell is no GatedCell" in projected

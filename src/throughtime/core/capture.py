@@ -1,12 +1,13 @@
-"""Calls that are not run on values but captured as a program: by torch.export, a trace, make_fx."""
+"""Calls that are captured as a program (torch.export, a trace, make_fx), or run by a transform."""
 
 import sys
 
 import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue, reportMissingImports]
 
 
 def capturing() -> str | None:
-    """The reason why this call has no values, in words, or None for an ordinary call.
+    """Return the reason why this call has no values, in words, or None for an ordinary call.
 
     A captured call has no values that Python could branch on. Its program is run elsewhere, so that
     it has to be made of torch's own operators.
@@ -17,8 +18,14 @@ def capturing() -> str | None:
     """
     if torch._C._get_tracing_state() is not None:
         return "torch.jit.trace captures the call as a program"
-    if torch.compiler.is_compiling() and torch.compiler.is_exporting():
+    if torch.compiler.is_exporting():
         return "torch.export captures the call as a program"
+    before_dispatch = torch._C.DispatchKey.PreDispatch
+    if not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._dispatch_tls_is_dispatch_key_included(before_dispatch)
+    ):
+        return None
     # without these modules, which torch loads for a capture alone, there is none
     proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
     if proxies is not None and proxies.get_proxy_mode() is not None:
@@ -26,4 +33,13 @@ def capturing() -> str | None:
     fakes = sys.modules.get("torch._subclasses.fake_tensor")
     if fakes is not None and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE):
         return "FakeTensorMode is active"
+    return None
+
+
+def transformed() -> str | None:
+    """Return the name of the active transform that no kernel supports, or None."""
+    if _functorch.peek_interpreter_stack() is not None:
+        return "a torch.func transform (vmap, grad, jacrev, ...) is active"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation is active"
     return None

@@ -1,5 +1,6 @@
 """The weights that cells share with torch's layers: their names, shapes, order and first values."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -82,6 +83,7 @@ def draw(
     return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype).uniform_(-bound, bound))
 
 
+@functools.cache
 def recurrent_weight(lag: int) -> str:
     """Return the name of the recurrent matrix of a lag: weight_hh, weight_hh_lag21."""
     return "weight_hh" if lag == 1 else f"weight_hh_lag{lag}"

@@ -6,8 +6,11 @@ from throughtime.engines.engine import (
     Engine,
     EngineOptions,
     Outputs,
+    Place,
+    Refusal,
     Request,
     Result,
+    Runner,
     engine_options,
 )
 from throughtime.engines.scan import ScanEngine, linear_scan
@@ -23,8 +26,11 @@ __all__ = [
     "NativeEngine",
     "Observer",
     "Outputs",
+    "Place",
+    "Refusal",
     "Request",
     "Result",
+    "Runner",
     "ScanEngine",
     "VendorEngine",
     "check_engine",

@@ -1,15 +1,24 @@
 """The eager engine: a loop over time in plain PyTorch. It is the reference for all others."""
 
+import functools
 from collections.abc import Iterator
 from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from throughtime.core.capture import transformed
 from throughtime.core.cell import Cell, advance, prepare
 from throughtime.core.sequence import Packing, packing
 from throughtime.core.state import State, map_state, restarted, state_tensors
-from throughtime.engines.engine import Engine, EngineOptions, Request, Result, transformed
+from throughtime.engines.engine import (
+    Engine,
+    EngineOptions,
+    Refusal,
+    Request,
+    Result,
+    Runner,
+)
 from throughtime.engines.masked import run_masked
 from throughtime.engines.recomputation import every, run_again, within
 
@@ -24,32 +33,36 @@ class EagerEngine(Engine):
 
     name = "eager"
 
-    def refusal(self, request: Request) -> str | None:
-        """It refuses checkpoints under transforms and in programs, and nothing else."""
-        if request.options.stores_all:
-            return None
-        why = transformed(request) or request.captured
-        return None if why is None else f"{why}, which sees no checkpoints"
+    def prepare(self, request: Request) -> Runner | Refusal:
+        """Refuse checkpoints under transforms and in programs, and nothing else."""
+        if not request.options.stores_all:
+            why = transformed() or request.captured
+            if why is not None:
+                return Refusal(f"{why}, which sees no checkpoints")
+        return functools.partial(_run, request)
 
-    def run(self, request: Request) -> Result:
-        """Run a request."""
-        options, time = request.options, request.inputs.shape[0]
-        no_values = request.captured is not None or request.inputs.is_meta
-        if no_values or (request.resets is not None and transformed(request)):
-            return run_masked(request)
-        if options.stores_all or not torch.is_grad_enabled():
-            return unroll(request)
-        if options.memory_budget is None:
-            plan = every(time, options.segment(time))
-        else:
-            state = sum(s.nbytes for s in state_tensors(request.state))
-            plan = within(time, options.memory_budget, state, _bytes_of_a_step(request))
-        return run_again(request, plan, unroll)
+
+def _run(request: Request) -> Result:
+    options, time = request.options, request.inputs.shape[0]
+    no_values = request.captured is not None or request.inputs.is_meta
+    if no_values or (request.resets is not None and transformed()):
+        return run_masked(request)
+    if options.stores_all or not torch.is_grad_enabled():
+        return unroll(request)
+    if options.memory_budget is None:
+        plan = every(time, options.segment(time))
+    else:
+        state = sum(s.nbytes for s in state_tensors(request.state))
+        plan = within(time, options.memory_budget, state, _bytes_of_a_step(request))
+    return run_again(request, plan, unroll)
 
 
 def _bytes_of_a_step(request: Request) -> int:
-    """What autograd keeps of a step, as two steps and one tell, all of which start afresh if any
-    may; of sequences of unequal length also the copy of their inputs, and where they go."""
+    """Return the bytes that autograd keeps of a step: a run of two less a run of one.
+
+    All steps of both runs start afresh if any step of the request may. For sequences of unequal
+    length the copy of their inputs, and their positions, are added.
+    """
     resets, rows = request.resets, request.inputs.shape[1]
     packed = 0 if request.lengths is None else request.inputs[0].nbytes + 2 * 8 * rows
     given = [*request.cell.parameters(), *request.cell.buffers(), request.inputs, *request.streams]
@@ -84,38 +97,38 @@ def _bytes_of_a_step(request: Request) -> int:
 
 @runtime_checkable
 class Observer(Protocol):
-    """Sees, and may replace, what one step of a run works with."""
+    """A watcher of the steps of a run, which may replace the cell of each."""
 
     def before_step(self, t: int, cell: Cell, projected: Tensor) -> Cell:
-        """The cell to be used for step t: the given one, or one bound to other tensors.
+        """Return the cell of step t: the given one, or one bound to other tensors.
 
         Arguments:
-            t: the step, from 0.
-            cell: of the run.
-            projected: (rows, projected) what the step takes of its input, as the graph holds it.
+            t: The step, from 0.
+            cell: The cell of the run.
+            projected: (rows, projected) the projection of the step's input, as the graph holds it.
         """
         ...
 
     def after_step(self, t: int, rows: Tensor | None, state: State) -> None:
-        """The state after step t, as the graph holds it.
+        """Receive the state after step t, as the graph holds it.
 
         Arguments:
-            t: the step, from 0.
-            rows: (rows,) which sequences the state's rows are; None for all in order.
-            state: its tensors are those that the next step reads.
+            t: The step, from 0.
+            rows: (rows,) the sequences of the state's rows; None for all in order.
+            state: The state whose tensors the next step reads.
         """
         ...
 
 
 def unroll(request: Request, observer: Observer | None = None) -> Result:
-    """The loop over time, watched by an observer where there is one.
+    """Run the loop over time, watched by an observer where there is one.
 
     Arguments:
-        request: what to run.
-        observer: called before and after each step.
+        request: The request.
+        observer: The watcher, called before and after each step.
 
     Returns:
-        Outputs and states as `Result` says.
+        Outputs and states as in `Result`.
     """
     # an observer may put other tensors in the place of the cell's, at any step
     cell = request.cell if observer is not None else prepare(request.cell)
@@ -175,7 +188,7 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
 
 
 def _projections(cell: Cell, inputs: Tensor, plan: Packing | None) -> Iterator[Tensor]:
-    """The projection of each step, computed for a segment of steps at a time.
+    """Yield the projection of each step, computed for a segment of steps at a time.
 
     One product for all steps would take memory that is written once and read once, long after it
     left the cache; segments of about a mebibyte stay in it.

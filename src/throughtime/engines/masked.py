@@ -17,16 +17,16 @@ Step = Callable[[Cell, State, State, Sequence[Tensor]], tuple[State, Tensor]]
 
 
 def run_masked(request: Request) -> Result:
-    """The loop over time, with masks where sequences start afresh or have ended.
+    """Run the loop over time, with masks where sequences start afresh or have ended.
 
     The steps are written out one after the other where their number is known. Where it is a symbol,
     as under torch.export with a dynamic time, the program has one step in a loop (torch's scan).
 
     Arguments:
-        request: what to run; its lengths are not checked.
+        request: The request; its lengths are not checked.
 
     Returns:
-        Outputs and states as `Result` says.
+        Outputs and states as in `Result`.
     """
     inputs, lengths, resets = request.inputs, request.lengths, request.resets
     time, batch = inputs.shape[:2]
@@ -135,7 +135,7 @@ def _like(state: State, tensors: Sequence[Tensor]) -> State:
 
 
 def _where(mask: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
-    """By a mask of the first axes."""
+    """Choose by a mask of the first axes."""
     return torch.where(
         mask.reshape(*mask.shape, *(1,) * (chosen.dim() - mask.dim())), chosen, otherwise
     )

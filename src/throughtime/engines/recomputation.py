@@ -37,7 +37,7 @@ def every(time: int, steps: int) -> Recomputation:
 
     Arguments:
         time: steps of the sequence, at least 1.
-        steps: of a segment, at least 1.
+        steps: The steps of a segment, at least 1.
 
     Example:
         >>> every(10, 4)
@@ -136,8 +136,8 @@ def _tables(blocks: int, fitting: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """C by how many states are kept and by blocks, and y, 0 where all is stored.
 
     Arguments:
-        blocks: of the sequence.
-        fitting: by how many states are kept, how many blocks fit beside them.
+        blocks: The number of blocks of the sequence.
+        fitting: For each number of kept states, the number of blocks that fit beside them.
     """
     fits = np.array(fitting)
     cost = np.full((len(fits) + 1, blocks + 1), np.inf)  # none fits beside one state more
@@ -158,15 +158,15 @@ Run = Callable[[Request], Result]
 
 
 def run_again(request: Request, plan: Recomputation, run: Run) -> Result:
-    """Run a request by a plan; what is random was drawn before, so that a second run sees the same.
+    """Run a request by a plan. Random numbers were drawn before: a second run has the same.
 
     Arguments:
-        request: what to run.
-        plan: of as many steps as the inputs have.
-        run: an engine's way of running a stretch, of which it keeps all that a backward pass needs.
+        request: The request.
+        plan: A plan of as many steps as the inputs have.
+        run: The function that runs a stretch and keeps all that a backward pass reads.
 
     Returns:
-        Outputs and states as `Result` says.
+        Outputs and states as in `Result`.
     """
     time, batch = request.inputs.shape[:2]
     request = dataclasses.replace(request, options=EngineOptions())  # of each stretch
@@ -206,7 +206,7 @@ Pieces = list[tuple[Result, Tensor | None]]
 
 
 def _version(inputs: Tensor) -> int:
-    """How often a tensor was changed in place; those of inference mode do not count it."""
+    """Return the number of changes in place; tensors of inference mode do not count them."""
     return -1 if inputs.is_inference() else inputs._version
 
 

@@ -1,4 +1,4 @@
-"""Choosing an engine: by name, or by what the request needs; and a record of what ran."""
+"""The choice of an engine, by name or the first that can; and a record of the engines that ran."""
 
 import contextlib
 import contextvars
@@ -12,15 +12,15 @@ from throughtime.core.errors import EngineRefusalError, UnknownNameError
 from throughtime.core.state import State, map_state
 from throughtime.engines.cpp import NativeEngine
 from throughtime.engines.eager import EagerEngine
-from throughtime.engines.engine import Engine, Request, Result, autocasts
+from throughtime.engines.engine import Engine, Refusal, Request, Result, Runner, autocasts
 from throughtime.engines.scan import ScanEngine
 from throughtime.engines.vendor import VendorEngine
 
 ENGINES: dict[str, Engine] = {
     e.name: e for e in (NativeEngine(), VendorEngine(), EagerEngine(), ScanEngine())
 }
-"""All engines by name, in the order in which "auto" tries them; what the eager one refuses,
-checkpoints under a transform, the scan refuses too: it is run by name alone."""
+"""All engines by name, in the order in which "auto" tries them. The scan is run by name alone: it
+refuses all that the eager engine refuses (checkpoints under a transform)."""
 
 _record: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
     "record", default=()
@@ -29,83 +29,82 @@ _record: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Which engine runs a request, and why the others before it do not.
+    """The engine of a request, and the refusals of those before it.
 
     Attributes:
-        engine: the name of the engine that runs.
-        refusals: by name, why each engine that was preferred to it cannot.
-        asked: "auto", or the name that was asked for.
+        engine: The name of the engine that runs.
+        refusals: The reason of each engine before it, by name.
+        requested: "auto", or the requested name.
     """
 
     engine: str
     refusals: dict[str, str]
-    asked: str
+    requested: str
 
     def __str__(self) -> str:
         why = [f"  not {name}: {reason}" for name, reason in self.refusals.items()]
-        how = "chosen by auto" if self.asked == "auto" else "asked for by name"
+        how = "chosen by auto" if self.requested == "auto" else "chosen by name"
         return "\n".join([f"{self.engine} ({how})", *why])
 
 
 def check_engine(engine: str | Engine) -> None:
-    """Raises UnknownNameError unless it is an engine, "auto", or the name of one."""
+    """Raise UnknownNameError unless it is an engine, "auto", or the name of one."""
     if not isinstance(engine, Engine) and engine not in ("auto", *ENGINES):
         raise UnknownNameError("engine", str(engine), ("auto", *ENGINES))
 
 
-def choose(request: Request, engine: str | Engine = "auto") -> tuple[Engine, Choice]:
-    """The engine that runs a request: a pure function of it, never of a timing.
+def choose(request: Request, engine: str | Engine = "auto") -> tuple[Runner, Choice]:
+    """Return the run of a request, and its engine: a function of the request, never of a timing.
 
     Arguments:
-        request: what shall be run.
+        request: The request.
         engine: "auto", a name in `ENGINES`, or an engine object.
 
     Raises:
-        UnknownNameError: no engine of that name.
-        EngineRefusalError: the engine that was asked for cannot, or none can.
+        UnknownNameError: No engine of that name.
+        EngineRefusalError: The named engine refuses, or all do.
     """
-    check_engine(engine)
     if engine == "auto":
         refusals: dict[str, str] = {}
-        for candidate in ENGINES.values():
-            reason = candidate.refusal(request)
-            if reason is None:
-                return candidate, Choice(candidate.name, refusals, "auto")
-            refusals[candidate.name] = reason
+        for name, candidate in ENGINES.items():
+            runner = candidate.prepare(request)
+            if not isinstance(runner, Refusal):
+                return runner, Choice(name, refusals, "auto")
+            refusals[name] = runner.reason
         raise EngineRefusalError(
             "engine 'auto' found none that can",
             got="; ".join(f"{name}: {reason}" for name, reason in refusals.items()),
             fix="Without checkpoints, or without the transform, the eager engine runs everything.",
         )
+    check_engine(engine)
     chosen = ENGINES[engine] if isinstance(engine, str) else engine
-    reason = chosen.refusal(request)
-    if reason is not None:
-        raise EngineRefusalError(
-            f"engine {chosen.name!r} cannot: {reason.rstrip('.')}",
-            fix="Use engine='auto' or engine='eager'.",
-        )
-    return chosen, Choice(chosen.name, {}, chosen.name)
+    runner = chosen.prepare(request)
+    if isinstance(runner, Refusal):
+        raise EngineRefusalError(f"engine {chosen.name!r} cannot: {runner}", fix=runner.fix)
+    return runner, Choice(chosen.name, {}, chosen.name)
 
 
 def run(request: Request, engine: str | Engine = "auto") -> Result:
-    """Run a request by the engine that `choose` names, and enter it in open recordings.
+    """Run a request by the engine that `choose` names, and enter the name in open recordings.
 
     Arguments:
-        request: what shall be run.
+        request: The request.
         engine: "auto", a name in `ENGINES`, or an engine object.
 
     Returns:
-        Outputs and states as `Result` says.
+        Outputs and states as in `Result`.
 
     Raises:
-        UnknownNameError: no engine of that name.
-        EngineRefusalError: the engine that was asked for cannot.
+        UnknownNameError: No engine of that name.
+        EngineRefusalError: The named engine refuses.
     """
-    chosen, _ = choose(request, engine)
+    runner, choice = choose(request, engine)
     for names in _record.get():
-        names.append(chosen.name)
-    result = chosen.run(request)
-    return _as_torch_casts(request, result) if autocasts(request) else result
+        names.append(choice.engine)
+    result = runner()
+    if not torch._C._is_any_autocast_enabled() or not autocasts(request.inputs):
+        return result
+    return _as_torch_casts(request, result)
 
 
 @contextlib.contextmanager
@@ -127,14 +126,14 @@ def recording() -> Iterator[list[str]]:
 
 
 def _as_torch_casts(request: Request, result: Result) -> Result:
-    """A result in the dtypes that torch.nn's layer of this cell returns under autocast.
+    """Return a result in the dtypes that torch.nn's layer of this cell returns under autocast.
 
     A cell that torch.nn does not have returns its outputs in autocast's dtype, and its state in the
     dtype of the state before the first step: a state that is carried on keeps its last bits.
 
     Arguments:
-        request: which was run.
-        result: in whatever dtypes the engine computed.
+        request: The request that was run.
+        result: The engine's result, of any dtypes.
     """
     lower = torch.get_autocast_dtype(request.inputs.device.type)
     lowered = _lowered(request)
@@ -155,7 +154,7 @@ def _as_torch_casts(request: Request, result: Result) -> Result:
 
 
 def _lowered(request: Request) -> tuple[str, ...]:
-    """The fields of the state that come in autocast's dtype; the others stay as they are given."""
+    """Return the fields of the state that come in autocast's dtype; the others stay as given."""
     cell, fields = request.cell, request.state._fields
     equivalent = cell.torch_equivalent
     if equivalent is None:

@@ -1,34 +1,20 @@
 """Recurrent modules of a model: finding them, and running them by functions of ours."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from torch import nn
 
 from throughtime.cells import ElmanCell, GRUCell, LSTMCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.engines import Engine, Request, Result
+from throughtime.engines import Engine, Place, Request, Result, Runner
 from throughtime.foreign.adapters import adapter_of, how_to_register, looks_recurrent
 from throughtime.foreign.site import AdaptedSite, CellSite, LayerSite, Site
 from throughtime.layers import RecurrentLayer
-
-
-class Place(NamedTuple):
-    """The place of a request within a recurrent module.
-
-    Attributes:
-        call: number of earlier calls of the module within the block of `run_by`.
-        level: index of the cell in its stack, from the bottom.
-        direction: 0 for the forward cell, 1 for the reverse cell.
-    """
-
-    call: int
-    level: int
-    direction: int
-
 
 Run: TypeAlias = Callable[[Request, Place], Result]
 """Function that runs one cell of a module."""
@@ -158,7 +144,7 @@ def run_by(module: nn.Module, run: Run, site: Site | None = None) -> Iterator[Si
     calls = itertools.count()
 
     def forward(*arguments: Any, **options: Any) -> Any:
-        return site.call(_Placed(run, next(calls), site), *arguments, **options)
+        return site.call(_Placed(run, next(calls)), *arguments, **options)
 
     with replaced_forward(module, forward):
         yield site
@@ -166,27 +152,22 @@ def run_by(module: nn.Module, run: Run, site: Site | None = None) -> Iterator[Si
 
 @final
 class _Placed(Engine):
-    """The engine of one call of a module: it gives each request its place.
+    """The engine of one call of a module: the requests have the number of the call as their place.
 
     Arguments:
         run: function that runs the requests.
         call: number of earlier calls.
-        site: site that makes the requests, levels in order and directions within a level.
     """
 
     name = "foreign"
 
-    def __init__(self, run: Run, call: int, site: Site):
+    def __init__(self, run: Run, call: int):
         self._run, self._call = run, call
-        self._places = itertools.product(range(site.levels), range(site.directions))
 
-    def refusal(self, request: Request) -> None:
-        """Refuse nothing."""
-
-    def run(self, request: Request) -> Result:
-        """Run a request with its place."""
-        level, direction = next(self._places)
-        return self._run(request, Place(self._call, level, direction))
+    def prepare(self, request: Request) -> Runner:
+        """Run a request with its place; nothing is refused."""
+        place = request.place._replace(call=self._call)
+        return functools.partial(self._run, request, place)
 
 
 _KNOWN = "nn.RNN/LSTM/GRU, their cells, a layer of throughtime, or a registered class"

@@ -14,8 +14,7 @@ from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.errors import EngineRefusalError
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import Request, Result, run
-from throughtime.foreign.sites import Place
+from throughtime.engines import Place, Request, Result, run
 
 
 class Substitute(Protocol):

@@ -41,7 +41,7 @@ Lengths: TypeAlias = Int[Tensor, " batch"] | Int[np.ndarray, " batch"] | Sequenc
 
 Outputs: TypeAlias = Tensor | PackedSequence
 Returned: TypeAlias = tuple[Outputs, State] | tuple[Outputs, State, State]
-"""Outputs, the state after the last step and, if asked for, the states after every step."""
+"""Outputs, the state after the last step and, if wanted, the states after every step."""
 
 Final = TypeVar("Final")
 Every = TypeVar("Every")
@@ -49,7 +49,7 @@ Input = TypeVar("Input", Tensor, PackedSequence)
 
 
 class Call(Generic[Final, Every]):
-    """A layer whose call returns outputs of the input's type, a `Final` and, if asked, an `Every`.
+    """A layer whose call returns outputs of the input's type, a `Final` and perhaps an `Every`.
 
     `Final` is the state after the last step, `Every` the states after every step.
     """
@@ -127,15 +127,15 @@ class Arguments(NamedTuple):
 
     Attributes:
         inputs: (time, batch, input), time at least 1.
-        state: each field (layers * directions, batch, ...).
-        lengths: on the CPU, or None where all sequences fill the time axis.
+        states: The state of each cell before the first step, (batch, ...) a field.
+        lengths: (batch,) on the CPU, or None where all sequences fill the time axis.
         resets: True where a step starts afresh, or None.
-        packed: the PackedSequence that the inputs came in, if they did.
-        batched: whether the input had a batch axis.
+        packed: The PackedSequence that the inputs came in, or None.
+        batched: True if the input had a batch axis.
     """
 
     inputs: Float[Tensor, "time batch input"]
-    state: State
+    states: Sequence[State]
     lengths: Int[Tensor, " batch"] | None
     resets: Bool[Tensor, "time batch"] | None
     packed: PackedSequence | None
@@ -145,7 +145,7 @@ class Arguments(NamedTuple):
 def check_options(
     num_layers: object, dropout: object, batch_first: object, bidirectional: object
 ) -> None:
-    """Raises ConfigurationError for a layer's options out of range."""
+    """Raise ConfigurationError for a layer's options out of range."""
     check_size("num_layers", num_layers)
     expected = "a probability in [0, 1]"
     if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool):
@@ -173,8 +173,8 @@ def prepare(
         input, hx, lengths, reset: The arguments of the layer's `forward`.
 
     Raises:
-        ShapeError, DtypeError, DeviceError, LengthsError, StateError, ConfigurationError: as the
-            layer's `forward` says.
+        ShapeError, DtypeError, DeviceError, LengthsError, StateError, ConfigurationError: see
+            the layer's `forward`.
     """
     packed, batched = None, True
     if isinstance(input, PackedSequence):
@@ -204,8 +204,8 @@ def prepare(
         )
     checked = None if lengths is None else check_lengths(lengths, time, batch)
     resets = None if reset is None else _check_reset(reset, inputs, batched, batch_first)
-    state = _complete_state(cells, hx, inputs, batched)
-    return Arguments(inputs, state, checked, resets, packed, batched)
+    states = _complete_states(cells, hx, inputs, batched)
+    return Arguments(inputs, states, checked, resets, packed, batched)
 
 
 def restore(
@@ -234,7 +234,7 @@ def restore(
 
 
 def _packed_index(packed: PackedSequence, batch: int) -> Int[Tensor, " valid"]:
-    """Where the packed steps lie in the flattened (time, batch) grid."""
+    """Return the positions of the packed steps in the flattened (time, batch) grid."""
     order = (
         torch.arange(batch, device="cpu")
         if packed.sorted_indices is None
@@ -252,7 +252,8 @@ def _form(batch_first: bool) -> str:
 def _check_input(x: object, what: str, cell: Cell, batch_first: bool) -> None:
     if not isinstance(x, Tensor):
         raise ShapeError(what, got=type(x).__name__, expected="a tensor or a PackedSequence")
-    _check_layout(x, what)
+    if x.is_nested or x.layout != torch.strided:
+        _check_layout(x, what)
     if x.dim() > 0 and x.shape[-1] != cell.input_size:
         raise ShapeError(
             what,
@@ -260,7 +261,9 @@ def _check_input(x: object, what: str, cell: Cell, batch_first: bool) -> None:
             expected=f"input_size={cell.input_size} as the last axis",
             fix=f"This layer reads {_form(batch_first)}.",
         )
-    weight = next(iter(cell.parameters()), None)
+    # the first parameter; a walk over modules is only for cells that have none of their own
+    weight = next(iter(cell._parameters.values()), None)
+    weight = next(iter(cell.parameters()), None) if weight is None else weight
     if weight is None:
         return
     if x.device != weight.device:
@@ -315,21 +318,25 @@ def _check_reset(
     return reset.transpose(0, 1) if batch_first else reset
 
 
-def _complete_state(cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: bool) -> State:
-    """The state of all cells, stacked; fields that `hx` leaves out are the initial state's."""
-    batch = inputs.shape[1]
-    fresh = [c.initial_state(batch, dtype=inputs.dtype, device=inputs.device) for c in cells]
-    for cell, state in zip(cells, fresh, strict=True):
-        for tensor in state_tensors(state):
-            if tensor.shape[:1] != (batch,):
-                raise StateError(
-                    f"initial_state of {type(cell).__name__}",
-                    got=f"a tensor of shape {tuple(tensor.shape)}",
-                    expected=f"a first axis of {batch}, the batch",
-                )
-    initial = map_state(lambda *s: s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s), *fresh)
+def _complete_states(
+    cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: bool
+) -> Sequence[State]:
+    """Return the state of each cell; fields that `hx` leaves out are the initial state's."""
+    batch, fresh = inputs.shape[1], []
+    for cell in cells:
+        state = cell.initial_state(batch, dtype=inputs.dtype, device=inputs.device)
+        for field in state:
+            for tensor in (field,) if isinstance(field, Tensor) else state_tensors(field):
+                if tensor.shape[:1] != (batch,):
+                    raise StateError(
+                        f"initial_state of {type(cell).__name__}",
+                        got=f"a tensor of shape {tuple(tensor.shape)}",
+                        expected=f"a first axis of {batch}, the batch",
+                    )
+        fresh.append(state)
     if hx is None:
-        return initial
+        return fresh
+    initial = map_state(lambda *s: torch.stack(s), *fresh)
     names = initial._fields
     given = hx if isinstance(hx, tuple | list) else (hx,)
     fields = getattr(hx, "_fields", names)
@@ -347,7 +354,22 @@ def _complete_state(cells: tuple[Cell, ...], hx: Any, inputs: Tensor, batched: b
         _check_field(name, value, default, inputs, batched)
         for name, value, default in zip(names, given, initial, strict=False)
     ]
-    return type(initial)(*completed, *initial[len(completed) :])
+    return unstack(type(initial)(*completed, *initial[len(completed) :]), len(cells))
+
+
+def unstack(state: State, count: int) -> list[State]:
+    """Return the states of single cells.
+
+    Arguments:
+        state: The states of all cells, stacked: (cells, ...) a field.
+        count: The number of cells.
+    """
+    if not isinstance(state, tuple):
+        return list(state.unbind(0))
+    fields = [unstack(field, count) for field in state]
+    if not hasattr(state, "_fields"):
+        return [tuple(field[i] for field in fields) for i in range(count)]
+    return [type(state)(*(field[i] for field in fields)) for i in range(count)]
 
 
 def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: bool) -> Any:
@@ -379,12 +401,12 @@ def _check_field(name: str, value: Any, default: Any, inputs: Tensor, batched: b
 
 
 def exported(state: State) -> State:
-    """A state as tuples that a saved program may return, nested at will; its fields keep names.
+    """Return a state as nested tuples that a saved program may return; its fields keep names.
 
     A program can be loaded where this package is not, so that it cannot hold a NamedTuple of ours.
 
     Arguments:
-        state: of any cell, or a tensor.
+        state: The state of any cell, or a tensor.
     """
     if not isinstance(state, tuple):
         return state

@@ -1,6 +1,7 @@
 """The recurrent layer: cells stacked over layers and directions, with torch.nn's signature."""
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,17 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
 from throughtime.core.sequence import reverse_resets, reverse_time, steps_since_reset
 from throughtime.core.state import State, map_state
-from throughtime.engines import Choice, Engine, Outputs, Request, Result, check_engine, choose, run
+from throughtime.engines import (
+    Choice,
+    Engine,
+    Outputs,
+    Place,
+    Request,
+    Result,
+    check_engine,
+    choose,
+    run,
+)
 from throughtime.layers.arguments import (
     Arguments,
     Call,
@@ -37,27 +48,27 @@ CellFactory = Callable[[int], Cell]
 
 
 class RecurrentLayer(Call[Final, Every], CellTensors):
-    """What all recurrent layers share: everything but their constructors.
+    """The base of all recurrent layers: everything but their constructors.
 
     Arguments:
-        make_cell: makes a cell for an input of this width.
-        input_size: width of x_t.
-        num_layers: how many cells lie on top of each other.
-        bidirectional: whether a second cell in each layer runs from the end.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability that an output of a layer but the last is zeroed in training.
+        make_cell: The function that makes a cell for an input of a width.
+        input_size: The width of x_t.
+        num_layers: The number of cells on top of each other.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
         engine: "auto", "native", "vendor", "eager", or an engine object.
-        initializers: applied to each cell in order.
-        cell: the only cell, instead of one that `make_cell` makes.
+        initializers: The initialisers, applied to each cell in order.
+        cell: The only cell, instead of one that `make_cell` makes.
 
     Attributes:
-        input_size: width of x_t.
-        hidden_size: width of each cell.
-        output_size: width of the output, both directions together.
-        num_layers: how many cells lie on top of each other.
-        bidirectional: whether a second cell in each layer runs from the end.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability that an output of a layer but the last is zeroed in training.
+        input_size: The width of x_t.
+        hidden_size: The width of each cell.
+        output_size: The width of the output, both directions together.
+        num_layers: The number of cells on top of each other.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
         engine: "auto", "native", "vendor", "eager", or an engine object; may be set at any time.
     """
 
@@ -180,7 +191,7 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
             reset: True where a step starts from the initial state, of the input's first two axes
                 ((time,) without a batch). In both directions: neither crosses the border between
                 t-1 and t.
-            return_states: whether to return the states after every step too.
+            return_states: If True, the states after every step are returned too.
 
         Returns:
             The outputs of the last layer, in the input's form, directions side by side; the state
@@ -193,15 +204,17 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
             ShapeError, DtypeError, DeviceError, LengthsError, StateError: what does not fit.
             EngineRefusalError: `engine` names one that cannot do this.
         """
-        proxies = [a for a in (input, hx, lengths, reset) if isinstance(a, torch.fx.Proxy)]
-        if proxies:  # torch.fx.symbolic_trace takes a layer as one node, as those of torch.nn
-            tracer: Any = proxies[0].tracer
+        if (
+            isinstance(input, torch.fx.Proxy)
+            or isinstance(hx, torch.fx.Proxy)
+            or isinstance(lengths, torch.fx.Proxy)
+            or isinstance(reset, torch.fx.Proxy)
+        ):  # torch.fx.symbolic_trace takes a layer as one node, as those of torch.nn
             options = {"lengths": lengths, "reset": reset, "return_states": return_states}
-            path = tracer.path_of_module(self)
-            return tracer.create_proxy("call_module", path, (input, hx), options)
-        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
-            return self._run_as_node(input, hx, lengths, reset, return_states)
+            return _as_call(self, (input, hx), options)
         if torch.compiler.is_compiling():
+            if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+                return self._run_as_node(input, hx, lengths, reset, return_states)
             # A loop over time would be traced step by step; the rest of the model is compiled.
             run = torch.compiler.disable(reason="recurrence over time")(self._run)
             return run(input, hx, lengths, reset, return_states)
@@ -255,12 +268,12 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         return_states: bool = False,
         captured: bool = False,
     ) -> Choice:
-        """Which engine would run this call, and why the preferred ones would not.
+        """Return the engine that would run this call, and the refusals of those before it.
 
         Arguments:
-            input, hx, lengths, reset, return_states: as for a call; a plain batch if `input` is
-                None.
-            captured: whether the call is one that torch.export, a trace or an ONNX exporter
+            input, hx, lengths, reset, return_states: The same as for a call; a plain batch if
+                `input` is None.
+            captured: If True, the call is one that torch.export, a trace or an ONNX exporter
                 captures as a program, which then is made of torch's own operators.
 
         Returns:
@@ -269,23 +282,22 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         Example:
             >>> from throughtime import LSTM
             >>> print(LSTM(3, 5, engine="vendor").explain())
-            vendor (asked for by name)
+            vendor (chosen by name)
         """
         cells = self.cells()
         if input is None:
             like = next(iter(self.parameters()))
             input = torch.zeros(1, 1, self.input_size, dtype=like.dtype, device=like.device)
         arguments = prepare(cells, self.batch_first, input, hx, lengths, reset)
-        first = map_state(lambda s: s[0], arguments.state)
         outputs: Outputs = "states" if return_states else "all"
         request = _request_for(
             self,
             cells[0],
             arguments.inputs,
-            first,
+            arguments.states[0],
             arguments,
             outputs,
-            0,
+            Place(),
             generator=torch.Generator("cpu"),  # of streams that no run uses
         )
         if captured:
@@ -333,6 +345,17 @@ def _form_of(cell: Cell) -> State:
     return exported(map_state(lambda _: None, state))
 
 
+def _as_call(layer: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return the proxy of a call of a layer, for torch.fx."""
+    proxies = [a for a in (*arguments, *options.values()) if isinstance(a, torch.fx.Proxy)]
+    tracer: Any = proxies[0].tracer
+    path = tracer.path_of_module(layer)
+    return tracer.create_proxy("call_module", path, arguments, options)
+
+
+_calls = itertools.count(1)
+
+
 def _run_cells(
     layer: "RecurrentLayer[Any, Any]",
     cells: tuple[Cell, ...],
@@ -342,39 +365,45 @@ def _run_cells(
     """Run all cells of a layer.
 
     Arguments:
-        layer: whose options hold.
-        cells: bound to their tensors, level by level, forward before reverse.
-        arguments: of the call.
+        layer: The layer whose options hold.
+        cells: The cells, bound to their tensors, level by level, forward before reverse.
+        arguments: The arguments of the call.
         outputs: "all", or "states" for the states after every step too.
 
     Returns:
         The outputs of the top level, (time, batch, output); states of (layers * directions, batch,
         ...), and after every step (time, layers * directions, batch, ...).
     """
-    x, lengths = arguments.inputs, arguments.lengths
-    before = iter(_unstack(arguments.state, len(cells)))
-    remaining = iter(cells)
+    x, lengths, directions, call = arguments.inputs, arguments.lengths, 1, next(_calls)
+    if layer.bidirectional:
+        directions = 2
     ends: list[State] = []
     histories: list[State] = []
-    for level in range(layer.num_layers):
-        sides: list[Tensor] = []
-        for direction in range(layer.num_directions):
-            inputs = reverse_time(x, lengths) if direction else x
-            cell, state = next(remaining), next(before)
-            request = _request_for(layer, cell, inputs, state, arguments, outputs, direction)
-            side, end, history = run(request, layer.engine)
-            if direction:
-                side = reverse_time(side, lengths)
-                history = history and map_state(lambda s: reverse_time(s, lengths), history)
-            sides.append(side)
-            ends.append(end)
-            if history is not None:
-                histories.append(history)
-        x = sides[0] if len(sides) == 1 else torch.cat(sides, -1)
-        if layer.dropout > 0 and level < layer.num_layers - 1:
-            x = F.dropout(x, layer.dropout, layer.training)
+    sides: list[Tensor] = []
+    for i, cell in enumerate(cells):
+        level, direction = divmod(i, directions)
+        inputs = reverse_time(x, lengths) if direction else x
+        place = Place(call, level, direction)
+        request = _request_for(layer, cell, inputs, arguments.states[i], arguments, outputs, place)
+        side, end, history = run(request, layer.engine)
+        if direction:
+            side = reverse_time(side, lengths)
+            history = history and map_state(lambda s: reverse_time(s, lengths), history)
+        sides.append(side)
+        ends.append(end)
+        if history is not None:
+            histories.append(history)
+        if direction == directions - 1:
+            x = side if directions == 1 else torch.cat(sides, -1)
+            sides = []
+            if layer.dropout > 0 and level < layer.num_layers - 1:
+                x = F.dropout(x, layer.dropout, layer.training)
     states = map_state(lambda *s: torch.stack(s, 1), *histories) if histories else None
-    return Result(x, map_state(lambda *s: torch.stack(s), *ends), states)
+    fields: list[Any] = []
+    for parts in zip(*ends, strict=True):  # most fields are tensors, which need no walk
+        flat = isinstance(parts[0], Tensor)
+        fields.append(torch.stack(parts) if flat else map_state(lambda *s: torch.stack(s), *parts))
+    return Result(x, type(ends[0])(*fields), states)
 
 
 def _request_for(
@@ -384,23 +413,23 @@ def _request_for(
     state: State,
     arguments: Arguments,
     outputs: Outputs,
-    direction: int,
+    place: Place,
     generator: torch.Generator = torch.default_generator,
 ) -> Request:
-    """What an engine is asked for one cell of a layer; the cell's streams are drawn here.
+    """Return the request for one cell of a layer; the cell's streams are drawn here.
 
     Arguments:
-        layer: whose mode holds.
-        cell: bound to its tensors.
+        layer: The layer whose mode holds.
+        cell: The cell, bound to its tensors.
         inputs: (time, batch, input) in the cell's own order of time.
-        state: of this cell, (batch, ...) a field.
-        arguments: of the call.
-        outputs: what is asked for.
-        direction: 0 forward, 1 reverse.
-        generator: the source of the streams that are random.
+        state: The state of this cell, (batch, ...) a field.
+        arguments: The arguments of the call.
+        outputs: The outputs that are wanted.
+        place: The place of the cell.
+        generator: The source of random streams.
     """
     resets, lengths = arguments.resets, arguments.lengths
-    if direction == 1 and resets is not None:
+    if place.direction == 1 and resets is not None:
         resets = reverse_resets(resets, lengths)
     streams = ()
     if cell.streams:
@@ -412,14 +441,4 @@ def _request_for(
         )
         drawn = fit_streams(cell, drawn, *inputs.shape[:2])
         streams = tuple(stream.to(state.h.device) for stream in drawn)
-    return Request(cell, inputs, state, lengths, resets, streams, outputs)
-
-
-def _unstack(state: State, count: int) -> list[State]:
-    """The states of single cells from that of all, whose fields are stacked."""
-    if not isinstance(state, tuple):
-        return list(state.unbind(0))
-    fields = [_unstack(field, count) for field in state]
-    if not hasattr(state, "_fields"):
-        return [tuple(field[i] for field in fields) for i in range(count)]
-    return [type(state)(*(field[i] for field in fields)) for i in range(count)]
+    return Request(cell, inputs, state, lengths, resets, streams, outputs, place=place)

@@ -24,7 +24,7 @@ def scriptable(layer: Any) -> nn.Module:
     call from Python still runs our layer, with all that torch's has not.
 
     Arguments:
-        layer: of cells that torch.nn has.
+        layer: The layer, of cells that torch.nn has.
 
     Raises:
         ConfigurationError: torch.nn has no such layer.
@@ -75,7 +75,7 @@ def handle_of(layer: Any) -> int:
     """A number by which `run_layer` finds a layer: the graph holds no other objects than tensors.
 
     Arguments:
-        layer: of ours.
+        layer: The layer, one of ours.
     """
     _layers[id(layer)] = layer
     return id(layer)
@@ -94,9 +94,9 @@ def run_layer(
     """A layer's run as one node of the graph, of which later its operators are captured.
 
     Arguments:
-        handle: of the layer.
-        tensors: of the layer, in the order of `_tensor_names`.
-        input, hx, lengths, reset, return_states: as of its call.
+        handle: The number of the layer.
+        tensors: The tensors of the layer, in the order of `_tensor_names`.
+        input, hx, lengths, reset, return_states: The arguments of its call.
 
     Returns:
         The outputs, the tensors of the state, and those of the states.

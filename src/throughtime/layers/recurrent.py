@@ -30,19 +30,19 @@ class Recurrent(RecurrentLayer[State, State]):
     """A layer of any cell: a user's own, or one of `throughtime.cells`.
 
     Arguments:
-        cell: a class of cell, or another function that makes one: it is called for each layer and
+        cell: A class of cell, or another function that makes one: it is called for each layer and
             direction with the width of its input, `hidden_size` and the options; or one cell, the
             only one, whose parameters and buffers become the layer's own.
-        input_size: width of x_t; left out with a cell.
-        hidden_size: width of each cell; left out with a cell.
-        num_layers: how many cells lie on top of each other.
-        bidirectional: whether a second cell in each layer runs from the end.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
+        input_size: The width of x_t; left out with a cell.
+        hidden_size: The width of each cell; left out with a cell.
+        num_layers: The number of cells on top of each other.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
         engine: "auto", "native", "vendor", "eager", or an engine object.
-        initializers: applied to each cell in order, from `throughtime.initializers`.
-        device, dtype: of the parameters; a given cell is converted.
-        options: what else the class of cell takes, as `lags=(1, 21)`.
+        initializers: Initialisers from `throughtime.initializers`, applied to each cell in order.
+        device, dtype: The device and dtype of the parameters; a given cell is converted.
+        options: The further arguments of the class of cell, as `lags=(1, 21)`.
 
     Raises:
         ConfigurationError: sizes or options out of range, or sizes beside a cell that has its own.
@@ -149,7 +149,7 @@ def _copy(start: Cell, input_size: int) -> Cell:
 
 
 def _check_makes_cells(make: object) -> None:
-    """Raises OptionTypeError unless it is a class of cell, or a function."""
+    """Raise OptionTypeError unless it is a class of cell, or a function."""
     if isinstance(make, type) and issubclass(make, Cell):
         return
     if isinstance(make, nn.Module) or not callable(make):
@@ -162,7 +162,7 @@ def _refuse_cell(subject: str, given: object) -> NoReturn:
     """Raise OptionTypeError for what is no cell.
 
     Arguments:
-        subject: of the message.
+        subject: The subject of the message.
         given: a class or an object.
     """
     kind = given if isinstance(given, type) else type(given)

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ class CellTensors(nn.Module, abc.ABC):
         """Take the tensors of new cells.
 
         Arguments:
-            cells: whose tensors become the module's own.
-            suffixes: of each cell, behind its own names.
+            cells: The cells whose tensors become the module's own.
+            suffixes: The suffix of each cell, behind its own names.
         """
         names: list[dict[str, str]] = []  # for each cell, its names of tensors and the layer's
         for cell, suffix in zip(cells, suffixes, strict=True):
@@ -112,25 +112,27 @@ class CellTensors(nn.Module, abc.ABC):
         Raises:
             ShapeError: a parameter has another shape than at construction.
         """
-        bound = tuple(
-            bind(cell, self._fitting(names, shapes))
-            for cell, names, shapes in zip(self._cells, self._names, self._shapes, strict=True)
-        )
-        for cell in bound:
-            if cell.training != self.training:
-                cell.train(self.training)
-        return bound
+        bound: list[Cell] = []
+        for cell, names, shapes in zip(self._cells, self._names, self._shapes, strict=True):
+            bound.append(bind(cell, self._fitting(names, shapes)))
+            if bound[-1].training != self.training:
+                bound[-1].train(self.training)
+        return tuple(bound)
 
     def _fitting(self, names: dict[str, str], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         """The tensors of a cell by its own names, if its parameters have these shapes."""
-        tensors = {own: self._tensor(name) for own, name in names.items()}
+        own, replaced = self._parameters, self._replaced
+        tensors: dict[str, Any] = {}
+        for name, of_layer in names.items():
+            tensor = None if replaced else own.get(of_layer)
+            tensors[name] = self._tensor(of_layer) if tensor is None else tensor
         device = None
-        for own, shape in shapes.items():
-            tensor = tensors[own]
+        for name, shape in shapes.items():
+            tensor = tensors[name]
             if not isinstance(tensor, Tensor) or tensor.shape != shape:
                 found = f"shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else tensor
                 raise ShapeError(
-                    names[own],
+                    names[name],
                     got=str(found),
                     expected=f"shape {tuple(shape)}, as at construction",
                     fix="Make a layer of the sizes that you need, and give it the weights.",
@@ -138,7 +140,7 @@ class CellTensors(nn.Module, abc.ABC):
             device = device or tensor.device
             if tensor.device != device:
                 raise DeviceError(
-                    names[own],
+                    names[name],
                     got=f"device {tensor.device}",
                     expected=f"{device}, that of the layer's first parameter",
                     fix=f"Move the layer: layer.to({str(device)!r}).",
@@ -149,9 +151,9 @@ class CellTensors(nn.Module, abc.ABC):
         """Use the tensors of a layer whose parameters have the same names, as they are now.
 
         Arguments:
-            layer: of ours or of torch.nn. Its parameters may be parametrised or recomputed by
-                hooks: what it would compute with now is taken.
-            with_gradient: whether those that are frozen shall have a gradient here all the same.
+            layer: A layer of ours or of torch.nn. Its parameters may be parametrised or recomputed
+                by hooks; the tensors of its next call are taken.
+            with_gradient: If True, frozen parameters have a gradient here all the same.
         """
         for name in {own for names in self._names for own in names.values()}:
             self._parameters.pop(name, None)
@@ -168,7 +170,7 @@ def _own_name(name: str, suffix: str) -> str:
 
 
 def _is_persistent(cell: Cell, name: str) -> bool:
-    """Whether a buffer is part of the state_dict."""
+    """Return True if a buffer is part of the state_dict."""
     return name in cell.state_dict()
 
 

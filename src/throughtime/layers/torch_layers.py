@@ -30,20 +30,20 @@ class LSTM(RecurrentLayer[LSTMState, LSTMState]):
     Its state_dict is that of torch's layer. The equations are `cells.LSTMCell`'s.
 
     Arguments:
-        input_size: width of x_t.
-        hidden_size: width of each cell.
-        num_layers: how many cells lie on top of each other.
-        bias: whether there are b_ih and b_hh.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
-        bidirectional: whether a second cell in each layer runs from the end.
-        proj_size: width of h_t under a projection, below hidden_size; 0 for none.
-        device, dtype: of the parameters.
+        input_size: The width of x_t.
+        hidden_size: The width of each cell.
+        num_layers: The number of cells on top of each other.
+        bias: If True, there are b_ih and b_hh.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        proj_size: The width of h_t under a projection, below hidden_size; 0 for none.
+        device, dtype: The device and dtype of the parameters.
         engine: "auto", "native", "vendor", "eager", or an engine object.
-        initializers: applied to each cell in order, from `throughtime.initializers`.
+        initializers: Initialisers from `throughtime.initializers`, applied to each cell in order.
 
     Raises:
-        ConfigurationError: sizes or options out of range.
+        ConfigurationError: Sizes or options out of range.
 
     Example:
         >>> layer = LSTM(3, 5, num_layers=2)
@@ -97,20 +97,20 @@ class GRU(RecurrentLayer[Tensor, HState]):
     Its state_dict is that of torch's layer. The equations are `cells.GRUCell`'s.
 
     Arguments:
-        input_size: width of x_t.
-        hidden_size: width of each cell.
-        num_layers: how many cells lie on top of each other.
-        bias: whether there are b_ih and b_hh.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
-        bidirectional: whether a second cell in each layer runs from the end.
-        device, dtype: of the parameters.
+        input_size: The width of x_t.
+        hidden_size: The width of each cell.
+        num_layers: The number of cells on top of each other.
+        bias: If True, there are b_ih and b_hh.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        device, dtype: The device and dtype of the parameters.
         engine: "auto", "native", "vendor", "eager", or an engine object.
-        initializers: applied to each cell in order, from `throughtime.initializers`.
+        initializers: Initialisers from `throughtime.initializers`, applied to each cell in order.
         proj_size: 0, as in torch's layer: only an LSTM has a projection.
 
     Raises:
-        ConfigurationError: sizes or options out of range.
+        ConfigurationError: Sizes or options out of range.
 
     Example:
         >>> output, h = GRU(3, 5, batch_first=True)(torch.ones(2, 4, 3))
@@ -158,22 +158,22 @@ class RNN(RecurrentLayer[State, State]):
     `cells.ElmanCell`'s.
 
     Arguments:
-        input_size: width of x_t.
-        hidden_size: width of each cell.
-        num_layers: how many cells lie on top of each other.
+        input_size: The width of x_t.
+        hidden_size: The width of each cell.
+        num_layers: The number of cells on top of each other.
         nonlinearity: f: "tanh", "relu" or "identity".
-        bias: whether there are b_ih and b_hh.
-        batch_first: whether inputs and outputs are (batch, time, width).
-        dropout: probability in [0, 1] that an output of a layer but the last is zeroed in training.
-        bidirectional: whether a second cell in each layer runs from the end.
-        device, dtype: of the parameters.
-        lags: the past outputs that each step reads, as (1, 21) for a skip connection.
+        bias: If True, there are b_ih and b_hh.
+        batch_first: If True, inputs and outputs are (batch, time, width).
+        dropout: The probability that an output of a layer but the last is zeroed in training.
+        bidirectional: If True, a second cell in each layer runs from the end.
+        device, dtype: The device and dtype of the parameters.
+        lags: The past outputs that each step reads, as (1, 21) for a skip connection.
         engine: "auto", "native", "vendor", "eager", or an engine object.
-        initializers: applied to each cell in order, from `throughtime.initializers`.
+        initializers: Initialisers from `throughtime.initializers`, applied to each cell in order.
         proj_size: 0, as in torch's layer: only an LSTM has a projection.
 
     Raises:
-        ConfigurationError: sizes or options out of range.
+        ConfigurationError: Sizes or options out of range.
 
     Example:
         >>> output, h = RNN(3, 5)(torch.ones(4, 2, 3))

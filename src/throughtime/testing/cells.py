@@ -11,7 +11,7 @@ from torch import Tensor
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import ENGINES, Request, Result, run
+from throughtime.engines import ENGINES, Refusal, Request, Result, run
 from throughtime.testing.compare import close, floating, gradients
 
 SHAPES = ((1, 1, 1, 2), (5, 3, 2, 3), (12, 2, 3, 5))
@@ -19,7 +19,7 @@ SHAPES = ((1, 1, 1, 2), (5, 3, 2, 3), (12, 2, 3, 5))
 
 
 class CellConformance(abc.ABC):
-    """What holds for every cell. Inherit it, supply `make_cell` and `reference`, and run pytest.
+    """The rules of every cell. Inherit it, supply `make_cell` and `reference`, and run pytest.
 
     All in float64 on the CPU, with parameters and states drawn so that no term is zero.
 
@@ -45,9 +45,9 @@ class CellConformance(abc.ABC):
         """The cell's equation as naive code that shares nothing with the cell.
 
         Arguments:
-            parameters: by name, float64.
+            parameters: The parameters by name, float64.
             x: (time, batch, input).
-            state: before the first step.
+            state: The state before the first step.
 
         Returns:
             Outputs (time, batch, output), and the state after the last step.
@@ -70,7 +70,7 @@ class CellConformance(abc.ABC):
             )
 
     def test_gradients_are_those_of_finite_differences(self) -> None:
-        """By the input, each field of the state and each parameter, along random directions."""
+        """They agree for the input, the state and the parameters, along random directions."""
         cell, request = self._request(3, 2, 2, 3)
         names = [name for name, _ in cell.named_parameters()]
         parameters = [p.detach().clone().requires_grad_() for p in cell.parameters()]
@@ -108,7 +108,7 @@ class CellConformance(abc.ABC):
             close([together[t]], [cell.project(x)], self.tolerance)
 
     def test_sizes(self) -> None:
-        """Output and state are as wide as the cell says, and the state keeps its structure."""
+        """Output and state are as wide as the cell declares, and the state keeps its structure."""
         for time, batch, width, hidden in SHAPES:
             cell, request = self._request(time, batch, width, hidden)
             result = run(request, "eager")
@@ -138,7 +138,7 @@ class CellConformance(abc.ABC):
             close(_all(whole)[1:], _all(second)[1:], self.tolerance)
 
     def test_reset_starts_afresh(self) -> None:
-        """What follows a reset equals a run of its own, and no gradient crosses it."""
+        """The steps after a reset equal a run of its own, and no gradient crosses it."""
         cell, request = self._request(9, 3, 2, 3)
         resets = torch.zeros(9, 3, dtype=torch.bool)
         resets[4] = True
@@ -224,7 +224,7 @@ class CellConformance(abc.ABC):
         """A cell that names a layer of torch equals its kernel, gradients too."""
         for time, batch, width, hidden in SHAPES:
             cell, request = self._request(time, batch, width, hidden)
-            if ENGINES["vendor"].refusal(request) is not None:
+            if isinstance(ENGINES["vendor"].prepare(request), Refusal):
                 assert cell.torch_equivalent is None, "an equivalent that cannot run"
                 return
             tensors = [request.inputs, *state_tensors(request.state), *cell.parameters()]

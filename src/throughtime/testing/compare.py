@@ -19,8 +19,8 @@ def gradients(results: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tens
     """The gradients of a fixed random weighting of all results; zeros where there is none.
 
     Arguments:
-        results: what was computed.
-        tensors: with respect to what.
+        results: The results.
+        tensors: The tensors to differentiate by.
     """
     generator = torch.Generator().manual_seed(7)
     total = torch.zeros((), dtype=torch.float64)
@@ -40,7 +40,7 @@ def naive_run(request: Request) -> tuple[Tensor, State, State]:
     """Run a request with nothing but `project` and `step` on single rows.
 
     Arguments:
-        request: as for an engine; `outputs` is not read.
+        request: The request; its `outputs` is not read.
 
     Returns:
         Outputs (time, batch, output), the state after each last valid step, and the states after

@@ -1,4 +1,4 @@
-"""What code written for torch.nn's layers relies on beside their results."""
+"""The conventions of torch.nn's layers that code relies on beside their results."""
 
 import abc
 import contextlib
@@ -33,14 +33,14 @@ class LayerPair(abc.ABC):
         """The layer, of input width `WIDTH`.
 
         Arguments:
-            options: of the constructor: `dtype`, `device`, `batch_first`.
+            options: Options of the constructor: `dtype`, `device`, `batch_first`.
         """
 
     def reference(self, **options: Any) -> nn.Module | None:
         """The layer of torch.nn with the same arguments and names of parameters, or None.
 
         Arguments:
-            options: as of `make`.
+            options: The options of `make`.
         """
         del options
         return None
@@ -49,7 +49,7 @@ class LayerPair(abc.ABC):
         """The layer and its reference, with the same weights; in evaluation mode.
 
         Arguments:
-            options: as of `make`; `dtype` is float64 if it is left out.
+            options: The options of `make`; `dtype` is float64 if it is left out.
         """
         options = {"dtype": torch.float64, **options}
         ours, theirs = self.make(**options).eval(), self.reference(**options)

@@ -211,7 +211,7 @@ class LayerPrograms(LayerPair):
 
 
 class DropInConformance(LayerConventions, LayerPrograms):
-    """What holds for every recurrent layer that stands in the place of one of torch.nn.
+    """The rules of every recurrent layer that stands in the place of one of torch.nn.
 
     Inherit it, supply `make`, and `reference` where torch.nn has such a layer, and run pytest. All
     layers are in float64 and run by engine "auto"; results equal the reference's, or those of the
@@ -241,9 +241,9 @@ def onnx_of(model: nn.Module, x: Tensor, **options: Any) -> Callable[[Tensor], l
     """A model exported to ONNX, and run by ONNX Runtime.
 
     Arguments:
-        model: of one input.
+        model: The model, of one input.
         x: an input.
-        options: of `torch.onnx.export`.
+        options: The options of `torch.onnx.export`.
 
     Returns:
         A function of an input that gives all results.

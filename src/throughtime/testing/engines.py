@@ -12,7 +12,7 @@ from throughtime.core.cell import Cell
 from throughtime.core.errors import EngineRefusalError
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import map_state
-from throughtime.engines import Engine, Outputs, Request, Result, recording, run
+from throughtime.engines import Engine, Outputs, Refusal, Request, Result, recording, run
 from throughtime.testing.compare import close, floating, gradients, naive_run
 
 SHAPES = ((1, 1, 1, 1), (1, 3, 2, 5), (7, 1, 3, 4), (11, 5, 2, 17), (6, 4, 1, 8))
@@ -20,7 +20,7 @@ SHAPES = ((1, 1, 1, 1), (1, 3, 2, 5), (7, 1, 3, 4), (11, 5, 2, 17), (6, 4, 1, 8)
 
 
 class EngineConformance(abc.ABC):
-    """What holds for every engine: it equals the naive loop, or refuses by a typed error.
+    """The rules of every engine: it equals the naive loop, or refuses by a typed error.
 
     Inherit it, supply `engine` and `cells`, and run pytest. Outputs, states and every gradient are
     compared in float64 (and looser in float32) over sizes, lengths, resets, non-zero initial states
@@ -39,7 +39,7 @@ class EngineConformance(abc.ABC):
         """Cells of these sizes that the engine serves, in one dtype or another."""
 
     def serves(self) -> frozenset[str]:
-        """What it serves beyond whole sequences: of "lengths", "resets", "last", "states"."""
+        """Requests beyond whole sequences that it serves: "lengths", "resets", "last", "states"."""
         return frozenset({"lengths", "resets", "last", "states"})
 
     def test_whole_sequences(self) -> None:
@@ -148,7 +148,7 @@ class EngineConformance(abc.ABC):
             close([g for g in once if g is not None], [g for g in twice if g is not None], 0)
 
     def test_refusals_are_typed(self) -> None:
-        """What it does not serve, it refuses by name with an EngineRefusalError."""
+        """A request that it does not serve is refused with an EngineRefusalError."""
         request = next(self._requests())
         for asked, wanted in (
             ("lengths", _with_lengths(request)),
@@ -158,7 +158,7 @@ class EngineConformance(abc.ABC):
         ):
             if asked in self.serves():
                 continue
-            assert self.engine().refusal(wanted)
+            assert isinstance(self.engine().prepare(wanted), Refusal)
             try:
                 run(wanted, self.engine())
             except EngineRefusalError:

@@ -12,11 +12,11 @@ from torch import Tensor
 import throughtime as tt
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import map_state, state_tensors
-from throughtime.engines import Request, engine_options, recording
+from throughtime.engines import engine_options, recording
 from throughtime.engines.cpp import operands as operands_module
 from throughtime.engines.cpp import operators
 from throughtime.engines.cpp.compiler import find_compiler
-from throughtime.engines.cpp.engine import _found
+from throughtime.engines.cpp.engine import kernel_of
 from throughtime.engines.cpp.kernel import Kernel, compile_kernels, kernel_named
 from throughtime.engines.cpp.operands import gather
 from throughtime.engines.trace.plan import plan
@@ -163,11 +163,11 @@ class Fuzzer:
             dtype=dtype,
             generator=torch.Generator().manual_seed(0),
         )
-        kernel, _ = _found(Request(cell, x, state, None, None, streams))
+        kernel = kernel_of(cell, x.dtype)
         assert kernel is not None
         p = kernel.plan
         segment = self.random.choice([0, 0, 2])
-        operands = [t.detach() for t in gather(p, cell, x, state, streams).flat()]
+        operands = [t.detach() for t in gather(p, cell, x, state, streams)]
         lengths = torch.randint(1, time + 1, (batch,)) if self.chance(0.3) else None
         ages = torch.randint(0, 9, (time, batch)) if self.chance(0.3) else None
         fields = len(p.memories) + p.depth

@@ -15,7 +15,8 @@ import throughtime as tt
 from throughtime.core import buffers
 from throughtime.core.errors import EngineRefusalError
 from throughtime.engines import Request, engine_options, recording, run
-from throughtime.engines.cpp import operands
+from throughtime.engines.cpp import kernel as kernels
+from throughtime.engines.cpp import operators
 from throughtime.engines.cpp.compiler import find_compiler
 
 pytestmark = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
@@ -275,8 +276,6 @@ def test_poisoned_buffers(monkeypatch):
             return tensor.fill_(torch.nan)
         return tensor.fill_(255)
 
-    from throughtime.engines.cpp import operators
-
     for kind in (StreamedCell, MultiplicativeIntegration):
         native, eager = pair(lambda k=kind: tt.Recurrent(k, 3, 21, dtype=torch.float64))
         native.engine = "native"
@@ -287,6 +286,7 @@ def test_poisoned_buffers(monkeypatch):
             torch.manual_seed(4)
             with monkeypatch.context() as patch:
                 patch.setattr(operators, "lend", poisoned)
+                patch.setattr(kernels, "lend", poisoned)
                 outputs, state = one(x, lengths=lengths, reset=reset)
                 loss = outputs.square().sum() + state.h.sum()
                 found.append([outputs, *torch.autograd.grad(loss, [x, *one.parameters()])])
@@ -363,7 +363,7 @@ def test_inference_keeps_nothing():
 
 
 def test_operators_pass_torchs_own_checks():
-    from throughtime.engines.cpp.engine import _found
+    from throughtime.engines.cpp.engine import kernel_of
     from throughtime.engines.cpp.operands import gather
     from throughtime.engines.cpp.operators import sequence
 
@@ -371,8 +371,8 @@ def test_operators_pass_torchs_own_checks():
     cell = tt.LSTM(3, 5, dtype=torch.float64).as_cell()
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     state = cell.initial_state(2, dtype=x.dtype, device=x.device)
-    kernel, _ = _found(Request(cell, x, state))
-    operands = gather(kernel.plan, cell, x, state, ()).flat()
+    kernel = kernel_of(cell, x.dtype)
+    operands = gather(kernel.plan, cell, x, state, ())
     for segment in (0, 2):
         arguments = (kernel.name, operands, None, None, "all", True, segment)
         torch.library.opcheck(sequence, arguments, test_utils=("test_schema", "test_faketensor"))
@@ -393,7 +393,7 @@ def test_threads_that_share_rows(kind, every, threads, monkeypatch):
         for given in ({}, {"lengths": [9, 5], "reset": reset}):
             found = []
             for shared in (False, True):
-                monkeypatch.setattr(operands, "split_units", lambda rows, size, s=shared: s)
+                monkeypatch.setattr(operators, "split_units", lambda rows, size, s=shared: s)
                 torch.manual_seed(5)
                 with engine_options(checkpoint=every):
                     outputs, state = native(x, **given)
@@ -406,6 +406,6 @@ def test_threads_that_share_rows(kind, every, threads, monkeypatch):
 
 
 def test_threads_that_share_rows_for_several_callers(monkeypatch):
-    monkeypatch.setattr(operands, "split_units", lambda rows, size: True)
+    monkeypatch.setattr(operators, "split_units", lambda rows, size: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     test_several_threads_at_once()

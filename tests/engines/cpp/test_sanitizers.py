@@ -11,7 +11,7 @@ from cells.samples import MultiplicativeIntegration, StreamedCell
 
 import throughtime as tt
 from throughtime.engines import engine_options
-from throughtime.engines.cpp import job as jobs
+from throughtime.engines.cpp import kernel as jobs
 from throughtime.engines.cpp.building import SOURCE_FOLDER
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.cpp.kernel import Kernel

@@ -5,7 +5,7 @@ import gc
 import torch
 
 import throughtime as tt
-from throughtime.engines.cpp.shown import Shown
+from throughtime.engines.cpp.operators import Shown
 
 
 def test_changes_of_results_are_counted_without_holding_their_memory():

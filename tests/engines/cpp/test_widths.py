@@ -11,7 +11,7 @@ import throughtime as tt
 from throughtime.engines import recording
 from throughtime.engines.cpp import engine as native_engine
 from throughtime.engines.cpp import kernel
-from throughtime.engines.cpp.compiler import find_compiler
+from throughtime.engines.cpp.compiler import Search, find_compiler
 
 COMPILER = find_compiler()
 pytestmark = [
@@ -28,7 +28,8 @@ def narrow(request, monkeypatch) -> None:
         pytest.skip("this processor has no such vectors")
     flags = [f"-march={machine}" if f.startswith("-march") else f for f in COMPILER.flags]
     other = dataclasses.replace(COMPILER, flags=tuple(flags), vector_bytes=width)
-    monkeypatch.setattr(native_engine, "find_compiler", lambda: other)
+    monkeypatch.setattr(native_engine, "search", lambda: Search(other, {}))
+    monkeypatch.setattr(native_engine, "_known", {})
     monkeypatch.setattr(kernel, "_kernels", {})
     monkeypatch.setattr(kernel, "_by_name", {})
 

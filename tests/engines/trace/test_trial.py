@@ -178,13 +178,10 @@ def test_second_derivatives_with_a_constant_result():
 @needs_compiler
 def test_a_kernel_has_the_same_name_in_every_process():
     from throughtime.core.errors import ThroughtimeError
-    from throughtime.engines import Request
     from throughtime.engines.cpp.kernel import kernel_named
 
     cell = tt.LSTM(3, 5).as_cell()
-    x = torch.randn(4, 2, 3)
-    state = cell.initial_state(2, dtype=x.dtype, device=x.device)
-    kernel, _ = native_engine._found(Request(cell, x, state))
+    kernel = native_engine.kernel_of(cell, torch.float32)
     assert len(kernel.name) == 24
     with pytest.raises(ThroughtimeError, match="has not compiled it"):
         kernel_named("0" * 24)

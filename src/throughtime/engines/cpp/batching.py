@@ -1,7 +1,7 @@
-"""The kernels under vmap, by which batched gradients are computed.
+"""The operators under vmap, by which batched gradients are computed.
 
-A kernel fills the cores with one call, and the gradients of weights are of each call: there is
-nothing to gain by one call for all. So a batch is run call by call.
+A kernel fills the cores with one call, and the gradients of weights are of each call: one call for
+all would gain nothing. So a batch is run call by call.
 """
 
 import functools
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Operator = Callable[..., list[Tensor]]
 _OLD: Any = torch  # its first vmap is not among its public names
 
 
@@ -19,17 +18,17 @@ def register_batching(operator: Any, library: torch.library.Library) -> None:
     """Give an operator its rules under vmap.
 
     Arguments:
-        operator: as `torch.library.custom_op` gives it.
-        library: for torch's own names, that keeps the rules as long as it lives.
+        operator: The operator.
+        library: The library that holds the rules as long as it lives.
     """
-    torch.library.register_vmap(operator, functools.partial(_under_vmap, operator))
-    # what `torch.autograd.grad(is_grads_batched=True)` and `vectorize=True` use
-    name = operator._qualname.partition("::")[2]
-    library.impl(name, functools.partial(_under_old_vmap, operator), "Batched")
+    rule = functools.partial(_under_vmap, operator)
+    torch.library.register_vmap(operator.name(), rule, lib=library)
+    # the rule of torch's first vmap, of `is_grads_batched=True` and `vectorize=True`
+    library.impl(operator.name(), functools.partial(_under_old_vmap, operator), "Batched")
 
 
 def _under_vmap(
-    operator: Operator, info: Any, in_dims: tuple[Any, ...], *arguments: Any
+    operator: Callable[..., list[Tensor]], info: Any, in_dims: tuple[Any, ...], *arguments: Any
 ) -> tuple[list[Tensor], list[int]]:
     """The rule of `torch.vmap`: the results, each with its batch axis first."""
     found = [operator(*_at(i, arguments, in_dims)) for i in range(info.batch_size)]
@@ -37,14 +36,14 @@ def _under_vmap(
     return results, [0] * len(results)
 
 
-def _under_old_vmap(operator: Operator, *arguments: Any) -> list[Tensor]:
-    """The rule of torch's first vmap, whose tensors tell nothing but their level."""
+def _under_old_vmap(operator: Callable[..., list[Tensor]], *arguments: Any) -> list[Tensor]:
+    """The rule of torch's first vmap, whose tensors have nothing but their level."""
     levels = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
     return _at_level(operator, levels, arguments)
 
 
-def _at_level(operator: Operator, level: int, arguments: Any) -> list[Tensor]:
+def _at_level(operator: Callable[..., list[Tensor]], level: int, arguments: Any) -> list[Tensor]:
     if level == 0:
         return operator(*arguments)
     # an axis of 1 where a tensor is not batched at this level

@@ -1,25 +1,33 @@
 """The native engine: a gated cell's whole sequence as one kernel of generated C++, on the CPU."""
 
+import functools
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from throughtime.core.capture import transformed
 from throughtime.core.gated import GatedCell
 from throughtime.core.sequence import steps_since_reset
-from throughtime.core.state import State, state_tensors
+from throughtime.core.state import State
 from throughtime.engines.cpp.building import CompilationError
 from throughtime.engines.cpp.cache import CacheFolderError
-from throughtime.engines.cpp.compiler import find_compiler
+from throughtime.engines.cpp.compiler import search
 from throughtime.engines.cpp.kernel import Kernel, kernel_for
 from throughtime.engines.cpp.operands import gather
 from throughtime.engines.cpp.operators import sequence
-from throughtime.engines.engine import Engine, Request, Result, autocasts, transformed
+from throughtime.engines.engine import (
+    Engine,
+    Refusal,
+    Request,
+    Result,
+    Runner,
+    autocasts,
+)
 from throughtime.engines.recomputation import (
     kept_by_segments,
     run_again,
@@ -31,11 +39,14 @@ from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.step_plan import StepPlan
 
 MOST_KERNELS = 64
-"""Of one class in a process: each takes a moment to compile, and stays loaded."""
+"""The most kernels of one class in a process: each takes a moment to compile, and stays loaded."""
 
+_MOST_KNOWN = 256
+_SERVED = (torch.float32, torch.float64)
+# by the address of the plan, beside the plan itself: equal plans of a process are one object
+_known: dict[tuple[int, torch.dtype], tuple[StepPlan, Kernel]] = {}
 _compiled: weakref.WeakKeyDictionary[type, set[StepPlan]] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
-_last = threading.local()  # the request that was last asked for, and its kernel
 
 
 @final
@@ -48,110 +59,112 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def refusal(self, request: Request) -> str | None:
-        """A captured call, no gated cell, another device or dtype, a transform, or no compiler."""
+    def prepare(self, request: Request) -> Runner | Refusal:
+        """Refuse captured calls, transforms, other cells, devices and dtypes; need a compiler."""
         if request.captured is not None:
-            return f"{request.captured}, and its kernels are of this process"
-        reason = _unfit(request) or transformed(request)
+            return Refusal(f"{request.captured}, and its kernels are of this process")
+        casting = torch._C._is_any_autocast_enabled() and autocasts(request.inputs)
+        reason = _unfit(request, casting) or transformed()
         if reason is not None:
-            return reason
-        kernel, reason = _found(request)
-        _last.found = weakref.ref(request), kernel
-        return reason
-
-    def run(self, request: Request) -> Result:
-        """One call of the kernel."""
-        asked, kernel = getattr(_last, "found", (lambda: None, None))
-        if asked() is not request:
-            kernel, _ = _found(request)
-        assert kernel is not None, "refused before"
-        if not autocasts(request):
-            return _run(kernel, request)
-        with torch.autocast("cpu", enabled=False):
-            return _run(kernel, request)
+            return Refusal(reason)
+        cell: Any = request.cell
+        kernel = kernel_of(cell, torch.float32 if casting else request.inputs.dtype)
+        if isinstance(kernel, str):
+            return Refusal(kernel)
+        return functools.partial(_run_without_autocast if casting else _run, kernel, request)
 
 
-def _unfit(request: Request) -> str | None:
-    """What of the cell and of its tensors no kernel could serve."""
-    cell, kind = request.cell, type(request.cell)
+def _unfit(request: Request, casting: bool) -> str | None:
+    """Return the trait of the cell or of its tensors that no kernel serves, or None."""
+    cell, state, inputs, streams = request.cell, request.state, request.inputs, request.streams
+    name = type(cell).__name__
     if not isinstance(cell, GatedCell):
-        return f"{kind.__name__} is no GatedCell, so its step is not known to be elementwise"
+        return f"{name} is no GatedCell, so its step is not known to be elementwise"
     if not cell.standard:
-        return f"{kind.__name__} has a step of its own, or a project"
+        return f"{name} has a step of its own, or a project"
     if request.resets is not None and not cell.starts_from_zero:
-        return f"{kind.__name__} has an initial state of its own, and a reset starts from zero"
-    misfit = _misfit(cell, request)
-    if misfit is not None:
-        return misfit
-    tensors = [request.inputs, *state_tensors(request.state), *request.streams]
-    if any(t.device.type != "cpu" for t in [*tensors, cell.weight_ih]):
-        return f"it runs on the CPU, and this is on {request.inputs.device}"
-    for name, buffer in cell.named_buffers():
-        if buffer.requires_grad:
-            return f"its buffer {name} requires a gradient, which buffers have none of here"
-    if autocasts(request):
-        return None
-    tensors += [*cell.parameters(), *cell.buffers()]
-    dtypes = {t.dtype for t in tensors if t.is_floating_point()}
-    if len(dtypes) > 1 or request.inputs.dtype not in (torch.float32, torch.float64):
-        named = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
-        return f"it computes in float32 or float64, and this is in {named}"
-    return None
-
-
-def _misfit(cell: GatedCell, request: Request) -> str | None:
-    """What of the state, the streams and the biases has a form that only broadcasting allows."""
-    time, batch, _ = request.inputs.shape
-    state, whole = request.state, (batch, cell.hidden_size)
-    for field in (
-        state.h,
-        *(getattr(state, m) for m in cell.memories),
-        *getattr(state, "past", ()),
-    ):
-        if field.shape != whole:
-            return f"its state has a tensor of shape {tuple(field.shape)}, not {whole}"
-    for stream in request.streams:
+        return f"{name} has an initial state of its own, and a reset starts from zero"
+    # Forms that only broadcasting allows.
+    time, batch, _ = inputs.shape
+    hidden = cell.hidden_size
+    fields = [state.h, *getattr(state, "past", ())]
+    for memory in cell.memories:
+        fields.append(getattr(state, memory))
+    for field in fields:
+        if field.shape != (batch, hidden):
+            return f"its state has a tensor of shape {tuple(field.shape)}, not {(batch, hidden)}"
+    for stream in streams:
         shape = stream.shape
         if len(shape) != 3 or shape[0] != time or shape[1] not in (1, batch):
             return f"a stream has the shape {tuple(shape)}, not (time, batch, hidden or 1)"
-        if shape[2] not in (1, cell.hidden_size):
-            return f"a stream has the width {shape[2]}, not 1 or {cell.hidden_size}"
+        if shape[2] not in (1, hidden):
+            return f"a stream has the width {shape[2]}, not 1 or {hidden}"
     if cell.bias_ih is None and cell.bias_hh is not None:
         return "it has bias_hh without bias_ih"
+    # All parts of most cells are in the cell itself: a walk over modules takes longer than the run.
+    if cell._modules:
+        parameters, buffers = list(cell.parameters()), list(cell.buffers())
+    else:
+        parameters, buffers = list(cell._parameters.values()), list(cell._buffers.values())
+    for tensor in (inputs, *fields, *streams, cell.weight_ih):
+        if not tensor.is_cpu:
+            return f"it runs on the CPU, and this is on {inputs.device}"
+    for buffer in buffers:
+        if buffer is not None and buffer.requires_grad:
+            named = {id(b): n for n, b in cell.named_buffers()}[id(buffer)]
+            return f"its buffer {named} requires a gradient, which buffers have none of here"
+    if casting:
+        return None
+    wrong = {inputs.dtype} if inputs.dtype not in _SERVED else set()
+    for tensor in (*fields, *streams, *parameters, *buffers):
+        if tensor is not None and tensor.dtype != inputs.dtype and tensor.is_floating_point():
+            wrong |= {inputs.dtype, tensor.dtype}
+    if wrong:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
+        return f"it computes in float32 or float64, and this is in {names}"
     return None
 
 
-def _found(request: Request) -> tuple[Kernel | None, str | None]:
-    """The kernel of a request's cell, or why there is none."""
-    compiler = find_compiler()
+def kernel_of(cell: GatedCell, dtype: torch.dtype) -> Kernel | str:
+    """Return the kernel of a cell, compiled if need be, or the reason why there is none.
+
+    Arguments:
+        cell: The cell.
+        dtype: The dtype of its values, float32 or float64.
+    """
+    compiler = search().found
     if isinstance(compiler, str):
         if os.environ.get("THROUGHTIME_CXX") not in ("", "none"):
             _warn(compiler)
-        return None, compiler
-    dtype = torch.float32 if autocasts(request) else request.inputs.dtype
-    assert isinstance(request.cell, GatedCell), "refused before"
+        return compiler
     try:
-        planned = plan(request.cell, dtype)
+        planned = plan(cell, dtype)
+        known = _known.get((id(planned), dtype))
+        if known is not None and known[0] is planned:
+            return known[1]
         if not planned.accumulators:
-            return None, "pointwise reads no gate, neither of the input nor of the past"
-        compiled = _compiled.setdefault(type(request.cell), set())
+            return "pointwise reads no gate, neither of the input nor of the past"
+        compiled = _compiled.setdefault(type(cell), set())
         if planned not in compiled and len(compiled) >= MOST_KERNELS:
-            return None, (
-                f"{MOST_KERNELS} kernels were compiled for {type(request.cell).__name__}, since an "
+            return (
+                f"{MOST_KERNELS} kernels were compiled for {type(cell).__name__}, since an "
                 "attribute that its pointwise reads keeps changing. Make it a buffer"
             )
         kernel = kernel_for(planned, dtype, compiler)
         compiled.add(planned)
-        return kernel, None
     except UntraceableError as error:
-        return None, str(error)
+        return str(error)
     except (CompilationError, CacheFolderError) as error:
         _warn(str(error))
-        return None, str(error)
+        return str(error)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[id(planned), dtype] = planned, kernel
+    return kernel
 
 
 def _warn(reason: str) -> None:
-    """Say once that something is wrong with the machine rather than with the request."""
+    """Warn once of a fault of the machine, rather than of the request."""
     if reason in _warned:
         return
     _warned.add(reason)
@@ -161,57 +174,42 @@ def _warn(reason: str) -> None:
     )
 
 
+def _run_without_autocast(kernel: Kernel, request: Request) -> Result:
+    with torch.autocast("cpu", enabled=False):
+        return _run(kernel, request)
+
+
 def _run(kernel: Kernel, request: Request) -> Result:
-    p, cell, state = kernel.plan, request.cell, request.state
-    assert isinstance(cell, GatedCell), "refused before"
-    time = request.inputs.shape[0]
-    operands = gather(p, cell, request.inputs, state, request.streams).flat()
-    if any(t.dtype != kernel.dtype for t in operands):
-        operands = [t.to(kernel.dtype) for t in operands]
-    lengths = request.lengths
+    p, cell, state, lengths = kernel.plan, request.cell, request.state, request.lengths
+    assert isinstance(cell, GatedCell), "refused by prepare"
+    time, batch, _ = request.inputs.shape
+    operands = gather(p, cell, request.inputs, state, request.streams)
+    save = False
+    for i, tensor in enumerate(operands):
+        if tensor.dtype is not kernel.dtype:
+            operands[i] = tensor.to(kernel.dtype)
+        save = save or tensor.requires_grad
+    save = save and torch.is_grad_enabled()
     ages = None
     if request.resets is not None:
-        # before the first reset, what is seen of the past is the initial state, of any age
-        start = torch.full(
-            (request.inputs.shape[1],), time + p.depth, dtype=torch.int64, device="cpu"
-        )
+        # before the first reset, the past that a step reads is the initial state, of any age
+        start = torch.full((batch,), time + p.depth, dtype=torch.int64, device="cpu")
         ages = steps_since_reset(start, request.resets, time)
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in operands)
-    segment = request.options.segment(time) if save else 0
-    if save and request.options.memory_budget is not None:
-        row = request.inputs.shape[1] * cell.hidden_size * kernel.dtype.itemsize
-        of_state = (len(p.memories) + p.depth) * row
-        of_step = (len(p.memories) + kernel.saved + (request.outputs == "last")) * row
-        of_ages = 0 if ages is None else ages.nbytes // time
-        budget = request.options.memory_budget - of_ages * time
-        if of_step * time > budget:
-            # a kernel runs its own segments again at little cost: fewer steps would take longer
-            segment = segment_that_keeps_least(time, of_state, of_step) if of_step else 0
-            if not segment or kept_by_segments(time, segment, of_state, of_step) > budget:
-                # each stretch has outputs and ages of its own
-                of_step = (1 + len(p.memories) + kernel.saved) * row + of_ages
-                plan = within(time, request.options.memory_budget, of_state, of_step)
-                return run_again(request, plan, lambda part: _run(kernel, part))
-    results = sequence(
-        str(kernel.name),
-        operands,
-        lengths,
-        ages,
-        request.outputs,
-        save,
-        segment,
-    )
+    segment = 0
+    if save and not request.options.stores_all:
+        chosen = _segment(kernel, request, ages)
+        if not isinstance(chosen, int):
+            return run_again(request, chosen, functools.partial(_run, kernel))
+        segment = chosen
+    results = sequence(kernel.name, operands, lengths, ages, request.outputs, save, segment)
     memories = len(p.memories)
-    fields = memories + p.depth
-    final, kept = results[:fields], results[fields : fields + 1 + memories]
+    final, kept = results[: kernel.fields], results[kernel.fields : kernel.fields + 1 + memories]
     past = tuple(final[1 + memories :])
-    steps = None
+    steps = last = None
     if cell.streams:
         steps = steps_since_reset(state.steps, request.resets, time) + 1
-    last = steps
-    if last is not None:
-        rows = torch.arange(request.inputs.shape[1], device="cpu")
-        last = last[time - 1 if lengths is None else lengths - 1, rows]
+        rows = torch.arange(batch, device="cpu")
+        last = steps[time - 1 if lengths is None else lengths - 1, rows]
     end = _state(state, final[: 1 + memories], past, last)
     if request.outputs != "states":
         return Result(final[0] if request.outputs == "last" else kept[0], end, None)
@@ -225,23 +223,44 @@ def _run(kernel: Kernel, request: Request) -> Result:
     return Result(kept[0], end, _state(state, kept, pasts, steps))
 
 
+def _segment(kernel: Kernel, request: Request, ages: Tensor | None) -> int | tuple[Any, Any]:
+    """Return the steps between two stored states, 0 for no checkpoints, or a plan of stretches."""
+    options, p, time = request.options, kernel.plan, request.inputs.shape[0]
+    if options.memory_budget is None:
+        return options.segment(time)
+    row = request.inputs.shape[1] * request.cell.hidden_size * kernel.dtype.itemsize
+    of_state = (len(p.memories) + p.depth) * row
+    of_step = (len(p.memories) + kernel.saved + (request.outputs == "last")) * row
+    of_ages = 0 if ages is None else ages.nbytes // time
+    budget = options.memory_budget - of_ages * time
+    if of_step * time <= budget:
+        return 0
+    # a kernel runs its own segments again at little cost: fewer steps would take longer
+    segment = segment_that_keeps_least(time, of_state, of_step) if of_step else 0
+    if segment and kept_by_segments(time, segment, of_state, of_step) <= budget:
+        return segment
+    # each stretch has outputs and ages of its own
+    of_step = (1 + len(p.memories) + kernel.saved) * row + of_ages
+    return within(time, options.memory_budget, of_state, of_step)
+
+
 def _state(
     like: State, fields: Sequence[Tensor], past: tuple[Tensor, ...], steps: Tensor | None
 ) -> State:
-    """A state of the same type from h and the memories, older outputs, and steps."""
+    """Return a state of the same type, from h and the memories, older outputs, and steps."""
     rest = ((past,) if hasattr(like, "past") else ()) + (() if steps is None else (steps,))
     return type(like)(*fields, *rest)
 
 
 def _delayed(outputs: Tensor, initial: State, by: int) -> Tensor:
-    """The outputs of so many steps before each step."""
+    """Return the outputs of so many steps before each step."""
     before = [initial.h, *initial.past]
     early = torch.stack(before[:by][::-1])
     return torch.cat([early, outputs])[: outputs.shape[0]]
 
 
 def _shown(history: Tensor, valid: Tensor | None, seen: Tensor | None) -> Tensor:
-    """Zeros beyond the lengths and before resets."""
+    """Return a history with zeros beyond the lengths and before resets."""
     for mask in (valid, seen):
         if mask is not None:
             history = torch.where(mask[..., None], history, torch.zeros_like(history))

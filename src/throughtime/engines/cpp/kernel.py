@@ -8,17 +8,127 @@ import importlib.resources
 import os
 import threading
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
+from torch import Tensor
 
-from throughtime.core.errors import ThroughtimeError
+from throughtime.core.buffers import lend
+from throughtime.core.errors import ShapeError, ThroughtimeError
 from throughtime.engines.cpp.building import CompilationError
 from throughtime.engines.cpp.compiler import Compiler
-from throughtime.engines.cpp.job import Job, check_structure
 from throughtime.engines.cpp.library import load_library
 from throughtime.engines.cpp.printer import print_cells
 from throughtime.engines.trace.step_plan import StepPlan
+
+_NUMBERS = (
+    *("time", "batch", "input", "hidden", "threads"),
+    *("accumulators", "x_accumulators", "h_accumulators", "gates"),
+    *("lags", "memories", "pasts", "streams", "saved", "parameters", "parameter_gradients"),
+    *("depth", "segment", "split_units"),
+)
+_STRIDES = ("input_strides", "output_gradient_strides")
+_FUNCTIONS = ("forward", "inference", "backward")
+_ARRAYS = (
+    *("gate_of", "lag", "past", "reach", "stream_strides"),
+    *("lengths", "ages", "inputs", "weight_ih", "bias_ih", "bias_hh", "weight_hh", "initial"),
+    *("stream_values", "parameter_values"),
+    *("outputs", "histories", "saved_values", "snapshots", "final"),
+    *("output_gradient", "history_gradients", "final_gradients"),
+    *("d_inputs", "d_weight_ih", "d_bias_ih", "d_bias_hh", "d_weight_hh", "d_initial"),
+    *("d_parameters", "workspace"),
+)
+
+
+_NO_NUMBERS = (ctypes.c_int64 * 1)()
+
+
+class _Structure(ctypes.Structure):
+    _fields_ = [  # ctypes asks for a list
+        *((name, ctypes.c_int64) for name in _NUMBERS),
+        *((name, ctypes.c_int64 * 2) for name in _STRIDES),
+        *((name, ctypes.c_void_p) for name in _FUNCTIONS),
+        *(
+            field
+            for name in _ARRAYS
+            for field in ((name, ctypes.c_void_p), (f"{name}_size", ctypes.c_int64))
+        ),
+    ]
+
+
+@final
+class Job:
+    """One call of the compiled code, as in source/job.h; it keeps alive all that it points to.
+
+    Arguments:
+        like: The job whose fields it starts with, or None.
+    """
+
+    def __init__(self, like: Any = None):
+        structure = _Structure() if like is None else _Structure.from_buffer_copy(like.structure)
+        self.structure = structure
+        self._alive: list[Any] = [like]
+
+    def numbers(self, **fields: int | Sequence[int]) -> None:
+        """Fill in whole numbers, and pairs of strides, by name."""
+        for name, value in fields.items():
+            setattr(self.structure, name, value)
+
+    def whole_numbers(self, **fields: Sequence[int]) -> None:
+        """Fill in pointers to lists of whole numbers, and their lengths."""
+        for name, values in fields.items():
+            # never empty: it has an address
+            array = (ctypes.c_int64 * (len(values) + 1))(*values) if values else _NO_NUMBERS
+            setattr(self.structure, name, ctypes.addressof(array))
+            setattr(self.structure, f"{name}_size", 8 * len(values))
+            self._alive.append(array)
+
+    def tensors(self, **fields: Tensor | Sequence[Tensor | None] | None) -> None:
+        """Fill in the addresses of tensors, or of lists of them, each with its size in bytes.
+
+        The size is that of the memory from a tensor's first value to its last, or to the end of its
+        storage where that is shorter.
+        """
+        structure, alive = self.structure, self._alive
+        alive.append(fields)
+        for name, value in fields.items():
+            listed = isinstance(value, list | tuple)
+            tensors: Any = value if listed else (value,)
+            spans: list[int] = []
+            for tensor in tensors:
+                if tensor is None:
+                    spans += (0, 0)
+                    continue
+                width = tensor.itemsize
+                size = width * tensor.numel()
+                if size and not tensor.is_contiguous():
+                    places = zip(tensor.shape, tensor.stride(), strict=True)
+                    size = width * (1 + sum([(n - 1) * stride for n, stride in places]))
+                there = tensor.untyped_storage().nbytes() - width * tensor.storage_offset()
+                spans += (tensor.data_ptr(), min(size, int(there)))
+            if listed:
+                array = (ctypes.c_int64 * (len(spans) + 1))(*spans) if spans else _NO_NUMBERS
+                alive.append(array)
+                spans = [ctypes.addressof(array), 8 * len(spans)]
+            setattr(structure, name, spans[0])
+            setattr(structure, f"{name}_size", spans[1])
+
+    def misfit(self, name: str) -> ShapeError:
+        """Return the error for a field that does not fit by the compiled code.
+
+        Arguments:
+            name: The name of the field; or "sizes", "functions".
+        """
+        sizes = ("time", "batch", "input", "hidden", "gates", "segment")
+        return ShapeError(
+            f"{name} of a compiled call",
+            got=f"{getattr(self.structure, f'{name}_size', 'what cannot be')} bytes",
+            expected="what "
+            + ", ".join(f"{size} {getattr(self.structure, size)}" for size in sizes)
+            + " need, at addresses that are multiples of a value",
+            fix="Give each operand the shape that its cell has for it.",
+        )
+
 
 _REAL = {torch.float32: "float", torch.float64: "double"}
 _lock = threading.Lock()
@@ -28,7 +138,7 @@ _by_name: dict[str, "Kernel"] = {}
 
 
 def _renew_lock() -> None:
-    """In a forked child, which has no thread that would open its parent's lock."""
+    """Make a new lock in a forked child, which has no thread that would open its parent's."""
     global _lock
     _lock = threading.Lock()
 
@@ -43,12 +153,12 @@ class Kernel:
     """A cell's plan in machine code for one dtype.
 
     Attributes:
-        name: by which operators know it, within this process.
-        plan: what was compiled.
-        dtype: of its values.
-        loop: the library that runs it over time.
-        cell: the library of its own functions.
-        index: its number in that library.
+        name: The name in operators, within this process.
+        plan: The plan that was compiled.
+        dtype: The dtype of its values.
+        loop: The library that runs it over time.
+        cell: The library of its own functions.
+        index: Its number in that library.
     """
 
     name: str
@@ -60,7 +170,7 @@ class Kernel:
 
     @functools.cached_property
     def start(self) -> Job:
-        """What is the same in all calls."""
+        """The job with the numbers that are the same in all calls."""
         plan, job = self.plan, Job()
         job.numbers(
             accumulators=len(plan.accumulators),
@@ -87,7 +197,7 @@ class Kernel:
 
     @functools.cached_property
     def saved(self) -> int:
-        """How many values a step saves for the backward pass."""
+        """The number of values that a step saves for the backward pass."""
         return len(self.plan.forward.outputs) - 1 - len(self.plan.memories)
 
     def _address(self, function: str) -> int:
@@ -96,36 +206,49 @@ class Kernel:
         assert found is not None, "a function that was loaded has an address"
         return found
 
-    def reserve_threads(self, count: int) -> bool:
-        """Whether so many threads can run at once, made if need be."""
-        return bool(self.loop.reserve_threads(ctypes.c_int64(count)))
+    @functools.cached_property
+    def fields(self) -> int:
+        """The number of tensors of a state: h, the memories, and older outputs."""
+        return len(self.plan.memories) + self.plan.depth
 
-    def workspace(self, direction: str, job: Job) -> int:
-        """Bytes that a pass, "forward" or "backward", works in; 0 if the job does not fit."""
-        function = getattr(self.loop, f"{direction}_workspace")
-        function.restype = ctypes.c_int64
-        return max(0, function(ctypes.byref(job.structure)))
+    def reserve_threads(self, count: int) -> bool:
+        """Return True if so many threads can run at once; make those that are missing."""
+        return bool(self.loop.reserve_threads(ctypes.c_int64(count)))
 
     def run(self, direction: str, job: Job) -> None:
         """Run a pass, "forward" or "backward"; other Python threads go on meanwhile.
 
         Raises:
-            ShapeError: an array has another size than the job's numbers say; nothing has run.
+            ShapeError: An array has another size than the job's numbers require; nothing has run.
         """
-        function = getattr(self.loop, f"run_{direction}")
-        function.restype = ctypes.c_char_p
-        misfit = function(ctypes.byref(job.structure))
+        measure, run = self._functions[direction]
+        structure, at = job.structure, ctypes.byref(job.structure)
+        workspace = lend((max(0, measure(at)),), torch.uint8)
+        structure.workspace, structure.workspace_size = workspace.data_ptr(), workspace.numel()
+        misfit = run(at)
         if misfit is not None:
             raise job.misfit(misfit.decode())
 
+    @functools.cached_property
+    def _functions(self) -> dict[str, tuple[Any, Any]]:
+        """The functions of each pass: the bytes that it works in (-1 for a misfit), and the run."""
+        found: dict[str, tuple[Any, Any]] = {}
+        for direction in ("forward", "backward"):
+            measure, run = (
+                getattr(self.loop, name) for name in (f"{direction}_workspace", f"run_{direction}")
+            )
+            measure.restype, run.restype = ctypes.c_int64, ctypes.c_char_p
+            found[direction] = measure, run
+        return found
+
 
 def kernel_for(plan: StepPlan, dtype: torch.dtype, compiler: Compiler) -> Kernel:
-    """The kernel of a plan, compiled if this machine has not done so before.
+    """Return the kernel of a plan, compiled if this machine has not done so before.
 
     Arguments:
-        plan: of the cell.
+        plan: The plan of the cell.
         dtype: float32 or float64.
-        compiler: to build with.
+        compiler: The compiler.
 
     Raises:
         CompilationError: the compiler failed, or did so in this process before.
@@ -143,14 +266,14 @@ def compile_kernels(plans: Sequence[StepPlan], dtype: torch.dtype, compiler: Com
     """Compile the kernels of several plans as one file.
 
     Arguments:
-        plans: of the cells.
+        plans: The plans of the cells.
         dtype: float32 or float64.
-        compiler: to build with.
+        compiler: The compiler.
     """
     made: CompilationError | tuple[ctypes.CDLL, ctypes.CDLL]
     try:
         loop = load_library(_loop_source(), _definitions(dtype, compiler), compiler)
-        check_structure(loop)
+        _check_structure(loop)
         made = loop, load_library(print_cells(plans), _definitions(dtype, compiler), compiler)
     except CompilationError as error:
         made = error
@@ -164,7 +287,7 @@ def compile_kernels(plans: Sequence[StepPlan], dtype: torch.dtype, compiler: Com
 
 
 def kernel_named(name: str) -> Kernel:
-    """The kernel that an operator was given by name.
+    """Return the kernel of a name.
 
     Arguments:
         name: the same in every process for the same plan and dtype.
@@ -192,3 +315,16 @@ def _definitions(dtype: torch.dtype, compiler: Compiler) -> dict[str, str | int]
 def _loop_source() -> str:
     folder = importlib.resources.files("throughtime.engines.cpp") / "source"
     return (folder / "sequence.cpp").read_text(encoding="utf-8")
+
+
+def _check_structure(library: ctypes.CDLL) -> None:
+    """Raise ThroughtimeError unless the library was compiled with the same structure."""
+    library.job_size.restype = ctypes.c_int64
+    size = library.job_size()
+    if size != ctypes.sizeof(_Structure):
+        raise ThroughtimeError(
+            "the structure of a call",
+            got=f"{size} bytes in the compiled engine",
+            expected=f"{ctypes.sizeof(_Structure)}",
+            fix="source/job.h and kernel.py differ: bring them in line.",
+        )

@@ -1,27 +1,31 @@
-"""The tensors of a run: one flat list for operators, and what each of them is."""
+"""The tensors of a run: one flat list for operators, their meaning, and the check of their form."""
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from throughtime.core.errors import DeviceError, DtypeError, ShapeError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State
-from throughtime.engines.cpp.job import Job
+from throughtime.core.weights import recurrent_weight
 from throughtime.engines.cpp.kernel import Kernel
 from throughtime.engines.trace.step_plan import StepPlan
 
+Shape = tuple[int, ...]
+
 
 class Operands(NamedTuple):
-    """What a run reads, by what it is. Empty where the cell has none.
+    """The tensors that a run reads, by meaning. Empty where the cell has none.
 
     Attributes:
         inputs: (time, batch, input).
         weights: weight_ih (gates * hidden, input), then weight_hh (gates * hidden, hidden) by lag.
         biases: bias_ih and bias_hh (gates * hidden,).
-        parameters: the rows of unit parameters that are read, (hidden,) each.
+        parameters: The rows of unit parameters that are read, (hidden,) each.
         initial: h, the memories, then older outputs from the newest on, each (batch, hidden).
         streams: (time, batch, hidden) or (time, batch, 1).
     """
@@ -33,115 +37,230 @@ class Operands(NamedTuple):
     initial: Sequence[Any]
     streams: Sequence[Any]
 
-    def flat(self) -> list[Tensor]:
-        """All of them, in order."""
-        return [self.inputs, *itertools.chain(*self[1:])]
-
 
 def gather(
     plan: StepPlan, cell: GatedCell, inputs: Tensor, state: State, streams: Sequence[Tensor]
-) -> Operands:
-    """The tensors of a cell that is bound to its weights.
+) -> list[Tensor]:
+    """Return the tensors of a cell that is bound to its weights, in the order of `Operands`.
 
     Arguments:
-        plan: of the cell.
-        cell: whose tensors they are.
+        plan: The plan of the cell.
+        cell: The cell whose tensors are read.
         inputs: (time, batch, input).
-        state: before the first step.
-        streams: of every step.
+        state: The state before the first step.
+        streams: (time, batch or 1, ...) for each of the cell's streams.
     """
-    named = dict(cell.named_parameters(remove_duplicate=False))
-    named |= dict(cell.named_buffers(remove_duplicate=False))
+    found = [inputs, cell.weight_ih]
+    for lag in plan.lags:
+        found.append(cell.recurrent_matrix(lag))
+    for bias in (cell.bias_ih, cell.bias_hh):
+        if bias is not None:
+            found.append(bias)
+    if plan.parameters:
+        named = dict(cell.named_parameters(remove_duplicate=False))
+        named |= dict(cell.named_buffers(remove_duplicate=False))
+        for name, row in plan.parameters:
+            unit = named[name][row] if named[name].dim() == 2 else named[name]
+            found.append(unit.expand(cell.hidden_size))
+    found.append(state.h)
+    for name in plan.memories:
+        found.append(getattr(state, name))
+    found += getattr(state, "past", ())
     batch = inputs.shape[1]
-    return Operands(
-        inputs,
-        [cell.weight_ih, *(cell.recurrent_matrix(lag) for lag in plan.lags)],
-        [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None],
-        [_row(named[name], row, cell.hidden_size) for name, row in plan.parameters],
-        [state.h, *(getattr(state, name) for name in plan.memories), *getattr(state, "past", ())],
-        [s if s.shape[1] == batch else s.expand(-1, batch, -1) for s in streams],
-    )
+    for stream in streams:
+        found.append(stream if stream.shape[1] == batch else stream.expand(-1, batch, -1))
+    return found
 
 
 def split(plan: StepPlan, tensors: Sequence[Any], *, streams: bool = True) -> Operands:
-    """What each of a flat list is.
+    """Return the parts of a flat list by meaning.
 
     Arguments:
-        plan: of the cell.
-        tensors: as `Operands.flat` gives them.
-        streams: whether they are among them; a list of gradients lacks them.
+        plan: The plan of the cell.
+        tensors: The list, in the order of `Operands`.
+        streams: If False, the list has none, as a list of gradients.
     """
     rest = iter(tensors)
     counts = [1 + len(plan.lags), 0, len(plan.parameters), len(plan.memories) + plan.depth]
     counts.append(len(plan.streams) if streams else 0)
     counts[1] = len(tensors) - 1 - sum(counts)  # the biases, of which there may be none
-    return Operands(next(rest), *(list(itertools.islice(rest, count)) for count in counts))
+    return Operands(next(rest), *[list(itertools.islice(rest, count)) for count in counts])
 
 
 def split_units(rows: int, weights: int) -> bool:
-    """Whether threads shall share rows, each with units of its own, rather than have rows each.
+    """Return True if threads share rows, each with units of its own, rather than have rows each.
 
     With few rows a thread reads its weights for little work. Where they do not stay in its cache,
     it is quicker to read a part of them for all rows, and to wait for the others at every step.
 
     Arguments:
-        rows: of the batch that a thread would have.
-        weights: bytes of all of them.
+        rows: The rows of the batch that a thread would have.
+        weights: The bytes of all weights.
     """
     return rows < 12 and weights >= 2**20
 
 
-def job_of(
-    kernel: Kernel,
-    operands: Operands,
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    segment: int,
-) -> Job:
-    """A call with all its inputs filled in.
+def spread(present: Sequence[Any], where: Sequence[bool]) -> list[Any]:
+    """Return the given values in their places, None in the others.
 
     Arguments:
-        kernel: that runs.
-        operands: contiguous, but for the inputs' first two axes.
+        present: The values, in order.
+        where: True for each place that has one.
+    """
+    values = iter(present)
+    return [next(values) if there else None for there in where]
+
+
+def check_operands(
+    kernel: Kernel, operands: Sequence[Tensor], lengths: Tensor | None, ages: Tensor | None
+) -> None:
+    """Compare the operands of a run with the needs of its kernel.
+
+    Arguments:
+        kernel: The kernel.
+        operands: The operands, in the order of `Operands`.
         lengths: (batch,) int64.
         ages: (time, batch) int64.
-        segment: steps between two stored states, or 0.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: The first operand that does not fit, by name.
     """
-    time, batch, width = operands.inputs.shape
-    hidden, threads = operands.initial[0].shape[1], torch.get_num_threads()
-    weights = sum(w.nbytes for w in operands.weights)
-    split = threads > 1 and split_units(-(-batch // threads), weights)
-    split = split and kernel.reserve_threads(threads)
-    job = Job(kernel.start)
-    job.numbers(
-        time=time,
-        batch=batch,
-        input=width,
-        hidden=hidden,
-        threads=threads,
-        segment=segment,
-        split_units=int(split),
-        input_strides=operands.inputs.stride()[:2],
-    )
-    bias_ih, bias_hh = (*operands.biases, None, None)[:2]
-    job.tensors(
-        lengths=None if lengths is None else lengths.contiguous(),
-        ages=None if ages is None else ages.contiguous(),
-        inputs=operands.inputs,
-        weight_ih=operands.weights[0],
-        bias_ih=bias_ih,
-        bias_hh=bias_hh,
-    )
-    job.whole_numbers(stream_strides=[int(s.shape[2] == hidden) for s in operands.streams])
-    job.lists(
-        weight_hh=operands.weights[1:],
-        initial=operands.initial,
-        stream_values=operands.streams,
-        parameter_values=operands.parameters,
-    )
-    return job
+    plan = kernel.plan
+    names = _names(kernel, len(operands))
+    inputs, h = operands[0], operands[names.index("state.h")]
+    if inputs.dim() != 3 or inputs.shape[0] < 1:
+        raise _misfit("input", inputs.shape, "(time, batch, input) of at least one step")
+    if h.dim() != 2:
+        raise _misfit("state.h", h.shape, "(batch, hidden)")
+    time, batch, width = inputs.shape
+    expected = _shapes(kernel, len(operands), time, batch, width, h.shape[1])
+    found = [operand.shape for operand in operands]
+    if found != expected:
+        own = len(operands) - len(plan.streams)
+        compare(names, found[:own], expected[:own])
+        for name, shape in zip(names[own:], found[own:], strict=True):
+            if shape not in ((time, batch, h.shape[1]), (time, batch, 1)):
+                raise _misfit(name, shape, f"{(time, batch, h.shape[1])} or {(time, batch, 1)}")
+    check_values(kernel.dtype, names, operands)
+    for name, tensor, shape in (("lengths", lengths, (batch,)), ("ages", ages, (time, batch))):
+        if tensor is not None:
+            compare([name], [tensor.shape], [shape])
+            check_values(torch.int64, [name], [tensor])
 
 
-def _row(tensor: Tensor, row: int, hidden: int) -> Tensor:
-    """A row of a unit parameter, one value for each unit."""
-    return (tensor[row] if tensor.dim() == 2 else tensor).expand(hidden)
+def compare(names: Sequence[str], found: Sequence[Shape], expected: Sequence[Shape]) -> None:
+    """Raise ShapeError for the first shape that is not the expected one, and for their number.
+
+    Arguments:
+        names: The names of the tensors.
+        found: Their shapes.
+        expected: The shapes that fit.
+    """
+    if list(found) == list(expected):
+        return
+    if len(found) != len(expected):
+        raise ShapeError(
+            f"{names[0]} and the following" if names else "tensors of a call",
+            got=f"{len(found)} tensors",
+            expected=f"{len(expected)}",
+        )
+    for name, shape, fit in zip(names, found, expected, strict=False):
+        if shape != fit:
+            raise _misfit(name, shape, str(tuple(fit)))
+
+
+def check_values(dtype: torch.dtype, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+    """Raise DtypeError or DeviceError unless all tensors are dense, on the CPU, of this dtype.
+
+    Arguments:
+        dtype: The dtype of the kernel, or of whole numbers.
+        names: The names of the tensors.
+        tensors: The tensors, of any shape.
+    """
+    for i, tensor in enumerate(tensors):
+        if tensor.dtype is not dtype:
+            raise DtypeError(
+                names[i],
+                got=f"dtype {tensor.dtype}",
+                expected=f"{dtype}, that of the kernel",
+                fix=f"Convert it: .to({dtype}).",
+            )
+        if not tensor.is_cpu:
+            raise DeviceError(
+                names[i], got=f"device {tensor.device}", expected="the CPU", fix="Move it: .cpu()."
+            )
+        if tensor.layout is not torch.strided:
+            raise DtypeError(
+                names[i],
+                got=f"layout {tensor.layout}",
+                expected="a dense tensor",
+                fix="Convert it: .to_dense().",
+            )
+
+
+@lru_cache(256)
+def _names(kernel: Kernel, count: int) -> tuple[str, ...]:
+    """Return the names of so many operands, in order."""
+    plan = kernel.plan
+    states = len(plan.memories) + plan.depth
+    least = 2 + len(plan.lags) + len(plan.parameters) + states + len(plan.streams)
+    biases, most = count - least, 1 + bool(plan.lags)
+    if not 0 <= biases <= most:
+        raise ShapeError(
+            "operands of a kernel",
+            got=f"{count} tensors",
+            expected=f"{least} and up to {most} biases",
+        )
+    return (
+        "input",
+        "weight_ih",
+        *(f"recurrent_matrix({lag}) of {recurrent_weight(lag)}" for lag in plan.lags),
+        *("bias_ih", "bias_hh")[:biases],
+        *(f"row {row} of {name}" for name, row in plan.parameters),
+        *(f"state.{name}" for name in ("h", *plan.memories)),
+        *(f"state.past[{i}]" for i in range(plan.depth - 1)),
+        *(f"stream {name}" for name in plan.streams),
+    )
+
+
+@lru_cache(1024)
+def _shapes(
+    kernel: Kernel, count: int, time: int, batch: int, width: int, hidden: int
+) -> list[Shape]:
+    """Return the shapes of all operands, those of streams at their full width."""
+    plan = kernel.plan
+    rows, states = plan.gates * hidden, len(plan.memories) + plan.depth
+    fixed = 2 + len(plan.lags) + len(plan.parameters) + states + len(plan.streams)
+    return [
+        (time, batch, width),
+        (rows, width),
+        *((rows, hidden) for _ in plan.lags),
+        *((rows,) for _ in range(count - fixed)),
+        *((hidden,) for _ in plan.parameters),
+        *((batch, hidden) for _ in range(states)),
+        *((time, batch, hidden) for _ in plan.streams),
+    ]
+
+
+@lru_cache(256)
+def names_of_results(kernel: Kernel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the gradients that a backward pass reads, and of the kept tensors.
+
+    Arguments:
+        kernel: The kernel.
+    """
+    kept = ("outputs", *(f"states {name}" for name in kernel.plan.memories))
+    above = (*(f"final state {i}" for i in range(kernel.fields)), *kept)
+    return (
+        tuple(f"gradient of {name}" for name in above),
+        tuple(f"kept {name}" for name in (*kept, "values", "states of segments")),
+    )
+
+
+def _misfit(name: str, found: Shape, expected: str) -> ShapeError:
+    return ShapeError(
+        name,
+        got=f"shape {tuple(found)}",
+        expected=expected,
+        fix="Use the shape that the cell has for it, or make a cell of other sizes.",
+    )

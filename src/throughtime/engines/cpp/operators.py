@@ -1,26 +1,47 @@
-"""The kernels as operators of torch, with their shapes, gradients and second gradients."""
+"""The kernels as operators of torch, with their shapes, gradients, second gradients and vmap."""
 
+import functools
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from throughtime.core.buffers import lend
-from throughtime.core.errors import EngineRefusalError
 from throughtime.engines.cpp.batching import register_batching
-from throughtime.engines.cpp.checks import check_operands, check_values, compare
-from throughtime.engines.cpp.job import Job
-from throughtime.engines.cpp.kernel import Kernel, kernel_named
-from throughtime.engines.cpp.operands import job_of, split
-from throughtime.engines.cpp.replay import replay
-from throughtime.engines.cpp.shown import Shown, aliases
-from throughtime.engines.trace.step_plan import StepPlan
+from throughtime.engines.cpp.kernel import Job, Kernel, kernel_named
+from throughtime.engines.cpp.operands import (
+    check_operands,
+    check_values,
+    compare,
+    names_of_results,
+    split,
+    split_units,
+    spread,
+)
+from throughtime.engines.cpp.replay import second_gradients
+
+_library = torch.library.Library("throughtime", "DEF")
+_LIKE_TORCH = (torch.Tag.pt2_compliant_tag,)
+_library.define(
+    "sequence(str kernel, Tensor[] operands, Tensor? lengths, Tensor? ages, str outputs, bool save,"
+    " int segment) -> Tensor[]",
+    tags=_LIKE_TORCH,
+)
+_library.define(
+    "sequence_backward(str kernel, Tensor[] gradients, bool[] given, Tensor[] operands,"
+    " Tensor? lengths, Tensor? ages, Tensor[] kept, bool[] needed, int segment) -> Tensor[]",
+    tags=_LIKE_TORCH,
+)
+sequence: Any = torch.ops.throughtime.sequence.default
+"""The operator that runs a kernel over time; its arguments are those of `run_forward`."""
+sequence_backward: Any = torch.ops.throughtime.sequence_backward.default
+"""The operator of the gradients of a run; its arguments are those of `run_backward`."""
+_BELOW: Any = torch._C._after_autograd_keyset
 
 
-@torch.library.custom_op("throughtime::sequence", mutates_args=(), device_types="cpu")
-def sequence(
+def run_forward(
     kernel: str,
     operands: list[Tensor],
     lengths: Tensor | None,
@@ -32,50 +53,31 @@ def sequence(
     """Run a kernel over time.
 
     Arguments:
-        kernel: its name.
-        operands: as `Operands.flat` gives them.
+        kernel: The name of the kernel.
+        operands: The tensors that it reads, in the order of `Operands`.
         lengths: (batch,) int64.
         ages: (time, batch) int64 steps since the last reset.
         outputs: "all", "last" or "states".
-        save: whether a backward pass may follow.
-        segment: steps between two stored states; 0 to store all that the backward pass needs.
+        save: If True, a backward pass may follow.
+        segment: The steps between two stored states; 0 to store all that the backward pass reads.
 
     Returns:
         The final state as `Operands.initial`; the outputs (time, batch, hidden); each memory's
-        history; what was saved for the backward pass; the stored states. Empty tensors for what was
-        not kept.
+        history; the values saved for the backward pass; the stored states. Empty tensors for all
+        that is not kept.
     """
     k = kernel_named(kernel)
     check_operands(k, operands, lengths, ages)
-    tensors = split(k.plan, _in_memory(operands))
-    job = job_of(k, tensors, lengths, ages, segment if save else 0)
-    results = [
-        lend(shape, tensors.inputs.dtype) for shape in _shapes(k, operands, outputs, save, segment)
-    ]
-    final = len(tensors.initial)
-    job.lists(final=results[:final])
-    _keep(job, results[final:])
-    _run(k, "forward", job)
+    job = _job_of(k, operands, lengths, ages, segment if save else 0)
+    shapes = _shapes_of(k, operands, outputs, save, segment)
+    results = [lend(shape, k.dtype) for shape in shapes]
+    job.tensors(final=results[: k.fields])
+    _keep(job, results[k.fields :])
+    k.run("forward", job)
     return results
 
 
-@sequence.register_fake
-def _(
-    kernel: str,
-    operands: list[Tensor],
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    outputs: str,
-    save: bool,
-    segment: int,
-) -> list[Tensor]:
-    del lengths, ages
-    shapes = _shapes(kernel_named(kernel), operands, outputs, save, segment)
-    return [operands[0].new_empty(shape) for shape in shapes]
-
-
-@torch.library.custom_op("throughtime::sequence_backward", mutates_args=(), device_types="cpu")
-def sequence_backward(
+def run_backward(
     kernel: str,
     gradients: list[Tensor],
     given: list[bool],
@@ -86,16 +88,17 @@ def sequence_backward(
     needed: list[bool],
     segment: int,
 ) -> list[Tensor]:
-    """The gradients of a run.
+    """Compute the gradients of a run.
 
     Arguments:
-        kernel: its name.
-        gradients: of the final state, the outputs and the memories' histories: those there are.
-        given: for each of these results, whether there is one.
-        operands, lengths, ages: of the run.
-        kept: what the run returned beyond the final state.
-        needed: for each operand but the streams, whether its gradient is wanted.
-        segment: as of the run.
+        kernel: The name of the kernel.
+        gradients: The gradients of the final state, the outputs and the memories' histories, as far
+            as there are any.
+        given: True for each of these results that has a gradient.
+        operands, lengths, ages: The arguments of the run.
+        kept: The results of the run beyond the final state.
+        needed: True for each operand but the streams whose gradient is wanted.
+        segment: The argument of the run.
 
     Returns:
         The gradients in the order of `needed`; empty tensors for those that are not.
@@ -103,26 +106,25 @@ def sequence_backward(
     k = kernel_named(kernel)
     check_operands(k, operands, lengths, ages)
     _check_backward(k, gradients, given, operands, kept, needed, segment)
-    plan, tensors = k.plan, split(k.plan, _in_memory(operands))
-    job = job_of(k, tensors, lengths, ages, segment)
+    plan, job = k.plan, _job_of(k, operands, lengths, ages, segment)
     _keep(job, [t.contiguous() for t in kept])
-    fields, above = len(tensors.initial), _spread(gradients, given)
-    of_final, (of_outputs, *of_histories) = above[:fields], above[fields:]
-    job.lists(
-        final_gradients=[g if g is None else g.contiguous() for g in of_final],
-        history_gradients=[g if g is None else g.contiguous() for g in of_histories],
+    above = spread(gradients, given)
+    for i, gradient in enumerate(above):
+        if gradient is not None and (i != k.fields or gradient.stride(-1) != 1):
+            above[i] = gradient.contiguous()
+    of_outputs = above[k.fields]
+    job.tensors(
+        final_gradients=above[: k.fields],
+        history_gradients=above[k.fields + 1 :],
+        output_gradient=of_outputs,
     )
     if of_outputs is not None:
-        of_outputs = of_outputs if of_outputs.stride(-1) == 1 else of_outputs.contiguous()
-        job.tensors(output_gradient=of_outputs)
         job.numbers(output_gradient_strides=of_outputs.stride()[:2])
-    results = [
-        lend(tensor.shape if wanted else (0,), tensor.dtype)
-        for tensor, wanted in zip(operands, needed, strict=False)
-    ]
-    wanted = split(
-        plan, [r if n else None for r, n in zip(results, needed, strict=True)], streams=False
-    )
+    results: list[Tensor] = []
+    for i, wanted in enumerate(needed):
+        results.append(lend(operands[i].shape if wanted else (0,), k.dtype))
+    named = [r if n else None for r, n in zip(results, needed, strict=True)]
+    wanted = split(plan, named, streams=False)
     bias_ih, bias_hh = (*wanted.biases, None, None)[:2]
     by_row = dict(zip(plan.parameters, wanted.parameters, strict=True))
     job.tensors(
@@ -130,8 +132,6 @@ def sequence_backward(
         d_weight_ih=wanted.weights[0],
         d_bias_ih=bias_ih,
         d_bias_hh=bias_hh,
-    )
-    job.lists(
         d_weight_hh=wanted.weights[1:],
         d_initial=wanted.initial,
         d_parameters=[by_row.pop(row) for row in plan.parameter_gradients],
@@ -139,12 +139,25 @@ def sequence_backward(
     for gradient in by_row.values():  # buffers, which have none
         if gradient is not None:
             gradient.zero_()
-    _run(k, "backward", job)
+    k.run("backward", job)
     return results
 
 
-@sequence_backward.register_fake
-def _(
+def _fake_forward(
+    kernel: str,
+    operands: list[Tensor],
+    lengths: Tensor | None,
+    ages: Tensor | None,
+    outputs: str,
+    save: bool,
+    segment: int,
+) -> list[Tensor]:
+    del lengths, ages
+    shapes = _shapes_of(kernel_named(kernel), operands, outputs, save, segment)
+    return [operands[0].new_empty(shape) for shape in shapes]
+
+
+def _fake_backward(
     kernel: str,
     gradients: list[Tensor],
     given: list[bool],
@@ -162,131 +175,285 @@ def _(
     ]
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    ctx.kernel, operands, lengths, ages, ctx.outputs, ctx.save, ctx.segment = inputs
-    ctx.set_materialize_grads(False)
-    plan = kernel_named(ctx.kernel).plan
-    ctx.fields = len(plan.memories) + plan.depth
-    ctx.count = len(operands)
-    kept = output[ctx.fields :]
-    visible = 1 + (len(plan.memories) if ctx.outputs == "states" else 0)
-    ctx.shown = Shown(kept[:visible])
-    ctx.save_for_backward(*operands, lengths, ages, *aliases(kept[:visible]), *kept[visible:])
-
-
-def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    saved = ctx.saved_tensors
-    operands, (lengths, ages, *kept) = saved[: ctx.count], saved[ctx.count :]
-    plan = kernel_named(ctx.kernel).plan
-    # not saved: what was captured where no gradient was wanted, and is differentiated now
-    if not ctx.save or ctx.shown.changed():
-        again = sequence(ctx.kernel, list(operands), lengths, ages, ctx.outputs, True, ctx.segment)
-        kept = again[ctx.fields :]
-    differentiable = ctx.count - len(plan.streams)
-    needed = list(ctx.needs_input_grad[1][:differentiable])
-    above = gradients[: ctx.fields + 1 + len(plan.memories)]
-    results = sequence_backward(
-        ctx.kernel,
-        [g for g in above if g is not None],
-        [g is not None for g in above],
-        list(operands),
-        lengths,
-        ages,
-        kept,
-        needed,
-        ctx.segment,
-    )
-    found = [r if n else None for r, n in zip(results, needed, strict=True)]
-    return None, [*found, *(None for _ in plan.streams)], None, None, None, None, None
-
-
-sequence.register_autograd(_backward, setup_context=_remember)
-
-
-def _remember_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    del output
-    ctx.kernel, gradients, ctx.given, operands, lengths, ages, kept, ctx.needed, _ = inputs
-    ctx.set_materialize_grads(False)
-    ctx.counts = (len(gradients), len(operands), len(kept))
-    ctx.save_for_backward(*gradients, *operands, lengths, ages)
-
-
-def _double_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
-    """By running the plan step by step in torch, which can be differentiated at will."""
-    count, operand_count, kept = ctx.counts
-    above, rest = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-    operands, (lengths, ages) = rest[:operand_count], rest[operand_count:]
-    create_graph, plan = torch.is_grad_enabled(), kernel_named(ctx.kernel).plan
-    if not plan.derived:
-        raise EngineRefusalError(
-            "second derivatives by the native engine",
-            got="a pointwise whose gradient is not what its operations give (detach, no_grad, an "
-            "autograd.Function)",
-            fix="Use engine='eager'.",
+def _forward_with_gradient(
+    keyset: Any,
+    kernel: str,
+    operands: list[Tensor],
+    lengths: Tensor | None,
+    ages: Tensor | None,
+    outputs: str,
+    save: bool,
+    segment: int,
+) -> list[Tensor]:
+    """Run a kernel as a node of autograd's graph, where a gradient may be wanted."""
+    if torch.is_grad_enabled():
+        for tensor in operands:
+            if tensor.requires_grad:
+                rest = (kernel, lengths, ages, outputs, save, segment)
+                return list(_Run.apply(keyset, *rest, *operands))
+    with torch._C._AutoDispatchBelowAutograd():
+        return sequence.redispatch(
+            keyset & _BELOW, kernel, operands, lengths, ages, outputs, save, segment
         )
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        leaves, above = [_leaf(t) for t in operands], [_leaf(t) for t in above]
-        results = replay(plan, leaves, lengths, ages)
-        wanted = [leaf for leaf, needed in zip(leaves, ctx.needed, strict=False) if needed]
-        present = [r for r, given in zip(results, ctx.given, strict=True) if given]
-        pairs = [(r, a) for r, a in zip(present, above, strict=True) if r.requires_grad]
-        first = torch.autograd.grad(
-            [r for r, _ in pairs],
-            wanted,
-            [a for _, a in pairs],
-            create_graph=True,
-            allow_unused=True,
+
+
+@final
+class _Run(torch.autograd.Function):
+    """A run of a kernel with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        keyset: Any,
+        kernel: str,
+        lengths: Tensor | None,
+        ages: Tensor | None,
+        outputs: str,
+        save: bool,
+        segment: int,
+        *operands: Tensor,
+    ) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            results = sequence.redispatch(
+                keyset & _BELOW, kernel, list(operands), lengths, ages, outputs, save, segment
+            )
+        ctx.kernel, ctx.outputs, ctx.save, ctx.segment = kernel, outputs, save, segment
+        ctx.set_materialize_grads(False)
+        k = kernel_named(kernel)
+        visible = k.fields + 1 + (len(k.plan.memories) if outputs == "states" else 0)
+        shown, traced = results[k.fields : visible], _get_current_dispatch_mode() is not None
+        ctx.shown = Shown(shown, traced)
+        # aliases, whose changes autograd does not refuse
+        saved = shown if traced else [tensor.data for tensor in shown]
+        ctx.save_for_backward(lengths, ages, *operands, *saved, *results[visible:])
+        ctx.count = len(operands)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        lengths, ages, *saved = ctx.saved_tensors
+        operands, kept = saved[: ctx.count], saved[ctx.count :]
+        k = kernel_named(ctx.kernel)
+        # not saved: captured where no gradient was wanted, and differentiated now
+        if not ctx.save or ctx.shown.changed():
+            kept = sequence(ctx.kernel, operands, lengths, ages, ctx.outputs, True, ctx.segment)
+            kept = kept[k.fields :]
+        needed = list(ctx.needs_input_grad[7 : 7 + ctx.count - len(k.plan.streams)])
+        above = gradients[: k.fields + 1 + len(k.plan.memories)]
+        present = [g for g in above if g is not None]
+        given = [g is not None for g in above]
+        found: list[Tensor | None] = sequence_backward(
+            ctx.kernel, present, given, operands, lengths, ages, kept, needed, ctx.segment
         )
-        chosen = [
-            (f, c)
-            for f, c in zip(_spread(first, ctx.needed), cotangents, strict=True)
-            if f is not None and c is not None and f.requires_grad
-        ]
-        second = torch.autograd.grad(
-            [f for f, _ in chosen],
-            [*leaves, *above],
-            [c for _, c in chosen],
-            create_graph=create_graph,
-            allow_unused=True,
+        for i, wanted in enumerate(needed):
+            if not wanted:
+                found[i] = None
+        return *(None,) * 7, *found, *(None,) * len(k.plan.streams)
+
+
+def _backward_with_gradient(
+    keyset: Any,
+    kernel: str,
+    gradients: list[Tensor],
+    given: list[bool],
+    operands: list[Tensor],
+    lengths: Tensor | None,
+    ages: Tensor | None,
+    kept: list[Tensor],
+    needed: list[bool],
+    segment: int,
+) -> list[Tensor]:
+    """Compute the gradients of a run, as a node of autograd's graph for second derivatives."""
+    if torch.is_grad_enabled():
+        for tensor in (*gradients, *operands):
+            if tensor.requires_grad:
+                rest = (kernel, given, lengths, ages, kept, needed, segment, len(gradients))
+                return list(_RunBackward.apply(keyset, *rest, *gradients, *operands))
+    with torch._C._AutoDispatchBelowAutograd():
+        return sequence_backward.redispatch(
+            keyset & _BELOW,
+            kernel,
+            gradients,
+            given,
+            operands,
+            lengths,
+            ages,
+            kept,
+            needed,
+            segment,
         )
-    of_operands, of_above = list(second[: len(leaves)]), list(second[len(leaves) :])
-    return None, of_above, None, of_operands, None, None, [None] * kept, None, None
 
 
-sequence_backward.register_autograd(_double_backward, setup_context=_remember_backward)
+@final
+class _RunBackward(torch.autograd.Function):
+    """The gradients of a run, with their gradients."""
 
-_library = torch.library.Library("throughtime", "IMPL")
-for _operator in (sequence, sequence_backward):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        keyset: Any,
+        kernel: str,
+        given: list[bool],
+        lengths: Tensor | None,
+        ages: Tensor | None,
+        kept: list[Tensor],
+        needed: list[bool],
+        segment: int,
+        count: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        gradients, operands = list(tensors[:count]), list(tensors[count:])
+        with torch._C._AutoDispatchBelowAutograd():
+            results = sequence_backward.redispatch(
+                keyset & _BELOW,
+                kernel,
+                gradients,
+                given,
+                operands,
+                lengths,
+                ages,
+                kept,
+                needed,
+                segment,
+            )
+        ctx.kernel, ctx.given, ctx.needed, ctx.count = kernel, given, needed, count
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(lengths, ages, *tensors)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        lengths, ages, *tensors = ctx.saved_tensors
+        above, operands = tensors[: ctx.count], tensors[ctx.count :]
+        found = second_gradients(
+            kernel_named(ctx.kernel).plan,
+            ctx.given,
+            ctx.needed,
+            above,
+            operands,
+            lengths,
+            ages,
+            cotangents,
+        )
+        return *(None,) * 9, *found
+
+
+@final
+class Shown:
+    """Results that may be changed in place before the backward pass, as torch.nn's may.
+
+    A copy would cost time in every call. Here the values are kept as they are, and their changes
+    are counted: if there were any, the caller computes the values again. Where the call is traced,
+    nothing is changed in place.
+
+    Arguments:
+        tensors: The results, as they are returned.
+        traced: If True, the call is traced.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], traced: bool = False):
+        self._counters: list[Tensor] = []
+        for tensor in () if traced else tensors:
+            # An empty tensor with the version counter of the result. A view would hold the memory
+            # and the graph: of the graph that holds the counter, and so for ever.
+            counter = tensor.detach()
+            counter.data = tensor.new_empty(0)
+            self._counters.append(counter)
+        self._before = [counter._version for counter in self._counters]
+
+    def changed(self) -> bool:
+        """Return True if any of them was changed since."""
+        return [counter._version for counter in self._counters] != self._before
+
+
+for _operator, _run, _fake, _with_gradient in (
+    (sequence, run_forward, _fake_forward, _forward_with_gradient),
+    (sequence_backward, run_backward, _fake_backward, _backward_with_gradient),
+):
+    _name = _operator.name()
+    _library.impl(_name, _run, "CPU")
+    _library.impl(_name, _with_gradient, "Autograd", with_keyset=True)
+    torch.library.register_fake(_name, _fake, lib=_library)
     register_batching(_operator, _library)
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    """An alias to differentiate by, behind which what the tensor comes from is not seen."""
-    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+def _job_of(
+    kernel: Kernel,
+    operands: Sequence[Tensor],
+    lengths: Tensor | None,
+    ages: Tensor | None,
+    segment: int,
+) -> Job:
+    """Return a call with all its inputs filled in; of the operands, contiguous copies if need be.
+
+    Arguments:
+        kernel: The kernel that runs.
+        operands: The tensors that it reads, in the order of `Operands`.
+        lengths: (batch,) int64.
+        ages: (time, batch) int64.
+        segment: The steps between two stored states, or 0.
+    """
+    inputs, *rest = [t.contiguous() for t in operands]
+    if operands[0].stride(-1) == 1:  # strides of time and batch are the kernel's own affair
+        inputs = operands[0]
+    _, weights, biases, parameters, initial, streams = split(kernel.plan, [inputs, *rest])
+    time, batch, width = inputs.shape
+    hidden, threads = initial[0].shape[1], torch.get_num_threads()
+    size = sum([w.nbytes for w in weights])
+    shared = threads > 1 and split_units(-(-batch // threads), size)
+    job = Job(kernel.start)
+    job.numbers(
+        time=time,
+        batch=batch,
+        input=width,
+        hidden=hidden,
+        threads=threads,
+        segment=segment,
+        split_units=int(shared and kernel.reserve_threads(threads)),
+        input_strides=inputs.stride()[:2],
+    )
+    bias_ih, bias_hh = (*biases, None, None)[:2]
+    job.tensors(
+        lengths=None if lengths is None else lengths.contiguous(),
+        ages=None if ages is None else ages.contiguous(),
+        inputs=inputs,
+        weight_ih=weights[0],
+        bias_ih=bias_ih,
+        bias_hh=bias_hh,
+        weight_hh=weights[1:],
+        initial=initial,
+        stream_values=streams,
+        parameter_values=parameters,
+    )
+    if streams:
+        job.whole_numbers(stream_strides=[int(s.shape[2] == hidden) for s in streams])
+    return job
 
 
-def _spread(present: Sequence[Any], where: Sequence[bool]) -> list[Any]:
-    """The given values in their places, None in the others."""
-    values = iter(present)
-    return [next(values) if there else None for there in where]
-
-
-def _shapes(
+def _shapes_of(
     kernel: Kernel, operands: Sequence[Tensor], outputs: str, save: bool, segment: int
 ) -> list[tuple[int, ...]]:
-    """Of what a run returns."""
-    tensors = split(kernel.plan, operands)
-    time, batch, _ = tensors.inputs.shape
-    hidden = tensors.initial[0].shape[1]
+    """Return the shapes of the results of a run."""
+    time, batch, _ = operands[0].shape
+    h = operands[len(operands) - len(kernel.plan.streams) - kernel.fields]
+    hidden = h.shape[1]
+    if isinstance(time, torch.SymInt) or isinstance(batch, torch.SymInt):
+        return _shapes.__wrapped__(kernel, time, batch, hidden, outputs, save, segment)
+    return _shapes(kernel, time, batch, hidden, outputs, save, segment)
+
+
+@functools.lru_cache(1024)
+def _shapes(
+    kernel: Kernel, time: int, batch: int, hidden: int, outputs: str, save: bool, segment: int
+) -> list[tuple[int, ...]]:
     memories, whole = len(kernel.plan.memories), save and not segment
-    fields = len(tensors.initial)
     history = (time, batch, hidden)
     return [
-        *((batch, hidden) for _ in range(fields)),
+        *((batch, hidden) for _ in range(kernel.fields)),
         history if whole or outputs != "last" else (0,),
         *(history if whole or outputs == "states" else (0,) for _ in range(memories)),
         (time, batch, kernel.saved, hidden) if whole and kernel.saved else (0,),
-        (-(-time // segment), fields, batch, hidden) if save and segment else (0,),
+        (-(-time // segment), kernel.fields, batch, hidden) if save and segment else (0,),
     ]
 
 
@@ -299,53 +466,31 @@ def _check_backward(
     needed: Sequence[bool],
     segment: int,
 ) -> None:
-    """Raises ShapeError, DtypeError or DeviceError for what a backward pass cannot read."""
+    """Raise ShapeError, DtypeError or DeviceError for what a backward pass cannot read."""
     plan = kernel.plan
-    fields, memories = len(plan.memories) + plan.depth, len(plan.memories)
-    shapes = _shapes(kernel, operands, "states", True, segment)
-    compare(["given"], [(len(given), sum(given))], [(fields + 1 + memories, len(gradients))])
-    compare(["needed"], [(len(needed),)], [(len(operands) - len(plan.streams),)])
-    results = _names(plan)
-    names = [n for n, there in zip(results, given, strict=False) if there]
-    wanted = [shape for shape, there in zip(shapes, given, strict=False) if there]
+    fields, memories = kernel.fields, len(plan.memories)
+    results, of_kept = names_of_results(kernel)
+    shapes = _shapes_of(kernel, operands, "states", True, segment)
+    above = len(results)
+    if len(given) != above or sum(given) != len(gradients):
+        compare(["given"], [(len(given), sum(given))], [(above, len(gradients))])
+    if len(needed) != len(operands) - len(plan.streams):
+        compare(["needed"], [(len(needed),)], [(len(operands) - len(plan.streams),)])
+    names, wanted = results, shapes[:above]
+    if len(gradients) != above:
+        names = [n for n, there in zip(results, given, strict=True) if there]
+        wanted = [shape for shape, there in zip(wanted, given, strict=True) if there]
     compare(names, [g.shape for g in gradients], wanted)
     check_values(kernel.dtype, names, gradients)
-    names = results[fields + 1 + memories :]
-    # segments need no histories: they are run again from the states between them
-    wanted = [
-        (0,) if segment and tuple(t.shape) == (0,) and i <= memories else shape
-        for i, (t, shape) in enumerate(zip(kept, shapes[fields:], strict=False))
-    ]
-    compare(names, [t.shape for t in kept], wanted if len(kept) == memories + 3 else [])
-    check_values(kernel.dtype, names, kept)
-
-
-@lru_cache(256)
-def _names(plan: StepPlan) -> tuple[str, ...]:
-    """Of the gradients that a backward pass reads, then of the tensors that were kept for it."""
-    fields = len(plan.memories) + plan.depth
-    kept = ("outputs", *(f"states {name}" for name in plan.memories))
-    return (
-        *(f"gradient of {name}" for name in (*(f"final state {i}" for i in range(fields)), *kept)),
-        *(f"kept {name}" for name in (*kept, "values", "states of segments")),
-    )
-
-
-def _in_memory(operands: Sequence[Tensor]) -> list[Tensor]:
-    """Contiguous, but for the first two axes of the inputs."""
-    inputs, *rest = operands
-    if inputs.stride(-1) != 1:
-        inputs = inputs.contiguous()
-    return [inputs, *(t.contiguous() for t in rest)]
+    wanted, found = shapes[fields:], [tuple(t.shape) for t in kept]
+    if segment and len(found) == memories + 3:
+        # segments need no histories: they are run again from the states between them
+        for i in range(memories + 1):
+            wanted[i] = (0,) if found[i] == (0,) else wanted[i]
+    compare(of_kept, found, wanted)
+    check_values(kernel.dtype, of_kept, kept)
 
 
 def _keep(job: Job, kept: Sequence[Tensor]) -> None:
-    history, *memories, saved, snapshots = (t if t.numel() else None for t in kept)
-    job.tensors(outputs=history, saved_values=saved, snapshots=snapshots)
-    job.lists(histories=memories)
-
-
-def _run(kernel: Kernel, direction: str, job: Job) -> None:
-    workspace = lend((kernel.workspace(direction, job),), torch.uint8)
-    job.tensors(workspace=workspace)
-    kernel.run(direction, job)
+    history, *memories, saved, snapshots = [t if t.numel() else None for t in kept]
+    job.tensors(outputs=history, saved_values=saved, snapshots=snapshots, histories=memories)

@@ -1,4 +1,4 @@
-"""A plan run step by step in torch: what second derivatives are taken of."""
+"""A plan run step by step in torch: for second derivatives."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,89 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from throughtime.engines.cpp.operands import Operands, split
+from throughtime.core.errors import EngineRefusalError
+from throughtime.engines.cpp.operands import Operands, split, spread
 from throughtime.engines.trace.program import Key, evaluate
 from throughtime.engines.trace.step_plan import StepPlan
+
+
+def second_gradients(
+    plan: StepPlan,
+    given: Sequence[bool],
+    needed: Sequence[bool],
+    above: Sequence[Tensor],
+    operands: Sequence[Tensor],
+    lengths: Tensor | None,
+    ages: Tensor | None,
+    cotangents: Sequence[Tensor | None],
+) -> Sequence[Tensor | None]:
+    """Differentiate the gradients of a run.
+
+    Arguments:
+        plan: The plan of the cell.
+        given: True for each result of the run that has a gradient.
+        needed: True for each operand but the streams whose gradient was computed.
+        above: The gradients of the results that have one.
+        operands: The operands of the run.
+        lengths: (batch,) steps of each sequence.
+        ages: (time, batch) steps since the last reset.
+        cotangents: The gradients of the gradients.
+
+    Returns:
+        The gradients of `above`, then of the operands.
+
+    Raises:
+        EngineRefusalError: The plan's backward pass is not the derivative of its operations.
+    """
+    create_graph = torch.is_grad_enabled()
+    if not plan.derived:
+        raise EngineRefusalError(
+            "second derivatives by the native engine",
+            got="a pointwise whose gradient is not what its operations give (detach, no_grad, an "
+            "autograd.Function)",
+            fix="Use engine='eager'.",
+        )
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        leaves, above = [_leaf(t) for t in operands], [_leaf(t) for t in above]
+        results = replay(plan, leaves, lengths, ages)
+        wanted = [leaf for leaf, wants in zip(leaves, needed, strict=False) if wants]
+        present = [r for r, there in zip(results, given, strict=True) if there]
+        pairs = [(r, a) for r, a in zip(present, above, strict=True) if r.requires_grad]
+        first = torch.autograd.grad(
+            [r for r, _ in pairs],
+            wanted,
+            [a for _, a in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+        chosen = [
+            (f, c)
+            for f, c in zip(spread(first, needed), cotangents, strict=True)
+            if f is not None and c is not None and f.requires_grad
+        ]
+        second = torch.autograd.grad(
+            [f for f, _ in chosen],
+            [*leaves, *above],
+            [c for _, c in chosen],
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    return [*second[len(leaves) :], *second[: len(leaves)]]
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """Return an alias to differentiate by, with no history before it."""
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def replay(
     plan: StepPlan, operands: Sequence[Tensor], lengths: Tensor | None, ages: Tensor | None
 ) -> list[Tensor]:
-    """The results of a run that have gradients.
+    """Return the results of a run that have gradients.
 
     Arguments:
-        plan: of the cell.
-        operands: as `Operands.flat` gives them.
+        plan: The plan of the cell.
+        operands: The operands, in the order of `Operands`.
         lengths: (batch,) steps of each sequence.
         ages: (time, batch) steps since the last reset.
 
@@ -56,12 +126,12 @@ def replay(
 
 
 def _delays(plan: StepPlan) -> list[int]:
-    """How old each field of the state is, seen from the step that reads it."""
+    """Return the age of each field of the state at the step that reads it."""
     return [1, *(1 for _ in plan.memories), *range(2, plan.depth + 1)]
 
 
 def _past(plan: StepPlan, state: Sequence[Tensor]) -> list[Tensor]:
-    """h_{t-1}, h_{t-2} and so on."""
+    """Return h_{t-1}, h_{t-2} and so on."""
     return [state[0], *state[1 + len(plan.memories) :]]
 
 
@@ -77,7 +147,7 @@ def _step(
     u: Tensor | None,
     state: Sequence[Tensor],
 ) -> list[Tensor]:
-    """h and the memories after a step."""
+    """Return h and the memories after a step."""
     of_input = x.chunk(plan.gates, -1)
     of_past = () if u is None else u.chunk(plan.gates, -1)
     past = _past(plan, state)

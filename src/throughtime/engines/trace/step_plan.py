@@ -80,7 +80,7 @@ class StepPlan:
     def _hash(self) -> int:
         return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
 
-    @property
+    @functools.cached_property
     def depth(self) -> int:
         """The number of past outputs in the state."""
         return max(self.lags, default=1)

@@ -1,4 +1,4 @@
-// One call of the engine: all that a pass over time reads and writes. Mirrored in job.py.
+// One call of the engine: all that a pass over time reads and writes. Mirrored in kernel.py.
 #pragma once
 #include <cstddef>
 #include <cstdint>
