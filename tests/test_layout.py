@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import surface
+from torch import nn
 
 FILES = sorted(
     path.relative_to(surface.ROOT)
@@ -48,6 +49,38 @@ def test_no_message_advises_to_delete_a_folder(path: Path) -> None:
     ]
     advice = [text for text in texts if re.search(r"(?i)\b(delete|remove)\b.*\bfolder", text)]
     assert not advice, advice
+
+
+CLASSES = [
+    surface.Definition(module, node.name, node)
+    for module in surface.modules()
+    for node in surface.parse(module).body
+    if isinstance(node, ast.ClassDef)
+]
+
+
+def own_methods(definition: surface.Definition) -> dict[str, bool]:
+    """The methods that a class's body defines; True of those that are abstract."""
+    assert isinstance(definition.node, ast.ClassDef)
+    return {
+        node.name: any("abstractmethod" in ast.dump(each) for each in node.decorator_list)
+        for node in definition.node.body
+        if isinstance(node, surface.Function) and not node.name.startswith("__")
+    }
+
+
+@surface.of_each(CLASSES)
+def test_implemented_methods_are_never_overridden(definition: surface.Definition) -> None:
+    """A method is abstract or final; those of nn.Module are excepted."""
+    inherited = {
+        name
+        for base in definition.bases()
+        if isinstance(base.node, ast.ClassDef)
+        for name, abstract in own_methods(base).items()
+        if not abstract
+    }
+    again = (own_methods(definition).keys() & inherited) - set(dir(nn.Module))
+    assert not again, f"{sorted(again)} is implemented in a class above"
 
 
 def imported_by(statement: str) -> set[str]:

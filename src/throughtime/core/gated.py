@@ -181,7 +181,7 @@ class GatedCell(Cell, abc.ABC):
         Arguments:
             x, u: gates of the input and of the past.
             state: the state before the step.
-            streams: those of the step.
+            streams: streams of the step.
 
         Raises:
             ConfigurationError: `pointwise` does not return h and the memories.
