@@ -8,8 +8,8 @@ import pytest
 
 from throughtime.cli import compare, train, training
 from throughtime.cli.main import main
-from throughtime.studies import settings
-from throughtime.studies.variant import VARIABLE
+from throughtime.studies import plan
+from throughtime.studies.request import VARIABLE
 from throughtime.training import RunConfig, read_json
 from throughtime.training import run as run_module
 
@@ -33,7 +33,7 @@ def test_options_are_the_fields_of_a_run() -> None:
 
 def test_compare_takes_the_same_training_options() -> None:
     """Their usual values are the task's where the table of studies has some."""
-    suited = {*settings.COMMON}.union(*settings.BY_TASK.values())
+    suited = {*plan.COMMON}.union(*plan.BY_TASK.values())
     assert set(compare.Arguments.usual) == suited
     shared = {field.name for field in dataclasses.fields(training.TrainingOptions)}
     for arguments in (train.Arguments, compare.Arguments):

@@ -11,7 +11,7 @@ import pytest
 from throughtime.core.errors import DataError, LearnerRefusalError, RunWriteError
 from throughtime.results.atomic import write_whole
 from throughtime.training.config import RunConfig
-from throughtime.training.loop import train
+from throughtime.training.run import train
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path) -> None:

@@ -25,7 +25,7 @@ from throughtime.reports import read_comparison
 from throughtime.results import Comparison
 from throughtime.studies import CompareRequest, Done, Planned, StudyEvent, Waiting, compare, plan
 from throughtime.studies import compare as compare_function
-from throughtime.studies.variant import Variant
+from throughtime.studies.request import Variant
 from throughtime.training import Progress, RunFolder, Started
 from throughtime.training import run as run_module
 

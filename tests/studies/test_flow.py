@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from throughtime.core.errors import RunLockedError
-from throughtime.studies.flow import measure_gradient_flow
+from throughtime.studies.worker import measure_gradient_flow
 from throughtime.tasks import Counting, SequenceBatch
 from throughtime.training import RunConfig, RunFolder, load_model, train
 

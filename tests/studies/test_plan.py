@@ -8,9 +8,9 @@ import pytest
 
 from throughtime.core.errors import ConfigurationError, DeviceError, UnknownNameError
 from throughtime.models import MODELS
-from throughtime.studies import CompareRequest, default_folder, plan, settings
+from throughtime.studies import CompareRequest, default_folder, plan
 from throughtime.studies.plan import make_plan
-from throughtime.studies.variant import Variant, learner_variants, parse_variant
+from throughtime.studies.request import Variant, learner_variants, parse_variant
 from throughtime.tasks import TASKS
 from throughtime.training import RunConfig
 
@@ -22,18 +22,18 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_usual_models_and_settings(four_cores) -> None:
     made = make_plan(CompareRequest("digits"))
-    assert [m.label for m in made.models] == list(settings.DEFAULT_MODELS)
+    assert [m.label for m in made.models] == list(plan.DEFAULT_MODELS)
     assert made.models[4].spec == "skip-rnn:lag=8"
     assert made.models[4].folder == "skip-rnn-lag-8"
     assert len(made.runs) == 15
     # All models with a seed before the next seed, so that a first look needs no patience.
     assert [(r.label, r.config.seed) for r in made.runs[:6]] == [
-        *((label, 0) for label in settings.DEFAULT_MODELS),
+        *((label, 0) for label in plan.DEFAULT_MODELS),
         ("rnn", 1),
     ]
     assert made.runs[4].folder == Path("skip-rnn-lag-8/seed-0")
     for run in made.runs:
-        usual = settings.settings("digits", run.label)
+        usual = plan.settings("digits", run.label)
         assert {name: getattr(run.config, name) for name in usual} == usual
     assert (made.jobs, made.threads) == (4, 1)
 
@@ -171,15 +171,15 @@ def test_command_asks_for_the_same(variants: tuple[Variant, ...]) -> None:
 
 def test_settings_name_what_exists() -> None:
     fields = {field.name for field in dataclasses.fields(RunConfig)}
-    assert set(settings.COMMON) <= fields
-    for task, values in settings.BY_TASK.items():
+    assert set(plan.COMMON) <= fields
+    for task, values in plan.BY_TASK.items():
         assert task in TASKS
         assert set(values) <= fields
-    for (task, model), values in settings.BY_TASK_AND_MODEL.items():
+    for (task, model), values in plan.BY_TASK_AND_MODEL.items():
         assert task in TASKS
         assert model in MODELS
         assert set(values) <= fields
-    for (task, model), options in settings.MODEL_OPTIONS.items():
+    for (task, model), options in plan.MODEL_OPTIONS.items():
         assert task in TASKS
         assert set(options) <= set(MODELS.options(model))
 

@@ -5,7 +5,7 @@ import torch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.models import MODELS
-from throughtime.studies.widths import matched_widths, parameter_count
+from throughtime.studies.plan import matched_widths, parameter_count
 from throughtime.tasks import TASKS
 
 DIGITS = TASKS.build("digits")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from throughtime.tasks.idx import IdxFile
+from throughtime.tasks.image_sets import IdxFile
 
 
 @dataclass(frozen=True)

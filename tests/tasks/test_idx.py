@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from throughtime.core.errors import DataError
-from throughtime.tasks.idx import IdxFile, read_idx
+from throughtime.tasks.image_sets import IdxFile, read_idx
 
 ARRAY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4]) + ARRAY.tobytes()

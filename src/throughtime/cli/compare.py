@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from throughtime.results import Comparison, ModelRuns, Spread
     from throughtime.results.comparison import TaskFacts
     from throughtime.studies import CompareRequest
-    from throughtime.studies.variant import Variant
+    from throughtime.studies.request import Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def understand(words: Sequence[str]) -> "tuple[CompareRequest, Path, Arguments]"
 
 def _variants(arguments: Arguments) -> "tuple[Variant, ...]":
     from throughtime.studies import split_models
-    from throughtime.studies.variant import learner_variants, parse_variant
+    from throughtime.studies.request import learner_variants, parse_variant
 
     if arguments.learner is None:
         return tuple(map(parse_variant, arguments.variants))

@@ -2,8 +2,8 @@
 
 from throughtime.studies.catalogue import Publication, publication, publications
 from throughtime.studies.compare import compare
+from throughtime.studies.events import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.plan import default_folder
-from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.reproduce import reproduce
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.specs import split_models

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.studies.request import CompareRequest
-from throughtime.studies.variant import Variant
+from throughtime.studies.request import CompareRequest, Variant
 
 FOLDER = Path(__file__).parent / "published"
 

@@ -20,9 +20,9 @@ from throughtime.core.errors import RunError, RunInterrupted
 from throughtime.reports import read_comparison
 from throughtime.results import Comparison
 from throughtime.results.atomic import writing
+from throughtime.studies.events import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.folders import configuration, placed, read_study
 from throughtime.studies.plan import Plan, PlannedRun, make_plan
-from throughtime.studies.progress import Done, Planned, StudyEvent, StudyObserver, Waiting
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.worker import Outcome, perform, perform_in_worker, start_worker
 from throughtime.training import RunFolder, write_json

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from throughtime.core.errors import UnknownNameError
-from throughtime.reports.reproduction import (
-    reproduction_markdown,
-)
+from throughtime.reports.reproduction import render_reproduction, reproduction_markdown
 from throughtime.results.atomic import write_whole
 from throughtime.results.comparison import Comparison, ModelRuns, Spread, spread
 from throughtime.results.reproduction import Checked, Measured, Reproduction
 from throughtime.studies.catalogue import Publication, Scale, publication
 from throughtime.studies.compare import compare
-from throughtime.studies.progress import StudyObserver
+from throughtime.studies.events import StudyObserver
 from throughtime.studies.request import CompareRequest
 from throughtime.studies.specs import slug
 from throughtime.training import write_json

@@ -2,10 +2,9 @@
 
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, UnitAdding, adding
-from throughtime.tasks.brackets import DistantBrackets
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.copying import Copying
-from throughtime.tasks.counting import Counting
+from throughtime.tasks.formal_languages import Counting, DistantBrackets
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.latch import Latch, TwoSequence
 from throughtime.tasks.multiplication import Multiplication

@@ -6,13 +6,13 @@ from math import log
 import numpy as np
 import torch
 
-from throughtime.tasks.generated import GeneratedTask
-from throughtime.tasks.kinds import Values, Vectors
-from throughtime.tasks.marked_pairs import (
+from throughtime.tasks.adding import (
     check_room_for_marks,
     draw_marked_pairs,
     probability_first_is_marked,
 )
+from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.kinds import Values, Vectors
 from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, within
 
 

@@ -6,12 +6,11 @@ from throughtime.training.clipping import Clipping, gradient_norm
 from throughtime.training.config import RunConfig
 from throughtime.training.environment import Environment, current_environment
 from throughtime.training.evaluation import evaluate
-from throughtime.training.loop import train
 from throughtime.training.observer import Evaluated, Event, Finished, Observer, Progress, Started
-from throughtime.training.optimizers import build_optimizer, optimizer_names
+from throughtime.training.optimizers import build_optimizer, learning_rate, optimizer_names
 from throughtime.training.result import Divergence, Result
+from throughtime.training.run import train
 from throughtime.training.run_folder import RunFolder, read_metrics
-from throughtime.training.schedules import learning_rate
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import nn
 
-from throughtime import models
 from throughtime.core.errors import ConfigurationError, RunError, RunMismatchError
+from throughtime.models import build_model
 from throughtime.results.atomic import read_json
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
@@ -39,15 +39,6 @@ def build_task(config: RunConfig) -> Task:
     return TASKS.build(config.task, data_dir=config.data_dir)
 
 
-def build_model(config: RunConfig, task: Task) -> nn.Module:
-    """The model of a run, from the registry, with weights drawn from torch's generator, on the CPU.
-
-    Raises:
-        UnknownNameError, ConfigurationError: no such model, or it does not take these options.
-    """
-    return models.build_model(config.model, task.inputs, task.answers)
-
-
 def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, Task, nn.Module]:
     """A run's configuration, task and model on the CPU, as it is now or as it began.
 
@@ -69,7 +60,7 @@ def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, 
         )
     with reproducible(run_device("cpu"), config.threads, config.seed):
         task = build_task(config)
-        model = build_model(config, task)
+        model = build_model(config.model, task.inputs, task.answers)
     if trained:
         weights = load_checkpoint(files.checkpoint(step)).model
         try:

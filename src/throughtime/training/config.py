@@ -47,7 +47,7 @@ class RunConfig:
             authors' "code".
         sparse_outputs: strength of the penalty on the size of outputs, which makes the gradients of
             rectified units sparse; 0 for none.
-        schedule: course of the learning rate; see `training.schedules`.
+        schedule: course of the learning rate; see `training.optimizers`.
         warmup_steps: updates over which the learning rate rises first.
         clip_norm: bound on the norm of the whole gradient, or None.
         clip_value: bound on the size of each of its elements, applied before the norm's, or None.
