@@ -47,6 +47,7 @@ class Score(NamedTuple):
     state: Any = None
 
 
+@runtime_checkable
 class Batch(Protocol):
     """Items that a task scores together: a NamedTuple or dataclass of tensors."""
 

@@ -5,7 +5,7 @@ Every substitute's `run` is for `run_by`. One block of `run_by` computes one los
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Place, Request, Result, run
 
 
+@runtime_checkable
 class Substitute(Protocol):
     """A way of running a module's cells that differs from the model's own."""
 
