@@ -87,7 +87,7 @@ unit-without-compiler: .venv/installed-dev
 
 nightly: .venv/installed-dev
 	NIGHTLY=1 CHECKED=1 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600
-	PYTHONPATH=tests $(BIN)/python -m engines.native.fuzz --minutes $(MINUTES)
+	PYTHONPATH=tests $(BIN)/python -m engines.cpp.fuzz --minutes $(MINUTES)
 
 fuzz: .venv/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m engines.cpp.fuzz --minutes $(MINUTES)
