@@ -129,3 +129,20 @@ def test_command_refuses_an_unknown_instrument(tmp_path: Path, capsys, monkeypat
     (tmp_path / "mine.py").write_text(FUNCTION, encoding="utf-8")
     assert main(["inspect", "mine.py:make", "--instruments", "gate"]) == 2
     assert "Did you mean 'gates'" in capsys.readouterr().err
+
+
+def test_a_loss_that_raises_is_an_error_in_words() -> None:
+    def loss(model: nn.Module, batch: object) -> torch.Tensor:
+        raise RuntimeError("boom")
+
+    with pytest.raises(ConfigurationError, match="boom"):
+        inspect(nn.RNN(1, 2, batch_first=True), data(2), loss, instruments=["gradient_flow"])
+
+
+def test_command_suggests_itself_for_the_runs_of_a_folder(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "lstm" / "seed-0"
+    run.mkdir(parents=True)
+    for name in ("config.json", "latest"):
+        (run / name).write_text("{}", encoding="utf-8")
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert f"throughtime inspect {run}" in capsys.readouterr().err.replace("\n", "")

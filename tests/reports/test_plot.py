@@ -143,9 +143,51 @@ def test_measurements_hold_any_result(tmp_path: Path) -> None:
         ({"kept": {"dtype": "float64", "shape": [3], "values": [1.0]}}, "kept has 1 values, not 3"),
         ({"kept": {"dtype": "nn", "shape": [0], "values": []}}, "not a dtype"),
         ({"more": 1}, "unknown field more"),
+        ({"kept": {"dtype": "int8", "shape": [1], "values": [300]}}, "kept: "),
     ],
 )
 def test_damaged_files(change: dict[str, Any], message: str) -> None:
     document = results()["LatchSurvival"].to_json()
     with pytest.raises(RunError, match=message):
         Record.from_json({**document, **change})
+
+
+def test_a_measurement_is_plotted_and_has_a_page(tmp_path: Path) -> None:
+    part = Measurement("gradient_flow", "rnn", flow(halving()), "", 0.5)
+    assert tt.plot(part, "share").data == tt.plot(flow(halving()), "share").data
+    assert "The gradient of" in part.save(tmp_path / "part.html").read_text(encoding="utf-8")
+
+
+def test_a_result_without_pictures_has_no_figure() -> None:
+    refused = Measurement("basins", "", None, "The cell has more than 2 units.", 0.1)
+    for each in (refused, Inspection("LSTM", "", None, (refused,), ())):
+        with pytest.raises(ConfigurationError, match="without any"):
+            tt.plot(each)
+
+
+def test_titles_are_about_the_numbers() -> None:
+    infinite = dataclasses.replace(flow(halving()), contribution=torch.tensor([1.0, torch.inf]))
+    assert "is not finite" in tt.plot(infinite, "share").layout.title.text
+    spectrum = results()["LyapunovSpectrum"]
+    unknown = torch.tensor([torch.nan, torch.nan]).double()
+    found = dataclasses.replace(spectrum, standard_errors=unknown)
+    assert "factor 0.819 a step" in tt.plot(found).layout.title.text
+    erased = dataclasses.replace(found, exponents=torch.full((2,), -torch.inf).double())
+    assert "keeps nothing" in tt.plot(erased).layout.title.text
+    gate = results()["GateStatistics"]
+    never = dataclasses.replace(gate, low=gate.mean * 0, high=gate.mean * 0)
+    gates = dataclasses.replace(results()["GateActivity"], gates={"input": never})
+    assert tt.plot(gates, "saturation").layout.title.text == "No gate is ever saturated."
+
+
+def test_a_file_that_is_no_record(tmp_path: Path) -> None:
+    for content in (None, "<html>", "[]", '{"schema_version": 1'):
+        if content is not None:
+            (tmp_path / "result.json").write_text(content, encoding="utf-8")
+        with pytest.raises(RunError, match=r"a JSON file that save\(\) wrote"):
+            tt.load(tmp_path / "result.json")
+
+
+def test_a_title_is_text() -> None:
+    figure = tt.plot(results()["Bifurcation"], parameter="<b>w</b>")
+    assert "&lt;b&gt;w" in figure.layout.title.text

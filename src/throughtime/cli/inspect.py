@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
         names = list(INSTRUMENTS)
     elif arguments.instruments is not None:
         names = [name.strip() for name in arguments.instruments.split(",") if name.strip()]
-    given = from_text(arguments.source)
+    given = from_text(arguments.source, "inspect")
     if not arguments.json:
         remark(f"measuring {arguments.source} with {', '.join(names)} ...")
     layer = arguments.layer if arguments.layer is not None else given.options.get("layer")

@@ -158,13 +158,16 @@ def inspect(
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         subject = Subject(model, batches, loss_fn, _SECONDS)
         bench = _Bench(subject, found, seed)
+        before = subject.held_out_losses(bench.model)  # fails in words where the loss raises
         measurements = tuple(_measure(bench, name) for name in dict.fromkeys(instruments))
         facts = [
             Fact("model", type(model).__name__),
             Fact("recurrent layer", f"{found or 'the model itself'}: {module}"),
             Fact("batches", f"{len(subject.training)} and {len(subject.held_out)} held out"),
-            Fact("loss of the first held-out batch", f"{bench.loss().item():.4g}"),
+            Fact("loss of the first held-out batch", f"{before[0]:.4g}"),
         ]
+        if {"fixed_points", "basins"} & {*instruments}:
+            facts.append(Fact("inputs of fixed points and basins", "zero"))
         facts += [] if lag is None else [Fact("lag of the task", str(lag))]
         facts += [Fact(f"time of {m.instrument}", f"{m.seconds:.2g} s") for m in measurements]
     title = f"{type(model).__name__}, {found}" if found else type(model).__name__

@@ -1,4 +1,4 @@
-"""Sources of a diagnosis on the command line: a function of the user's, or the folder of a run."""
+"""Sources of a model on the command line: a function of the user's, or the folder of a run."""
 
 import importlib.util
 import inspect
@@ -36,13 +36,14 @@ class DiagnosisInput(NamedTuple):
     options: Mapping[str, Any]
 
 
-def from_text(source: str) -> DiagnosisInput:
+def from_text(source: str, command: str = "diagnose") -> DiagnosisInput:
     """Return the input of a diagnosis by "my_project.py:make" or by the folder of a run.
 
     Arguments:
         source: Python file and the name of a function in it that returns (model, batches, loss), or
             (model, batches, loss, options) with options a dict of further arguments; it is run. Or
             a folder that `throughtime train` or `compare` wrote.
+        command: Command that an error message suggests, "diagnose" or "inspect".
 
     Raises:
         ConfigurationError: source is neither; or the function raises, exits or returns something
@@ -54,9 +55,9 @@ def from_text(source: str) -> DiagnosisInput:
         return from_function(Path(file), name)
     folder = Path(source)
     if folder.is_dir():
-        return from_run(folder)
+        return from_run(folder, command)
     raise ConfigurationError(
-        "what to diagnose",
+        f"the model to {command}",
         got=repr(source),
         expected="my_project.py:make, or the folder of a run",
         fix="make() returns (model, batches, loss).",
@@ -126,10 +127,10 @@ def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
         ) from error
 
 
-def from_run(folder: Path) -> DiagnosisInput:
+def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     """Return a run's model, with fresh batches of its task and the record of its training."""
     if not RunFolder(folder).config.exists():
-        raise _no_single_run(folder)
+        raise _no_single_run(folder, command)
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches = [*itertools.islice(endless, _BATCHES)]
@@ -155,15 +156,15 @@ def from_run(folder: Path) -> DiagnosisInput:
     return DiagnosisInput(model, batches, loss, {"lag": task.dependency_length, "history": history})
 
 
-def _no_single_run(folder: Path) -> ConfigurationError:
+def _no_single_run(folder: Path, command: str) -> ConfigurationError:
     """Return the error about a folder that is no run's, with commands for the runs in it."""
     patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
     files = [RunFolder(f.parent) for pattern in patterns for f in sorted(folder.glob(pattern))]
     runs = [files.path for files in files if files.latest.exists()]
-    commands = [f"  throughtime diagnose {shlex.quote(str(run))}" for run in runs]
+    commands = [f"  throughtime {command} {shlex.quote(str(run))}" for run in runs]
     return ConfigurationError(
         f"{folder} is not the folder of a run",
         got=f"{len(runs)} trained run{'' if len(runs) == 1 else 's'} in it",
         expected="one run: a folder with config.json and a checkpoint",
-        fix="\n".join(["Diagnose one of them:", *commands]) if runs else "",
+        fix="\n".join([f"{command.capitalize()} one of them:", *commands]) if runs else "",
     )

@@ -50,11 +50,16 @@ def gradient_share(flows: Mapping[str, GradientFlow], needed: int | None = None)
     """
     name, flow = next(iter(flows.items()))
     share = flow.share_beyond
-    half = int((share >= 0.5).nonzero().max()) + 1 if bool((share >= 0.5).any()) else None
+    half = (share >= 0.5).nonzero()
+    title = f"Half of the weights' gradient of {name} comes from within "
+    if len(half):
+        title += f"{steps(int(half.max()) + 1)}."
+    elif bool(flow.contribution.isfinite().all()):
+        title = f"The weights of {name} get no gradient."
+    else:
+        title = f"The gradient of the weights of {name} is not finite."
     return Picture(
-        title=f"Half of the weights' gradient of {name} comes from within {steps(half)}."
-        if half is not None
-        else f"The weights of {name} get no gradient.",
+        title=title,
         caption="Part of the gradient of the recurrent weights that comes from steps at this lag "
         "and beyond: norms of the summands of ∂L/∂W.",
         x_label="lag: steps before the last one",
@@ -113,10 +118,12 @@ def gate_saturation(activity: GateActivity) -> Picture:
     gates = activity.gates or {}
     mean = {name: float(gate.saturated.mean()) for name, gate in gates.items()}
     worst = max(mean, key=lambda name: mean[name], default="")
+    title = "No gate is ever saturated." if mean else "Saturation of the gates."
+    if mean and mean[worst] > 0:
+        share = f"{100 * mean[worst]:.3g} %"
+        title = f"The gate that is saturated most is {worst}: {share} of the time."
     return Picture(
-        title=f"The gate that is saturated most is {worst}: {100 * mean[worst]:.3g} % of the time."
-        if mean
-        else "Saturation of the gates.",
+        title=title,
         caption="The share of the steps at which each gate of each unit is saturated, where it "
         "lets hardly any gradient through; units sorted for each gate alone.",
         x_label="units, in percent",

@@ -104,6 +104,7 @@ def _parts(found: Inspection) -> Iterator[_Part]:
 def _as_inspection(record: Record) -> Inspection:
     if isinstance(record, Inspection):
         return record
-    layer = getattr(record, "layer", "")
-    only = Measurement(type(record).__name__, layer, record, "", 0.0)
-    return Inspection(type(record).__name__, "", None, (only,), ())
+    only = record
+    if not isinstance(only, Measurement):
+        only = Measurement(type(record).__name__, getattr(record, "layer", ""), record, "", 0.0)
+    return Inspection(only.instrument, "", None, (only,), ())

@@ -11,9 +11,10 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
 from throughtime.reports import gradient_pictures, maps, planes, state_pictures
 from throughtime.reports.drawing import Drawing, draw
+from throughtime.reports.lines import TEMPLATE, wrapped
 from throughtime.results.comparison import Comparison
 from throughtime.results.diagnosis import Diagnosis, Picture
-from throughtime.results.measurement import Inspection
+from throughtime.results.measurement import Inspection, Measurement
 
 Shown: TypeAlias = Picture | Drawing
 
@@ -71,15 +72,16 @@ def plot(
     """Return a plotly figure of a result.
 
     Arguments:
-        result: A result of an instrument, a Diagnosis, a Comparison or an Inspection; or several
-            results of one type by name, {"lstm": ..., "gru": ...}, in one figure.
+        result: A result of an instrument, a Measurement, an Inspection, a Diagnosis or a
+            Comparison; or several results of one type by name, {"lstm": ..., "gru": ...}, in one
+            figure.
         which: Name of the picture, for types with several; None for the first.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         options: Options of the picture: `fixed` of basins, `visited` of fixed points, `clip` of
             gradient norms, `parameter` of a bifurcation, `f` and `stairs` of a phase line.
 
     Raises:
-        ConfigurationError: There is no picture of this type.
+        ConfigurationError: There is no picture of this type, or the result holds none.
         UnknownNameError: There is no picture or option of that name; the message lists the names.
 
     Example:
@@ -92,6 +94,8 @@ def plot(
     if isinstance(result, Comparison):
         return _comparison(result, which)
     made = _makers(result)
+    if not made:
+        raise ConfigurationError("pictures", got="a result without any", expected="one or more")
     name = next(iter(made)) if which is None else which
     if name not in made:
         raise UnknownNameError("picture", name, tuple(made))
@@ -123,6 +127,8 @@ def _makers(result: Any) -> dict[str, Maker]:
     """Return the functions of a result's pictures, each with its argument."""
     if isinstance(result, Diagnosis):
         return {p.title: ((lambda p: p), p) for p in result.pictures}
+    if isinstance(result, Measurement):
+        return {} if result.result is None else _makers(result.result)
     if isinstance(result, Inspection):
         parts = [m for m in result.measurements if m.result is not None]
         return {
@@ -165,7 +171,8 @@ def _name(result: Any) -> str:
 def _figure(shown: Shown) -> go.Figure:
     if isinstance(shown, Picture):
         return draw(shown)
-    shown.figure.update_layout(title={"text": shown.title, "x": 0, "xref": "container"})
+    title = wrapped(shown.title, 70)
+    shown.figure.update_layout(title={"text": title, "x": 0, "xref": "container"})
     shown.figure.update_layout(margin={"t": 56}, showlegend=len(shown.labels) > 1)
     return shown.figure
 
@@ -173,16 +180,20 @@ def _figure(shown: Shown) -> go.Figure:
 def _comparison(comparison: Comparison, which: str | None) -> go.Figure:
     from throughtime.reports import figures
 
-    made: dict[str, Callable[[Comparison], go.Figure]] = {
-        "loss": figures.loss_figure,
-        comparison.task.headline.name: figures.headline_figure,
-        "gradient": lambda c: figures.gradient_figure(c, "trained"),
-        "gradient before training": lambda c: figures.gradient_figure(c, "start"),
+    headline = comparison.task.headline
+    norm = "‖∂L/∂h‖, relative to its largest"
+    made: dict[str, tuple[Callable[[Comparison], go.Figure], str]] = {
+        "loss": (figures.loss_figure, "validation loss"),
+        headline.name: (figures.headline_figure, f"validation {headline.title}"),
+        "gradient": (lambda c: figures.gradient_figure(c, "trained"), norm),
+        "gradient before training": (lambda c: figures.gradient_figure(c, "start"), norm),
     }
-    name = which or comparison.task.headline.name
+    name = headline.name if which is None else which
     if name not in made:
         raise UnknownNameError("picture", name, tuple(made))
-    figure = made[name](comparison)
-    # without a template of its own: the page of a comparison brings its theme
-    figure.update_layout(title={"text": f"{comparison.task.spec}: {name}"})
+    make, y_label = made[name]
+    figure = make(comparison)
+    title = wrapped(f"{comparison.task.spec}: {name}", 70)
+    figure.update_layout(template=TEMPLATE, title={"text": title, "x": 0, "xref": "container"})
+    figure.update_yaxes(title_text=wrapped(y_label, 40))
     return figure

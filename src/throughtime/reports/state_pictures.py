@@ -115,7 +115,11 @@ def lyapunov_exponents(spectra: Mapping[str, LyapunovSpectrum]) -> Picture:
     largest, error = float(first.exponents[0]), float(first.standard_errors[0])
     clear = abs(largest) > 2 * error
     factor = number(math.exp(largest))
-    if largest > 0 and clear:
+    if largest == -math.inf:
+        title = f"A step of {name} keeps nothing of a difference: it forgets at once."
+    elif math.isnan(error):
+        title = f"Differences in {name} change by a factor {factor} a step; their error is unknown."
+    elif largest > 0 and clear:
         title = f"Differences in {name} grow by a factor {factor} a step: it is chaotic."
     elif largest < 0 and clear:
         title = f"Differences in {name} shrink by a factor {factor} a step: it forgets."

@@ -147,15 +147,21 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
     return f"{text}\n".encode()
 
 
-def read_whole(path: Path) -> bytes:
-    """Return a file's content. Raises RunError if there is none, or it cannot be read."""
+def read_whole(path: Path, fix: str = "") -> bytes:
+    """Return a file's content. Raises RunError if there is none, or it cannot be read.
+
+    Arguments:
+        path: The file.
+        fix: The remedy in the error message; "" for that of a run's file.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
         raise RunError(
             f"cannot read {path}",
             got=error.strerror or str(error),
-            fix="If it cannot be brought back, rename the run's folder and start the run again.",
+            fix=fix
+            or "If it cannot be brought back, rename the run's folder and start the run again.",
         ) from error
 
 
@@ -163,14 +169,18 @@ def _no_number(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, fix: str = "") -> dict[str, Any]:
     """Return the document that `write_json` wrote, without the schema version.
+
+    Arguments:
+        path: The file.
+        fix: The remedy in the error message; "" for that of a run's file.
 
     Raises:
         RunError: there is no such file, or it is cut short or damaged.
         RunVersionError: it has another schema version.
     """
-    content = read_whole(path)
+    content = read_whole(path, fix)
     try:
         document = json.loads(content, parse_constant=_no_number)
         version = document.pop("schema_version")
@@ -179,7 +189,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not whole",
             got=f"{len(content)} bytes ({type(error).__name__}: {error})",
             expected="a JSON object with a schema_version",
-            fix="Bring the file back, or rename the run's folder and start the run again.",
+            fix=fix or "Bring the file back, or rename the run's folder and start the run again.",
         ) from error
     if version != SCHEMA_VERSION:
         raise RunVersionError(

@@ -175,9 +175,12 @@ def _tensor(value: Any, where: str) -> Tensor:
     size = math.prod(shape) * (2 if dtype.is_complex else 1)
     if len(numbers) != size or min(shape, default=0) < 0:
         raise TypeError(f"{where} has {len(numbers)} values, not {size}")
-    if dtype.is_complex:
-        return torch.view_as_complex(torch.tensor(numbers, dtype=parts).reshape(*shape, 2))
-    return torch.tensor(numbers, dtype=dtype).reshape(shape)
+    try:
+        if dtype.is_complex:
+            return torch.view_as_complex(torch.tensor(numbers, dtype=parts).reshape(*shape, 2))
+        return torch.tensor(numbers, dtype=dtype).reshape(shape)
+    except (RuntimeError, OverflowError) as error:  # a number that the dtype cannot hold
+        raise TypeError(f"{where}: {error}") from error
 
 
 def _real(dtype: torch.dtype) -> bool:

@@ -127,7 +127,8 @@ def read_record(path: str | Path) -> Record:
         RunVersionError: The file has another schema version.
     """
     path = Path(path)
-    return Record.from_json({"schema_version": SCHEMA_VERSION, **read_json(path)}, str(path))
+    document = read_json(path, "Give a folder, or a JSON file that save() wrote, undamaged.")
+    return Record.from_json({"schema_version": SCHEMA_VERSION, **document}, str(path))
 
 
 def _fields(kind: type[Record]) -> set[str]:
