@@ -115,6 +115,7 @@ def test_a_cell_is_a_model_once_it_is_registered(monkeypatch: pytest.MonkeyPatch
         ("gru:projection=3", "unknown option of model 'gru': got 'projection'"),
         ("readout:cell=lsmt", "unknown cell: got 'lsmt'.*Did you mean 'lstm'"),
         ("readout:cell=gru,cell=lstm", "got cell twice"),
+        ("readout:hiden=3", "got .hiden., expected one of: bias, bidirectional, cell,"),
     ],
 )
 def test_an_option_that_a_cell_cannot_take_is_refused(spec: str, words: str):

@@ -253,5 +253,5 @@ def test_a_run_on_a_stream_goes_on_to_the_same_bits(
 def test_a_stream_has_to_step_forward_alone():
     model = model_for(STREAM, "rnn:hidden=2,bidirectional=true")
     config = RunConfig("characters", "rnn", batch_size=4)
-    with pytest.raises(LearnerRefusalError, match="whose batches are apart"):
+    with pytest.raises(LearnerRefusalError, match="on a stream, any that goes forward"):
         build_teacher(config, model, STREAM, scoring(STREAM, model))

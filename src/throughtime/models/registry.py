@@ -25,6 +25,8 @@ from throughtime.tasks.kinds import Answers, Inputs
 
 Start: TypeAlias = Literal["torch", "orthogonal", "identity", "sparse"]
 _USUAL_CELL = "lstm"
+# read first, since the options of the cell follow from it
+_CELL = {"cell": inspect.Parameter("cell", inspect.Parameter.KEYWORD_ONLY, annotation=str)}
 
 
 def recurrent_layer(
@@ -136,7 +138,7 @@ class Models:
             return name, read_options(subject, texts, option_parameters(FAMILIES[name]))
         chosen: dict[str, object] = {"cell": texts.pop("cell")} if "cell" in texts else {}
         cell = str(chosen.get("cell", _USUAL_CELL))
-        parameters = {**_parameters_of(cell), **option_parameters(FAMILIES[name])}
+        parameters = {**_CELL, **_parameters_of(cell), **option_parameters(FAMILIES[name])}
         return name, {**chosen, **read_options(subject, texts, parameters)}
 
     def _check(self, name: str) -> None:

@@ -32,7 +32,7 @@ ScoreBatch = Callable[[Any, Any, int], Score]
 """The score of the model on a batch, from the state of the batch before, at a training step."""
 
 
-_FIX = "bptt without penalties learns any model, of a task whose batches are apart."
+_FIX = "bptt without penalties learns any model; on a stream, any that goes forward in time."
 
 
 class Teacher(abc.ABC):
