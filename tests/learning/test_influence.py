@@ -35,13 +35,15 @@ def mask_of(model: StepwiseModel, order: int) -> Tensor:
     """(size, count), from dense Jacobians at many points of the model as it is."""
     dynamics, rows = Dynamics(model.cell), 64
     s, x = torch.randn(rows, dynamics.size).double(), torch.randn(rows, WIDTH).double()
-    drawn = model.cell.draw_streams(
-        torch.arange(rows)[None] % 16,
-        training=False,
-        dtype=s.dtype,
-        generator=torch.Generator().manual_seed(1),
-    )
-    streams = tuple(one[0] for one in drawn)
+    streams = ()
+    if model.cell.streams:
+        drawn = model.cell.draw_streams(
+            torch.arange(rows)[None] % 16,
+            training=False,
+            dtype=s.dtype,
+            generator=torch.Generator().manual_seed(1),
+        )
+        streams = tuple(one[0] for one in drawn)
     step = GeneralJacobian(model.cell, dynamics.unflatten(s), x, streams)
     by_s, by_theta = ((jacobian != 0).any(0).double() for jacobian in step.both())
     first = by_theta + (initial_influence(model.cell, step.parameters) != 0)

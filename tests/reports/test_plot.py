@@ -166,7 +166,10 @@ def test_a_result_without_pictures_has_no_figure() -> None:
 
 
 def test_titles_are_about_the_numbers() -> None:
-    infinite = dataclasses.replace(flow(halving()), contribution=torch.tensor([1.0, torch.inf]))
+    measured = flow(halving())
+    contribution = measured.contribution.clone()
+    contribution[-1] = torch.inf
+    infinite = dataclasses.replace(measured, contribution=contribution)
     assert "is not finite" in tt.plot(infinite, "share").layout.title.text
     spectrum = results()["LyapunovSpectrum"]
     unknown = torch.tensor([torch.nan, torch.nan]).double()

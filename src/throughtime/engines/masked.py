@@ -97,6 +97,9 @@ def _loop(
         ) from None
     named = dict(request.cell.named_parameters(remove_duplicate=False))
     named |= dict(request.cell.named_buffers(remove_duplicate=False))
+    # a tensor of two names is one argument: no two arguments of a body may be aliases
+    distinct = list({id(t): t for t in named.values()}.values())
+    places = {id(t): place for place, t in enumerate(distinct)}
     tensors, starts = state_tensors(request.state), state_tensors(fresh)
     # torch's scan takes the gradient of all that it carries: counts are carried as real numbers
     carried = [t if t.is_floating_point() else t.to(torch.float64) for t in tensors]
@@ -105,12 +108,13 @@ def _loop(
         pairs = zip(carried, tensors, strict=True)
         return _like(request.state, [c.to(t.dtype) for c, t in pairs])
 
-    counts = (len(carried), len(grids), len(named), len(starts))
+    counts = (len(carried), len(grids), len(distinct), len(starts))
 
     def body(*flat: Tensor) -> list[Tensor]:
         # all that it reads is among its arguments: a loop's body is a program of its own
         carry, of_step, own, start = _parts(flat, counts)
-        cell = prepare(bind(request.cell, dict(zip(named, own, strict=True))))
+        bound = {name: own[places[id(t)]] for name, t in named.items()}
+        cell = prepare(bind(request.cell, bound))
         state, output = step(cell, _like(fresh, start), as_state(carry), of_step)
         pairs = zip(state_tensors(state), carry, strict=True)
         after = [s.to(c.dtype) for s, c in pairs]
@@ -118,7 +122,7 @@ def _loop(
         # copies: no two results of a body may be one tensor, nor one of its arguments
         return [t.clone() for t in (*after, output, *kept)]
 
-    results = scan_op(body, carried, list(grids), (*named.values(), *starts))
+    results = scan_op(body, carried, list(grids), (*distinct, *starts))
     outputs, *history = results[len(carried) :]
     return outputs, as_state(results[: len(carried)]), as_state(history) if history else None
 

@@ -49,7 +49,8 @@ class VendorEngine(Engine):
         if not request.options.stores_all:
             return Refusal("torch's kernels store every step, without checkpoints")
         if _is_half_lstm(request):
-            return Refusal("oneDNN has no LSTM in float16, which autocast asks for")
+            lower = str(torch.get_autocast_dtype("cpu")).removeprefix("torch.")
+            return Refusal(f"oneDNN has no LSTM in {lower}, the dtype of autocast, on this CPU")
         why = transformed()
         return functools.partial(_run, request) if why is None else Refusal(why)
 
@@ -96,7 +97,10 @@ def _run(request: Request) -> Result:
 
 
 def _is_half_lstm(request: Request) -> bool:
-    """Return True if torch would call oneDNN's LSTM on the CPU, and autocast has it in float16."""
+    """Return True if torch would call oneDNN's LSTM on the CPU in a dtype that it does not have.
+
+    oneDNN has no LSTM in float16, and in bfloat16 only on CPUs with the instructions for it.
+    """
     cell, inputs = request.cell, request.inputs
     return (
         cell.torch_equivalent == "LSTM"
@@ -104,5 +108,8 @@ def _is_half_lstm(request: Request) -> bool:
         and request.lengths is None
         and (inputs.device.type, inputs.dtype) == ("cpu", torch.float32)
         and autocasts(request.inputs)
-        and torch.get_autocast_dtype("cpu") == torch.float16
+        and (
+            torch.get_autocast_dtype("cpu") == torch.float16
+            or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
     )
