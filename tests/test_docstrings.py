@@ -37,6 +37,43 @@ def _callables() -> Iterator[tuple[str, surface.Definition, surface.Function]]:
                 yield f"{path}.{method.name}", definition, method
 
 
+NO_NOUN = re.compile(
+    r"(?i)(of|what|how|whether|when|where|which|who|whose|why|as|in|from|by|with|at|on|to|for|that"
+    r"|told|than|until|so|see|those|before|after|between|beside)\b"
+)
+"""The beginnings of a description that does not start with its noun."""
+
+
+def entries_without_noun(text: str) -> list[str]:
+    """The summary and the entries of arguments and attributes that do not start with a noun."""
+    listed = {
+        name: entry.strip()
+        for title in ("Arguments", "Attributes")
+        for name, entry in (section(text, title) or {}).items()
+    }
+    return [
+        f"{name}: {entry.splitlines()[0][:60]}"
+        for name, entry in {"summary": text, **listed}.items()
+        if NO_NOUN.match(entry)
+    ]
+
+
+@surface.of_each(surface.modules())
+def test_descriptions_start_with_their_noun(module: str) -> None:
+    """Or, the summary of a function, with a verb, and a flag with "If True,"."""
+    breaches = []
+    for node in ast.walk(surface.parse(module)):
+        if isinstance(node, ast.Module | ast.ClassDef | surface.Function):
+            breaches += entries_without_noun(ast.get_docstring(node) or "")
+    assert not breaches, "; ".join(breaches)
+
+
+def test_a_description_without_noun_is_found() -> None:
+    text = "Of the gradient.\n\nArguments:\n    norm: how large it is.\n    bound: The bound.\n"
+    assert entries_without_noun(text) == ["summary: Of the gradient.", "norm: how large it is."]
+    assert not entries_without_noun("Return the norm.\n\nArguments:\n    x: If True, a flag.\n")
+
+
 DEFINITIONS = surface.definitions()
 CALLABLES = {path: (definition, node) for path, definition, node in _callables()}
 

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
+import networkx
 import pytest
 import surface
 from torch import nn
@@ -81,6 +83,16 @@ def test_implemented_methods_are_never_overridden(definition: surface.Definition
     }
     again = (own_methods(definition).keys() & inherited) - set(dir(nn.Module))
     assert not again, f"{sorted(again)} is implemented in a class above"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("throughtime", cache_dir=None)
+    imports = networkx.DiGraph(
+        (module, imported)
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+    )
+    assert not [c for c in networkx.strongly_connected_components(imports) if len(c) > 1]
 
 
 def imported_by(statement: str) -> set[str]:

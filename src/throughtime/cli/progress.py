@@ -27,7 +27,7 @@ def progress(*, quiet: bool, console: Console | None = None) -> Iterator[StudyOb
 
     Arguments:
         quiet: show nothing.
-        console: where to; stderr by default.
+        console: output; stderr by default.
     """
     console = console if console is not None else error_console()
     if quiet:
@@ -45,7 +45,7 @@ def _silent(event: StudyEvent) -> None:
 
 
 def _ended(result: Result) -> str:
-    """How a run ended, in a few words."""
+    """The end of a run, in a few words."""
     steps = f"{count(result.step)} steps, {duration(result.seconds)}"
     if result.diverged is not None or result.test is None:
         return f"diverged after {steps}"

@@ -123,7 +123,7 @@ def training_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of RunConfig that the words of a command gave.
 
     Arguments:
-        values: by name of option, as `arguments.given` returns them; those of other options, too.
+        values: options by name, as `arguments.given` returns them; those of other options, too.
 
     Raises:
         ConfigurationError: an optimizer option is not NAME=VALUE.

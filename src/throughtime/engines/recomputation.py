@@ -137,7 +137,7 @@ def _tables(blocks: int, fitting: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
     Arguments:
         blocks: The number of blocks of the sequence.
-        fitting: For each number of kept states, the number of blocks that fit beside them.
+        fitting: Number of blocks that fit beside each number of kept states.
     """
     fits = np.array(fitting)
     cost = np.full((len(fits) + 1, blocks + 1), np.inf)  # none fits beside one state more
