@@ -101,6 +101,11 @@ def test_names_that_do_not_exist() -> None:
         inspect(model, data(2), nn.MSELoss(), instruments=[])
 
 
+def test_a_lag_below_one_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        inspect(nn.RNN(1, 2), iter(()), nn.MSELoss(), lag=-3)
+
+
 def test_command_on_a_function(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

@@ -138,7 +138,7 @@ def inspect(
 
     Raises:
         UnknownNameError: There is no such instrument, or no such layer.
-        ConfigurationError: As `diagnose`.
+        ConfigurationError: As `diagnose`; or no instrument is named, or the lag is below 1.
 
     Example:
         >>> model = nn.RNN(1, 4, batch_first=True)
@@ -154,6 +154,8 @@ def inspect(
         raise ConfigurationError(
             "instruments", got="none", expected=f"some of {', '.join(INSTRUMENTS)}"
         )
+    if lag is not None and lag < 1:
+        raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
     found, module = find_recurrent(model, layer)
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         subject = Subject(model, batches, loss_fn, _SECONDS)
