@@ -38,6 +38,24 @@ def test_usual_models_and_settings(four_cores) -> None:
     assert (made.jobs, made.threads) == (4, 1)
 
 
+def test_a_family_has_the_settings_of_its_cell() -> None:
+    cells = {
+        "readout:cell=gru": ("gru", "readout:cell=gru"),
+        "readout": ("lstm", "readout"),
+        "readout:cell=irnn": ("irnn", "readout:cell=irnn,input_std=1.0"),
+        "readout:cell=skip-rnn": ("skip-rnn", "readout:cell=skip-rnn,lag=8"),
+        "readout:cell=skip-rnn,lag=3": ("skip-rnn", "readout:cell=skip-rnn,lag=3"),
+    }
+    made = make_plan(CompareRequest("digits", tuple(cells), seeds=1))
+    assert [model.spec for model in made.models] == [spec for _, spec in cells.values()]
+    for run, (cell, _) in zip(made.runs, cells.values(), strict=True):
+        usual = plan.settings("digits", cell)
+        assert {name: getattr(run.config, name) for name in usual} == usual
+    assert made.runs[0].config.learning_rate == 2e-2
+    assert MODELS.cell("latch-unit:weight=2") == "latch-unit"
+    assert MODELS.cell("language-model:cell=mgu,hidden=3") == "mgu"
+
+
 def test_what_is_asked_wins_over_the_usual(four_cores) -> None:
     request = CompareRequest(
         "adding",

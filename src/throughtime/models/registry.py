@@ -141,6 +141,20 @@ class Models:
         parameters = {**_CELL, **_parameters_of(cell), **option_parameters(FAMILIES[name])}
         return name, {**chosen, **read_options(subject, texts, parameters)}
 
+    def cell(self, spec: str) -> str:
+        """Return the name of a model's cell; the name of a family that takes no cell.
+
+        Arguments:
+            spec: text: "lstm:hidden=64", "readout:cell=lstm,hidden=64".
+
+        Raises:
+            UnknownNameError, ConfigurationError: as for `parse`.
+        """
+        name, options = self.parse(spec)
+        if name in FAMILIES and _takes_cell(name):
+            return str(options.get("cell", _USUAL_CELL))
+        return name
+
     def _check(self, name: str) -> None:
         if name not in self:
             raise UnknownNameError("model", name, self)

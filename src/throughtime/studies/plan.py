@@ -6,6 +6,7 @@ comparison of a few seeds does not use; the other tasks are not tuned.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ def settings(task: str, model: str) -> dict[str, Any]:
     """The fields of RunConfig that this task and model set.
 
     Arguments:
-        task, model: names without options.
+        task: name without options.
+        model: name without options; of a family around a cell, the name of the cell.
 
     Example:
         >>> settings("digits", "lstm")["batch_size"]
@@ -155,10 +157,10 @@ def make_plan(request: CompareRequest) -> Plan:
     specs = [_model_spec(label, task_name) for label in labels]
     run_device(request.device)
     task = build_task(RunConfig(task_spec, specs[0], data_dir=request.data_dir))
-    for spec in specs:
-        parameter_count(spec, task)  # whatever is wrong with a model is found before any is trained
     if request.match_parameters:
         specs = matched_widths(specs, task)
+    for spec in specs:
+        parameter_count(spec, task)  # whatever is wrong with a model is found before any is trained
     models = tuple(
         model
         for label, spec in zip(labels, specs, strict=True)
@@ -231,7 +233,7 @@ def _config(
         for name in ("steps", "batch_size", "learning_rate")
         if (value := getattr(request, name)) is not None
     }
-    usual = settings(TASKS.parse(task_spec)[0], MODELS.parse(model.spec)[0])
+    usual = settings(TASKS.parse(task_spec)[0], MODELS.cell(model.spec))
     asked |= {**request.settings, **model.settings}
     fields = {**usual, **asked}
     # A short run still has a curve, and ends its warmup. A wrong number is RunConfig's to refuse.
@@ -268,7 +270,7 @@ def _task_spec(request: CompareRequest) -> str:
 
 def _model_spec(label: str, task_name: str) -> str:
     name, options = MODELS.parse(label)
-    return spec_text(name, {**MODEL_OPTIONS.get((task_name, name), {}), **options})
+    return spec_text(name, {**MODEL_OPTIONS.get((task_name, MODELS.cell(label)), {}), **options})
 
 
 def _share_cores(request: CompareRequest) -> tuple[int, int]:
@@ -285,8 +287,8 @@ _LARGEST = 2**14
 def matched_widths(specs: list[str], task: Task) -> list[str]:
     """The same models, with hidden=N such that each has as many parameters as the first, or nearly.
 
-    Parameters grow with N, so N is found by bisection: of the last below and the first above, the
-    nearer one. Nothing is trained.
+    Parameters grow with N, so N is found by bisection over the widths that the model accepts: of
+    the last below and the first above, the nearer one. Nothing is trained.
 
     Arguments:
         specs: registry texts; the first is the reference and keeps its size; the others give none.
@@ -294,7 +296,7 @@ def matched_widths(specs: list[str], task: Task) -> list[str]:
 
     Raises:
         ConfigurationError: a model other than the first has a hidden size of its own, or has no
-            such option, or needs more than 16,384 units.
+            such option, or cannot be built, or has too few parameters with 16,384 units.
     """
     reference, *others = specs
     wanted = parameter_count(reference, task)
@@ -323,24 +325,48 @@ def _matched(spec: str, wanted: int, task: Task) -> str:
     def sized(hidden: int) -> str:
         return spec_text(name, {**options, "hidden": hidden})
 
-    def count(hidden: int) -> int:
-        return parameter_count(sized(hidden), task)
+    refusals: list[str] = []
 
-    above = 1
-    while count(above) < wanted:
-        above *= 2
-        if above > _LARGEST:
-            raise ConfigurationError(
-                f"model {spec!r} cannot be matched to the first model's parameters",
-                got=f"{wanted:,} parameters",
-                expected=f"a hidden size of at most {_LARGEST:,}",
-                fix="Make the first model smaller.",
-            )
-    below = above // 2
-    while above - below > 1:
-        middle = (above + below) // 2
-        below, above = (middle, above) if count(middle) < wanted else (below, middle)
-    nearest = (
-        above if below == 0 else min(below, above, key=lambda hidden: abs(count(hidden) - wanted))
+    @functools.cache
+    def count(hidden: int) -> int | None:
+        """Return the number of parameters; None if the model refuses the width."""
+        try:
+            return parameter_count(sized(hidden), task)
+        except ConfigurationError as refusal:
+            if str(refusal) in refusals:  # the same at another width: the width is not at fault
+                raise
+            refusals.append(str(refusal))
+            return None
+
+    def first(start: int, end: int) -> tuple[int, int] | None:
+        """Return the first width from `start` to `end` - 1 that the model accepts, and its size."""
+        for hidden in range(start, min(end, _LARGEST + 1)):
+            if (parameters := count(hidden)) is not None:
+                return hidden, parameters
+        return None
+
+    below, above, start = (0, 0), None, 1
+    while above is None and start <= _LARGEST:
+        if found := first(start, 2 * start):
+            below, above = (found, None) if found[1] < wanted else (below, found)
+        start *= 2
+    if above is None:
+        widest, parameters = below
+        raise ConfigurationError(
+            f"model {spec!r} cannot be matched to the first model's {wanted:,} parameters",
+            got=f"{parameters:,} with {widest:,} units" if widest else refusals[-1].rstrip("."),
+            expected=f"as many with a hidden size of at most {_LARGEST:,}",
+            fix="Make the first model smaller." if widest else "Leave the model out.",
+        )
+    end = above[0]  # the model refuses the widths from here to `above`
+    while end - below[0] > 1:
+        middle = (below[0] + end) // 2
+        found = first(middle, end)
+        if found and found[1] < wanted:
+            below = found
+        else:
+            above, end = found or above, middle
+    nearest = min(
+        (below, above) if below[0] else (above,), key=lambda found: abs(found[1] - wanted)
     )
-    return sized(nearest)
+    return sized(nearest[0])
