@@ -1,5 +1,7 @@
 """Text as one stream: batches, carried state, bits, and a run that is killed."""
 
+import dataclasses
+import hashlib
 import itertools
 import math
 from pathlib import Path
@@ -9,10 +11,17 @@ import torch
 import torch.nn.functional as F
 from training.tiny import tiny, trained
 
-from throughtime.core.errors import ConfigurationError, DataError, LearnerRefusalError
+from throughtime.cells import RecurrentDropoutLSTMCell
+from throughtime.core.errors import (
+    ConfigurationError,
+    DataError,
+    LearnerRefusalError,
+    RunMismatchError,
+)
 from throughtime.models import LanguageModel, build_model
+from throughtime.studies import CompareRequest, compare
 from throughtime.tasks import TASKS, Text
-from throughtime.training import Evaluated, Event, evaluate, train
+from throughtime.training import Evaluated, Event, evaluate, load_model, read_json, train
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 TASK = Text(TEXT, length=20)
@@ -93,6 +102,88 @@ def test_a_killed_run_resumes_to_the_same_bits(model: str, tmp_path: Path) -> No
     assert result.metrics == TASKS.build(config.task).metrics
     assert result.test is not None
     assert set(result.test) == {"loss", "bits_per_character"}
+
+
+def test_a_mask_per_sequence_is_drawn_anew_for_each_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is carried, the mask is not."""
+    drawn: list[torch.Tensor] = []
+    draw = RecurrentDropoutLSTMCell.draw_streams
+
+    def spied(self, steps, *, training, **options):
+        (masks,) = draw(self, steps, training=training, **options)
+        if training:
+            drawn.append(masks.clone())
+        return (masks,)
+
+    monkeypatch.setattr(RecurrentDropoutLSTMCell, "draw_streams", spied)
+    model = "lstm-dropout:per=sequence,rate=0.5,hidden=40,engine=eager"
+    train(tiny(task=file(tmp_path), model=model, stop_when_solved=False), tmp_path / "run")
+    assert len(drawn) >= 12
+    for masks in drawn:
+        assert torch.equal(masks, masks[:1].expand_as(masks))
+    for before, after in itertools.pairwise(drawn):
+        assert not torch.equal(before, after)
+
+
+def checksum(folder: Path) -> str:
+    return hashlib.sha256((folder / "plays.txt").read_bytes()).hexdigest()[:16]
+
+
+def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
+    config = tiny(task=file(tmp_path), model="gru:hidden=5", stop_when_solved=False)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", observer=stop)
+    before = checksum(tmp_path)
+    assert read_json(tmp_path / "run" / "config.json")["task"] == f"{config.task},sha256={before}"
+    (tmp_path / "plays.txt").write_text(TEXT.replace("lazy", "idle", 1))
+    message = rf"got task='text:.*sha256={checksum(tmp_path)}', expected task='text:.*{before}'"
+    for _ in range(2):
+        with pytest.raises(RunMismatchError, match=f"{message}. Choose another folder"):
+            train(config, tmp_path / "run")
+    with pytest.raises(DataError, match=f"got SHA-256 {checksum(tmp_path)}, expected {before}"):
+        load_model(tmp_path / "run")
+    file(tmp_path)  # as it was
+    result = train(config, tmp_path / "run")
+    assert train(config, tmp_path / "run") == result
+    (tmp_path / "plays.txt").write_text(TEXT * 2)
+    with pytest.raises(RunMismatchError, match="Choose another folder"):
+        train(config, tmp_path / "run")
+
+
+def test_a_comparison_is_of_one_text(tmp_path: Path) -> None:
+    request = CompareRequest(
+        f"text:length=20,file={tmp_path / 'plays.txt'}", ("gru:hidden=3",), seeds=1, steps=1, jobs=1
+    )
+    file(tmp_path)
+    before = checksum(tmp_path)
+    compare(request, tmp_path / "runs")
+    (tmp_path / "plays.txt").write_text(TEXT.replace("lazy", "idle", 1))
+    message = rf"another task: got text:.*{checksum(tmp_path)}, expected text:.*{before}"
+    with pytest.raises(RunMismatchError, match=message):
+        compare(dataclasses.replace(request, models=("rnn:hidden=3",)), tmp_path / "runs")
+
+
+def test_a_checksum_is_that_of_the_file(tmp_path: Path) -> None:
+    spec = file(tmp_path)
+    (tmp_path / "plays.txt").write_bytes(TEXT.replace(". ", ".\r\n").encode())
+    task = TASKS.build(f"{spec},sha256={checksum(tmp_path)}")
+    assert task.sha256 == checksum(tmp_path)
+    assert isinstance(task, Text)
+    assert "\r" not in task.alphabet
+    for wrong in ("", "12", "Z" * 16):
+        with pytest.raises(ConfigurationError, match=f"got '{wrong}' for .*16 to 64 hexadecimal"):
+            TASKS.build(f"{spec},sha256={wrong}")
+    with pytest.raises(ConfigurationError, match="for no file"):
+        TASKS.build(f"text:sha256={checksum(tmp_path)}")
+    with pytest.raises(DataError, match=f"expected {'0' * 64}. Bring the file back"):
+        TASKS.build(f"{spec},sha256={'0' * 64}")
 
 
 def test_the_carried_state_matters(tmp_path: Path) -> None:

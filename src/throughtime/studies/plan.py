@@ -21,7 +21,7 @@ from throughtime.studies.specs import slug, spec_text
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
 from throughtime.training import RunConfig
-from throughtime.training.building import build_task
+from throughtime.training.building import build_task, with_checksum
 from throughtime.training.optimizers import build_optimizer
 from throughtime.training.reproducibility import run_device
 from throughtime.training.teaching import build_teacher
@@ -126,7 +126,7 @@ class Plan:
 
     Attributes:
         task: built, so that its data are there and whole.
-        task_spec: registry text with the length of the request.
+        task_spec: registry text with the length of the request, and the checksum of a user's file.
         task_description: one line.
         jobs: runs at a time.
         threads: number of threads of each.
@@ -156,7 +156,8 @@ def make_plan(request: CompareRequest) -> Plan:
     labels = request.models or DEFAULT_MODELS
     specs = [_model_spec(label, task_name) for label in labels]
     run_device(request.device)
-    task = build_task(RunConfig(task_spec, specs[0], data_dir=request.data_dir))
+    config = with_checksum(RunConfig(task_spec, specs[0], data_dir=request.data_dir))
+    task_spec, task = config.task, build_task(config)
     if request.match_parameters:
         specs = matched_widths(specs, task)
     for spec in specs:

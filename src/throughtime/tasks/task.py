@@ -24,6 +24,8 @@ class Task(abc.ABC):
         dependency_length: steps between the earliest input that the answer needs and the answer.
         criterion: condition under which the task counts as solved, in words, with its source.
         stream: If True, each training batch continues the one before it, row by row.
+        sha256: beginning of the checksum of the user's own file, in hexadecimal; "" where the name
+            and the options alone determine the data.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Task(abc.ABC):
     dependency_length: int
     criterion: str
     stream: bool = False
+    sha256: str = ""
 
     @property
     @abc.abstractmethod

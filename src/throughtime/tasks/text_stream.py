@@ -1,7 +1,10 @@
 """Text as one long stream of characters, and the bits that a language model needs for it."""
 
+import hashlib
+import io
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.core.errors import DataError
+from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.core.scoring import Mean, Metric, Score
 from throughtime.tasks.characters import chance_by_pairs, read_text
 from throughtime.tasks.kinds import Likelihood, Tokens
@@ -171,22 +174,48 @@ def _batch(taken: Tensor) -> SequenceBatch:
     return SequenceBatch(taken[:-1].contiguous(), taken[1:].contiguous())
 
 
-def text(*, length: int = 100, file: str | None = None, data_dir: str | None = None) -> Text:
+def text(
+    *,
+    length: int = 100,
+    file: str | None = None,
+    sha256: str | None = None,
+    data_dir: str | None = None,
+) -> Text:
     """Characters of a text as one stream, for language models; the headline is bits per character.
 
     Arguments:
         length: characters of a training batch, at least 2.
         file: path of a text file in UTF-8; the plays of `characters` if None.
+        sha256: SHA-256 of the file, or its first 16 hexadecimal digits or more; a file of another
+            content is refused. A run adds it to its configuration.
         data_dir: folder of the file, or of input.txt as for the task `characters`.
 
     Raises:
-        ConfigurationError: a length below 2.
+        ConfigurationError: a length below 2, or a checksum that is none, or without a file.
         DataError: the file is missing, or no text, or not the one that it should be.
     """
+    if sha256 is not None and not (file and re.fullmatch(r"[0-9a-f]{16,64}", sha256)):
+        raise ConfigurationError(
+            "sha256 of task 'text'",
+            got=f"{sha256!r} for {file or 'no file'}",
+            expected="16 to 64 hexadecimal digits in small letters, for a file",
+        )
     if file is None:
         return Text(read_text(data_dir), length=length)
     path = Path(data_dir or "", file).expanduser()
     try:
-        return Text(path.read_text(encoding="utf-8"), length=length)
+        content = path.read_bytes()
+        read = io.StringIO(content.decode(), newline=None).read()  # each end of a line is "\n"
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), got=str(error), expected="a text file in UTF-8") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and not found.startswith(sha256):
+        raise DataError(
+            str(path),
+            got=f"SHA-256 {found[: len(sha256)]}",
+            expected=sha256,
+            fix="Bring the file back as it was, or leave sha256 out in a new folder.",
+        )
+    task = Text(read, length=length)
+    task.sha256 = found[:16]
+    return task

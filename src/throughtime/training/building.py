@@ -1,5 +1,6 @@
 """The task and the model that a configuration names, and a trained model back from its folder."""
 
+import dataclasses
 from pathlib import Path
 
 from torch import nn
@@ -37,6 +38,26 @@ def build_task(config: RunConfig) -> Task:
             f"task {config.task!r} names a data_dir", got="another one in the run", fix="Name one."
         )
     return TASKS.build(config.task, data_dir=config.data_dir)
+
+
+def with_checksum(config: RunConfig) -> RunConfig:
+    """Return the configuration with the checksum of the user's own file in the task's options.
+
+    The checksum is part of the run's identity: a run does not go on with another content.
+
+    Arguments:
+        config: configuration; it is returned as it is if its task reads no such file, or has the
+            checksum already.
+
+    Raises:
+        UnknownNameError, ConfigurationError, DataError: as for `build_task`.
+    """
+    _, options = TASKS.parse(config.task)
+    if options.get("file") is None or "sha256" in options:
+        return config
+    checksum = build_task(config).sha256
+    task = f"{config.task},sha256={checksum}" if checksum else config.task
+    return dataclasses.replace(config, task=task)
 
 
 def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, Task, nn.Module]:

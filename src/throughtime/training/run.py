@@ -17,7 +17,7 @@ from throughtime.models import build_model
 from throughtime.results.atomic import read_json, write_json, writing
 from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
-from throughtime.training.building import build_task
+from throughtime.training.building import build_task, with_checksum
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.clipping import Clipping
 from throughtime.training.config import RunConfig
@@ -412,6 +412,7 @@ def train(
         RunInterrupted: Ctrl-C.
     """
     device = run_device(config.device)
+    config = with_checksum(config)
     files = RunFolder(Path(folder))
     environment = current_environment(device, config.threads)
     notify = observer if observer is not None else _ignore
