@@ -23,6 +23,7 @@ from throughtime.learning import (
     StepwiseModel,
     TruncatedBPTT,
 )
+from throughtime.learning.learner import draw
 
 TIME, BATCH, WIDTH, HIDDEN = 7, 2, 2, 4
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
@@ -163,6 +164,47 @@ def test_it_does_not_matter_where_a_stream_is_cut(learner: Learner, name: str) -
     one, other = (learner.update(model, s, rest) for s in (state, saved))
     for name, gradient in one.gradients.items():
         assert torch.equal(gradient, other.gradients[name])
+
+
+def of_sequences(hidden: int) -> tt.Cell:
+    return tt.cells.RecurrentDropoutLSTMCell(WIDTH, hidden, rate=0.5, per="sequence")
+
+
+def test_a_mask_per_sequence_lasts_through_a_chunk() -> None:
+    """Each chunk and each reset begin with new masks, and no other step does."""
+    model = model_of(of_sequences(64))
+    start = BPTT().init(model, BATCH, seed=3)
+    resets = torch.zeros(TIME, BATCH, dtype=torch.bool)
+    resets[0], resets[4, 1] = True, True
+    random = torch.Generator().manual_seed(0)
+    (first,) = draw(model, start.cell, resets, random)
+    carried = start.cell._replace(steps=torch.tensor([TIME, 3]))
+    (second,) = draw(model, carried, torch.zeros_like(resets), random)
+    masks = torch.cat([first, second])
+    changed = (masks[1:] != masks[:-1]).any(-1)
+    expected = torch.zeros(2 * TIME - 1, BATCH, dtype=torch.bool)
+    expected[3, 1] = expected[TIME - 1] = True
+    assert torch.equal(changed, expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        of_sequences,
+        lambda hidden: tt.wiring.ZoneoutCell(of_sequences(hidden)),
+        lambda hidden: tt.wiring.StackedCell(
+            [tt.cells.GRUCell(WIDTH, WIDTH), of_sequences(hidden)]
+        ),
+        lambda hidden: tt.wiring.DeepOutputCell(of_sequences(hidden), hidden),
+    ],
+)
+def test_all_learners_keep_a_mask_per_sequence(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the pieces of a chunk that they take at once."""
+    model, chunk = model_of(make(HIDDEN)), chunk_of()
+    expected = learnt(BPTT(), model, chunk)
+    monkeypatch.setattr("throughtime.learning.forward._ROWS", 2 * BATCH)
+    for learner in (RTRL(), TruncatedBPTT(1, TIME), TruncatedBPTT(2, TIME)):
+        assert_alike(learnt(learner, model, chunk), expected)
 
 
 def test_a_pattern_that_is_full_is_exact() -> None:

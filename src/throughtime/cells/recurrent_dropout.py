@@ -16,7 +16,7 @@ from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 
 Per: TypeAlias = Literal["step", "sequence"]
-"""A mask for each step, or one for all steps of a sequence."""
+"""A mask for each step, or one for all steps of a sequence in a call."""
 
 
 class _Dropped(GatedCell, abc.ABC):
@@ -41,6 +41,7 @@ class _Dropped(GatedCell, abc.ABC):
         if per not in ("step", "sequence"):
             raise UnknownNameError("per", str(per), ("step", "sequence"))
         self.rate, self.per = float(rate), per
+        self.lasting = self.streams if per == "sequence" else ()
 
     def draw_streams(
         self,
@@ -82,8 +83,9 @@ class RecurrentDropoutLSTMCell(_Dropped):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         rate: probability that a unit's update is dropped, in [0, 1).
-        per: "step", or "sequence": one mask from the start or a reset on. A call that goes on from
-            a state draws a new one.
+        per: "step": a mask for each step; "sequence": one for all steps of a sequence in a call. A
+            reset within the call begins another sequence. A call that goes on from a state draws
+            new masks, and so does each chunk of a stream, in every way of learning (our choice).
         bias: If True, there are b_ih and b_hh.
         device, dtype: place and type of the parameters.
 

@@ -51,6 +51,7 @@ class Cell(nn.Module, abc.ABC):
             `throughtime.instruments.gate_activity` may read from a step; else (). Where the cell
             has a memory and no remember gate, the memory is kept whole.
         streams: names of the per-step inputs that `draw_streams` supplies.
+        lasting: names of those streams that stay the same through a call, until a reset.
     """
 
     remember_gates: ClassVar[tuple[str, ...]] = ()
@@ -62,6 +63,7 @@ class Cell(nn.Module, abc.ABC):
     gate_names: tuple[str, ...] = ()
     activations: tuple[Activation, ...] = ()
     streams: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = ()
     torch_equivalent: TorchEquivalent | None = None
     # Optional methods: a subclass supplies them or leaves them out.
     draw_streams: Callable[..., Streams]

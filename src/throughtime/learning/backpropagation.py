@@ -171,20 +171,24 @@ class TruncatedBPTT(Learner):
         """Piece by piece of `every` steps."""
         total: dict[str, Tensor] = {n: torch.zeros_like(p) for n, p in trained(model).items()}
         losses: list[Tensor] = []
+        before: Streams = ()
         for start in range(0, len(chunk), self.every):
             piece = chunk.part(start, min(start + self.every, len(chunk)))
-            loss, gradients, state = self._piece(model, state, piece)
+            (loss, gradients, state), before = self._piece(model, state, piece, before)
             losses.append(loss)
             for name, gradient in gradients.items():
                 total[name] += gradient
         return Update(torch.stack(losses).sum(), total, state)
 
-    def _piece(self, model: StepwiseModel, state: LearnerState, piece: Chunk) -> Update:
+    def _piece(
+        self, model: StepwiseModel, state: LearnerState, piece: Chunk, before: Streams
+    ) -> tuple[Update, Streams]:
+        """Return the update of a piece that follows a step of these streams, and its last ones."""
         random, resets = generator_of(state), starts(state, piece)
-        start, inputs, before, kept = self._last(model, state, self.window - len(piece))
-        streams = draw(model, state.cell, resets, random)
+        start, inputs, earlier, kept = self._last(model, state, self.window - len(piece))
+        streams = draw(model, state.cell, resets, random, before)
         inputs = torch.cat([inputs, piece.inputs])
-        resets = torch.cat([before, resets])
+        resets = torch.cat([earlier, resets])
         streams = tuple(torch.cat(pair) for pair in zip(kept, streams, strict=True))
         with torch.enable_grad():
             request = Request(model.cell, inputs, start, None, resets, streams, "states")
@@ -199,7 +203,8 @@ class TruncatedBPTT(Learner):
         memory = (start, inputs[drop:], resets[drop:], tuple(s[drop:] for s in streams))
         cell = map_state(torch.Tensor.detach, result.state)
         started = torch.ones_like(state.started)
-        return Update(loss, gradients, LearnerState(cell, started, memory, random.get_state()))
+        after = LearnerState(cell, started, memory, random.get_state())
+        return Update(loss, gradients, after), tuple(s[-1:] for s in streams)
 
     def _last(self, model: StepwiseModel, state: LearnerState, count: int) -> State:
         """The memory, of so many steps at most."""

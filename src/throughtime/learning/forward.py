@@ -106,9 +106,12 @@ def go_forward(
     gradients = {name: torch.zeros_like(p) for name, p in trained(model).items()}
     past = chunk.inputs.new_zeros(sum(p.numel() for p in parameters.values()))
     losses: list[Tensor] = []
+    streams: Streams = ()
     for start in range(0, len(chunk), at_once):
         part = chunk.part(start, start + at_once)
-        loss, own, steps, cell = _steps(model, state, part, drawing, random, initial, split, local)
+        loss, own, steps, cell, streams = _steps(
+            model, state, part, drawing, random, streams, initial, split, local
+        )
         losses.append(loss)
         for name, gradient in own.items():
             gradients[name] += gradient
@@ -210,16 +213,19 @@ def _steps(
     chunk: Chunk,
     drawing: Drawing | None,
     random: torch.Generator,
+    entering: Streams,
     initial: Callable[[], Tensor],
     split: bool,
     local: bool,
-) -> tuple[Tensor, dict[str, Tensor], list[Step], State]:
-    """A chunk's loss, its steps' own gradients, the steps, and the cell's state after them."""
+) -> tuple[Tensor, dict[str, Tensor], list[Step], State, Streams]:
+    """A chunk's loss, its steps' own gradients, the steps, and the cell's state and streams after
+    them."""
     time, batch = chunk.inputs.shape[:2]
     resets, cell = starts(state, chunk), model.cell
     each: list[Streams] = []
     drawn: list[tuple[Tensor, ...]] = []
-    for fresh, streams in zip(resets, draws(model, state.cell, resets, random), strict=True):
+    drawing_streams = draws(model, state.cell, resets, random, entering)
+    for fresh, streams in zip(resets, drawing_streams, strict=True):
         each.append(streams)
         drawn.append(() if drawing is None else drawing(fresh, random))
     streams = together(each, resets.device)
@@ -248,7 +254,7 @@ def _steps(
     each_rows = [found.rows(slice(t * batch, (t + 1) * batch)) for t in range(time)]
     steps = [Step(each_rows[t], initial, resets[t], credits[t], drawn[t]) for t in range(time)]
     end = map_state(lambda s: s[-batch:].detach().clone(), after)  # not all steps' memory
-    return loss.detach(), dict(zip(parameters, own, strict=True)), steps, end
+    return loss.detach(), dict(zip(parameters, own, strict=True)), steps, end, each[-1]
 
 
 def _advance(

@@ -101,7 +101,8 @@ class Learner(abc.ABC):
 
     Gradients of successive chunks add up. Learners hold no state: what they remember is in
     `LearnerState`. Random numbers, a cell's streams among them, are drawn step by step, so that
-    they do not depend on how a stream is cut into chunks.
+    they do not depend on how a stream is cut into chunks. Streams that last through a call, such as
+    the masks of dropout per sequence, last through a chunk.
     """
 
     @abc.abstractmethod
@@ -196,7 +197,11 @@ def refuse_autocast(learner: str, chunk: Chunk, why: str) -> None:
 
 
 def draws(
-    model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
+    model: StepwiseModel,
+    cell: State,
+    resets: Bool[Tensor, "time batch"],
+    random: torch.Generator,
+    before: Streams = (),
 ) -> Iterator[Streams]:
     """The cell's streams of each step, (1, batch, ...) on the CPU, each drawn when it is needed.
 
@@ -205,26 +210,40 @@ def draws(
         cell: its state before the steps.
         resets: True where a step starts afresh.
         random: generator of all random numbers.
+        before: streams of the step before, if it is one of the same chunk.
     """
     if not model.cell.streams:
         yield from ((),) * len(resets)
         return
     like = next(model.cell.parameters())
+    lasting = [name in model.cell.lasting for name in model.cell.streams]
     for one in steps_since_reset(cell.steps, resets, len(resets)):
-        yield model.cell.draw_streams(
+        drawn: Streams = model.cell.draw_streams(
             one[None], training=model.training, dtype=like.dtype, generator=random
         )
+        if before and any(lasting):
+            starts_afresh = (one == 0).cpu()[None, :, None]
+            drawn = tuple(
+                torch.where(starts_afresh, new, old.to(new.device)) if lasts else new
+                for new, old, lasts in zip(drawn, before, lasting, strict=True)
+            )
+        before = drawn
+        yield drawn
 
 
 def draw(
-    model: StepwiseModel, cell: State, resets: Bool[Tensor, "time batch"], random: torch.Generator
+    model: StepwiseModel,
+    cell: State,
+    resets: Bool[Tensor, "time batch"],
+    random: torch.Generator,
+    before: Streams = (),
 ) -> Streams:
     """The cell's streams for some steps, drawn one by one.
 
     Arguments:
-        model, cell, resets, random: arguments of `draws`.
+        model, cell, resets, random, before: arguments of `draws`.
     """
-    return together(list(draws(model, cell, resets, random)), resets.device)
+    return together(list(draws(model, cell, resets, random, before)), resets.device)
 
 
 def together(each: list[Streams], device: torch.device) -> Streams:

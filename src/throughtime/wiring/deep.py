@@ -131,7 +131,8 @@ class DeepOutputCell(Cell):
             raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
         self.cell = cell
         self.input_size, self.hidden_size = cell.input_size, cell.hidden_size
-        self.output_size, self.streams = output_size, cell.streams
+        self.output_size = output_size
+        self.streams, self.lasting = cell.streams, cell.lasting
         self.nonlinearity: Nonlinearity = nonlinearity
         first = next(iter(cell.parameters()), torch.zeros(0))
         where = {"device": first.device, "dtype": first.dtype}

@@ -72,6 +72,7 @@ class StackedCell(Cell):
         outputs = [cell.output_size for cell in cells]
         self.output_size = sum(outputs) if connections == "skip" else outputs[-1]
         self.streams = tuple(f"{i}.{s}" for i, cell in enumerate(cells) for s in cell.streams)
+        self.lasting = tuple(f"{i}.{s}" for i, cell in enumerate(cells) for s in cell.lasting)
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return the cells' own initial states."""

@@ -64,6 +64,7 @@ class ZoneoutCell(GatedCell):
         self.register_load_state_dict_post_hook(_share_loaded)
         self.output_rate, self.memory_rate = float(output_rate), float(memory_rate)
         self.streams = ("keep_h", *(f"keep_{name}" for name in cell.memories), *cell.streams)
+        self.lasting = cell.lasting
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
