@@ -98,7 +98,7 @@ def test_compiler_that_is_no_program(alone: Path) -> None:
 def test_hanging_compiler_is_killed_with_its_children(alone: Path, monkeypatch) -> None:
     pid, sleep = alone / "pid", shutil.which("sleep", path=os.defpath)
     script(alone / "c++", f"{sleep} 1000 & echo $! > '{pid}'; {sleep} 1000")
-    monkeypatch.setattr(compiler, "PROBE_LIMIT", 0.5)
+    monkeypatch.setattr(compiler, "PROBE_LIMIT", 0.1)
     start = time.monotonic()
     assert "c++: it was stopped after 0.5 seconds" in str(find_compiler())
     assert time.monotonic() - start < 10

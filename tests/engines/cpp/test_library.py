@@ -248,10 +248,21 @@ def test_a_compiler_that_hangs(folder: Path, tmp_path: Path, monkeypatch) -> Non
     hanging = tmp_path / "c++"
     hanging.write_text("#!/bin/sh\nsleep 1000\n")
     hanging.chmod(0o755)
-    monkeypatch.setattr(library, "BUILD_LIMIT", 0.2)
+    monkeypatch.setattr(library, "BUILD_LIMIT", 0.04)
     with pytest.raises(CompilationError, match=r"got it was stopped after 0\.2 seconds"):
         number(dataclasses.replace(NOBODY, path=str(hanging)))
     assert not list(folder.iterdir())
+
+
+def test_a_limit_counts_the_time_of_the_cpu(tmp_path: Path, monkeypatch) -> None:
+    """A program that waits for its turn is given more; one that works in vain is stopped."""
+    monkeypatch.setattr(building, "_WALL_LIMIT", 1000)
+    shell = ["/bin/sh", "-c"]
+    assert building.run_program([*shell, "sleep 0.2; echo done"], tmp_path, 0.1) == (0, "done\n")
+    reported = "echo 'c++: error: CPU time limit exceeded signal terminated program x'; exit 1"
+    for words in (reported, *(["while :; do :; done"] if sys.platform == "linux" else [])):
+        stopped = building.run_program([*shell, words], tmp_path, 0.5)
+        assert stopped == (None, "it was stopped after 1 seconds of CPU time")
 
 
 def test_bad_definitions(folder: Path) -> None:

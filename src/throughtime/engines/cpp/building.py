@@ -3,18 +3,23 @@
 import contextlib
 import ctypes
 import itertools
+import math
 import os
 import re
 import selectors
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
+
+if sys.platform == "linux":
+    import resource
 
 SOURCE_FOLDER = Path(__file__).with_name("source")
 """The C++ files of this package, which generated code includes."""
@@ -26,6 +31,7 @@ FLAGS = (
 )
 
 
+_WALL_LIMIT = 5.0  # times the limit of CPU time: on a loaded machine a program waits for its turn
 _MOST_OUTPUT = 1 << 26  # bytes of a compiler's output; templates make megabytes of errors
 _KEPT_OUTPUT = 1 << 18
 _DESCRIPTORS = "/proc/self/fd"  # on Linux
@@ -58,7 +64,7 @@ def compile_source(
         definitions: Macros by name.
         words: The compiler's absolute path, then its flags.
         folder: The folder of the library, empty before.
-        limit: Seconds after which the compiler is killed, with all processes that it has started.
+        limit: Seconds of CPU time, as for `run_program`.
 
     Returns:
         The library's path, or the error.
@@ -86,7 +92,8 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
     Arguments:
         words: The program's path, then its arguments.
         folder: The working folder.
-        limit: Seconds after which it is killed, with all processes that it has started.
+        limit: Seconds of CPU time after which a process of it is killed. After five times as many
+            seconds, all processes that it has started are killed.
 
     Returns:
         The exit code and the beginning of the output; or None, and the reason why it was stopped.
@@ -106,18 +113,33 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
         return 127, f"error: {error.strerror}"
     with process:
         try:
-            deadline = time.monotonic() + limit
+            _limit_cpu_time(process.pid, math.ceil(limit))
+            deadline = time.monotonic() + _WALL_LIMIT * limit
             output = _read(process, deadline)
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            return None, f"it was stopped after {limit:g} seconds"
+            return None, f"it was stopped after {_WALL_LIMIT * limit:g} seconds"
         except _Flood:
             return None, f"it was stopped after more than {_MOST_OUTPUT >> 20} MB of output"
         finally:  # after Ctrl-C too, which does not reach another session
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just gone
                     os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, output.decode(errors="replace")
+        text = output.decode(errors="replace")
+        # a compiler reports the signal of a process that it has started in these words
+        reported = process.returncode != 0 and "CPU time limit exceeded" in text
+        if reported or process.returncode == -signal.SIGXCPU:
+            return None, f"it was stopped after {math.ceil(limit)} seconds of CPU time"
+        return process.returncode, text
+
+
+def _limit_cpu_time(pid: int, seconds: int) -> None:
+    """Limit the CPU time of a process, and of each one that it starts. Linux alone can do that."""
+    if sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the wall limit remains
+            _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+            if hard == resource.RLIM_INFINITY or hard > seconds:
+                resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
 
 
 def _read(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:

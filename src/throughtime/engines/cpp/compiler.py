@@ -31,7 +31,7 @@ NAMES = ("c++", "g++", "clang++")
 """The names looked for on PATH if no variable names a compiler, in this order."""
 
 PROBE_LIMIT = 20.0
-"""Seconds that a compiler may take over the few lines by which it is tried."""
+"""Seconds of CPU time that a compiler may take over the few lines by which it is tried."""
 
 _SYSTEM = os.name
 

@@ -20,7 +20,7 @@ from throughtime.engines.cpp.cache import CacheFolderError, Entry, make_in_a_fol
 from throughtime.engines.cpp.compiler import VARIABLE, Compiler
 
 BUILD_LIMIT = 120.0
-"""Seconds that a compiler may take over the code of one cell."""
+"""Seconds of CPU time that a compiler may take over the code of one cell."""
 
 FORMAT = 1
 """Raised when libraries that were built before must not be used any more."""
