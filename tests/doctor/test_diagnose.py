@@ -244,7 +244,7 @@ def test_history_is_told() -> None:
     said = [finding.statement for finding in diagnosis.findings]
     assert any("1e+04 times its median, at update 31" in text for text in said)
     assert any("still falling" in text for text in said)
-    assert not any("history=" in ask for ask in diagnosis.asks)
+    assert not any("history=" in item for item in diagnosis.missing_evidence)
     wrong = tt.doctor.History(losses=[1.0, float("nan"), 1.0])
     said = [f.statement for f in quick(swapped(), first_steps(), history=wrong).findings]
     assert any("the loss of update 2 of 3 was not finite" in text for text in said)

@@ -142,7 +142,7 @@ VANISHING = Diagnosis(
         Fact("data", "8 batches of 32 sequences of 100 steps"),
         Fact("torch", "2.9.0, cpu, 2 threads"),
     ),
-    asks=(
+    missing_evidence=(
         "Pass `metric=` to have accuracy beside the loss.",
         "Pass `train_step=` for remedies to be trained with your own optimiser.",
     ),
@@ -170,7 +170,7 @@ HEALTHY = Diagnosis(
     remedies=(),
     pictures=(),
     facts=(),
-    asks=(),
+    missing_evidence=(),
     seconds=4.2,
     budget=60.0,
     model="Tagger (lstm: nn.LSTM)",
@@ -195,7 +195,7 @@ INCONCLUSIVE = Diagnosis(
     remedies=(),
     pictures=(GATES,),
     facts=(Fact("data", "1 batch of 4 sequences of 50 steps"),),
-    asks=(
+    missing_evidence=(
         "Pass at least 8 batches: diagnose(model, loss, batches=[...]).",
         "Pass `budget=120` or more: copies could not be trained in 20 s.",
     ),
@@ -282,7 +282,7 @@ ODD = Diagnosis(
         Picture("A constant.", "", "x", "y", (Series("1", (0, 1), (1.0, 1.0)),)),
     ),
     facts=(Fact(LONG, HOSTILE), Fact(HOSTILE, LONG)),
-    asks=(LONG, HOSTILE),
+    missing_evidence=(LONG, HOSTILE),
     seconds=3723.0,
     budget=math.inf,
     model=f"{LONG} {HOSTILE}",

@@ -167,7 +167,9 @@ def test_empty_pictures_say_so(pages) -> None:
 
 
 def test_code_between_backticks(pages) -> None:
-    page = render_page(dataclasses.replace(INCONCLUSIVE, asks=("a `<b>` c", "one ` alone")))
+    page = render_page(
+        dataclasses.replace(INCONCLUSIVE, missing_evidence=("a `<b>` c", "one ` alone"))
+    )
     assert "<li>a <code>&lt;b&gt;</code> c</li><li>one ` alone</li>" in page
 
 
@@ -261,8 +263,8 @@ def test_text_holds_every_word(name: str) -> None:
     for finding in diagnosis.findings:
         assert bare(finding.statement) in text
         assert bare(finding.remedy) in text
-    for ask in diagnosis.asks:
-        assert bare(ask) in text
+    for item in diagnosis.missing_evidence:
+        assert bare(item) in text
 
 
 def test_piped_text_has_no_colours_and_a_terminal_has() -> None:

@@ -48,6 +48,17 @@ def test_a_diagnosis_is_read_back(diagnosis: Diagnosis, tmp_path: Path) -> None:
     assert found.verdict is diagnosis.verdict
 
 
+def test_a_diagnosis_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    document = VANISHING.to_json()
+    document["asks"] = document.pop("missing_evidence")
+    file = tmp_path / "diagnosis.json"
+    for kind in ("Diagnosis", None):  # the first files had no type
+        document["type"] = kind
+        kept = {name: value for name, value in document.items() if value is not None}
+        file.write_text(json.dumps(kept), encoding="utf-8")
+        assert tt.load(file).to_json() == VANISHING.to_json()
+
+
 def test_a_reproduction_is_read_back_also_without_its_type(tmp_path: Path) -> None:
     file = FOUND.save(tmp_path / "reproduction.json")
     document = json.loads(file.read_text(encoding="utf-8"))

@@ -172,7 +172,7 @@ def together(diagnoses: dict[str, Diagnosis]) -> Diagnosis:
                 for fact in diagnoses[name].facts
             ),
         ),
-        asks=tuple(dict.fromkeys(ask for one in every for ask in one.asks)),
+        missing_evidence=tuple(dict.fromkeys(m for one in every for m in one.missing_evidence)),
         seconds=sum(one.seconds for one in every),
         budget=sum(one.budget for one in every),
         model="; ".join(diagnoses[name].model for name in diagnoses),

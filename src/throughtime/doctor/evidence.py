@@ -27,7 +27,8 @@ class Evidence:
 
     Attributes:
         model: class of the model, and the layer that is examined.
-        findings, remedies, pictures, facts, asks: parts of the diagnosis.
+        findings, remedies, pictures, facts: parts of the diagnosis.
+        missing: entries of the diagnosis's `missing_evidence`.
     """
 
     model: str
@@ -35,7 +36,7 @@ class Evidence:
     remedies: list[Remedy] = dataclasses.field(default_factory=list)
     pictures: list[Picture] = dataclasses.field(default_factory=list)
     facts: list[Fact] = dataclasses.field(default_factory=list)
-    asks: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
 
     def note(self, name: str, value: str) -> None:
         """Add a line to the details."""
@@ -86,7 +87,7 @@ class Evidence:
             remedies=tuple(self.remedies),
             pictures=tuple(self.pictures),
             facts=tuple(self.facts),
-            asks=tuple(self.asks),
+            missing_evidence=tuple(self.missing),
             seconds=clock.spent(),
             budget=clock.budget,
             model=self.model,

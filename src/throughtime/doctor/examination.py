@@ -93,7 +93,7 @@ class Examination:
             self._try_remedies(suspected[0].cause if open_ else cause)
             if open_:
                 cause = self._confirmed(suspected[0])
-        self._ask()
+        self._note_missing()
         return self.evidence.diagnosis(cause, self.clock)
 
     def _try_remedies(self, cause: Cause) -> None:
@@ -220,7 +220,7 @@ class Examination:
             if finding is not None:
                 return [finding]
         if axes is None:
-            self.evidence.asks.append(
+            self.evidence.missing.append(
                 "batches whose sample axis is clear (a vector of targets or lengths): without it, "
                 "the influence of samples on each other was not checked"
             )
@@ -288,18 +288,18 @@ class Examination:
         if points:
             self.evidence.pictures.append(context_picture(points, need, self.losses))
 
-    def _ask(self) -> None:
-        asks = self.evidence.asks
+    def _note_missing(self) -> None:
+        missing = self.evidence.missing
         if len(self.subject.held_out) == 1:
-            asks.append("more batches: with one held-out batch no interval can be given")
+            missing.append("more batches: with one held-out batch no interval can be given")
         if self.options.training_step is None:
-            asks.append(
+            missing.append(
                 "training_step=: your own step of training, to check it for truncation and detach()"
             )
         if self.options.history is None:
-            asks.append("history=: your losses and gradient norms, to check them for spikes")
+            missing.append("history=: your losses and gradient norms, to check them for spikes")
         need = getattr(self, "need", None)
         if self.options.lag is None and need is not None and need.lag is None:
-            asks.append(
+            missing.append(
                 "lag=: the number of steps between an answer and the inputs that it depends on"
             )

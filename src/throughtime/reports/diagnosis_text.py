@@ -207,10 +207,10 @@ def _parts(diagnosis: Diagnosis) -> Iterator[RenderableType]:
             if remedy.helped and remedy.code:
                 yield Text(f"{remedy.name}:", style="bold", overflow="fold")
                 yield Padding(Text(remedy.code, style="cyan", overflow="fold"), (0, 0, 1, 2))
-    if diagnosis.asks:
+    if diagnosis.missing_evidence:
         yield from _heading("To learn more")
-        for ask in diagnosis.asks:
-            yield _item("-", Text(ask, overflow="fold"))
+        for item in diagnosis.missing_evidence:
+            yield _item("-", Text(item, overflow="fold"))
         yield Text()
     yield Text.assemble(
         (f"This {took(diagnosis)}. Its page, with pictures: ", "dim"),

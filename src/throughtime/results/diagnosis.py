@@ -2,8 +2,8 @@
 
 import dataclasses
 import enum
-from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from throughtime.results.record import Record
 from throughtime.results.views import views_of
@@ -181,11 +181,13 @@ class Diagnosis(Record):
         remedies: The remedies that were tried; the most helpful first.
         pictures: The figures; those that carry the verdict first.
         facts: Facts about the model, the data and the run.
-        asks: Arguments and changes that would allow a more certain verdict.
+        missing_evidence: Arguments and data that would allow a more certain verdict.
         seconds: Duration of the diagnosis.
         budget: Allowed duration in seconds.
         model: Class of the model, and its recurrent layers.
     """
+
+    former_names: ClassVar[Mapping[str, str]] = {"asks": "missing_evidence"}
 
     verdict: Cause
     sentence: str
@@ -193,7 +195,7 @@ class Diagnosis(Record):
     remedies: tuple[Remedy, ...]
     pictures: tuple[Picture, ...]
     facts: tuple[Fact, ...]
-    asks: tuple[str, ...]
+    missing_evidence: tuple[str, ...]
     seconds: float
     budget: float
     model: str

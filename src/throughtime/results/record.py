@@ -19,9 +19,11 @@ class Record:
 
     Attributes:
         derived: Names of properties that `to_json` writes beside the fields.
+        former_names: Names of fields in files of earlier versions, each with its name now.
     """
 
     derived: ClassVar[tuple[str, ...]] = ()
+    former_names: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Register the type by its name, which `to_json` writes."""
@@ -83,12 +85,12 @@ class Record:
                 raise TypeError(f"the type is {document['type']!r}")
             kind = found
         elif cls is Record:
-            names = fields.keys()
-            alike = [known for known in _KINDS.values() if _fields(known) == names]
+            alike = [k for k in _KINDS.values() if _fields(k) == {_present(k, n) for n in fields}]
             if not alike:
                 raise TypeError("the type is not given")
             kind = alike[0]
-        kept = {name: value for name, value in fields.items() if name not in kind.derived}
+        named = {_present(kind, name): value for name, value in fields.items()}
+        kept = {name: value for name, value in named.items() if name not in kind.derived}
         return cast(Self, from_document(kind, kept, where, finite=False))
 
     def save(self, path: str | Path, drawings: Sequence[Any] = ()) -> Path:
@@ -129,6 +131,11 @@ def read_record(path: str | Path) -> Record:
     path = Path(path)
     document = read_json(path, "Give a folder, or a JSON file that save() wrote, undamaged.")
     return Record.from_json({"schema_version": SCHEMA_VERSION, **document}, str(path))
+
+
+def _present(kind: type[Record], name: str) -> str:
+    """Return the present name of a field."""
+    return kind.former_names.get(name, name)
 
 
 def _fields(kind: type[Record]) -> set[str]:
