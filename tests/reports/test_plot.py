@@ -14,9 +14,19 @@ from reports.measured import flow, halving, results
 
 import throughtime as tt
 from throughtime import instruments
+from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
+from throughtime.core.state import state_type
+from throughtime.foreign.recording import UnsavedCell
+from throughtime.instruments import (
+    gate_activity,
+    jacobians,
+    lyapunov_spectrum,
+    perturbation_survival,
+)
 from throughtime.instruments.gates import GateStatistics
 from throughtime.reports.plot import pictures, plotted_types
+from throughtime.results import Reproduction, Run
 from throughtime.results.fields import to_document
 from throughtime.results.measurement import Inspection, Measurement
 from throughtime.results.record import Record
@@ -31,12 +41,9 @@ def result_types() -> set[type]:
     return {each for each in classes if each.__name__ not in NO_RESULTS}
 
 
-SAVED = result_types() - {instruments.Recording}  # a recording holds a module
-
-
 def test_every_result_type_is_here_and_has_a_picture() -> None:
     assert set(results()) == {kind.__name__ for kind in result_types()}
-    assert set(plotted_types()) == result_types()
+    assert set(plotted_types()) == result_types() | {Reproduction, Run}
 
 
 @pytest.mark.parametrize("name", sorted(kind.__name__ for kind in result_types()))
@@ -50,7 +57,7 @@ def test_every_result_is_plotted(name: str) -> None:
     assert len(tt.plot(result).data) > 0
 
 
-@pytest.mark.parametrize("name", sorted(kind.__name__ for kind in SAVED))
+@pytest.mark.parametrize("name", sorted(kind.__name__ for kind in result_types()))
 def test_every_result_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     result = results()[name]
     found = tt.load(result.save(tmp_path / "result.json"))
@@ -73,9 +80,57 @@ def same(found: Any, given: Any) -> None:
         assert [*found] == [*given]
         for key in given:
             same(found[key], given[key])
+    elif isinstance(given, Cell):  # of a module its class alone is saved
+        assert isinstance(found, UnsavedCell)
+        assert found.name == type(given).__name__
+    elif isinstance(given, tuple):
+        assert type(found) is type(given)
+        assert len(found) == len(given)
+        for one, other in zip(found, given, strict=True):
+            same(one, other)
     else:
         assert type(found) is type(given)
         assert found == given or (found != found and given != given)
+
+
+def test_a_recording_from_a_file_has_its_states_and_no_cell(tmp_path: Path) -> None:
+    recording = results()["Recording"]
+    given = dataclasses.replace(recording, starts={3: recording.before(3)})
+    file = given.save(tmp_path / "recording.json")
+    found = tt.load(file)
+    assert isinstance(found, instruments.Recording)
+    same(found, given)
+    same(found.before(3), given.before(3))
+    assert tt.plot(found).to_json() == tt.plot(given).to_json()
+    assert tt.load(found.save(file)).to_json() == given.to_json()
+    for instrument in (gate_activity, lyapunov_spectrum, perturbation_survival, jacobians):
+        with pytest.raises(ConfigurationError, match=r"not hold the LSTMCell.*Record the model"):
+            instrument(tt.load(file))
+    assert given.save(tmp_path / "page.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"states": {"h": 1}}, "states.h is 1, not a tensor"),
+        ({"states": {}}, "states has no names"),
+        ({"starts": {"-1": {}}}, "starts has keys that are no steps"),
+        ({"starts": []}, "starts is "),
+        ({"cell": {"a": 1}}, "cell is "),
+    ],
+)
+def test_damaged_files_of_a_recording(change: dict[str, Any], message: str) -> None:
+    document = {**results()["Recording"].to_json(), **change}
+    with pytest.raises(RunError, match=message):
+        Record.from_json(document)
+
+
+def test_a_state_of_any_structure_is_saved_and_loaded() -> None:
+    recording = results()["Recording"]
+    nested = state_type("h", "memory")(torch.ones(2, 3), (torch.arange(4), torch.zeros(1, 2)))
+    given = dataclasses.replace(recording, initial=nested, states=nested)
+    found = instruments.Recording.from_json(json.loads(json.dumps(given.to_json())))
+    same(found, given)
 
 
 def test_results_by_name_share_a_figure() -> None:

@@ -10,9 +10,10 @@ from reports.diagnoses import ODD, VANISHING
 from reports.test_reproduction import FOUND
 
 import throughtime as tt
-from throughtime.core.errors import RunError, RunVersionError, UnknownNameError
+from throughtime.core.errors import ConfigurationError, RunError, RunVersionError, UnknownNameError
 from throughtime.reports import read_comparison, read_run
-from throughtime.results import Comparison, Diagnosis, Reproduction
+from throughtime.reports.plot import pictures
+from throughtime.results import Comparison, Curve, Diagnosis, Reproduction
 
 
 def test_a_comparison_is_loaded_from_its_folder_and_from_a_file(write_comparison) -> None:
@@ -33,6 +34,48 @@ def test_a_comparison_is_plotted(write_comparison) -> None:
         go.Figure(json.loads(figure.to_json() or ""))
     with pytest.raises(UnknownNameError, match="loss"):
         tt.plot(comparison, "los")
+
+
+def test_a_run_is_plotted(write_comparison) -> None:
+    folder = write_comparison(seeds=1, statuses={("irnn", 0): "diverged"})
+    run = read_run(folder / "lstm" / "seed-0")
+    assert [*pictures(run)] == ["loss", "headline", "gradient"]
+    figure = tt.plot(run)
+    assert figure.data[0].x == run.curve.steps
+    assert figure.data[0].y == pytest.approx(run.curve.loss, rel=1e-4)
+    assert tt.plot(run, "headline").data[0].y == pytest.approx(run.curve.headline, rel=1e-4)
+    assert run.gradient is not None
+    flow = run.gradient["trained"].norm_by_lag
+    marked = tt.plot(run, "gradient", lag=3)
+    trained = next(trace for trace in marked.data if trace.name == "trained")
+    assert trained.y == pytest.approx([norm / max(flow) for norm in flow], rel=1e-4)
+    assert "needed, 3" in (marked.to_json() or "")
+    diverged = dataclasses.replace(read_run(folder / "irnn" / "seed-0"), gradient=None)
+    with pytest.raises(ConfigurationError, match="since the run diverged"):
+        tt.plot(diverged, "gradient")
+    empty = dataclasses.replace(run, curve=Curve((), (), ()))
+    with pytest.raises(ConfigurationError, match="ended before its first evaluation"):
+        tt.plot(empty)
+
+
+def test_a_reproduction_is_plotted() -> None:
+    figure = tt.plot(FOUND)
+    paper, ours = (next(t for t in figure.data if t.name == name) for name in ("paper", "ours"))
+    assert dict(zip(paper.y, paper.x, strict=True)) == {
+        row.label: row.paper for row in FOUND.rows if row.paper is not None
+    }
+    for row in FOUND.rows:
+        if row.ours is None:
+            assert row.label not in ours.y
+            continue
+        k = ours.y.index(row.label)
+        assert ours.x[k] == row.ours.mean
+        assert ours.x[k] + ours.error_x.array[k] == pytest.approx(row.ours.high)
+        assert ours.x[k] - ours.error_x.arrayminus[k] == pytest.approx(row.ours.low)
+    go.Figure(json.loads(figure.to_json() or ""))
+    rows = tuple(dataclasses.replace(row, paper=None, ours=None) for row in FOUND.rows)
+    with pytest.raises(ConfigurationError, match="every run diverged"):
+        tt.plot(dataclasses.replace(FOUND, rows=rows))
 
 
 def test_a_run_is_loaded_from_its_folder(write_comparison) -> None:

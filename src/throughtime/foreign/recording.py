@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,15 +12,94 @@ from torch import Tensor, nn
 from throughtime.core.binding import bind
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.state import State, map_state
+from throughtime.core.state import State, map_state, state_type
 from throughtime.engines import Request, unroll
 from throughtime.foreign.unchanged import unchanged
 from throughtime.foreign.watching import Link, watch
+from throughtime.results.fields import CONVERSION, Conversion, of_type
+from throughtime.results.record import Record
+
+
+@final
+class UnsavedCell(Cell):
+    """The cell of a recording that was read from a file: a module is not saved, only its class.
+
+    Arguments:
+        name: class of the cell that was recorded.
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def named_parameters(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refuse: instruments read the parameters first."""
+        self._refuse()
+
+    def initial_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device
+    ) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def step(self, projected: Float[Tensor, "batch projected"], state: State) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ConfigurationError(
+            "cell of the recording",
+            got=f"none: the recording was read from a file, which does not hold the {self.name}",
+            expected="a recording of a model",
+            fix="Record the model again: record(model, loss).",
+        )
+
+
+def _class_of(cell: Cell) -> str:
+    return cell.name if isinstance(cell, UnsavedCell) else type(cell).__name__
+
+
+def _read_cell(value: Any, where: str) -> UnsavedCell:
+    return UnsavedCell(of_type(str, value, where))
+
+
+def _read_state(value: Any, where: str) -> State:
+    """Return the state of a JSON value: an object of fields, a list, or a tensor."""
+    if isinstance(value, list):
+        return tuple(_read_state(part, f"{where}[{k}]") for k, part in enumerate(value))
+    if not isinstance(value, Mapping) or "dtype" in value:
+        return of_type(Tensor, value, where)
+    if not value or not all(name.isidentifier() for name in value):
+        raise TypeError(f"{where} has no names of fields")
+    return state_type(*value)(*(_read_state(v, f"{where}.{name}") for name, v in value.items()))
+
+
+def _read_starts(value: Any, where: str) -> dict[int, State]:
+    by_time: dict[str, Any] = of_type(dict[str, Any], value, where)
+    if not all(time.isdecimal() for time in by_time):
+        raise TypeError(f"{where} has keys that are no steps")
+    return {int(time): _read_state(state, f"{where}.{time}") for time, state in by_time.items()}
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_CELL = {CONVERSION: Conversion(_class_of, _read_cell)}
+_STATE = {CONVERSION: Conversion(_unchanged, _read_state)}
+_STARTS = {CONVERSION: Conversion(_unchanged, _read_starts)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recording:
+class Recording(Record):
     """One cell over one batch. All tensors are detached, in the cell's own order of time.
+
+    A file of a recording holds all but the cell. What is read from it has the states and outputs;
+    instruments that step the cell refuse it.
 
     Attributes:
         layer: name of the recurrent layer within the model.
@@ -44,17 +123,17 @@ class Recording:
     layer: str
     level: int
     direction: int
-    cell: Cell
+    cell: Cell = dataclasses.field(metadata=_CELL)
     inputs: Float[Tensor, "time batch input"]
-    initial: State
-    states: State
+    initial: State = dataclasses.field(metadata=_STATE)
+    states: State = dataclasses.field(metadata=_STATE)
     outputs: Float[Tensor, "time batch output"]
     lengths: Int[Tensor, " batch"] | None
     resets: Bool[Tensor, "time batch"] | None
     streams: Streams
     calls: tuple[int, ...]
     links: tuple[Link, ...]
-    starts: dict[int, State]
+    starts: dict[int, State] = dataclasses.field(metadata=_STARTS)
 
     @property
     def time(self) -> int:

@@ -9,12 +9,13 @@ import plotly.graph_objects as go
 from throughtime import instruments as measured
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
-from throughtime.reports import gradient_pictures, maps, planes, state_pictures
+from throughtime.reports import gradient_pictures, maps, planes, run_pictures, state_pictures
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.reports.lines import TEMPLATE, wrapped
-from throughtime.results.comparison import Comparison
+from throughtime.results.comparison import Comparison, Run
 from throughtime.results.diagnosis import Diagnosis, Picture
 from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.reproduction import Reproduction
 
 Shown: TypeAlias = Picture | Drawing
 
@@ -62,6 +63,12 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
     measured.PhaseLine: {"line": maps.phase_line},
     measured.Cycles: {"points": maps.cycles},
     measured.Bifurcation: {"diagram": maps.bifurcation_diagram},
+    Reproduction: {"rows": run_pictures.reproduction_rows},
+    Run: {
+        "loss": run_pictures.validation_loss,
+        "headline": run_pictures.validation_headline,
+        "gradient": run_pictures.gradient_of_run,
+    },
 }
 """Pictures of one result, by name."""
 
@@ -72,9 +79,9 @@ def plot(
     """Return a plotly figure of a result.
 
     Arguments:
-        result: A result of an instrument, a Measurement, an Inspection, a Diagnosis or a
-            Comparison; or several results of one type by name, {"lstm": ..., "gru": ...}, in one
-            figure.
+        result: A result of an instrument, a Measurement, an Inspection, a Diagnosis, a
+            Reproduction, a Run or a Comparison; or several results of one type by name,
+            {"lstm": ..., "gru": ...}, in one figure.
         which: Name of the picture, for types with several; None for the first.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         options: Options of the picture: `fixed` of basins, `visited` of fixed points, `clip` of
@@ -116,7 +123,7 @@ def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
 
 
 def plotted_types() -> list[type]:
-    """Return the result types of instruments that can be plotted."""
+    """Return the types of results with pictures in the table."""
     return [*dict.fromkeys((*_NAMED, *_SINGLE))]
 
 

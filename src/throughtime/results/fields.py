@@ -5,9 +5,9 @@ import enum
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -15,6 +15,23 @@ from torch import Tensor
 from throughtime.core.errors import ConfigurationError
 
 T = TypeVar("T")
+
+
+class Conversion(NamedTuple):
+    """The JSON form of a field whose declared type does not determine it: `field(metadata=...)`.
+
+    Attributes:
+        write: Function from the value to a value that `to_document` takes.
+        read: Function from the JSON value and its place in the file to the value; it raises
+            TypeError.
+    """
+
+    write: Callable[[Any], Any]
+    read: Callable[[Any, str], Any]
+
+
+CONVERSION = "conversion"
+"""Key of a `Conversion` in the metadata of a field."""
 
 _NOT_FINITE = {text: float(text) for text in ("inf", "-inf", "nan")}
 
@@ -38,7 +55,7 @@ def to_document(value: Any) -> Any:
         values = to_document(flat.reshape(-1).tolist())
         return {"dtype": kind, "shape": list(value.shape), "values": values}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        fields = {f.name: _written(f, getattr(value, f.name)) for f in dataclasses.fields(value)}
         # a record within a record: its field may be declared as any record
         tag = {"type": type(value).__name__} if hasattr(value, "from_tagged") else {}
         return {**tag, **{name: to_document(field) for name, field in fields.items()}}
@@ -79,7 +96,13 @@ def from_document(kind: type[T], document: object, where: str = "", *, finite: b
     if not isinstance(document, Mapping):
         raise TypeError(f"{where or kind.__name__} is {type(document).__name__}, not an object")
     types_of = typing.get_type_hints(kind)
+    readers: dict[str, Callable[[Any, str], Any]] = {}
     if dataclasses.is_dataclass(kind):
+        readers = {
+            f.name: f.metadata[CONVERSION].read
+            for f in dataclasses.fields(kind)
+            if CONVERSION in f.metadata
+        }
         fields = {
             field.name: field.default is field.default_factory is dataclasses.MISSING
             for field in dataclasses.fields(kind)
@@ -93,11 +116,17 @@ def from_document(kind: type[T], document: object, where: str = "", *, finite: b
     values: dict[str, Any] = {}
     for name, required in fields.items():
         at = f"{where}.{name}" if where else name
-        if name in document:
+        if name in document and name in readers:
+            values[name] = readers[name](document[name], at)
+        elif name in document:
             values[name] = of_type(types_of[name], document[name], at, finite=finite)
         elif required:
             raise TypeError(f"{at} is missing")
     return kind(**values)
+
+
+def _written(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    return field.metadata[CONVERSION].write(value) if CONVERSION in field.metadata else value
 
 
 def of_type(kind: Any, value: Any, where: str, *, finite: bool = True) -> Any:
