@@ -1,16 +1,19 @@
 """`throughtime inspect`: each instrument's result, or its refusal, as text and on one page."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import throughtime as tt
 from throughtime.cli.main import main
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.doctor.inspection import INSTRUMENTS, USUAL, inspect
+from throughtime.reports.inspection import TITLES
 from throughtime.results.measurement import Inspection
 from throughtime.results.record import Record
 
@@ -27,6 +30,56 @@ def make():
 """
 
 
+EXITS = """\
+import sys
+import torch
+from torch import nn
+
+calls = 0
+
+
+def leave(place):
+    if place == {place!r}:
+        {line}
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(1, 2, batch_first=True)
+
+    def forward(self, x):
+        leave("forward")
+        return self.rnn(x)
+
+
+def batches():
+    for _ in range(4):
+        leave("batches")
+        yield torch.randn(6, 10, 1), torch.randn(6, 10, 2)
+
+
+def loss(model, batch):
+    global calls
+    calls += 1
+    leave("loss")
+    if calls > 1:
+        leave("later loss")
+    return model(batch[0])[0].square().mean()
+
+
+def make():
+    leave("function")
+    return Model(), batches(), loss
+
+
+leave("file")
+"""
+
+
+CHEAP = (*USUAL, "gradient_noise", "fixed_points")
+
+
 def data(size: int, n: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
     torch.manual_seed(0)
     return [(torch.randn(6, 10, 1), torch.randn(6, 10, size)) for _ in range(n)]
@@ -34,16 +87,27 @@ def data(size: int, n: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def everything() -> Inspection:
-    """All instruments on a cell of two units."""
+    """The instruments that take no time on a cell of two units."""
     torch.manual_seed(0)
     model = nn.RNN(1, 2, batch_first=True)
-    return inspect(model, data(2), nn.MSELoss(), instruments=[*INSTRUMENTS], lag=3, source="here")
+    return inspect(model, data(2), nn.MSELoss(), instruments=CHEAP, lag=3, source="here")
 
 
-def test_every_instrument_measures(everything: Inspection) -> None:
-    assert [m.instrument for m in everything.measurements] == [*INSTRUMENTS]
+def test_cheap_instruments_measure(everything: Inspection) -> None:
+    assert [m.instrument for m in everything.measurements] == [*CHEAP]
     assert [m.instrument for m in everything.measurements if m.result is None] == []
-    assert {*USUAL} <= {*INSTRUMENTS}
+    assert {*USUAL} <= {*CHEAP} <= {*INSTRUMENTS}
+
+
+@pytest.mark.nightly
+def test_every_instrument_measures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.RNN(1, 2, batch_first=True)
+    found = inspect(model, data(2), nn.MSELoss(), instruments=[*INSTRUMENTS])
+    assert [m.instrument for m in found.measurements if m.result is None] == []
+    page = found.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    for title in TITLES.values():
+        assert f">{title}" in page
 
 
 def test_it_is_saved_and_read_back(everything: Inspection, tmp_path: Path) -> None:
@@ -54,10 +118,23 @@ def test_it_is_saved_and_read_back(everything: Inspection, tmp_path: Path) -> No
 
 def test_page_has_every_instrument(everything: Inspection, tmp_path: Path) -> None:
     page = everything.save(tmp_path / "page.html").read_text(encoding="utf-8")
-    for title in ("Gradient flow", "Fixed points", "Lyapunov exponents", "Basins of attraction"):
+    for title in ("Gradient flow", "Fixed points", "Lyapunov exponents", "Gates"):
         assert f">{title}</h2>" in page
     assert "needed, 3" in page
     assert "http" not in page[: page.index("<script")]
+
+
+def test_it_is_printed_as_text(everything: Inspection) -> None:
+    text = str(everything)
+    assert text.startswith("RNN\n")
+    for name in CHEAP:
+        assert f"\n{name} " in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert repr(everything) == f"<Inspection of RNN: {', '.join(CHEAP)}>"
+    assert "gradient_flow" in everything._repr_html_()
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(everything)
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == text.splitlines()
 
 
 def test_one_result_has_a_page_of_its_own(everything: Inspection, tmp_path: Path) -> None:
@@ -129,11 +206,36 @@ def test_command_prints_json(tmp_path: Path, capsys, monkeypatch) -> None:
     assert not (tmp_path / "inspection.html").exists()
 
 
-def test_command_refuses_an_unknown_instrument(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_command_refuses_an_unknown_instrument_before_it_makes_the_model(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(FUNCTION, encoding="utf-8")
-    assert main(["inspect", "mine.py:make", "--instruments", "gate"]) == 2
-    assert "Did you mean 'gates'" in capsys.readouterr().err
+    (tmp_path / "mine.py").write_text("def make(): open('made', 'w').close()", encoding="utf-8")
+    for names, said in (("gates,gate", "Did you mean 'gates'"), (",", "instruments: got none")):
+        assert main(["inspect", "mine.py:make", "--instruments", names]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert "measuring" not in captured.err
+        assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["sys.exit(0)", "sys.exit('bye')", "raise SystemExit"],
+)
+@pytest.mark.parametrize("place", ["file", "function", "batches", "loss", "later loss", "forward"])
+def test_an_exit_in_the_users_code_is_an_error_in_a_line(
+    place: str, line: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "mine.py").write_text(EXITS.format(place=place, line=line), encoding="utf-8")
+    assert main(["inspect", "mine.py:make", "--instruments", "gradient_flow"]) == 2
+    captured = capsys.readouterr()
+    assert "got sys.exit(" in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "inspection.html").exists()
 
 
 def test_a_loss_that_raises_is_an_error_in_words() -> None:

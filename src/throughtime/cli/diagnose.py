@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from throughtime.cli.arguments import flag, option, parse, position, whole_number
 from throughtime.cli.output import remark, show, show_json, show_place
-from throughtime.core.errors import ConfigurationError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ def run(words: Sequence[str]) -> int:
     arguments = parse(Arguments, "diagnose", words)
 
     from throughtime.doctor import diagnose
-    from throughtime.doctor.sources import from_text
+    from throughtime.doctor.sources import exits_refused, from_text
 
     given = from_text(arguments.source)
     options = dict(given.options)
@@ -53,7 +52,7 @@ def run(words: Sequence[str]) -> int:
         options["layer"] = arguments.layer
     if not arguments.json:
         remark(f"examining {arguments.source} for about {arguments.budget} ...")
-    try:
+    with exits_refused():
         diagnosis = diagnose(
             given.model,
             given.batches,
@@ -63,12 +62,6 @@ def run(words: Sequence[str]) -> int:
             seed=arguments.seed,
             **options,
         )
-    except SystemExit as stop:  # no report, whatever its exit code is
-        raise ConfigurationError(
-            "the model, the batches or the loss",
-            got=f"sys.exit({stop.code!r})",
-            expected="code that returns",
-        ) from stop
     if arguments.json:
         show_json(diagnosis.to_json())
         if arguments.out is not None:

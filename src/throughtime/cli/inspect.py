@@ -46,29 +46,31 @@ def run(words: Sequence[str]) -> int:
     """Run the command; return the exit code."""
     arguments = parse(Arguments, "inspect", words)
 
-    from throughtime.doctor.inspection import INSTRUMENTS, USUAL, inspect
-    from throughtime.doctor.sources import from_text
+    from throughtime.doctor.inspection import INSTRUMENTS, USUAL, check_names, inspect
+    from throughtime.doctor.sources import exits_refused, from_text
 
     names = list(USUAL)
     if arguments.instruments == "all":
         names = list(INSTRUMENTS)
     elif arguments.instruments is not None:
         names = [name.strip() for name in arguments.instruments.split(",") if name.strip()]
+    check_names(names)  # before a model is loaded or made
     given = from_text(arguments.source, "inspect")
     if not arguments.json:
         remark(f"measuring {arguments.source} with {', '.join(names)} ...")
     layer = arguments.layer if arguments.layer is not None else given.options.get("layer")
     lag = arguments.lag if arguments.lag is not None else given.options.get("lag")
-    found = inspect(
-        given.model,
-        given.batches,
-        given.loss_fn,
-        instruments=names,
-        layer=layer,
-        lag=lag,
-        source=arguments.source,
-        seed=arguments.seed,
-    )
+    with exits_refused():
+        found = inspect(
+            given.model,
+            given.batches,
+            given.loss_fn,
+            instruments=names,
+            layer=layer,
+            lag=lag,
+            source=arguments.source,
+            seed=arguments.seed,
+        )
     if arguments.json:
         show_json(found.to_json())
         if arguments.out is not None:

@@ -40,6 +40,7 @@ USUAL = ("gradient_flow", "gates", "jacobians", "lyapunov", "forward_memory", "d
 _LAGS = 40
 _SECONDS = 10.0
 _RESOLUTION = 41
+_DISTANCES, _FEW_DISTANCES, _FEWEST_DISTANCES = 101, 11, 3  # odd: 0 is one of them
 
 
 @final
@@ -90,6 +91,20 @@ def _basins(bench: _Bench) -> Record:
     return basins(recording.cell, bench.points, plane, resolution=(_RESOLUTION, _RESOLUTION))
 
 
+def _cliffs(bench: _Bench) -> Record:
+    """Measure at as many distances as the time allows; without curvatures where those are few."""
+
+    def measure(distances: int, *, curvature: bool) -> Record:
+        along = torch.linspace(-1, 1, distances, dtype=torch.float64, device="cpu")
+        return loss_along(bench.model, bench.loss, distances=along, curvature=curvature)
+
+    started = time.perf_counter()
+    measure(_FEWEST_DISTANCES, curvature=True)
+    affordable = int(_FEWEST_DISTANCES * _SECONDS / (time.perf_counter() - started))
+    distances = min(max(affordable, _FEW_DISTANCES), _DISTANCES)
+    return measure(distances - 1 + distances % 2, curvature=affordable >= _FEW_DISTANCES)
+
+
 INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "gradient_flow": lambda b: gradient_flow(b.model, b.loss, layer=b.layer),
     "gradient_noise": lambda b: gradient_norms(b.model, b.losses()),
@@ -101,7 +116,7 @@ INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "input_influence": lambda b: input_influence(b.model, b.loss, layer=b.layer, seed=b.seed),
     "fixed_points": lambda b: b.points,
     "basins": _basins,
-    "cliffs": lambda b: loss_along(b.model, b.loss),
+    "cliffs": _cliffs,
 }
 """Instruments by the name of their module in `throughtime.instruments`."""
 
@@ -147,13 +162,7 @@ def inspect(
         >>> found.measurements[0].result.norm.shape
         torch.Size([12])
     """
-    for name in instruments:
-        if name not in INSTRUMENTS:
-            raise UnknownNameError("instrument", name, tuple(INSTRUMENTS))
-    if not instruments:
-        raise ConfigurationError(
-            "instruments", got="none", expected=f"some of {', '.join(INSTRUMENTS)}"
-        )
+    check_names(instruments)
     if lag is not None and lag < 1:
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
     found, module = find_recurrent(model, layer)
@@ -174,6 +183,22 @@ def inspect(
         facts += [Fact(f"time of {m.instrument}", f"{m.seconds:.2g} s") for m in measurements]
     title = f"{type(model).__name__}, {found}" if found else type(model).__name__
     return Inspection(title, source, lag, measurements, tuple(facts))
+
+
+def check_names(instruments: Sequence[str]) -> None:
+    """Check names of instruments.
+
+    Raises:
+        UnknownNameError: There is no such instrument.
+        ConfigurationError: No instrument is named.
+    """
+    for name in instruments:
+        if name not in INSTRUMENTS:
+            raise UnknownNameError("instrument", name, tuple(INSTRUMENTS))
+    if not instruments:
+        raise ConfigurationError(
+            "instruments", got="none", expected=f"some of {', '.join(INSTRUMENTS)}"
+        )
 
 
 def _measure(bench: _Bench, name: str) -> Measurement:

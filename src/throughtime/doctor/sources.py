@@ -1,12 +1,13 @@
 """Sources of a model on the command line: a function of the user's, or the folder of a run."""
 
+import contextlib
 import importlib.util
 import inspect
 import itertools
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.diagnose import History
 from throughtime.results.fields import of_type
+from throughtime.tasks import SequenceBatch
 from throughtime.training import RunFolder, load_model, read_metrics
 
 _BATCHES = 64
 _OPTIONS = ("lag", "layer", "training_step", "optimizer", "history")
+_STREAM_STEPS = 200  # of a stream's chunk, the most that are used
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
 
 
@@ -127,13 +130,34 @@ def _of_the_user(where: str, file: Path, call: Callable[[], Any]) -> Any:
         ) from error
 
 
+@contextlib.contextmanager
+def exits_refused() -> Iterator[None]:
+    """Run the block, in which the user's model, batches and loss run.
+
+    Raises:
+        ConfigurationError: The block calls sys.exit. Its exit code would pass for the command's.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        raise ConfigurationError(
+            "the model, the batches or the loss",
+            got=f"sys.exit({stop.code!r})",
+            expected="code that returns",
+        ) from stop
+
+
 def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     """Return a run's model, with fresh batches of its task and the record of its training."""
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder, command)
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
-    batches = [*itertools.islice(endless, _BATCHES)]
+    batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
+    lag = task.dependency_length
+    if task.stream:  # whose chunks can be cut anywhere
+        batches = [_start_of(batch) for batch in batches]
+        lag = min(lag, _STREAM_STEPS - 1)
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return task.score(model, batch).loss
@@ -153,7 +177,11 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
             expected="finite numbers",
             fix="Bring the file back from a copy.",
         ) from error
-    return DiagnosisInput(model, batches, loss, {"lag": task.dependency_length, "history": history})
+    return DiagnosisInput(model, batches, loss, {"lag": lag, "history": history})
+
+
+def _start_of(batch: SequenceBatch) -> SequenceBatch:
+    return SequenceBatch(batch.inputs[:_STREAM_STEPS], batch.targets[:_STREAM_STEPS])
 
 
 def _no_single_run(folder: Path, command: str) -> ConfigurationError:

@@ -159,8 +159,12 @@ def loss_along(
             "distances", got=f"{len(steps)} numbers", expected="three or more, finite, increasing"
         )
     line = _Line(model, loss, direction)
-    points = [line.at(float(a), curvature, per_example) for a in steps]
-    refusal = next((point.refusal for point in points if point.refusal), None)
+    points: list[_Point] = []
+    refusal: str | None = None
+    for a in steps:
+        exact = curvature and refusal is None  # what is refused once is not tried again
+        points.append(line.at(float(a), exact, per_example))
+        refusal = refusal or points[-1].refusal
     exact = curvature and refusal is None
     values = torch.tensor([point.values for point in points], dtype=torch.float64, device="cpu")
     value, slope, norm, along, uphill = values.unbind(1)

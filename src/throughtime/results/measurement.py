@@ -1,9 +1,12 @@
 """The results of instruments on one model, beside each other."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 from throughtime.results.diagnosis import Fact
 from throughtime.results.record import Record
+from throughtime.results.views import views_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,3 +45,20 @@ class Inspection(Record):
     lag: int | None
     measurements: tuple[Measurement, ...]
     facts: tuple[Fact, ...]
+
+    def __str__(self) -> str:
+        """Return the findings of all instruments as text of 80 columns."""
+        return views_of(self).text(self)
+
+    def __repr__(self) -> str:
+        # one line: results hold thousands of numbers
+        names = ", ".join(measurement.instrument for measurement in self.measurements)
+        return f"<Inspection of {self.model}: {names}>"
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """Yield the findings in colours, as wide as the terminal, for rich."""
+        yield views_of(self).terminal(self)
+
+    def _repr_html_(self) -> str:
+        """Return HTML for a notebook."""
+        return views_of(self).fragment(self)
