@@ -3,6 +3,7 @@
 Each process of tests starts one server, on first use, for whatever it tests in other processes.
 """
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -28,11 +29,21 @@ def context() -> ForkServerContext:
     """Return the context of multiprocessing whose processes are forked from the server."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["preloaded"])
+    atexit.register(_end_children)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         forkserver.ensure_running()
     return found
+
+
+def _end_children() -> None:
+    """Kill the processes that an interrupted test has left.
+
+    multiprocessing would wait for them at exit, and the server lives as long as one of them.
+    """
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def script(code: str, *words: str) -> tuple[int | None, str]:
