@@ -18,9 +18,6 @@ from typing import BinaryIO
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 
-if sys.platform == "linux":
-    import resource
-
 SOURCE_FOLDER = Path(__file__).with_name("source")
 """The C++ files of this package, which generated code includes."""
 
@@ -136,6 +133,8 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
 def _limit_cpu_time(pid: int, seconds: int) -> None:
     """Limit the CPU time of a process, and of each one that it starts. Linux alone can do that."""
     if sys.platform == "linux":
+        import resource
+
         with contextlib.suppress(ProcessLookupError, PermissionError):  # the wall limit remains
             _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
             if hard == resource.RLIM_INFINITY or hard > seconds:
