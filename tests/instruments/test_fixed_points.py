@@ -11,7 +11,7 @@ from throughtime.cells import ElmanCell, GRUCell, LSTMCell
 from throughtime.core.gated import GatedCell
 from throughtime.instruments import Dynamics, record
 from throughtime.instruments.fixed_points import fixed_points, recorded_fixed_points
-from throughtime.wiring.stacked import StackedCell
+from throughtime.wiring.deep import StackedCell
 
 
 def elman(weight, bias=None, nonlinearity="tanh"):

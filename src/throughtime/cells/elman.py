@@ -1,13 +1,14 @@
-"""The simple recurrent network: one nonlinearity over the input and past outputs."""
+"""Simple recurrent networks: one nonlinearity over the input and past outputs, and leaky units."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from throughtime.core.cell import TorchEquivalent
-from throughtime.core.errors import UnknownNameError
+from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.initializers import irnn
 from throughtime.core.registry import CELLS
@@ -96,3 +97,100 @@ def _skip_rnn(input_size: int, hidden_size: int, *, lag: int = 8) -> ElmanCell:
 def _narx(input_size: int, hidden_size: int, *, delays: int = 4) -> ElmanCell:
     """A tanh network that reads all its last `delays` outputs (Lin et al. 1996)."""
     return ElmanCell(input_size, hidden_size, lags=range(1, delays + 1))
+
+
+@final
+class LeakyCell(GatedCell):
+    """A network of leaky integrators (Jaeger et al. 2007; Bengio et al. 2013).
+
+        h_t = a * h_{t-1} + (1 - a) * f(x + u)        a = sigmoid(leak), per unit
+
+    A unit of rate a forgets with a time constant of -1 / log(a) steps.
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        rate: a of every unit, in [0, 1); or (low, high), between which each unit's is drawn
+            uniformly.
+        learnable: If True, the rates are trained.
+        nonlinearity: f: "tanh", "relu" or "identity".
+        lags: increasing positive numbers of steps.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1, bad lags, or rates out of range.
+        UnknownNameError: an unknown nonlinearity.
+
+    Example:
+        >>> cell = LeakyCell(3, 5, rate=(0.02, 0.2))
+        >>> bool((cell.leak.sigmoid() <= 0.2).all()), cell.leak.requires_grad
+        (True, False)
+
+    Source: Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu, "Advances in optimizing recurrent
+    networks", ICASSP 2013.
+
+    Differs from the paper in: rates that are learned are kept in (0, 1) by a sigmoid (our choice).
+    """
+
+    gates = ("hidden",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rate: float | tuple[float, float] = 0.9,
+        learnable: bool = False,
+        nonlinearity: Nonlinearity = "tanh",
+        lags: Sequence[int] = (1,),
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, lags=lags, bias=bias, device=device, dtype=dtype)
+        low, high = rate if isinstance(rate, tuple) else (rate, rate)
+        if not 0 <= low <= high < 1 or (learnable and low == 0):
+            least = "(0, 1), since a learned rate cannot leave 0" if learnable else "[0, 1)"
+            raise ConfigurationError("rate", got=rate, expected=f"one or an interval in {least}")
+        if nonlinearity not in NONLINEARITIES:
+            raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
+        self.nonlinearity: Nonlinearity = nonlinearity
+        rates = torch.empty(hidden_size, device=device, dtype=dtype).uniform_(low, high)
+        self.leak = nn.Parameter(rates.logit(), requires_grad=learnable)
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
+        """Return h_t."""
+        a = self.leak.sigmoid()
+        new = NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
+        return a * state.h + (1 - a) * new
+
+
+def rate_of(time_constant: float) -> float:
+    """Return the rate at which a memory decays to 1/e in a time: exp(-1 / time constant).
+
+    Arguments:
+        time_constant: number of steps, above 0.
+
+    Raises:
+        ConfigurationError: it is not.
+
+    Example:
+        >>> round(rate_of(10.0), 4)
+        0.9048
+    """
+    if not time_constant > 0:
+        raise ConfigurationError("time_constant", got=time_constant, expected="a number above 0")
+    return math.exp(-1 / time_constant)
+
+
+@CELLS.register("leaky")
+def _leaky(input_size: int, hidden_size: int, *, low: float = 0.0, high: float = 0.95) -> LeakyCell:
+    """Leaky integrators with rates drawn for each unit (Jaeger 2007; Bengio et al. 2013)."""
+    return LeakyCell(input_size, hidden_size, rate=(low, high))
+
+
+@CELLS.register("leaky-learned")
+def _leaky_learned(input_size: int, hidden_size: int, *, rate: float = 0.9) -> LeakyCell:
+    """Leaky integrators whose rates are trained."""
+    return LeakyCell(input_size, hidden_size, rate=rate, learnable=True)

@@ -1,4 +1,4 @@
-"""Gated recurrent units: torch's and that of Cho et al. (2014)."""
+"""Gated recurrent units: torch's, that of Cho et al. (2014), and the minimal one."""
 
 from typing import final
 
@@ -116,3 +116,36 @@ class ChoGRUCell(Cell):
         n = (x_new + F.linear(r * state.h, new, b_new)).tanh()
         h = z * state.h + (1 - z) * n
         return h, type(state)(h)
+
+
+@CELLS.register("mgu")
+@final
+class MinimalGatedUnitCell(GatedCell):
+    """The minimal gated unit (Zhou et al. 2016): one gate forgets and writes.
+
+        f = sigmoid(x_f + u_f)        n = tanh(x_n + f * u_n)
+        h_t = (1 - f) * h_{t-1} + f * n
+
+    Arguments:
+        input_size: width of x_t, at least 1.
+        hidden_size: number of units, at least 1.
+        bias: If True, there are b_ih and b_hh.
+        device, dtype: place and type of the parameters.
+
+    Raises:
+        ConfigurationError: a size below 1.
+
+    Source: G.-B. Zhou et al., "Minimal gated unit for recurrent neural networks" (2016).
+
+    Differs from the paper in: the gate acts after the product with h_{t-1}, as in torch's GRU,
+    which makes the cell elementwise.
+    """
+
+    gates = ("forget", "new")
+    write_gates = ("forget",)
+
+    def pointwise(self, x: Gates, u: Gates, state: State) -> Tensor:
+        """Return h_t."""
+        f = (x[0] + u[0]).sigmoid()
+        n = (x[1] + f * u[1]).tanh()
+        return (1 - f) * state.h + f * n

@@ -42,7 +42,7 @@ from throughtime.layers.arguments import (
     restore,
 )
 from throughtime.layers.tensors import CellTensors
-from throughtime.wiring.stacked import StackedCell
+from throughtime.wiring.deep import StackedCell
 
 CellFactory = Callable[[int], Cell]
 

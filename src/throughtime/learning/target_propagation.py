@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from throughtime.cells import ThresholdCell
-from throughtime.cells.flipflop import FlipFlopCell
+from throughtime.cells.two_state import FlipFlopCell
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.learnable import StepwiseModel

@@ -1,12 +1,14 @@
 """Wiring: cells made of cells, and the graph of an architecture."""
 
-from throughtime.wiring.architecture_file import read_architecture
 from throughtime.wiring.complexity import Complexity, complexity
-from throughtime.wiring.deep import DeepOutputCell, DeepTransitionCell
-from throughtime.wiring.graph import Architecture, Edge, architecture
+from throughtime.wiring.deep import (
+    DeepOutputCell,
+    DeepTransitionCell,
+    HierarchicalCell,
+    StackedCell,
+)
+from throughtime.wiring.graph import Architecture, Edge, architecture, read_architecture
 from throughtime.wiring.graph_cell import GraphCell
-from throughtime.wiring.hierarchical import HierarchicalCell
-from throughtime.wiring.stacked import StackedCell
 from throughtime.wiring.zoneout import ZoneoutCell
 
 __all__ = [
