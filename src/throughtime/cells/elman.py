@@ -1,6 +1,5 @@
 """Simple recurrent networks: one nonlinearity over the input and past outputs, and leaky units."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, final
 
@@ -164,24 +163,6 @@ class LeakyCell(GatedCell):
         a = self.leak.sigmoid()
         new = NONLINEARITIES[self.nonlinearity](x[0] + u[0] if u else x[0])
         return a * state.h + (1 - a) * new
-
-
-def rate_of(time_constant: float) -> float:
-    """Return the rate at which a memory decays to 1/e in a time: exp(-1 / time constant).
-
-    Arguments:
-        time_constant: number of steps, above 0.
-
-    Raises:
-        ConfigurationError: it is not.
-
-    Example:
-        >>> round(rate_of(10.0), 4)
-        0.9048
-    """
-    if not time_constant > 0:
-        raise ConfigurationError("time_constant", got=time_constant, expected="a number above 0")
-    return math.exp(-1 / time_constant)
 
 
 @CELLS.register("leaky")

@@ -1,12 +1,16 @@
-"""Functions of torch in terms of the few operations of programs, as torch computes them on a CPU.
+"""Torch's elementwise operations in terms of those of programs, as torch computes them on a CPU.
 
 Kinks are selections rather than minima and maxima, and what is selected away is kept finite, so
 that a program differentiated by torch has the derivatives of torch's own functions.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from throughtime.engines.trace.expressions import Operand, Value, call
+import torch
+
+from throughtime.engines.trace.expressions import Operand, Value, as_kind, call
 
 _SIXTH = 0.1666666716337204  # in single precision, as torch has it in double precision too
 
@@ -283,3 +287,131 @@ def addcmul(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
 def addcdiv(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
     """x + value * a / b."""
     return x + value * a / b
+
+
+aten = torch.ops.aten
+Rule: TypeAlias = Callable[..., Any]
+
+# Every overload of these is the operation of the same name.
+_SAME = (
+    *("neg", "abs", "sign", "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sqrt"),
+    *("sin", "cos", "floor", "ceil", "round", "trunc", "maximum", "minimum", "lt", "le", "gt"),
+    *("ge", "eq", "ne", "logical_not", "logical_and", "logical_or", "where", "mul"),
+)
+
+
+def _same(name: str) -> Rule:
+    return lambda *operands: call(name, *operands)
+
+
+def _add(x: Operand, y: Operand, alpha: float = 1) -> Value:
+    return call("add", x, y if alpha == 1 else _scaled(y, alpha))
+
+
+def _sub(x: Operand, y: Operand, alpha: float = 1) -> Value:
+    return call("sub", x, y if alpha == 1 else _scaled(y, alpha))
+
+
+def _scaled(x: Operand, by: float) -> Operand:
+    return call("mul", x, by) if isinstance(x, Value) else x * by
+
+
+def _div(x: Value, y: Operand, *, rounding_mode: str | None = None) -> Value:
+    if rounding_mode == "floor":
+        raise NotImplementedError
+    quotient = call("div", x, y)
+    return quotient if rounding_mode is None else call("trunc", quotient)
+
+
+def _round(x: Value, *, decimals: int = 0) -> Value:
+    if decimals:
+        raise NotImplementedError
+    return call("round", x)
+
+
+def _masked_fill(x: Value, mask: Value, value: Operand) -> Value:
+    return call("where", mask, value, x)
+
+
+def _nan_to_num(
+    x: Value, nan: float | None = None, high: float | None = None, low: float | None = None
+) -> Value:
+    if high is None or low is None:
+        raise NotImplementedError  # they would depend on the dtype
+    x = where(isnan(x), nan or 0.0, x)
+    x = where(call("eq", x, math.inf), high, x)
+    return where(call("eq", x, -math.inf), low, x)
+
+
+def _on_masks(operation: str) -> Rule:
+    """A bitwise operation, which programs have on masks only."""
+
+    def rule(*operands: Operand) -> Value:
+        if any(isinstance(o, Value) and o.kind != "mask" for o in operands):
+            raise NotImplementedError
+        return call(operation, *operands)
+
+    return rule
+
+
+def _xor(x: Value, y: Value) -> Value:
+    return logical_xor(as_kind("mask", x), as_kind("mask", y))
+
+
+def _fill(x: Value, value: Operand) -> Value:
+    return value if isinstance(value, Value) else Value(x.builder, x.builder.constant(value))
+
+
+# Formulas whose names are those of the operations.
+_NAMED = (
+    *(relu, threshold, threshold_backward, leaky_relu, leaky_relu_backward, elu, elu_backward),
+    *(silu, silu_backward, softplus, softplus_backward, mish, mish_backward, gelu, gelu_backward),
+    *(hardtanh, hardtanh_backward, hardsigmoid, hardsigmoid_backward, hardswish),
+    *(hardswish_backward, softshrink, hardshrink, clamp, lerp, addcmul, addcdiv, isnan, isinf),
+)
+
+RULES: dict[str, Rule] = {
+    **{name: _same(name) for name in _SAME},
+    **{formula.__name__: formula for formula in _NAMED},
+    "add": _add,
+    "sub": _sub,
+    "rsub": lambda x, y, alpha=1: _sub(y, x, alpha),
+    "div": _div,
+    "true_divide": _div,
+    "pow": power,
+    "round": _round,
+    "sgn": _same("sign"),
+    "positive": lambda x: x,
+    "reciprocal": lambda x: 1 / x,
+    "rsqrt": lambda x: 1 / call("sqrt", x),
+    "square": lambda x: x * x,
+    "log2": lambda x: call("log", x) / math.log(2),
+    "log10": lambda x: call("log", x) / math.log(10),
+    "exp2": lambda x: call("pow", 2.0, x),
+    "tan": lambda x: call("sin", x) / call("cos", x),
+    "frac": lambda x: x - call("trunc", x),
+    "fmax": lambda x, y: where(call("logical_or", call("ge", x, y), isnan(y)), x, y),
+    "fmin": lambda x, y: where(call("logical_or", call("le", x, y), isnan(y)), x, y),
+    "clamp_min": clamp,
+    "clamp_max": clamp_above,
+    "masked_fill": _masked_fill,
+    "fill": _fill,
+    "zero": lambda x: _fill(x, 0.0),
+    "copy": lambda x, source, non_blocking=False: source,
+    "nan_to_num": _nan_to_num,
+    "logical_xor": _xor,
+    "bitwise_not": _on_masks("logical_not"),
+    "bitwise_and": _on_masks("logical_and"),
+    "bitwise_or": _on_masks("logical_or"),
+    "bitwise_xor": _xor,
+    "tanh_backward": lambda g, y: g * (1 - y * y),
+    "sigmoid_backward": lambda g, y: g * (y * (1 - y)),
+    "_prelu_kernel": prelu,
+    "_prelu_kernel_backward": prelu_backward,
+    "celu": lambda x, alpha=1.0: elu(x, alpha, 1, 1 / alpha),
+    "log_sigmoid_forward": logsigmoid,
+    "log_sigmoid_backward": logsigmoid_backward,
+    "softshrink_backward": shrink_backward,
+    "hardshrink_backward": shrink_backward,
+}
+"""By the name of the operation without its overload; a rule takes values in place of tensors."""

@@ -18,8 +18,8 @@ from throughtime.engines.trace.arrays import (
     placed,
     reduced,
 )
-from throughtime.engines.trace.aten import RULES
 from throughtime.engines.trace.expressions import Value, as_kind
+from throughtime.engines.trace.formulas import RULES
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.simplify import Builder
 
