@@ -23,8 +23,8 @@ from throughtime.learning import (
     StepwiseModel,
     TruncatedBPTT,
 )
+from throughtime.learning.learner import learn, load_state, state_dict
 from throughtime.learning.nesterov import Nesterov
-from throughtime.learning.online import learn, load_state, state_dict
 
 # torch scripts its forward-mode decompositions when the first Jacobian is taken
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is dep:DeprecationWarning")

@@ -4,9 +4,17 @@ from throughtime.cells import ThresholdCell
 from throughtime.core.learnable import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
-from throughtime.learning.learner import Chunk, Learner, LearnerState, Update
+from throughtime.learning.learner import (
+    Chunk,
+    Learner,
+    LearnerState,
+    StreamStep,
+    Update,
+    learn,
+    load_state,
+    state_dict,
+)
 from throughtime.learning.nesterov import Nesterov
-from throughtime.learning.online import StreamStep, learn, load_state, state_dict
 from throughtime.learning.propagation import GradientPropagation
 from throughtime.learning.proposers import (
     MultigridSearch,

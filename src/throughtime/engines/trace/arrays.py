@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from throughtime.engines.trace.expressions import Value, call
+from throughtime.engines.trace.builder import Value, call
 
 Array: TypeAlias = Any
 """A numpy array of values."""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from throughtime.engines.trace.expressions import Operand, Value, as_kind, call
+from throughtime.engines.trace.builder import Operand, Value, as_kind, call
 
 _SIXTH = 0.1666666716337204  # in single precision, as torch has it in double precision too
 

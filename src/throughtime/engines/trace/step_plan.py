@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import final
 
 from throughtime.core.gated import GatedCell
+from throughtime.engines.trace.builder import Builder, ancestors
 from throughtime.engines.trace.program import Key, Node, Program, UntraceableError
-from throughtime.engines.trace.simplify import Builder, ancestors
 from throughtime.engines.trace.tracing import Trace, unit_tensors
 from throughtime.engines.trace.trial import is_derived
 

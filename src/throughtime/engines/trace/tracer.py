@@ -18,10 +18,9 @@ from throughtime.engines.trace.arrays import (
     placed,
     reduced,
 )
-from throughtime.engines.trace.expressions import Value, as_kind
+from throughtime.engines.trace.builder import Builder, Value, as_kind
 from throughtime.engines.trace.formulas import RULES
 from throughtime.engines.trace.program import UntraceableError
-from throughtime.engines.trace.simplify import Builder
 
 # With the value that they fill their result with, or the position of that argument.
 _CREATED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "_efficientzerotensor": 0.0}

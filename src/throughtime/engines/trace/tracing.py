@@ -15,9 +15,8 @@ from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import recurrent_weight
 from throughtime.engines.trace import arrays
-from throughtime.engines.trace.expressions import Value, call
+from throughtime.engines.trace.builder import Builder, Value, call
 from throughtime.engines.trace.program import Key, Node, UntraceableError
-from throughtime.engines.trace.simplify import Builder
 from throughtime.engines.trace.tracer import Tracer
 
 Result = TypeVar("Result")

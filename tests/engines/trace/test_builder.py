@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from throughtime.engines.trace.builder import Builder
 from throughtime.engines.trace.program import OPERATIONS, Key, Node, Program, evaluate
-from throughtime.engines.trace.simplify import Builder, simplify
 
 KEYS = [Key("gate", "", i) for i in range(3)]
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, math.inf, -math.inf, math.nan)
@@ -36,6 +36,13 @@ def written(values: list[tuple], outputs: list[int]) -> Program:
         constant = isinstance(first, float)
         nodes.append(Node("constant", constant=first) if constant else Node(first, tuple(rest)))
     return Program(tuple(nodes), tuple(outputs))
+
+
+def simplify(program: Program) -> Program:
+    """The program, built anew."""
+    builder = Builder()
+    place = builder.copy(program.nodes, program.outputs, {})
+    return builder.program(place[i] for i in program.outputs)
 
 
 def signed(tensor: torch.Tensor) -> torch.Tensor:
