@@ -1,15 +1,15 @@
 """The kernels as operators of torch, with their shapes, gradients, second gradients and vmap."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from throughtime.core.buffers import lend
-from throughtime.engines.cpp.batching import register_batching
 from throughtime.engines.cpp.kernel import Job, Kernel, kernel_named
 from throughtime.engines.cpp.operands import (
     check_operands,
@@ -144,31 +144,18 @@ def run_backward(
 
 
 def _fake_forward(
-    kernel: str,
-    operands: list[Tensor],
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    outputs: str,
-    save: bool,
-    segment: int,
+    kernel: str, operands: list[Tensor], lengths: Any, ages: Any, *options: Any
 ) -> list[Tensor]:
     del lengths, ages
-    shapes = _shapes_of(kernel_named(kernel), operands, outputs, save, segment)
+    shapes = _shapes_of(kernel_named(kernel), operands, *options)
     return [operands[0].new_empty(shape) for shape in shapes]
 
 
 def _fake_backward(
-    kernel: str,
-    gradients: list[Tensor],
-    given: list[bool],
-    operands: list[Tensor],
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    kept: list[Tensor],
-    needed: list[bool],
-    segment: int,
+    kernel: str, gradients: Any, given: Any, operands: list[Tensor], *rest: Any
 ) -> list[Tensor]:
-    del kernel, gradients, given, lengths, ages, kept, segment
+    del kernel, gradients, given
+    _, _, _, needed, _ = rest
     return [
         tensor.new_empty(tensor.shape if wanted else (0,))
         for tensor, wanted in zip(operands, needed, strict=False)
@@ -176,25 +163,15 @@ def _fake_backward(
 
 
 def _forward_with_gradient(
-    keyset: Any,
-    kernel: str,
-    operands: list[Tensor],
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    outputs: str,
-    save: bool,
-    segment: int,
+    keyset: Any, kernel: str, operands: list[Tensor], *rest: Any
 ) -> list[Tensor]:
     """Run a kernel as a node of autograd's graph, where a gradient may be wanted."""
     if torch.is_grad_enabled():
         for tensor in operands:
             if tensor.requires_grad:
-                rest = (kernel, lengths, ages, outputs, save, segment)
-                return list(_Run.apply(keyset, *rest, *operands))
+                return list(_Run.apply(keyset, kernel, rest, *operands))
     with torch._C._AutoDispatchBelowAutograd():
-        return sequence.redispatch(
-            keyset & _BELOW, kernel, operands, lengths, ages, outputs, save, segment
-        )
+        return sequence.redispatch(keyset & _BELOW, kernel, operands, *rest)
 
 
 @final
@@ -203,20 +180,11 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        keyset: Any,
-        kernel: str,
-        lengths: Tensor | None,
-        ages: Tensor | None,
-        outputs: str,
-        save: bool,
-        segment: int,
-        *operands: Tensor,
+        ctx: Any, keyset: Any, kernel: str, rest: tuple[Any, ...], *operands: Tensor
     ) -> tuple[Tensor, ...]:
         with torch._C._AutoDispatchBelowAutograd():
-            results = sequence.redispatch(
-                keyset & _BELOW, kernel, list(operands), lengths, ages, outputs, save, segment
-            )
+            results = sequence.redispatch(keyset & _BELOW, kernel, list(operands), *rest)
+        lengths, ages, outputs, save, segment = rest
         ctx.kernel, ctx.outputs, ctx.save, ctx.segment = kernel, outputs, save, segment
         ctx.set_materialize_grads(False)
         k = kernel_named(kernel)
@@ -238,7 +206,7 @@ class _Run(torch.autograd.Function):
         if not ctx.save or ctx.shown.changed():
             kept = sequence(ctx.kernel, operands, lengths, ages, ctx.outputs, True, ctx.segment)
             kept = kept[k.fields :]
-        needed = list(ctx.needs_input_grad[7 : 7 + ctx.count - len(k.plan.streams)])
+        needed = list(ctx.needs_input_grad[3 : 3 + ctx.count - len(k.plan.streams)])
         above = gradients[: k.fields + 1 + len(k.plan.memories)]
         present = [g for g in above if g is not None]
         given = [g is not None for g in above]
@@ -248,7 +216,7 @@ class _Run(torch.autograd.Function):
         for i, wanted in enumerate(needed):
             if not wanted:
                 found[i] = None
-        return *(None,) * 7, *found, *(None,) * len(k.plan.streams)
+        return *(None,) * 3, *found, *(None,) * len(k.plan.streams)
 
 
 def _backward_with_gradient(
@@ -257,30 +225,17 @@ def _backward_with_gradient(
     gradients: list[Tensor],
     given: list[bool],
     operands: list[Tensor],
-    lengths: Tensor | None,
-    ages: Tensor | None,
-    kept: list[Tensor],
-    needed: list[bool],
-    segment: int,
+    *rest: Any,
 ) -> list[Tensor]:
     """Compute the gradients of a run, as a node of autograd's graph for second derivatives."""
     if torch.is_grad_enabled():
         for tensor in (*gradients, *operands):
             if tensor.requires_grad:
-                rest = (kernel, given, lengths, ages, kept, needed, segment, len(gradients))
-                return list(_RunBackward.apply(keyset, *rest, *gradients, *operands))
+                call = (kernel, given, rest, len(gradients))
+                return list(_RunBackward.apply(keyset, *call, *gradients, *operands))
     with torch._C._AutoDispatchBelowAutograd():
         return sequence_backward.redispatch(
-            keyset & _BELOW,
-            kernel,
-            gradients,
-            given,
-            operands,
-            lengths,
-            ages,
-            kept,
-            needed,
-            segment,
+            keyset & _BELOW, kernel, gradients, given, operands, *rest
         )
 
 
@@ -294,28 +249,16 @@ class _RunBackward(torch.autograd.Function):
         keyset: Any,
         kernel: str,
         given: list[bool],
-        lengths: Tensor | None,
-        ages: Tensor | None,
-        kept: list[Tensor],
-        needed: list[bool],
-        segment: int,
+        rest: tuple[Any, ...],
         count: int,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         gradients, operands = list(tensors[:count]), list(tensors[count:])
         with torch._C._AutoDispatchBelowAutograd():
             results = sequence_backward.redispatch(
-                keyset & _BELOW,
-                kernel,
-                gradients,
-                given,
-                operands,
-                lengths,
-                ages,
-                kept,
-                needed,
-                segment,
+                keyset & _BELOW, kernel, gradients, given, operands, *rest
             )
+        lengths, ages, _, needed, _ = rest
         ctx.kernel, ctx.given, ctx.needed, ctx.count = kernel, given, needed, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, ages, *tensors)
@@ -335,7 +278,7 @@ class _RunBackward(torch.autograd.Function):
             ages,
             cotangents,
         )
-        return *(None,) * 9, *found
+        return *(None,) * 5, *found
 
 
 @final
@@ -364,17 +307,6 @@ class Shown:
     def changed(self) -> bool:
         """Return True if any of them was changed since."""
         return [counter._version for counter in self._counters] != self._before
-
-
-for _operator, _run, _fake, _with_gradient in (
-    (sequence, run_forward, _fake_forward, _forward_with_gradient),
-    (sequence_backward, run_backward, _fake_backward, _backward_with_gradient),
-):
-    _name = _operator.name()
-    _library.impl(_name, _run, "CPU")
-    _library.impl(_name, _with_gradient, "Autograd", with_keyset=True)
-    torch.library.register_fake(_name, _fake, lib=_library)
-    register_batching(_operator, _library)
 
 
 def _job_of(
@@ -494,3 +426,65 @@ def _check_backward(
 def _keep(job: Job, kept: Sequence[Tensor]) -> None:
     history, *memories, saved, snapshots = [t if t.numel() else None for t in kept]
     job.tensors(outputs=history, saved_values=saved, snapshots=snapshots, histories=memories)
+
+
+_OLD: Any = torch  # its first vmap is not among its public names
+
+# A kernel fills the cores with one call, and the gradients of weights are of each call: one call
+# for all would gain nothing. So under vmap a batch is run call by call.
+
+
+def _under_vmap(
+    operator: Callable[..., list[Tensor]], info: Any, in_dims: tuple[Any, ...], *arguments: Any
+) -> tuple[list[Tensor], list[int]]:
+    """The rule of `torch.vmap`: the results, each with its batch axis first."""
+    found = [operator(*_at(i, arguments, in_dims)) for i in range(info.batch_size)]
+    results = [torch.stack(parts) for parts in zip(*found, strict=True)]
+    return results, [0] * len(results)
+
+
+def _under_old_vmap(operator: Callable[..., list[Tensor]], *arguments: Any) -> list[Tensor]:
+    """The rule of torch's first vmap, whose tensors have nothing but their level."""
+    levels = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    return _at_level(operator, levels, arguments)
+
+
+def _at_level(operator: Callable[..., list[Tensor]], level: int, arguments: Any) -> list[Tensor]:
+    if level == 0:
+        return operator(*arguments)
+    # an axis of 1 where a tensor is not batched at this level
+    exposed = tree_map_only(Tensor, lambda t: _OLD._remove_batch_dim(t, level, 1, 0), arguments)
+    sizes = [len(t) for t in tree_leaves(exposed) if isinstance(t, Tensor)]
+    found = [
+        _at_level(
+            operator,
+            level - 1,
+            tree_map_only(Tensor, lambda t, i=i: t[i if len(t) > 1 else 0], exposed),
+        )
+        for i in range(max(sizes))
+    ]
+    return [_OLD._add_batch_dim(torch.stack(parts), 0, level) for parts in zip(*found, strict=True)]
+
+
+def _at(index: int, arguments: Any, dims: Any) -> Any:
+    """The arguments of one call."""
+    if isinstance(arguments, Tensor):
+        return arguments if dims is None else arguments.select(dims, index)
+    if isinstance(arguments, list | tuple) and dims is not None:
+        return type(arguments)(_at(index, a, d) for a, d in zip(arguments, dims, strict=True))
+    return arguments
+
+
+for _operator, _run, _fake, _with_gradient in (
+    (sequence, run_forward, _fake_forward, _forward_with_gradient),
+    (sequence_backward, run_backward, _fake_backward, _backward_with_gradient),
+):
+    _name = _operator.name()
+    _library.impl(_name, _run, "CPU")
+    _library.impl(_name, _with_gradient, "Autograd", with_keyset=True)
+    torch.library.register_fake(_name, _fake, lib=_library)
+    _rule = functools.partial(_under_vmap, _operator)
+    torch.library.register_vmap(_name, _rule, lib=_library)
+    # the rule of torch's first vmap, of `is_grads_batched=True` and `vectorize=True`
+    _library.impl(_name, functools.partial(_under_old_vmap, _operator), "Batched")
