@@ -209,9 +209,6 @@ def run_masked(request: Request) -> Result:
     The steps are written out one after the other where their number is known. Where it is a symbol,
     as under torch.export with a dynamic time, the program has one step in a loop (torch's scan).
 
-    Arguments:
-        request: The request; its lengths are not checked.
-
     Returns:
         Outputs and states as in `Result`.
     """

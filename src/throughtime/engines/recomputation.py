@@ -35,10 +35,6 @@ def steps_of(plan: Recomputation) -> int:
 def every(time: int, steps: int) -> Recomputation:
     """Segments of as many steps each, whose first states are stored.
 
-    Arguments:
-        time: steps of the sequence, at least 1.
-        steps: The steps of a segment, at least 1.
-
     Example:
         >>> every(10, 4)
         (4, (4, 2))
@@ -54,7 +50,6 @@ def segment_that_keeps_least(time: int, state: int, step: int) -> int:
     """Steps of the segments whose first states, and the steps of one, keep the least together.
 
     Arguments:
-        time: steps of the sequence, at least 1.
         state: bytes of a state.
         step: bytes of all that the backward pass through a step needs, at least 1.
     """
@@ -65,8 +60,6 @@ def kept_by_segments(time: int, segment: int, state: int, step: int) -> int:
     """Bytes that equal segments keep: their first states, and the steps of one.
 
     Arguments:
-        time: steps of the sequence.
-        segment: steps of a segment.
         state: bytes of a state.
         step: bytes of all that the backward pass through a step needs.
     """
@@ -85,7 +78,6 @@ def within(time: int, budget: int, state: int, step: int) -> Recomputation:
     left, then the y steps with all of it again. Of plans alike in this it has the fewest parts.
 
     Arguments:
-        time: steps of the sequence, at least 1.
         budget: bytes for what is kept from the forward pass to the backward pass.
         state: bytes of a state.
         step: bytes of all that the backward pass through a step needs.
@@ -136,7 +128,6 @@ def _tables(blocks: int, fitting: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """C by how many states are kept and by blocks, and y, 0 where all is stored.
 
     Arguments:
-        blocks: The number of blocks of the sequence.
         fitting: Number of blocks that fit beside each number of kept states.
     """
     fits = np.array(fitting)
@@ -161,7 +152,6 @@ def run_again(request: Request, plan: Recomputation, run: Run) -> Result:
     """Run a request by a plan. Random numbers were drawn before: a second run has the same.
 
     Arguments:
-        request: The request.
         plan: A plan of as many steps as the inputs have.
         run: The function that runs a stretch and keeps all that a backward pass reads.
 

@@ -130,10 +130,6 @@ def _as_torch_casts(request: Request, result: Result) -> Result:
 
     A cell that torch.nn does not have returns its outputs in autocast's dtype, and its state in the
     dtype of the state before the first step: a state that is carried on keeps its last bits.
-
-    Arguments:
-        request: The request that was run.
-        result: The engine's result, of any dtypes.
     """
     lower = torch.get_autocast_dtype(request.inputs.device.type)
     lowered = _lowered(request)

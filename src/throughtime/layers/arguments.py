@@ -168,7 +168,6 @@ def prepare(
     """Check a call's arguments and bring them to (time, batch, width).
 
     Arguments:
-        cells: The cells of the layer, level by level.
         batch_first: If True, the input and the resets are (batch, time, ...).
         input, hx, lengths, reset: The arguments of the layer's `forward`.
 
@@ -362,7 +361,6 @@ def unstack(state: State, count: int) -> list[State]:
 
     Arguments:
         state: The states of all cells, stacked: (cells, ...) a field.
-        count: The number of cells.
     """
     if not isinstance(state, tuple):
         return list(state.unbind(0))
@@ -404,9 +402,6 @@ def exported(state: State) -> State:
     """Return a state as nested tuples that a saved program may return; its fields keep names.
 
     A program can be loaded where this package is not, so that it cannot hold a NamedTuple of ours.
-
-    Arguments:
-        state: The state of any cell, or a tensor.
     """
     if not isinstance(state, tuple):
         return state

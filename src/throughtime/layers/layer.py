@@ -365,9 +365,7 @@ def _run_cells(
     """Run all cells of a layer.
 
     Arguments:
-        layer: The layer whose options hold.
         cells: The cells, bound to their tensors, level by level, forward before reverse.
-        arguments: The arguments of the call.
         outputs: "all", or "states" for the states after every step too.
 
     Returns:
@@ -419,14 +417,8 @@ def _request_for(
     """Return the request for one cell of a layer; the cell's streams are drawn here.
 
     Arguments:
-        layer: The layer whose mode holds.
-        cell: The cell, bound to its tensors.
         inputs: (time, batch, input) in the cell's own order of time.
         state: The state of this cell, (batch, ...) a field.
-        arguments: The arguments of the call.
-        outputs: The outputs that are wanted.
-        place: The place of the cell.
-        generator: The source of random streams.
     """
     resets, lengths = arguments.resets, arguments.lengths
     if place.direction == 1 and resets is not None:

@@ -23,9 +23,6 @@ def scriptable(layer: Any) -> nn.Module:
     torch puts it in the place of ours within the model that is compiled, and leaves it there. So a
     call from Python still runs our layer, with all that torch's has not.
 
-    Arguments:
-        layer: The layer, of cells that torch.nn has.
-
     Raises:
         ConfigurationError: torch.nn has no such layer.
     """
@@ -72,11 +69,7 @@ def _empty(layer: Any, equivalent: str) -> nn.RNNBase:
 
 @torch._dynamo.assume_constant_result
 def handle_of(layer: Any) -> int:
-    """A number by which `run_layer` finds a layer: the graph holds no other objects than tensors.
-
-    Arguments:
-        layer: The layer, one of ours.
-    """
+    """A number by which `run_layer` finds a layer: the graph holds no other objects than tensors."""
     _layers[id(layer)] = layer
     return id(layer)
 
@@ -94,9 +87,7 @@ def run_layer(
     """A layer's run as one node of the graph, of which later its operators are captured.
 
     Arguments:
-        handle: The number of the layer.
         tensors: The tensors of the layer, in the order of `_tensor_names`.
-        input, hx, lengths, reset, return_states: The arguments of its call.
 
     Returns:
         The outputs, the tensors of the state, and those of the states.

@@ -384,12 +384,7 @@ def _check_makes_cells(make: object) -> None:
 
 
 def _refuse_cell(subject: str, given: object) -> NoReturn:
-    """Raise OptionTypeError for what is no cell.
-
-    Arguments:
-        subject: The subject of the message.
-        given: a class or an object.
-    """
+    """Raise OptionTypeError for what is no cell."""
     kind = given if isinstance(given, type) else type(given)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     raise OptionTypeError(

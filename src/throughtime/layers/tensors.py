@@ -24,7 +24,6 @@ class CellTensors(nn.Module, abc.ABC):
         """Take the tensors of new cells.
 
         Arguments:
-            cells: The cells whose tensors become the module's own.
             suffixes: The suffix of each cell, behind its own names.
         """
         names: list[dict[str, str]] = []  # for each cell, its names of tensors and the layer's

@@ -91,7 +91,6 @@ class Entry:
 
         Arguments:
             built: The library, in a temporary folder of the same file system.
-            facts: Further entries of its record.
         """
         record = {
             "schema_version": SCHEMA_VERSION,
@@ -284,7 +283,6 @@ def check_private(folder: Path, variable: str) -> None:
 
     Arguments:
         folder: A folder without links in its path.
-        variable: The environment variable that can name another folder.
 
     Raises:
         CacheFolderError: Others could change it; the message gives the fix.

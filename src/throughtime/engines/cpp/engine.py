@@ -126,12 +126,7 @@ def _unfit(request: Request, casting: bool) -> str | None:
 
 
 def kernel_of(cell: GatedCell, dtype: torch.dtype) -> Kernel | str:
-    """Return the kernel of a cell, compiled if need be, or the reason why there is none.
-
-    Arguments:
-        cell: The cell.
-        dtype: The dtype of its values, float32 or float64.
-    """
+    """Return the kernel of a cell, compiled if need be, or the reason why there is none."""
     compiler = search().found
     if isinstance(compiler, str):
         if os.environ.get("THROUGHTIME_CXX") not in ("", "none"):

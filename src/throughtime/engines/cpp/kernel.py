@@ -245,11 +245,6 @@ class Kernel:
 def kernel_for(plan: StepPlan, dtype: torch.dtype, compiler: Compiler) -> Kernel:
     """Return the kernel of a plan, compiled if this machine has not done so before.
 
-    Arguments:
-        plan: The plan of the cell.
-        dtype: float32 or float64.
-        compiler: The compiler.
-
     Raises:
         CompilationError: the compiler failed, or did so in this process before.
     """
@@ -263,13 +258,7 @@ def kernel_for(plan: StepPlan, dtype: torch.dtype, compiler: Compiler) -> Kernel
 
 
 def compile_kernels(plans: Sequence[StepPlan], dtype: torch.dtype, compiler: Compiler) -> None:
-    """Compile the kernels of several plans as one file.
-
-    Arguments:
-        plans: The plans of the cells.
-        dtype: float32 or float64.
-        compiler: The compiler.
-    """
+    """Compile the kernels of several plans as one file."""
     made: CompilationError | tuple[ctypes.CDLL, ctypes.CDLL]
     try:
         loop = load_library(_loop_source(), _definitions(dtype, compiler), compiler)

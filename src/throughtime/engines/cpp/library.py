@@ -58,9 +58,7 @@ def load_library(
     """The shared library of one C++ file: loaded before, or from the cache, or compiled now.
 
     Arguments:
-        source: The text of the file; it may include those of this package.
         definitions: Macros by name: identifiers, with letters, digits and _ as values.
-        compiler: The compiler that `find_compiler` found.
 
     Raises:
         CompilationError: The file cannot be compiled, or the library cannot be loaded.
@@ -86,13 +84,7 @@ def builds() -> list[Build]:
 
 
 def library_key(source: str, definitions: Mapping[str, str | int], compiler: Compiler) -> str:
-    """The name of a library: it changes with everything that the library depends on.
-
-    Arguments:
-        source: The text of the file.
-        definitions: Macros by name.
-        compiler: The compiler of the library.
-    """
+    """The name of a library: it changes with everything that the library depends on."""
     files = sorted(path for path in building.SOURCE_FOLDER.glob("*") if path.is_file())
     facts = {
         "format": FORMAT,

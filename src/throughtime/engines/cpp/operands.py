@@ -44,10 +44,7 @@ def gather(
     """Return the tensors of a cell that is bound to its weights, in the order of `Operands`.
 
     Arguments:
-        plan: The plan of the cell.
-        cell: The cell whose tensors are read.
         inputs: (time, batch, input).
-        state: The state before the first step.
         streams: (time, batch or 1, ...) for each of the cell's streams.
     """
     found = [inputs, cell.weight_ih]
@@ -76,7 +73,6 @@ def split(plan: StepPlan, tensors: Sequence[Any], *, streams: bool = True) -> Op
     """Return the parts of a flat list by meaning.
 
     Arguments:
-        plan: The plan of the cell.
         tensors: The list, in the order of `Operands`.
         streams: If False, the list has none, as a list of gradients.
     """
@@ -101,12 +97,7 @@ def split_units(rows: int, weights: int) -> bool:
 
 
 def spread(present: Sequence[Any], where: Sequence[bool]) -> list[Any]:
-    """Return the given values in their places, None in the others.
-
-    Arguments:
-        present: The values, in order.
-        where: True for each place that has one.
-    """
+    """Return the given values in their places, None in the others."""
     values = iter(present)
     return [next(values) if there else None for there in where]
 
@@ -117,7 +108,6 @@ def check_operands(
     """Compare the operands of a run with the needs of its kernel.
 
     Arguments:
-        kernel: The kernel.
         operands: The operands, in the order of `Operands`.
         lengths: (batch,) int64.
         ages: (time, batch) int64.
@@ -149,13 +139,7 @@ def check_operands(
 
 
 def compare(names: Sequence[str], found: Sequence[Shape], expected: Sequence[Shape]) -> None:
-    """Raise ShapeError for the first shape that is not the expected one, and for their number.
-
-    Arguments:
-        names: The names of the tensors.
-        found: Their shapes.
-        expected: The shapes that fit.
-    """
+    """Raise ShapeError for the first shape that is not the expected one, and for their number."""
     if list(found) == list(expected):
         return
     if len(found) != len(expected):
@@ -170,13 +154,7 @@ def compare(names: Sequence[str], found: Sequence[Shape], expected: Sequence[Sha
 
 
 def check_values(dtype: torch.dtype, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
-    """Raise DtypeError or DeviceError unless all tensors are dense, on the CPU, of this dtype.
-
-    Arguments:
-        dtype: The dtype of the kernel, or of whole numbers.
-        names: The names of the tensors.
-        tensors: The tensors, of any shape.
-    """
+    """Raise DtypeError or DeviceError unless all tensors are dense, on the CPU, of this dtype."""
     for i, tensor in enumerate(tensors):
         if tensor.dtype is not dtype:
             raise DtypeError(
@@ -244,11 +222,7 @@ def _shapes(
 
 @lru_cache(256)
 def names_of_results(kernel: Kernel) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the gradients that a backward pass reads, and of the kept tensors.
-
-    Arguments:
-        kernel: The kernel.
-    """
+    """Return the names of the gradients that a backward pass reads, and of the kept tensors."""
     kept = ("outputs", *(f"states {name}" for name in kernel.plan.memories))
     above = (*(f"final state {i}" for i in range(kernel.fields)), *kept)
     return (

@@ -53,7 +53,6 @@ def run_forward(
     """Run a kernel over time.
 
     Arguments:
-        kernel: The name of the kernel.
         operands: The tensors that it reads, in the order of `Operands`.
         lengths: (batch,) int64.
         ages: (time, batch) int64 steps since the last reset.
@@ -91,7 +90,6 @@ def run_backward(
     """Compute the gradients of a run.
 
     Arguments:
-        kernel: The name of the kernel.
         gradients: The gradients of the final state, the outputs and the memories' histories, as far
             as there are any.
         given: True for each of these results that has a gradient.
@@ -288,10 +286,6 @@ class Shown:
     A copy would cost time in every call. Here the values are kept as they are, and their changes
     are counted: if there were any, the caller computes the values again. Where the call is traced,
     nothing is changed in place.
-
-    Arguments:
-        tensors: The results, as they are returned.
-        traced: If True, the call is traced.
     """
 
     def __init__(self, tensors: Sequence[Tensor], traced: bool = False):
@@ -316,15 +310,7 @@ def _job_of(
     ages: Tensor | None,
     segment: int,
 ) -> Job:
-    """Return a call with all its inputs filled in; of the operands, contiguous copies if need be.
-
-    Arguments:
-        kernel: The kernel that runs.
-        operands: The tensors that it reads, in the order of `Operands`.
-        lengths: (batch,) int64.
-        ages: (time, batch) int64.
-        segment: The steps between two stored states, or 0.
-    """
+    """Return a call with all its inputs filled in; of the operands, contiguous copies if need be."""
     inputs, *rest = [t.contiguous() for t in operands]
     if operands[0].stride(-1) == 1:  # strides of time and batch are the kernel's own affair
         inputs = operands[0]

@@ -25,11 +25,9 @@ def second_gradients(
     """Differentiate the gradients of a run.
 
     Arguments:
-        plan: The plan of the cell.
         given: True for each result of the run that has a gradient.
         needed: True for each operand but the streams whose gradient was computed.
         above: The gradients of the results that have one.
-        operands: The operands of the run.
         lengths: (batch,) steps of each sequence.
         ages: (time, batch) steps since the last reset.
         cotangents: The gradients of the gradients.
@@ -87,7 +85,6 @@ def replay(
     """Return the results of a run that have gradients.
 
     Arguments:
-        plan: The plan of the cell.
         operands: The operands, in the order of `Operands`.
         lengths: (batch,) steps of each sequence.
         ages: (time, batch) steps since the last reset.

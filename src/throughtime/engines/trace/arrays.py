@@ -38,7 +38,6 @@ def array_of(values: Iterable[Any], shape: Shape) -> Array:
 
     Arguments:
         values: The values, row by row.
-        shape: The shape of the array.
     """
     array = np.empty(tuple(shape), dtype=object)
     for index, value in zip(np.ndindex(*shape), values, strict=True):
@@ -54,7 +53,6 @@ def elementwise(
     Arguments:
         function: A function that yields a value or a tuple of values.
         operands: Arrays, and other arguments, which are passed unchanged.
-        options: Arguments passed by name.
     """
     arrays = [o for o in operands if isinstance(o, np.ndarray)]
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
@@ -73,9 +71,7 @@ def expanded(find: Find, whole: Shape, x: Tensor, shape: Shape) -> Array:
     """The array of an expanded tensor.
 
     Arguments:
-        find: A function that gives the array of a tensor.
         whole: The sizes (batch, hidden).
-        x: A tensor of any shape.
         shape: The shape afterwards; -1 for an axis that stays.
     """
     array = find(x)
@@ -94,11 +90,8 @@ def reduced(
     """The array of a sum or another reduction.
 
     Arguments:
-        name: The name of the reduction.
-        find: A function that gives the array of a tensor.
         of_gradient: If True, a sum over a block undoes a broadcast: it stays one value for each
             unit and sequence, and the engine sums it.
-        x: A tensor of any shape.
         options: The axes, and if they stay.
         named: The same by name; the dtype must be the tensor's own.
     """
@@ -128,8 +121,6 @@ def placed(name: str, find: Find, zero: Value, x: Tensor, shape: Shape, *where: 
 
     Arguments:
         name: select_backward or slice_backward.
-        find: A function that gives the array of a tensor.
-        zero: The value 0.
         x: The gradient of the view, with the view's shape.
         shape: The shape of the tensor that was viewed.
         where: The view's axis, and its index or bounds.

@@ -37,12 +37,7 @@ class Builder:
         return self._enter(Node("constant", constant=float(value)))
 
     def add(self, operation: str, *arguments: int) -> int:
-        """The position of a value that equals an operation on earlier values.
-
-        Arguments:
-            operation: The name of the operation.
-            arguments: The positions of the earlier values.
-        """
+        """The position of a value that equals an operation on earlier values."""
         known = OPERATIONS[operation]
         assert [self.nodes[i].kind for i in arguments] == list(known.arguments), operation
         found = self._rewritten(operation, arguments)
@@ -57,11 +52,7 @@ class Builder:
         return position
 
     def program(self, outputs: Iterable[int]) -> Program:
-        """The program of these values, without those that they do not need.
-
-        Arguments:
-            outputs: The positions of the values.
-        """
+        """The program of these values, without those that they do not need."""
         outputs = tuple(outputs)
         needed = ancestors(self.nodes, outputs)
         place = {old: new for new, old in enumerate(sorted(needed))}
@@ -74,8 +65,6 @@ class Builder:
         """Take values over from another program, simplified on the way.
 
         Arguments:
-            nodes: The nodes of the other program.
-            wanted: The positions there of the values to take.
             given: The positions here of values there that are known already.
 
         Returns:
@@ -206,8 +195,6 @@ def ancestors(nodes: Sequence[Node], of: Iterable[int], stop: Iterable[int] = ()
     """The positions of values and of all that they are computed from.
 
     Arguments:
-        nodes: The nodes of a program.
-        of: The positions of the values.
         stop: The positions of values whose own origin does not matter.
     """
     stop, found, left = set(stop), set(), list(of)
@@ -235,12 +222,7 @@ def _is_negative_zero(value: float | None) -> bool:
 
 @final
 class Value:
-    """A value of a program that is being built: it adds, multiplies and so on as numbers do.
-
-    Arguments:
-        builder: The builder of the program.
-        position: The position of the value in it.
-    """
+    """A value of a program that is being built: it adds, multiplies and so on as numbers do."""
 
     __slots__ = ("builder", "position")
 
@@ -311,7 +293,6 @@ def call(operation: str, *operands: Operand) -> Value:
     """The value of an operation; masks count as 0 and 1, numbers other than 0 as true.
 
     Arguments:
-        operation: The name of the operation.
         operands: Values, of which there is at least one, and numbers.
     """
     builder = next(o.builder for o in operands if isinstance(o, Value))
@@ -319,12 +300,7 @@ def call(operation: str, *operands: Operand) -> Value:
 
 
 def as_kind(kind: Kind, value: Value) -> Value:
-    """A value as a real number or a mask.
-
-    Arguments:
-        kind: The kind of the result.
-        value: A value of either kind.
-    """
+    """A value as a real number or a mask."""
     return Value(value.builder, _as(kind, value.builder, value))
 
 

@@ -75,10 +75,6 @@ def fingerprint(cell: GatedCell, dtype: torch.dtype) -> tuple[Hashable, list[obj
     buffers, and the same of submodules, with their hooks. Containers, arrays and objects with
     attributes are compared by content, other objects by identity.
 
-    Arguments:
-        cell: The cell.
-        dtype: The dtype of the plan.
-
     Returns:
         The description, and the objects that must live as long as it is in use, because it holds
         their addresses.
@@ -97,9 +93,6 @@ def fingerprint(cell: GatedCell, dtype: torch.dtype) -> tuple[Hashable, list[obj
 def contents(value: object) -> tuple[Hashable, list[object]]:
     """The description of any value, and the objects that must live as long as it is in use.
 
-    Arguments:
-        value: Any object.
-
     Raises:
         UntraceableError: The value is nested too deeply to be compared.
     """
@@ -111,11 +104,7 @@ def contents(value: object) -> tuple[Hashable, list[object]]:
 
 
 def is_constant(value: object) -> bool:
-    """True if a value is compared by identity alone or never changes, so that it needs no check.
-
-    Arguments:
-        value: Any object.
-    """
+    """True if a value is compared by identity alone or never changes, so that it needs no check."""
     kind = type(value)
     if kind is tuple:
         return all(map(is_constant, value))  # pyright: ignore[reportArgumentType]

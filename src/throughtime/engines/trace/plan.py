@@ -45,10 +45,6 @@ def plan(cell: GatedCell, dtype: torch.dtype) -> StepPlan:
     A plan is used again for cells with the same fingerprint, while all else that `pointwise` may
     read is what it was.
 
-    Arguments:
-        cell: The cell, whose tensors may hold anything.
-        dtype: float32 or float64.
-
     Raises:
         UntraceableError: `pointwise` does something that a program cannot.
     """
@@ -141,11 +137,7 @@ def _remember(
 
 
 def elementwise(cell: Cell) -> bool:
-    """Return True if a cell's step is elementwise after its linear maps: its plan can be made.
-
-    Arguments:
-        cell: Any cell.
-    """
+    """Return True if a cell's step is elementwise after its linear maps: its plan can be made."""
     if not isinstance(cell, GatedCell) or not cell.standard:
         return False
     try:

@@ -166,7 +166,6 @@ def evaluate(program: Program, values: Values, like: Tensor | None = None) -> tu
     """Run a program in torch, which can differentiate it any number of times.
 
     Arguments:
-        program: The program.
         values: The tensor of each input, of shapes that broadcast together.
         like: A tensor with the dtype and device of constants; an input if it is left out.
 

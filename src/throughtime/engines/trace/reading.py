@@ -73,11 +73,7 @@ _BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
 
 
 def read(cell: GatedCell) -> Reading:
-    """Follow all code that the `pointwise` of a cell may reach.
-
-    Arguments:
-        cell: The cell.
-    """
+    """Follow all code that the `pointwise` of a cell may reach."""
     return _Walk(cell).follow()
 
 
@@ -437,7 +433,6 @@ def _attributes(space: Any, names: set[str] | None) -> list[tuple[Any, str]]:
     """The attributes of an object, class or module that the code names. No property runs.
 
     Arguments:
-        space: The owner of the attributes.
         names: The names that are read; None for all.
     """
 

@@ -105,12 +105,7 @@ class StepPlan:
 
 
 def plan_of(cell: GatedCell, traced: Trace) -> StepPlan:
-    """The plan of a cell that was traced.
-
-    Arguments:
-        cell: The cell that was traced.
-        traced: The trace.
-    """
+    """The plan of a cell that was traced."""
     builder, accumulators, place = _with_accumulators(cell, traced)
     results = [place[i] for i in traced.results]
     gradients = {key: place[i] for key, i in traced.gradients.items()}
@@ -324,7 +319,6 @@ def sources(program: Program, names: Sequence[str]) -> list[int]:
     """The set of results, as bits, on whose gradients each node depends.
 
     Arguments:
-        program: A program of gradients.
         names: The names of the results in the order of their bits: "h", then the memories.
     """
     found: list[int] = []
@@ -347,7 +341,6 @@ def guarded(program: Program, names: Sequence[str]) -> Program:
 
     Arguments:
         program: A program of gradients, each of which depends on the gradients of the results.
-        names: The names of the results: "h", then the memories.
 
     Returns:
         A program that reads which results have a gradient, as inputs of the kind "present". It must

@@ -35,8 +35,6 @@ class Tracer(TorchDispatchMode):
     """A mode in which every operation of torch on known tensors is added to a program.
 
     Arguments:
-        builder: The builder of the program.
-        dtype: The dtype of the program.
         whole: The sizes (batch, hidden); no other axis has the size batch.
         name_of: A function that describes an unknown tensor in words.
 
@@ -77,7 +75,6 @@ class Tracer(TorchDispatchMode):
         """Make a tensor known from the start.
 
         Arguments:
-            tensor: A tensor of any shape.
             array: Its array, or the reason why it must not be read.
         """
         self._known[id(tensor)] = tensor, array
@@ -92,9 +89,6 @@ class Tracer(TorchDispatchMode):
 
     def array(self, tensor: Tensor) -> Array:
         """The array of a tensor.
-
-        Arguments:
-            tensor: A tensor of any shape.
 
         Raises:
             UntraceableError: The tensor was not computed from known ones.
@@ -208,11 +202,7 @@ class Tracer(TorchDispatchMode):
         raise self._unknown(func)
 
     def note_detached(self, tensors: Iterable[Tensor]) -> None:
-        """Note in `detached` if one of these lacks the gradient that it should have.
-
-        Arguments:
-            tensors: Tensors of any shape.
-        """
+        """Note in `detached` if one of these lacks the gradient that it should have."""
         recording = torch.is_grad_enabled()
         for tensor in tensors:
             if tensor.is_floating_point() and not (tensor.requires_grad and recording):

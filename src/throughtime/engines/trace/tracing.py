@@ -60,10 +60,6 @@ def trace(cell: GatedCell, dtype: torch.dtype) -> Trace:
     It runs twice, on arbitrary numbers, in a thread of its own, apart from the caller's modes,
     transforms and hooks.
 
-    Arguments:
-        cell: The cell.
-        dtype: float32 or float64.
-
     Raises:
         UntraceableError: `pointwise` does something that a program cannot.
     """
@@ -83,11 +79,7 @@ def trace(cell: GatedCell, dtype: torch.dtype) -> Trace:
 
 
 def isolated(function: Callable[[], Result]) -> Result:
-    """The result of a function that runs in a fresh thread, free of the caller's modes.
-
-    Arguments:
-        function: The function to run.
-    """
+    """The result of a function that runs in a fresh thread, free of the caller's modes."""
     outcome: list[Any] = []
 
     def work() -> None:
@@ -106,11 +98,7 @@ def isolated(function: Callable[[], Result]) -> Result:
 
 
 def unit_tensors(cell: GatedCell) -> dict[str, Tensor]:
-    """The unit parameters and buffers of a cell, by name: (), (1,), (hidden,) or (n, hidden).
-
-    Arguments:
-        cell: The cell; its weights are left out.
-    """
+    """The unit parameters and buffers of a cell, by name: (), (1,), (hidden,) or (n, hidden)."""
     weights = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
     named = dict(cell.named_parameters(remove_duplicate=False))
     named |= dict(cell.named_buffers(remove_duplicate=False))

@@ -24,11 +24,6 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
 def check_plan(plan: Any, cell: GatedCell, dtype: torch.dtype) -> None:
     """Run a step both ways, forwards and backwards.
 
-    Arguments:
-        plan: The plan of the cell.
-        cell: The cell.
-        dtype: The dtype of the numbers.
-
     Raises:
         UntraceableError: The results differ.
     """
@@ -221,7 +216,6 @@ def is_derived(
     Arguments:
         forward: A program that yields the results, then the saved values.
         backward: A program that yields gradients.
-        names: The names of the results: "h", then the memories.
         sources: The inputs whose gradients `backward` yields.
     """
     given: dict[Key, Tensor] = {}
