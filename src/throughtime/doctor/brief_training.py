@@ -63,13 +63,7 @@ that is not finite."""
 def by_gradient(
     loss: Callable[[Any], Tensor], optimizer: torch.optim.Optimizer, clip_norm: float | None
 ) -> Update:
-    """Return a function that makes updates by the gradient of a loss.
-
-    Arguments:
-        loss: function from a batch to its loss, with a graph.
-        optimizer: optimiser of the parameters.
-        clip_norm: bound on the gradient's norm; None for none.
-    """
+    """Return a function that makes updates by the gradient of a loss."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def update(batch: Any) -> float:
@@ -105,11 +99,8 @@ def train_briefly(
     Arguments:
         make_update: function that returns the update. It is called after the first evaluation,
             which may make parameters.
-        evaluate: function that returns held-out losses by batch.
         batches: training batches, drawn in a shuffled order, again and again.
         seconds: largest duration, but for `least_updates`.
-        most_updates: largest number of updates.
-        seed: seed of the order.
         enough: function from held-out losses to True if training may end there.
         patience: evaluations without an improvement after which it ends; None for no such end.
         least_updates: updates that are made even if they take longer than `seconds`.
@@ -170,12 +161,7 @@ def latch_control(
     data. One of two fixed patterns is added at the first three steps.
 
     Arguments:
-        subject: model, data and loss.
-        layer: name of the recurrent layer.
         lag: steps between the pattern and the answer.
-        seconds: largest duration.
-        updates: largest number of updates.
-        seed: seed of the noise.
     """
     model = subject.copy(training=True)
     held_out = subject.held_out[0]

@@ -110,8 +110,6 @@ def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
     evidence about the age of the inputs that the answer needs.
 
     Arguments:
-        subject: the model and its data.
-        layer: name of the recurrent layer.
         answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
     """
     if int(answered.sum(0).max()) <= 1:

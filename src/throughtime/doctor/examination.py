@@ -169,14 +169,7 @@ class Options:
 
 @final
 class Examination:
-    """Examination of one recurrent layer of a model.
-
-    Arguments:
-        subject: model, data, loss.
-        layer: name of the recurrent layer.
-        clock: clock of the budget.
-        options: further arguments of `diagnose`.
-    """
+    """Examination of one recurrent layer of a model."""
 
     def __init__(self, subject: Subject, layer: str, clock: Clock, options: Options):
         self.subject, self.layer, self.clock, self.options = subject, layer, clock, options

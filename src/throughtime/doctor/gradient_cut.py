@@ -29,9 +29,6 @@ def flow_in_double(
     """Measure the gradient flow, in float64 if the model runs in it, so that little is not 0.
 
     Arguments:
-        subject: model, data and loss.
-        layer: name of the recurrent layer.
-        batch: one of the subject's batches.
         level: index of the cell in its stack, from the bottom.
         loss: function of (model, batch) that is differentiated; the subject's loss by default.
     """
@@ -51,9 +48,6 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
     """Check that a gradient crosses every step that the state crosses.
 
     Arguments:
-        subject: the model and its data.
-        layer: name of the recurrent layer.
-        flow: gradient flow of the first held-out batch.
         lag: the dependency's length, None if it is not known: only shorter windows matter.
     """
     window = _window(flow)

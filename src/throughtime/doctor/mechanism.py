@@ -51,13 +51,7 @@ class Mechanism:
 
 
 def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
-    """Measure the model as it is.
-
-    Arguments:
-        subject: model, data and loss.
-        layer: name of the recurrent layer.
-        lag: lag that the answer needs.
-    """
+    """Measure the model as it is."""
     curves: list[Tensor] = []
     dead: list[float] = []
     saturated: list[float] = []
@@ -157,12 +151,7 @@ def context_losses(
     state that another sequence had `older` steps before, and the sequence's own inputs since.
 
     Arguments:
-        subject: data and loss.
-        model: copy of the model.
-        layer: name of its recurrent layer.
         answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
-        older: steps before the answer, at least 1.
-        seed: seed of the exchange.
 
     Returns:
         Losses by held-out batch; None where the layer runs backwards too, so that an old input of

@@ -58,13 +58,7 @@ def measure_need(
     """Train the reference predictors, and compare their losses.
 
     Arguments:
-        subject: data, loss and the rest of the model.
-        layer: name of the recurrent layer that they replace.
         answered: (time,) True at the steps that the loss reads.
-        lag: length of the dependency, if the user gives it.
-        clock: clock of the diagnosis.
-        seconds: largest duration.
-        updates: largest number of updates of each predictor.
     """
     time = len(answered)
     window = max(1, (lag if lag is not None else time // 4) // 2)
@@ -134,10 +128,7 @@ class WindowPredictor(nn.Module):
     from the last w, the older ones are needed. With w = 0 it is a constant.
 
     Arguments:
-        input_size: width of x_t.
-        output_size: width of h_t.
         window: number w of inputs.
-        longest: largest number of time steps.
     """
 
     def __init__(self, input_size: int, output_size: int, window: int, longest: int):
@@ -244,10 +235,7 @@ class ReferenceModel:
     """A copy of the user's model with a window predictor in place of its recurrent layer.
 
     Arguments:
-        subject: the user's model, data and loss.
-        layer: name of the recurrent layer.
         answered: (time,) True at the steps that the loss reads.
-        window: window of the predictor.
     """
 
     def __init__(self, subject: Subject, layer: str, answered: Tensor, window: int):
@@ -261,7 +249,6 @@ class ReferenceModel:
         """Return the user's loss of a batch.
 
         Arguments:
-            batch: a batch of the user's.
             scramble: permutation of the sequences, and the age from which on inputs are taken from
                 those; None for no exchange.
         """

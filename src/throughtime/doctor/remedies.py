@@ -51,10 +51,7 @@ def make_condition(subject: Subject, layer: str, change: Change | None, lag: int
     """Return a changed copy of the model.
 
     Arguments:
-        subject: model, data and loss.
-        layer: name of the recurrent layer.
         change: change of the copy; None for the model as it is.
-        lag: lag that the answer needs.
     """
     model = subject.copy(training=True)
     _, module = find_recurrent(model, layer)
@@ -81,14 +78,7 @@ def make_condition(subject: Subject, layer: str, change: Change | None, lag: int
 
 @final
 class Trainer:
-    """Trains conditions alike.
-
-    Arguments:
-        subject: model, data and loss.
-        seed: seed of the order of the batches.
-        step: training step of the user, if there is one.
-        optimizer: optimiser of the user.
-    """
+    """Trains conditions alike."""
 
     def __init__(
         self,
@@ -145,13 +135,7 @@ class Trainer:
 
 
 def changes_for(cause: Cause, module: nn.Module, place: Where) -> list[Change]:
-    """List the changes that may help against a cause, the likeliest first.
-
-    Arguments:
-        cause: the verdict.
-        module: the recurrent layer.
-        place: place of the fault.
-    """
+    """List the changes that may help against a cause, the likeliest first."""
     places = (place,) if place == "dropped" else ("anywhere", place)
     return [
         change
@@ -172,12 +156,7 @@ def try_changes(
     """Train copies with changes, and the copies to compare them with, in the time that is left.
 
     Arguments:
-        trainer: trainer of the conditions.
-        layer: name of the recurrent layer.
         changes: changes to try, the likeliest first.
-        lag: lag that the answer needs.
-        clock: clock of the diagnosis.
-        updates: number of updates of each condition.
         done: trials of the model as it is, by training. Missing ones are made and added.
 
     Returns:

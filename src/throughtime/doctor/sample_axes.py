@@ -42,9 +42,6 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     Vectors (targets, lengths) and packed sequences have one entry a sample. Where sizes leave two
     readings, the reading under which the targets depend on the inputs is taken.
 
-    Arguments:
-        batches: batches of one structure.
-
     Returns:
         The axes; None where they remain open.
     """

@@ -193,7 +193,6 @@ def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
 
     Arguments:
         batches: list, DataLoader, or generator that never ends; a tuple of tensors is one batch.
-        seconds: time after which no more are drawn.
     """
     if isinstance(batches, tuple) and batches and all(isinstance(b, Tensor) for b in batches):
         batches = [batches]

@@ -42,8 +42,6 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
     """Judge by losses whether a model remembers.
 
     Arguments:
-        need: need of the data.
-        losses: held-out losses of the model.
         exchanged: held-out losses of the model with inputs older than the window exchanged.
     """
     harm = None if exchanged is None else difference(exchanged, losses)

@@ -44,11 +44,7 @@ class Site(abc.ABC):
 
 @final
 class LayerSite(Site):
-    """A layer of torch.nn or of throughtime, run by a replica.
-
-    Arguments:
-        layer: the layer.
-    """
+    """A layer of torch.nn or of throughtime, run by a replica."""
 
     def __init__(self, layer: nn.Module):
         known = (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward, RecurrentLayer.forward)
@@ -100,7 +96,6 @@ class CellSite(Site):
     """A cell that the model steps through time itself: forward(x, state) is one step.
 
     Arguments:
-        module: the cell.
         cell: a cell of throughtime whose parameters have the same names.
         initial: function from the state that the model passes, and the cell's initial state, to
             the cell's state.
@@ -141,12 +136,7 @@ def _input_and_state(input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
 
 @final
 class AdaptedSite(Site):
-    """A module of a registered class, run by its adapter.
-
-    Arguments:
-        module: the module.
-        adapter: description of its steps.
-    """
+    """A module of a registered class, run by its adapter."""
 
     def __init__(self, module: nn.Module, adapter: Adapter):
         self.module, self.adapter = module, adapter
@@ -270,13 +260,7 @@ def _without_rows(state: Any, batched: bool) -> Any:
 
 @final
 class AdaptedCell(Cell):
-    """A module of a registered class as a cell on the module's own parameters.
-
-    Arguments:
-        module: the module.
-        adapter: description of its steps.
-        input_size: width of x_t.
-    """
+    """A module of a registered class as a cell on the module's own parameters."""
 
     def __init__(self, module: nn.Module, adapter: Adapter, input_size: int):
         super().__init__()

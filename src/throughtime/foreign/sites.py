@@ -38,7 +38,6 @@ def find_recurrent(model: nn.Module, name: str | None = None) -> tuple[str, nn.M
     """Return the recurrent layer of a model: the one named, or the only one.
 
     Arguments:
-        model: any module.
         name: name of the layer within the model; needed if there are several.
 
     Returns:
@@ -152,12 +151,7 @@ def run_by(module: nn.Module, run: Run, site: Site | None = None) -> Iterator[Si
 
 @final
 class _Placed(Engine):
-    """The engine of one call of a module: the requests have the number of the call as their place.
-
-    Arguments:
-        run: function that runs the requests.
-        call: number of earlier calls.
-    """
+    """The engine of one call of a module: the requests have the number of the call as their place."""
 
     name = "foreign"
 

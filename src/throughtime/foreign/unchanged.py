@@ -32,11 +32,7 @@ def random_states_kept(seed: int | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Put the training modes of all modules back when the block ends.
-
-    Arguments:
-        model: any module.
-    """
+    """Put the training modes of all modules back when the block ends."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -47,11 +43,7 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode and without gradients, and put the modes back.
-
-    Arguments:
-        model: any module.
-    """
+    """Run the block in evaluation mode and without gradients, and put the modes back."""
     with modes_kept(model), torch.no_grad():
         model.eval()
         yield

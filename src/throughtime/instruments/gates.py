@@ -233,9 +233,6 @@ class _Reader:
     The value of gate k is that of the function whose argument depends on gate k's rows of the
     projected input, and on the fewest other rows. The one function that is left over, if any,
     squashes the memory.
-
-    Arguments:
-        cell: a cell that declares its `activations`, in float64.
     """
 
     def __init__(self, cell: Cell):

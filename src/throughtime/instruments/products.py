@@ -73,10 +73,6 @@ class LinearisedRun:
 def linearise(recording: Recording, sequence: int) -> LinearisedRun:
     """Return the Jacobians of one sequence's valid steps, at the recorded states, in float64.
 
-    Arguments:
-        recording: a recording of any cell.
-        sequence: number of the sequence within the batch.
-
     Raises:
         ConfigurationError: no such sequence, or inputs or states that are not finite.
     """
@@ -188,7 +184,6 @@ def multiplied_out(
     """J_T ... J_{T-n+1} as matrices, T the last step: for few steps and a moderate width.
 
     Arguments:
-        run: the Jacobians.
         lags: n, increasing.
 
     Returns:
@@ -225,8 +220,6 @@ def leading_log_singular_values(
     (Halko et al. 2011). Iterations go back through all steps and forward again, in turns.
 
     Arguments:
-        run: the Jacobians.
-        first, stop: bounds of the steps.
         left: orthonormal rows to start from; more of them than values are wanted.
         tolerance: bound on the change of the logarithms from one look to the next; of all but the
             last third of the rows, which are there for the others' sake.

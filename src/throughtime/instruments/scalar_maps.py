@@ -277,12 +277,7 @@ def bifurcation(
 def gathered(
     values: Float[Tensor, " values"], find: Callable[[float], ScalarFixedPoints]
 ) -> Bifurcation:
-    """The fixed points that are found at each value, one below the other.
-
-    Arguments:
-        values: values of the parameter.
-        find: the fixed points at a value.
-    """
+    """The fixed points that are found at each value, one below the other."""
     swept = values.to("cpu", torch.float64)
     found = [find(value) for value in swept.tolist()]
     counts = torch.tensor([f.points.numel() for f in found], dtype=torch.int64, device="cpu")

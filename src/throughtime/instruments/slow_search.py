@@ -79,7 +79,6 @@ class SlowSearch:
         """Search from each start.
 
         Arguments:
-            starts: states.
             steps: most iterations of each stage.
         """
         # so many at once that their Jacobians take 128 MiB

@@ -95,10 +95,6 @@ class CutCell(Cell):
 
     No tensor of a state that it returns is made of another one, and the output is one of them where
     the cell's is: h_t of an LSTM is made of c_t, and its view is not.
-
-    Arguments:
-        cell: the cell whose steps it takes.
-        cut: the fields; none by default.
     """
 
     def __init__(self, cell: Cell, cut: tuple[str, ...] = ()):
@@ -230,9 +226,7 @@ def graded(
     """The loss of a chunk, and its gradients by the model's parameters.
 
     Arguments:
-        model: the model that is trained.
         outputs: outputs of its cell, with their graph.
-        chunk: targets and weights.
     """
     losses = model.losses(outputs, chunk.targets, chunk.weights)
     loss = losses.sum() / losses.shape[1]

@@ -83,9 +83,6 @@ def go_forward(
     (states, losses and derivatives) is found for many steps at once.
 
     Arguments:
-        model: the model that is trained.
-        state: the learner's state before the chunk.
-        chunk: the steps.
         visit: the learner's part, called once a step, in order.
         drawing: the learner's random numbers; None for none.
         local: If True, the credit leaves out all that passes through the recurrent matrices.
@@ -128,9 +125,6 @@ def go_forward(
 def forward_parameters(model: StepwiseModel) -> dict[str, Tensor]:
     """Return theta: the trained parameters of the cell, detached, by name within the cell.
 
-    Arguments:
-        model: any model.
-
     Raises:
         LearnerRefusalError: no parameter of the cell is trained, or one has two names.
     """
@@ -163,9 +157,6 @@ def _in_two_places(cell: Cell) -> bool:
 def forward_sizes(model: StepwiseModel) -> tuple[int, int]:
     """Return the width of the cell's state, as one vector, and of theta.
 
-    Arguments:
-        model: any model.
-
     Raises:
         LearnerRefusalError: as `forward_parameters`.
     """
@@ -175,11 +166,7 @@ def forward_sizes(model: StepwiseModel) -> tuple[int, int]:
 
 
 def separable(cell: Cell) -> bool:
-    """Return True if a cell's step is elementwise after products with weights, its only parameters.
-
-    Arguments:
-        cell: any cell.
-    """
+    """Return True if a cell's step is elementwise after products with weights, its only parameters."""
     if not isinstance(cell, GatedCell) or not elementwise(cell):
         return False
     linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}

@@ -56,9 +56,6 @@ def reading(model: StepwiseModel) -> Bool[Tensor, "size size"]:
     A cell's own parameters may hide entries that others would show, as an identity matrix does, or
     a unit that is never active: random ones are tried as well.
 
-    Arguments:
-        model: the model whose cell is probed.
-
     Raises:
         LearnerRefusalError: as `forward_parameters`.
     """
@@ -68,11 +65,7 @@ def reading(model: StepwiseModel) -> Bool[Tensor, "size size"]:
 
 
 def reaches_all(reads: Bool[Tensor, "size size"]) -> bool:
-    """Return True if some state reaches all others in time: its parameters' entries are dense.
-
-    Arguments:
-        reads: the result of `reading`.
-    """
+    """Return True if some state reaches all others in time: its parameters' entries are dense."""
     reach = reads.float() + torch.eye(len(reads), device=reads.device)
     for _ in range(len(reads).bit_length()):
         reach = (reach @ reach > 0).float()
@@ -87,8 +80,6 @@ def pattern_of(
         M_1 = F_theta or ds_0/dtheta differs from zero        M_n = M_1 or F_s M_{n-1} does
 
     Arguments:
-        model: the model whose cell is probed.
-        reads: the result of `reading`.
         order: n, at least 1; None for as many steps as add something.
     """
     size, count = len(reads), sum(p.numel() for p in forward_parameters(model).values())
@@ -117,11 +108,7 @@ def pattern_of(
 
 
 def whole_pattern(step: StepJacobian) -> Pattern:
-    """Return the pattern that leaves nothing out.
-
-    Arguments:
-        step: the derivatives of any step.
-    """
+    """Return the pattern that leaves nothing out."""
     size, count, device = step.size, step.count, step.s.device
     rows = torch.arange(size, device=device)
     every = torch.ones(size, count, dtype=torch.bool, device=device)
@@ -134,9 +121,6 @@ def colours(pattern: Bool[Tensor, "rows columns"]) -> Int[Tensor, " rows"]:
     """Return a colour for each row, from 0 on, such that no column has two rows of one colour.
 
     Greedy: each row has the first colour that no row before it makes impossible.
-
-    Arguments:
-        pattern: True for entries that differ from zero.
     """
     clash = pattern.float() @ pattern.float().mT > 0
     found: list[int] = []
@@ -147,12 +131,7 @@ def colours(pattern: Bool[Tensor, "rows columns"]) -> Int[Tensor, " rows"]:
 
 
 def rows_of_s(step: StepJacobian, seeds: Shaped[Tensor, "k size"]) -> Float[Tensor, "batch k size"]:
-    """Return v' F_s for k vectors v, the same for each sequence.
-
-    Arguments:
-        step: the derivatives of a step.
-        seeds: the vectors.
-    """
+    """Return v' F_s for k vectors v, the same for each sequence."""
     if isinstance(step, GatedJacobian):  # a matrix product, and few elementwise ones
         return seeds.to(step.s) @ step.dense()
     return step.pull(_for_each(step, seeds)).transpose(0, 1)
@@ -161,12 +140,7 @@ def rows_of_s(step: StepJacobian, seeds: Shaped[Tensor, "k size"]) -> Float[Tens
 def rows_of_theta(
     step: StepJacobian, seeds: Shaped[Tensor, "k size"]
 ) -> Float[Tensor, "batch k count"]:
-    """Return v' F_theta for k vectors v, the same for each sequence.
-
-    Arguments:
-        step: the derivatives of a step.
-        seeds: the vectors.
-    """
+    """Return v' F_theta for k vectors v, the same for each sequence."""
     return step.pull_parameters(_for_each(step, seeds)).transpose(0, 1)
 
 
@@ -230,9 +204,7 @@ def entering(
     """Return the kept entries of the influence on the state that a step starts from.
 
     Arguments:
-        step: the step.
         influence: the entries after the step before.
-        pattern: their pattern.
     """
     if not bool(step.fresh.any()):
         return influence
@@ -245,13 +217,7 @@ def entering(
 def initial_entries(
     initial: Float[Tensor, "size count"], batch: int, pattern: Pattern
 ) -> Float[Tensor, "batch kept count"]:
-    """Return the kept entries of ds_0/dtheta.
-
-    Arguments:
-        initial: all of them.
-        batch: number of sequences.
-        pattern: the entries' pattern.
-    """
+    """Return the kept entries of ds_0/dtheta."""
     shape = pattern.kept.shape
     return (initial.gather(0, pattern.rows.expand(shape)) * pattern.kept).repeat(batch, 1, 1)
 
@@ -262,9 +228,7 @@ def past(
     """Return dL_t/ds G, summed over the batch.
 
     Arguments:
-        step: the step.
         influence: entries of G, on the state before the step.
-        pattern: their pattern.
     """
     if len(pattern.rows) == len(pattern.reads):
         return torch.einsum("bs,bsp->p", step.credit, influence)
@@ -281,8 +245,6 @@ def jacobians(
     F_theta. The check compares one more product, with other numbers, where both are finite.
 
     Arguments:
-        step: the derivatives of a step.
-        pattern: the entries that are kept.
         check: If True, entries outside the pattern are looked for.
     """
     if len(pattern.rows) == step.size:
@@ -316,7 +278,6 @@ def carried(
         influence: entries of G, on the state before the step.
         by_s: F_s.
         by_theta: entries of F_theta.
-        pattern: the entries' pattern.
     """
     rows, size = pattern.rows, by_s.shape[1]
     if len(rows) == size:
@@ -334,12 +295,7 @@ def carried(
 def dense(
     influence: Float[Tensor, "batch kept count"], pattern: Pattern
 ) -> Float[Tensor, "batch size count"]:
-    """Return all entries, zeros among them.
-
-    Arguments:
-        influence: the entries that are kept.
-        pattern: their pattern.
-    """
+    """Return all entries, zeros among them."""
     batch, _, count = influence.shape
     whole = influence.new_zeros(batch, len(pattern.reads), count)
     return whole.scatter_add_(1, pattern.rows.expand(influence.shape), influence)

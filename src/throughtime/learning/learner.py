@@ -181,13 +181,7 @@ def generator_of(state: LearnerState) -> torch.Generator:
 
 
 def refuse_autocast(learner: str, chunk: Chunk, why: str) -> None:
-    """Raise LearnerRefusalError under autocast.
-
-    Arguments:
-        learner: name of the learner that refuses.
-        chunk: the chunk whose device counts.
-        why: reason for full precision.
-    """
+    """Raise LearnerRefusalError under autocast."""
     if torch.is_autocast_enabled(chunk.inputs.device.type):
         raise LearnerRefusalError(
             learner,
@@ -207,10 +201,6 @@ def draws(
     """The cell's streams of each step, (1, batch, ...) on the CPU, each drawn when it is needed.
 
     Arguments:
-        model: the model; its cell and its mode count.
-        cell: its state before the steps.
-        resets: True where a step starts afresh.
-        random: generator of all random numbers.
         before: streams of the step before, if it is one of the same chunk.
     """
     if not model.cell.streams:
@@ -239,21 +229,12 @@ def draw(
     random: torch.Generator,
     before: Streams = (),
 ) -> Streams:
-    """The cell's streams for some steps, drawn one by one.
-
-    Arguments:
-        model, cell, resets, random, before: arguments of `draws`.
-    """
+    """The cell's streams for some steps, drawn one by one."""
     return together(list(draws(model, cell, resets, random, before)), resets.device)
 
 
 def together(each: list[Streams], device: torch.device) -> Streams:
-    """The streams of single steps as one.
-
-    Arguments:
-        each: streams of single steps, from `draws`.
-        device: device on which they are used.
-    """
+    """The streams of single steps as one."""
     return tuple(torch.cat(parts).to(device) for parts in zip(*each, strict=True))
 
 
@@ -263,11 +244,8 @@ def states_before(
     """Return the states that steps start from, of time * batch rows, without a graph.
 
     Arguments:
-        cell: the cell whose initial state a reset starts from.
-        start: the state before the first step.
         leaving: the states after the steps, (time, batch, ...) or (time - 1, batch, ...); None for
             a single step.
-        resets: True where a step starts from the initial state.
     """
     before = start
     if leaving is not None:

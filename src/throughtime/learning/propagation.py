@@ -140,11 +140,8 @@ def adjoints(
     step. Any other cell is run step by step with its graph.
 
     Arguments:
-        model: its parameters are read.
-        start: the state before the chunk.
         chunk: the steps; L is the sum of their losses.
         resets: True where a step starts from the cell's initial state; no gradient passes it.
-        streams: streams of the cell.
 
     Returns:
         States of time * batch rows, and v with the state's floating tensors side by side, both

@@ -126,7 +126,6 @@ def entering(
     """Return the influence on the state that a step starts from.
 
     Arguments:
-        step: the step.
         influence: the influence on the state after the step before.
     """
     if not bool(step.fresh.any()):

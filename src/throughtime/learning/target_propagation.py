@@ -164,8 +164,6 @@ def run_forward(model: StepwiseModel, state: LearnerState, chunk: Chunk) -> Forw
 
     Arguments:
         model: model of a gated cell of one gate and lag 1, that only adds, without streams.
-        state: the learner's state before the chunk.
-        chunk: the steps.
     """
     resets = starts(state, chunk)
     with torch.no_grad():
@@ -206,9 +204,6 @@ def update_of(
     """Return the loss's gradients by the read-out, and those by the cell that move a as desired.
 
     Arguments:
-        model: the model that is trained.
-        chunk: the steps.
-        forward: the chunk's forward pass.
         before: the states that W_hh reads.
         changes: desired changes of a.
     """
@@ -319,8 +314,6 @@ def _helps(
     """Movement of a_j in the direction of its error if unit i is reversed; 0 if in the other one.
 
     Arguments:
-        errors: errors of units j.
-        matrix: W_hh.
         before: h_{t-1}, 0 where it cannot be changed.
     """
     return (-2 * errors[..., None] * matrix * before[:, None]).clamp(min=0)

@@ -16,12 +16,7 @@ def floating(state: State) -> list[Tensor]:
 
 
 def gradients(results: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of a fixed random weighting of all results; zeros where there is none.
-
-    Arguments:
-        results: The results.
-        tensors: The tensors to differentiate by.
-    """
+    """The gradients of a fixed random weighting of all results; zeros where there is none."""
     generator = torch.Generator().manual_seed(7)
     total = torch.zeros((), dtype=torch.float64)
     for result in results:

@@ -27,11 +27,7 @@ Dim = torch.export.Dim
 
 
 class Model(nn.Module):
-    """A model that holds a layer.
-
-    Arguments:
-        layer: ours, or one of torch.nn.
-    """
+    """A model that holds a layer."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -45,11 +41,7 @@ class Model(nn.Module):
 
 
 class ModelOfRows(nn.Module):
-    """A model that gives lengths and resets to its layer.
-
-    Arguments:
-        layer: ours.
-    """
+    """A model that gives lengths and resets to its layer."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -433,11 +425,6 @@ def check_operators(program: torch.export.ExportedProgram) -> None:
 
 def onnx_of(model: nn.Module, x: Tensor, **options: Any) -> Callable[[Tensor], list[Tensor]]:
     """A model exported to ONNX, and run by ONNX Runtime.
-
-    Arguments:
-        model: The model, of one input.
-        x: an input.
-        options: The options of `torch.onnx.export`.
 
     Returns:
         A function of an input that gives all results.
