@@ -12,8 +12,10 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.core.weights import recurrent_weight
 from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import (
+    SMALL,
     LinearisedRun,
     graded,
+    leading_count,
     leading_log_singular_values,
     linearise,
     log_singular_values,
@@ -23,7 +25,6 @@ from throughtime.instruments.products import (
 )
 from throughtime.results.record import Record
 
-SMALL = 64  # states up to this size are treated whole
 DENSE = 512  # up to this size a step's Jacobian is decomposed in full, at some of the steps
 _WORK = 2**31  # size cubed times steps: some seconds of decompositions
 _SHORT = 48  # up to so many steps of them, products are multiplied out
@@ -136,9 +137,7 @@ def jacobians(
     al. (2013); the departure from normality is Henrici's (1962).
     """
     run = linearise(recording, sequence)
-    count = min(run.size, SMALL if run.size <= SMALL else 16) if top is None else top
-    if not 1 <= count <= run.size:
-        raise ConfigurationError("top", got=top, expected=f"from 1 to the state's size, {run.size}")
+    count = leading_count(top, run.size)
     if longest is not None and longest < 1:
         raise ConfigurationError("longest", got=longest, expected="at least 1 step")
     generator = torch.Generator().manual_seed(seed)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.foreign.recording import Recording
-from throughtime.instruments.products import LinearisedRun, linearise
+from throughtime.instruments.products import SMALL, LinearisedRun, leading_count, linearise
 from throughtime.results.record import Record
 
-_SMALL = 64  # up to this size Jacobians are formed, for many steps at once
 _CHUNK = 128
 
 
@@ -93,7 +92,7 @@ def lyapunov_spectrum(
     Source: Benettin et al. (1980); of recurrent networks, Engelken et al. (2023).
     """
     run = linearise(recording, sequence)
-    count = _count(top, run.size)
+    count = leading_count(top, run.size)
     bounds = pairwise(sorted({0, *run.resets, *run.changes, run.steps}))
     start, stop = max(bounds, key=lambda b: b[1] - b[0])
     length = stop - start
@@ -106,7 +105,7 @@ def lyapunov_spectrum(
     def maps() -> Iterator[Callable[[Tensor], Tensor]]:
         for t in range(start, stop, _CHUNK):
             at = slice(t, min(stop, t + _CHUNK))
-            if run.size <= _SMALL:
+            if run.size <= SMALL:
                 yield from (_by(matrix) for matrix in run.dense(at))
             else:
                 yield from (_along(run, step) for step in range(t, at.stop))
@@ -165,7 +164,7 @@ def lyapunov_exponents(
             "steps", got=f"{steps} after {skipped}", expected="at least 1 after at least 0"
         )
     size = start.shape[0]
-    count = _count(top, size)
+    count = leading_count(top, size)
 
     def maps() -> Iterator[Callable[[Tensor], Tensor]]:
         state = start.detach()
@@ -185,7 +184,7 @@ def lyapunov_exponents(
                     got=f"a trajectory that is not finite, at step {t + 1} or soon after",
                     expected="one that stays finite",
                 )
-            if size <= _SMALL:
+            if size <= SMALL:
                 matrices = torch.func.vmap(torch.func.jacfwd(step))(points)
                 yield from (_by(matrix) for matrix in matrices)
             else:
@@ -194,14 +193,6 @@ def lyapunov_exponents(
     with torch.no_grad():
         local = _local(maps(), size, count, seed, start)
     return _summary(local, size, skipped, 0)
-
-
-def _count(top: int | None, size: int) -> int:
-    if top is None:
-        return size if size <= _SMALL else 16
-    if not 1 <= top <= size:
-        raise ConfigurationError("top", got=top, expected=f"from 1 to the state's size, {size}")
-    return top
 
 
 def _by(matrix: Tensor) -> Callable[[Tensor], Tensor]:

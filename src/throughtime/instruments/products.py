@@ -15,6 +15,7 @@ from throughtime.core.state import Layout, State, map_state, restarted, state_te
 from throughtime.engines.trace.plan import elementwise
 from throughtime.foreign.recording import Recording, cast_cell
 
+SMALL = 64  # states up to this size are treated whole
 _NOTHING = -1e9  # stands for log 0 where differences of logarithms are taken
 _NEAR = 10.0  # logarithm of a condition number that costs an ordinary decomposition few digits
 
@@ -118,6 +119,15 @@ def linearise(recording: Recording, sequence: int) -> LinearisedRun:
     kind: Any = GatedJacobian if elementwise(cell) else GeneralJacobian
     jacobian = kind(cell, before, inputs, streams)
     return LinearisedRun(jacobian, tuple(reset.nonzero()[:, 0].tolist()), tuple(changes))
+
+
+def leading_count(top: int | None, size: int) -> int:
+    """Return the number of leading values that are found; raise ConfigurationError out of range."""
+    if top is None:
+        return size if size <= SMALL else 16
+    if not 1 <= top <= size:
+        raise ConfigurationError("top", got=top, expected=f"from 1 to the state's size, {size}")
+    return top
 
 
 def _double(tensor: Tensor) -> Tensor:

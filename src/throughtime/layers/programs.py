@@ -69,7 +69,7 @@ def _empty(layer: Any, equivalent: str) -> nn.RNNBase:
 
 @torch._dynamo.assume_constant_result
 def handle_of(layer: Any) -> int:
-    """A number by which `run_layer` finds a layer: the graph holds no other objects than tensors."""
+    """A number by which `run_layer` finds a layer: the graph holds no objects but tensors."""
     _layers[id(layer)] = layer
     return id(layer)
 

@@ -310,7 +310,7 @@ def _job_of(
     ages: Tensor | None,
     segment: int,
 ) -> Job:
-    """Return a call with all its inputs filled in; of the operands, contiguous copies if need be."""
+    """Return a call with its inputs filled in; of the operands, contiguous copies if need be."""
     inputs, *rest = [t.contiguous() for t in operands]
     if operands[0].stride(-1) == 1:  # strides of time and batch are the kernel's own affair
         inputs = operands[0]

@@ -14,7 +14,7 @@ _BACKWARD = "(const Step& step, int64_t rows, real* const* table)"
 
 
 def print_cells(plans: Sequence[StepPlan]) -> str:
-    """The C++ of one or more cells; those of the i-th are named forward_i, inference_i, backward_i."""
+    """The C++ of some cells; the functions of the i-th: forward_i, inference_i, backward_i."""
     cells = "\n".join(_cell(plan, str(i)) for i, plan in enumerate(plans))
     return f'#include "cell.h"\n#include "functions.h"\n\nusing namespace throughtime;\n\n{cells}'
 

@@ -62,9 +62,7 @@ class Tracer(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return (
-            False  # it runs in a thread of its own: no need to load the compiler, which takes 2 s
-        )
+        return False  # in a thread of its own: no need to load the compiler, which takes 2 s
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -189,9 +187,8 @@ class Tracer(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
-                from torch._decomp import (
-                    decomposition_table,  # it takes long to import, and is rare
-                )
+                # rare, and long to import
+                from torch._decomp import decomposition_table
 
                 if func in decomposition_table:
                     return decomposition_table[func](*args, **kwargs)
