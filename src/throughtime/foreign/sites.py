@@ -151,7 +151,7 @@ def run_by(module: nn.Module, run: Run, site: Site | None = None) -> Iterator[Si
 
 @final
 class _Placed(Engine):
-    """The engine of one call of a module: the requests have the number of the call as their place."""
+    """The engine of one call of a module, whose number is the place of the requests."""
 
     name = "foreign"
 

@@ -166,7 +166,7 @@ def forward_sizes(model: StepwiseModel) -> tuple[int, int]:
 
 
 def separable(cell: Cell) -> bool:
-    """Return True if a cell's step is elementwise after products with weights, its only parameters."""
+    """Return True if a step is elementwise after products with weights, the only parameters."""
     if not isinstance(cell, GatedCell) or not elementwise(cell):
         return False
     linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
