@@ -89,15 +89,7 @@ class Call(Generic[Final, Every]):
             return_states: bool,
         ) -> tuple[Input, Final] | tuple[Input, Final, Every]: ...
 
-        def __call__(
-            self,
-            input: Input,
-            hx: State = None,
-            *,
-            lengths: Lengths | None = None,
-            reset: Bool[Tensor, "..."] | None = None,
-            return_states: bool = False,
-        ) -> tuple[Input, Final] | tuple[Input, Final, Every]: ...
+        def __call__(self, *arguments: Any, **options: Any) -> Any: ...
 
 
 class HState(NamedTuple):

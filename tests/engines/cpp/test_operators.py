@@ -9,6 +9,7 @@ import warnings
 import pytest
 import torch
 from cells.samples import MultiplicativeIntegration, StreamedCell
+from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
@@ -409,3 +410,23 @@ def test_threads_that_share_rows_for_several_callers(monkeypatch):
     monkeypatch.setattr(operators, "split_units", lambda rows, size: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     test_several_threads_at_once()
+
+
+def test_gradients_of_gradients_pass_torchs_check_of_batched_ones():
+    layer = tt.GRU(2, 2, dtype=torch.float64, engine="native")
+    x = torch.randn(2, 1, 2, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: layer(x)[0], x, check_batched_grad=True)
+    assert gradgradcheck(lambda x: layer(x)[0], x, check_batched_grad=True)
+
+
+def test_vmap_over_a_backward_pass():
+    layer = tt.LSTM(2, 3, dtype=torch.float64, engine="native")
+    x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
+    output = layer(x)[0]
+    cotangents = torch.randn(5, *output.shape, dtype=torch.float64)
+
+    def pulled_back(cotangent: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(output, x, cotangent, retain_graph=True)[0]
+
+    one_by_one = torch.stack([pulled_back(c) for c in cotangents])
+    torch.testing.assert_close(torch.vmap(pulled_back)(cotangents), one_by_one)
