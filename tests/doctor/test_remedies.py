@@ -11,11 +11,10 @@ import throughtime as tt
 from throughtime import errors
 from throughtime.doctor import Cause
 from throughtime.doctor.brief_training import USUAL
-from throughtime.doctor.changes import CHANGES
+from throughtime.doctor.changes import CHANGES, OtherCell, SkipOver
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.foreign.sites import find_recurrent, run_by
-from throughtime.foreign.substitutes import OtherCell, SkipOver
 
 
 def subject(model: nn.Module, count: int = 4) -> Subject:

@@ -17,13 +17,12 @@ from throughtime.doctor.brief_training import (
     by_gradient,
     train_briefly,
 )
-from throughtime.doctor.changes import CHANGES, Change, Where
+from throughtime.doctor.changes import CHANGES, Change, Substitute, Where
 from throughtime.doctor.gradient_cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
-from throughtime.foreign.substitutes import Substitute
 from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
