@@ -212,11 +212,11 @@ def draws(
         drawn: Streams = model.cell.draw_streams(
             one[None], training=model.training, dtype=like.dtype, generator=random
         )
-        if before and any(lasting):
+        if any(lasting):
             starts_afresh = (one == 0).cpu()[None, :, None]
             drawn = tuple(
                 torch.where(starts_afresh, new, old.to(new.device)) if lasts else new
-                for new, old, lasts in zip(drawn, before, lasting, strict=True)
+                for new, old, lasts in zip(drawn, before or drawn, lasting, strict=True)
             )
         before = drawn
         yield drawn
