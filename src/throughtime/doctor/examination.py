@@ -6,6 +6,8 @@ from typing import Any, final
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor import verdict
+from throughtime.doctor.answer_steps import check_one_step, check_read_steps
+from throughtime.doctor.answers import check_answers, check_pairs
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.exact_checks import (
@@ -318,10 +320,16 @@ class Examination:
             lambda: check_state(subject, layer),
             lambda: check_padding(recording, flow),
             lambda: None if axes is None else check_future(subject, layer, axes, answered.any(1)),
+            lambda: check_one_step(subject, layer, recording),
+            lambda: None if axes is None else check_pairs(subject, axes),
+            lambda: check_answers(subject),
+            lambda: check_read_steps(subject, layer, axes, flow, recording),
         ):
             finding = check()
-            if finding is not None:
+            if finding is not None and finding.severity == "fault":
                 return [finding]
+            if finding is not None:
+                self.evidence.findings.append(finding)
         if axes is None:
             self.evidence.missing.append(
                 "batches whose sample axis is clear (a vector of targets or lengths): without it, "

@@ -1,0 +1,403 @@
+"""Checks of the answers: their kind and range fit the loss, and each meets its own target."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.doctor.intervals import exactly
+from throughtime.doctor.last_functions import LastFunction, last_function, views_before
+from throughtime.doctor.loss_calls import OF_CLASSES, OF_VALUES, LossCall, loss_calls
+from throughtime.doctor.sample_axes import SampleAxes, replace_sample
+from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.foreign.sites import kept_outputs, recurrent_layers
+from throughtime.results.diagnosis import Cause, Finding
+
+_BATCHES = 4  # on which answers are looked at
+_SUM = 1e-3  # error of a sum of probabilities
+SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
+_OUT_OF_REACH = 0.1  # of the loss of a constant answer, that no weights can get rid of
+_SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
+_PAIRS, _TRIED = 3, 12  # of samples: with other targets, and in all
+_APART = 0.5  # of a sample's targets, that meet other answers
+
+
+def check_answers(subject: Subject) -> Finding | None:
+    """Check that the answers are of the kind that the loss takes, and can reach the targets.
+
+    Arguments:
+        subject: model, data and loss.
+    """
+    model = subject.copy()
+    runs: list[list[LossCall]] = []
+    with contextlib.ExitStack() as stack:
+        bare = {
+            name: (module, stack.enter_context(kept_outputs(module)))
+            for name, module in recurrent_layers(model).items()
+        }
+        named = _named_outputs(model, stack)
+        runs.extend(loss_calls(subject, model, batch)[1] for batch in subject.held_out[:_BATCHES])
+        lasts = [last_function(call.answers, bare) for call in runs[0]]
+        places = [_place(call.answers, named, type(model).__name__) for call in runs[0]]
+    if len({len(calls) for calls in runs}) != 1:
+        return None
+    for k, last in enumerate(lasts):
+        calls = [run[k] for run in runs]
+        if len({call.answers.dim() for call in calls}) != 1:
+            continue
+        fault = _unfit(calls, last)
+        if fault is not None:
+            return _finding(fault, calls, places[k])
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unfit:
+    """Misfit of answers and loss.
+
+    Attributes:
+        statement: the misfit in one sentence.
+        remedy: the change, in which {place} stands for the place in the model.
+        floor: least loss that is possible, relative to that of a constant answer; 0 if not known.
+    """
+
+    statement: str
+    remedy: str
+    floor: float = 0.0
+
+
+def _unfit(calls: Sequence[LossCall], last: LastFunction | None) -> _Unfit | None:
+    name = calls[0].name
+    constant = last is not None and last.name == "Softmax"
+    if constant and all(bool((call.answers == 1).all()) for call in calls):
+        return _Unfit(
+            "Every answer is 1, for every input: a softmax over an axis of one entry gives 1.",
+            "Take the softmax away at {place}: with one unit, use "
+            "F.binary_cross_entropy_with_logits and no function after the last linear layer.",
+            1.0,
+        )
+    if name in OF_CLASSES:
+        return _unfit_classes(calls, last)
+    if name == "kl_div" and all(bool((c.answers >= 0).all()) for c in calls):
+        return _Unfit(
+            "F.kl_div takes log-probabilities, and the answers are probabilities.",
+            "Take the logarithm at {place}: log_softmax in place of softmax.",
+        )
+    if last is None or (math.isinf(last.low) and math.isinf(last.high)):
+        return None
+    if name == "binary_cross_entropy_with_logits":
+        return _unfit_logits(calls, last)
+    return _out_of_reach(calls, last) if name in OF_VALUES else None
+
+
+def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unfit | None:
+    name, axis = calls[0].name, calls[0].class_axis
+    classes = calls[0].answers.shape[axis]
+    if classes == 1:
+        return _Unfit(
+            f"{name} gets answers with one class: their loss does not depend on the model.",
+            "Let the model answer with one number for each class at {place}; or, for yes and no, "
+            "use F.binary_cross_entropy_with_logits.",
+            1.0,
+        )
+    probabilities = all(_are_probabilities(call) for call in calls)
+    if name == "nll_loss":
+        sums = [call.answers.detach().double().logsumexp(axis).abs().max() for call in calls]
+        if max(map(float, sums)) < 0.01:
+            return None
+        if not probabilities and all(bool((call.answers <= 0).all()) for call in calls):
+            return None
+        kind = "probabilities" if probabilities else "not normalised"
+        return _Unfit(
+            f"nll_loss takes log-probabilities, and the answers are {kind}.",
+            "Use log_softmax(dim=1) at {place}; or no such function at all, and F.cross_entropy.",
+        )
+    low, high = (0.0, 1.0) if probabilities else (-math.inf, math.inf)
+    if last is not None and not probabilities:
+        low, high = last.low, last.high
+    if math.isinf(high - low):
+        return None
+    floor = math.log1p((classes - 1) * math.exp(low - high))
+    if floor < _OUT_OF_REACH * math.log(classes):
+        return None
+    given = "probabilities (they sum to 1)" if probabilities else f"between {low:g} and {high:g}"
+    function = "softmax" if last is None or probabilities else last.words
+    return _Unfit(
+        f"cross_entropy takes logits, and the answers are {given}: it takes their softmax"
+        f"{' once more' if probabilities else ''}, and no weights bring the loss below "
+        f"{floor:.3g} (guessing has {math.log(classes):.3g}).",
+        _without(function),
+        floor / math.log(classes),
+    )
+
+
+def _unfit_logits(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | None:
+    targets = torch.cat([call.targets[call.where()].detach().double() for call in calls])
+    share = float(targets.mean()) if len(targets) else 0.0
+    if not 0 < share < 1:
+        return None
+    entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
+    floor = share * _softplus(-last.high) + (1 - share) * _softplus(last.low)
+    if floor < _OUT_OF_REACH * entropy:
+        return None
+    return _Unfit(
+        f"binary_cross_entropy_with_logits takes logits, and the answers are {_span(last)} "
+        f"({last.words}): with the loss's own sigmoid, no weights bring it below {floor:.3g} "
+        f"(a constant answer has {entropy:.3g}).",
+        _without(last.words),
+        floor / entropy,
+    )
+
+
+def _without(function: str) -> str:
+    if function.startswith("the recurrent layer"):
+        return f"Put an nn.Linear between {function} and the loss."
+    return (
+        f"Take the {function} away at {{place}}; use it where answers are shown, not in the loss."
+    )
+
+
+def _softplus(x: float) -> float:
+    return 0.0 if x == -math.inf else math.log1p(math.exp(x))
+
+
+def _span(last: LastFunction) -> str:
+    if math.isinf(last.high):
+        return f"never below {last.low:g}"
+    if math.isinf(last.low):
+        return f"never above {last.high:g}"
+    return f"between {last.low:g} and {last.high:g}"
+
+
+def _out_of_reach(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | None:
+    targets = torch.cat([call.targets[call.where()].detach().double() for call in calls])
+    if len(targets) < 2 or float(targets.var()) == 0:
+        return None
+    beyond = targets - targets.clamp(last.low, last.high)
+    floor = float(beyond.square().mean() / targets.var())
+    if floor < _OUT_OF_REACH:
+        return None
+    share = float((beyond != 0).double().mean())
+    bounded = last.words.startswith("the recurrent layer")
+    return _Unfit(
+        f"The answers are the bare outputs of {last.words if bounded else 'a ' + last.words}, "
+        f"{_span(last)}; {100 * share:.0f} % of the targets ({float(targets.min()):.3g} to "
+        f"{float(targets.max()):.3g}) are out of their reach.",
+        _without(last.words)
+        if bounded
+        else f"Take the {last.words} away at {{place}}: a linear layer comes last; or scale the "
+        "targets into its range.",
+        floor,
+    )
+
+
+def _are_probabilities(call: LossCall) -> bool:
+    answers = call.answers.detach().double()
+    sums = answers.sum(call.class_axis)
+    return bool((answers >= 0).all()) and float((sums - 1).abs().max()) < _SUM
+
+
+def _finding(fault: _Unfit, calls: Sequence[LossCall], place: str) -> Finding:
+    gained = solved_share(calls)
+    anyway = gained is not None and gained > SOLVED
+    return Finding(
+        cause=Cause.ANSWERS_UNFIT,
+        severity="warning" if anyway else "fault",
+        certainty="proved",
+        statement=fault.statement
+        + (" The answers are mostly right all the same." if anyway else ""),
+        effect=exactly(fault.floor) if fault.floor else None,
+        effect_name="least possible loss, relative to that of a constant answer"
+        if fault.floor
+        else "",
+        threshold=_OUT_OF_REACH if fault.floor else None,
+        measured_on=f"{sum(call.answers.numel() for call in calls)} answers of "
+        f"{len(calls)} held-out batch{'es' if len(calls) > 1 else ''}",
+        remedy=fault.remedy.format(place=place),
+    )
+
+
+def _named_outputs(model: nn.Module, stack: contextlib.ExitStack) -> list[tuple[str, Any]]:
+    """Keep the results of modules without parameters: functions, each with a name in the model."""
+    found: list[tuple[str, Any]] = []
+    for name, module in model.named_modules():
+        if name and not any(True for _ in module.parameters()):
+
+            def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+                del inputs
+                if isinstance(output, Tensor):
+                    found.append((f"{name} ({type(module).__name__})", output.grad_fn))
+
+            stack.callback(module.register_forward_hook(keep).remove)
+    return found
+
+
+def _place(answers: Tensor, named: Sequence[tuple[str, Any]], model: str) -> str:
+    """Return the place of the last function in words: a module, or the end of forward."""
+    nodes = views_before(answers)
+    names = [name for name, node in named if node in nodes]
+    return names[-1] if names else f"the end of {model}.forward, or before the loss"
+
+
+def solved(subject: Subject) -> float:
+    """Return the part of what there is to gain over a constant answer, on held-out batches.
+
+    Arguments:
+        subject: model, data and loss.
+
+    Returns:
+        The largest of all losses' parts; 0 where it is not known.
+    """
+    model = subject.copy()
+    runs = [loss_calls(subject, model, batch)[1] for batch in subject.held_out[:_BATCHES]]
+    if len({len(calls) for calls in runs}) != 1:
+        return 0.0
+    shares = [solved_share(calls) for calls in zip(*runs, strict=True)]
+    return max((share for share in shares if share is not None), default=0.0)
+
+
+def solved_share(calls: Sequence[LossCall]) -> float | None:
+    """Return the part of what there is to gain over a constant answer that the answers gain.
+
+    In right classes, or in squared error. None for losses of another kind.
+
+    Arguments:
+        calls: the same call of the loss on several batches.
+    """
+    name, axis = calls[0].name, calls[0].class_axis
+    if any(call.answers.shape != call.targets.shape and not call.indexed for call in calls):
+        return None
+    answers = [call.answers.detach() for call in calls]
+    if calls[0].indexed or name in OF_CLASSES:
+        picked = [a.argmax(axis) for a in answers]
+        truth = [c.targets if c.indexed else c.targets.argmax(axis) for c in calls]
+        counts = [
+            c.where() if c.indexed else torch.ones_like(t) > 0
+            for c, t in zip(calls, truth, strict=True)
+        ]
+    elif name.startswith("binary"):
+        middle = 0.5 if all(bool(((a >= 0) & (a <= 1)).all()) for a in answers) else 0.0
+        picked, truth = [a > middle for a in answers], [c.targets > 0.5 for c in calls]
+        counts = [c.where() for c in calls]
+    elif name in OF_VALUES:
+        errors = torch.cat(
+            [(a - c.targets)[c.where()] for a, c in zip(answers, calls, strict=True)]
+        ).double()
+        spread = torch.cat([c.targets[c.where()] for c in calls]).double().var()
+        return 1 - float(errors.square().mean() / spread) if float(spread) > 0 else None
+    else:
+        return None
+    right = (
+        torch.cat([(p == t)[c] for p, t, c in zip(picked, truth, counts, strict=True)])
+        .double()
+        .mean()
+    )
+    every = torch.cat([t[c] for t, c in zip(truth, counts, strict=True)]).long()
+    most = float(every.bincount().max()) / len(every) if len(every) else 1.0
+    return (float(right) - most) / (1 - most) if most < 1 else None
+
+
+def check_pairs(subject: Subject, axes: SampleAxes) -> Finding | None:
+    """Check that each sample's targets meet its own answers.
+
+    One sample is replaced by another, inputs and targets. The targets that change must be among
+    those whose answers change. Where they are not, the answers are elsewhere: a broadcast, a
+    reshape or another order of axes lies between.
+
+    Arguments:
+        subject: model, data and loss.
+        axes: axis of the samples in each tensor.
+    """
+    if axes.count < 3:
+        return None
+    batch = subject.held_out[0]
+    before = loss_calls(subject, subject.copy(), batch)[1]
+    shares: dict[int, list[tuple[float, float]]] = {}
+    for source in range(1, min(axes.count, _TRIED + 1)):
+        changed = replace_whole_sample(batch, axes, 0, source)
+        after = loss_calls(subject, subject.copy(), changed)[1]
+        if [_shape(call) for call in before] != [_shape(call) for call in after]:
+            return None
+        for k, (one, other) in enumerate(zip(before, after, strict=True)):
+            found = _apart(one, other)
+            if found is not None:
+                shares.setdefault(k, []).append(found)
+        if shares and min(map(len, shares.values())) >= _PAIRS:
+            break
+    for k, found in shares.items():
+        targets, answers = (min(one[part] for one in found) for part in (0, 1))
+        if targets >= _APART and answers >= _APART:
+            return _mispaired(before[k], targets, axes.count)
+    return None
+
+
+def replace_whole_sample(batch: Any, axes: SampleAxes, target: int, source: int) -> Any:
+    """Return a batch in which one sample is another's copy, in every tensor that holds samples."""
+    for k, tensor in enumerate(batch_tensors(batch)):
+        axis = axes.axes[k]
+        if axis is not None and tensor.shape[axis] == axes.count:
+            batch = replace_sample(batch, axes, k, target, source)
+    return batch
+
+
+def _shape(call: LossCall) -> Any:
+    return call.name, call.answers.shape, call.targets.shape
+
+
+def _apart(one: LossCall, other: LossCall) -> tuple[float, float] | None:
+    """Return the share of changed targets with other answers, and of changed answers likewise."""
+    before, after = one.answers.detach().double(), other.answers.detach().double()
+    scale = before.abs().max().clamp_min(1e-12)
+    answers, targets = one.pairs((after - before).abs() > _SAME * scale, _unequal(one, other))
+    if not bool(answers.any()) or not bool(targets.any()):
+        return None
+    both = (answers & targets).sum()
+    return float(1 - both / targets.sum()), float(1 - both / answers.sum())
+
+
+def _unequal(one: LossCall, other: LossCall) -> Tensor:
+    before, after = one.targets.detach(), other.targets.detach()
+    return (before != after) & ~(before.isnan() & after.isnan())
+
+
+def _mispaired(call: LossCall, share: float, count: int) -> Finding:
+    answers, targets = tuple(call.answers.shape), tuple(call.targets.shape)
+    name = "The difference" if call.name in ("sub", "rsub") else f"F.{call.name}"
+    spread = not call.indexed and answers != targets
+    if spread:
+        together = tuple(torch.broadcast_shapes(call.answers.shape, call.targets.shape))
+        statement = (
+            f"{name} gets answers {answers} and targets {targets}, and spreads them to {together}: "
+            "each answer meets the targets of all samples, and the best answer is their mean."
+        )
+        one = len(answers) > len(targets)
+        remedy = (
+            f"Give both one shape: answers.squeeze(-1) of {answers}, or targets.unsqueeze(-1)."
+            if one
+            else f"Give both one shape: targets.squeeze(-1) of {targets}, or answers.unsqueeze(-1)."
+        )
+    else:
+        statement = (
+            f"{100 * share:.0f} % of a sample's targets or more meet answers of other samples in "
+            f"{name.replace('The', 'the')} (answers {answers}, targets {targets}): the axes are "
+            "in another order."
+        )
+        remedy = (
+            "Bring the axes of answers and targets into one order before the loss: transpose or "
+            "permute, never view or reshape, moves axes."
+        )
+    return Finding(
+        cause=Cause.TARGETS_MISPAIRED,
+        severity="fault",
+        certainty="proved",
+        statement=statement,
+        effect=exactly(share),
+        effect_name="share of a sample's targets that meet other samples' answers",
+        threshold=_APART,
+        measured_on=f"one batch of {count} samples",
+        remedy=remedy,
+    )

@@ -1,0 +1,117 @@
+"""The last function before a tensor, by autograd's graph; and the range of its values."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.layers import GRU, LSTM, RNN
+
+# that give the same values in another form
+_SAME_VALUES = {
+    *("Alias", "AsStrided", "Cat", "Clone", "Copy", "Expand", "Flip", "Gather", "Index"),
+    *("IndexSelect", "MaskedSelect", "Permute", "Repeat", "ReshapeAlias", "Select", "Slice"),
+    *("Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind"),
+    *("UnsafeSplit", "UnsafeView", "Unsqueeze", "View"),
+}
+_RANGES = {
+    "Sigmoid": (0.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "Hardtanh": (-1.0, 1.0),
+    "Relu": (0.0, math.inf),
+    "Softplus": (0.0, math.inf),
+    "Exp": (0.0, math.inf),
+    "Abs": (0.0, math.inf),
+    "LogSoftmax": (-math.inf, 0.0),
+    "LogSigmoid": (-math.inf, 0.0),
+}
+_WORDS = {"Relu": "ReLU", "LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid"}
+_BOUNDED = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell, LSTM, GRU, RNN)
+
+
+@dataclasses.dataclass(frozen=True)
+class LastFunction:
+    """The function that a tensor comes from, with no other but views of its result between them.
+
+    Attributes:
+        name: name of the function, as in autograd's graph; "" for a recurrent layer.
+        words: name of the function or of the layer, for a reader.
+        low, high: range of its values.
+    """
+
+    name: str
+    words: str
+    low: float
+    high: float
+
+
+def last_function(tensor: Tensor, bare: dict[str, tuple[nn.Module, list[Any]]]) -> Any:
+    """Return the last function before a tensor; None if it is not known, or there are several.
+
+    Arguments:
+        tensor: a tensor with a graph.
+        bare: recurrent modules by name, each with the results of its calls in the graph.
+    """
+    nodes = {
+        node: (name, module)
+        for name, (module, results) in bare.items()
+        for node in _nodes(module, results)
+    }
+    found: set[LastFunction | None] = set()
+    left, seen = [tensor.grad_fn], {tensor.grad_fn}
+    while left:
+        node = left.pop()
+        if node in nodes:
+            found.add(_of_layer(*nodes[node]))
+            continue
+        name = "" if node is None else re.sub(r"Backward\d*$", "", node.name())
+        if node is None or name not in _SAME_VALUES:
+            low, high = _RANGES.get(name, (-math.inf, math.inf))
+            words = _WORDS.get(name, name.lower())
+            found.add(LastFunction(name, words, low, high) if name in _RANGES else None)
+            continue
+        before = [one for one, _ in node.next_functions if one not in seen]
+        seen.update(before)
+        left += [one for one in before if one is not None]
+    return found.pop() if len(found) == 1 else None
+
+
+def views_before(tensor: Tensor) -> list[Any]:
+    """List the nodes of a tensor's graph from it back to its last function, that one included."""
+    left, found = [tensor.grad_fn], []
+    while left:
+        node = left.pop()
+        if node is None or node in found:
+            continue
+        found.append(node)
+        if re.sub(r"Backward\d*$", "", node.name()) in _SAME_VALUES:
+            left += [one for one, _ in node.next_functions]
+    return found
+
+
+def _of_layer(name: str, module: nn.Module) -> LastFunction | None:
+    if not isinstance(module, _BOUNDED) or getattr(module, "proj_size", 0):
+        return None
+    relu = getattr(module, "nonlinearity", getattr(module, "mode", "")) in ("relu", "RNN_RELU")
+    low, high = (0.0, math.inf) if relu else (-1.0, 1.0)
+    return LastFunction("", f"the recurrent layer {name!r}", low, high)
+
+
+def _nodes(module: nn.Module, results: Iterable[Any]) -> Iterable[Any]:
+    """Yield the nodes of h_t in the results of a module, not those of an LSTM's c_t."""
+    for result in results:
+        parts = result if isinstance(result, tuple) else (result,)
+        if isinstance(result, PackedSequence):
+            parts = (result.data,)
+        if isinstance(module, nn.LSTMCell):
+            parts = parts[:1]
+        for part in parts:
+            part = part[0] if type(part) is tuple and part else part
+            part = part.data if isinstance(part, PackedSequence) else part
+            if isinstance(part, Tensor) and part.grad_fn is not None:
+                yield part.grad_fn
