@@ -4,7 +4,7 @@ import pickle
 import torch
 
 from throughtime.cells import LSTMCell
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.state import map_state, state_tensors, state_type
 
 

@@ -14,7 +14,7 @@ from throughtime.cli.main import main
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.doctor.inspection import INSTRUMENTS, USUAL, inspect
 from throughtime.reports.inspection import TITLES
-from throughtime.results.measurement import Inspection
+from throughtime.results.diagnosis import Inspection
 from throughtime.results.record import Record
 
 FUNCTION = """\

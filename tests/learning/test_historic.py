@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import throughtime as tt
 from throughtime.cells import ThresholdCell
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError
 from throughtime.core.state import map_state
 from throughtime.learning import BPTT, Chunk, StepwiseModel

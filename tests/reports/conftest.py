@@ -9,7 +9,7 @@ import pytest
 from reports.pages import Page
 
 from throughtime.reports import read_comparison
-from throughtime.reports.html import render_report
+from throughtime.reports.page import render_report
 
 TASK = {
     "spec": "digits",

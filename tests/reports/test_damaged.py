@@ -12,12 +12,10 @@ import pytest
 from throughtime.core.errors import ThroughtimeError
 from throughtime.doctor.sources import from_run
 from throughtime.reports import read_comparison
-from throughtime.reports.finding import finding
-from throughtime.reports.html import render_report
-from throughtime.reports.table import comparison_table
+from throughtime.reports.comparison_text import comparison_table, finding
+from throughtime.reports.page import render_report
 from throughtime.studies import CompareRequest, compare
-from throughtime.studies.folders import placed
-from throughtime.studies.plan import make_plan
+from throughtime.studies.plan import make_plan, placed
 from throughtime.training import load_model
 
 REQUEST = CompareRequest(

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from throughtime.core.errors import RunWriteError
 from throughtime.reports import diagnosis_text as words
-from throughtime.reports.diagnosis_page import CARRYING, render_fragment, render_page
 from throughtime.reports.diagnosis_text import diagnosis_text, printed
+from throughtime.reports.page import CARRYING, render_fragment, render_page
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "line"}

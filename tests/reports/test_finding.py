@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from throughtime.reports import read_comparison
-from throughtime.reports.finding import finding, starred
+from throughtime.reports.comparison_text import finding, starred
 
 
 def sentence(folder: Path) -> str:

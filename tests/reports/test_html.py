@@ -10,8 +10,8 @@ from reports.pages import Page
 
 from throughtime.core.errors import RunWriteError
 from throughtime.reports import read_comparison
-from throughtime.reports.finding import finding
-from throughtime.reports.html import render_report, write_report
+from throughtime.reports.comparison_text import finding
+from throughtime.reports.page import render_report, write_report
 
 
 def test_what_was_asked(page: Page) -> None:

@@ -36,37 +36,35 @@ from throughtime.instruments import (
     phase_line,
 )
 from throughtime.instruments.fixed_points import fixed_points
-from throughtime.reports import gradient_pictures, maps, planes, state_pictures
-from throughtime.reports.diagnosis_page import render_page
+from throughtime.reports import curves, planes
 from throughtime.reports.drawing import Drawing, draw
+from throughtime.reports.page import render_page
 from throughtime.results.diagnosis import Picture
 
 MADE: dict[str, Callable[[], Picture]] = {
-    "gradient_by_lag": lambda: gradient_pictures.gradient_by_lag(
-        {"rnn": flow(halving().flip(0))}, 3
-    ),
-    "gradient_share": lambda: gradient_pictures.gradient_share({"rnn": flow(halving().flip(0))}, 3),
-    "gradient_share of none": lambda: gradient_pictures.gradient_share({"rnn": flow(ONES * 0)}),
-    "gradient_per_gate": lambda: gradient_pictures.gradient_per_gate(flow(halving())),
-    "direct_gradient": lambda: gradient_pictures.direct_gradient(flow(halving())),
-    "change_survival": lambda: state_pictures.change_survival({"rnn": SURVIVAL}, 3),
-    "decoded_inputs": lambda: state_pictures.decoded_inputs({"rnn": DECODING}, 3),
-    "influence_of_old_inputs": lambda: state_pictures.influence_of_old_inputs(INFLUENCE),
-    "latch_over_time": lambda: maps.latch_over_time(
+    "gradient_by_lag": lambda: curves.gradient_by_lag({"rnn": flow(halving().flip(0))}, 3),
+    "gradient_share": lambda: curves.gradient_share({"rnn": flow(halving().flip(0))}, 3),
+    "gradient_share of none": lambda: curves.gradient_share({"rnn": flow(ONES * 0)}),
+    "gradient_per_gate": lambda: curves.gradient_per_gate(flow(halving())),
+    "direct_gradient": lambda: curves.direct_gradient(flow(halving())),
+    "change_survival": lambda: curves.change_survival({"rnn": SURVIVAL}, 3),
+    "decoded_inputs": lambda: curves.decoded_inputs({"rnn": DECODING}, 3),
+    "influence_of_old_inputs": lambda: curves.influence_of_old_inputs(INFLUENCE),
+    "latch_over_time": lambda: curves.latch_over_time(
         latch_survival(1.25, "gaussian", 0.5, 40, runs=200)
     ),
-    "loss_by_length": lambda: state_pictures.loss_by_length(LENGTHS),
-    "jacobian_products": lambda: state_pictures.jacobian_products(JACOBIANS, 3),
-    "singular_values_of_products": lambda: state_pictures.singular_values_of_products(JACOBIANS),
-    "jacobian_steps": lambda: state_pictures.jacobian_steps(JACOBIANS),
-    "lyapunov_exponents": lambda: state_pictures.lyapunov_exponents({"rnn": SPECTRUM}),
-    "lyapunov_convergence": lambda: state_pictures.lyapunov_convergence(SPECTRUM),
-    "gate_values": lambda: gradient_pictures.gate_values(lstm_gates()),
-    "gate_saturation": lambda: gradient_pictures.gate_saturation(lstm_gates()),
-    "time_constants": lambda: gradient_pictures.time_constants(lstm_gates(), 5),
-    "loss_curve": lambda: gradient_pictures.loss_curve(cliff()),
-    "steepness": lambda: gradient_pictures.steepness(cliff()),
-    "norms_over_batches": lambda: gradient_pictures.norms_over_batches(NORMS, 2.5),
+    "loss_by_length": lambda: curves.loss_by_length(LENGTHS),
+    "jacobian_products": lambda: curves.jacobian_products(JACOBIANS, 3),
+    "singular_values_of_products": lambda: curves.singular_values_of_products(JACOBIANS),
+    "jacobian_steps": lambda: curves.jacobian_steps(JACOBIANS),
+    "lyapunov_exponents": lambda: curves.lyapunov_exponents({"rnn": SPECTRUM}),
+    "lyapunov_convergence": lambda: curves.lyapunov_convergence(SPECTRUM),
+    "gate_values": lambda: curves.gate_values(lstm_gates()),
+    "gate_saturation": lambda: curves.gate_saturation(lstm_gates()),
+    "time_constants": lambda: curves.time_constants(lstm_gates(), 5),
+    "loss_curve": lambda: curves.loss_curve(cliff()),
+    "steepness": lambda: curves.steepness(cliff()),
+    "norms_over_batches": lambda: curves.norms_over_batches(NORMS, 2.5),
 }
 
 
@@ -105,14 +103,14 @@ def test_titles_say_what_was_measured() -> None:
 def test_gradient_is_relative_to_its_largest() -> None:
     model = nn.GRU(1, 8)
     measured = gradient_flow(model, lambda: model(torch.ones(20, 2, 1))[0][-1].sum())
-    (series,) = gradient_pictures.gradient_by_lag({"gru": measured}).series
+    (series,) = curves.gradient_by_lag({"gru": measured}).series
     expected = measured.norm_by_lag / measured.norm.max()
     assert series.y == pytest.approx(expected.tolist())
     assert series.x == tuple(range(20))
 
 
 def test_products_are_exponentials_of_logarithms() -> None:
-    picture = state_pictures.jacobian_products(JACOBIANS)
+    picture = curves.jacobian_products(JACOBIANS)
     assert [s.label for s in picture.series] == [
         "norm of the product",
         "bound: product of the steps' norms",
@@ -124,12 +122,12 @@ def test_products_are_exponentials_of_logarithms() -> None:
 
 
 def test_exponents_of_lost_directions_are_drawn_at_the_edge() -> None:
-    figure = draw(state_pictures.lyapunov_exponents({"rnn": SPECTRUM}))
+    figure = draw(curves.lyapunov_exponents({"rnn": SPECTRUM}))
     assert "-∞" in figure.layout.yaxis.ticktext
 
 
 def test_long_curves_are_thinned() -> None:
-    (series,) = gradient_pictures.gradient_by_lag({"rnn": flow(torch.ones(10_000).double())}).series
+    (series,) = curves.gradient_by_lag({"rnn": flow(torch.ones(10_000).double())}).series
     assert len(series.x) == 2000
     assert (series.x[0], series.x[-1]) == (0, 9999)
 
@@ -198,7 +196,7 @@ def test_basins_of_two_units_that_do_not_meet() -> None:
 def test_the_map_of_one_unit() -> None:
     """a -> 2 tanh(a): sinks at +-1.915, a source at 0; states move towards the sinks."""
     f = one_unit_map(2.0)
-    drawing = maps.phase_line(phase_line(f, -3.0, 3.0), f, cobweb(f, 0.1, 30))
+    drawing = planes.phase_line(phase_line(f, -3.0, 3.0), f, cobweb(f, 0.1, 30))
     assert drawing.title == "3 fixed points, 2 of them attracting."
     assert drawing.labels == ("F(x)", "iteration", "sink", "source")
     arrows = drawing.figure.layout.annotations
@@ -209,7 +207,7 @@ def test_the_map_of_one_unit() -> None:
 
 def test_where_one_unit_starts_to_latch() -> None:
     found = one_unit_bifurcation(torch.linspace(0.5, 1.5, 11).double(), input=0.0)
-    drawing = maps.bifurcation_diagram(found, "weight")
+    drawing = planes.bifurcation_diagram(found, "weight")
     assert drawing.title == "Up to 3 fixed points, by weight."
     sinks = next(trace for trace in drawing.figure.data if trace.name == "sink")
     assert sum(x > 1.01 for x in sinks.x) == 10
@@ -225,7 +223,7 @@ def test_a_last_step_that_starts_afresh_has_an_empty_picture() -> None:
         log_products=JACOBIANS.log_products[:0],
         cut=0,
     )
-    for make in (state_pictures.jacobian_products, state_pictures.singular_values_of_products):
+    for make in (curves.jacobian_products, curves.singular_values_of_products):
         picture = make(none)
         assert picture.title.startswith("The last step starts afresh")
         draw(picture)
@@ -234,9 +232,11 @@ def test_a_last_step_that_starts_afresh_has_an_empty_picture() -> None:
 def test_drawings_have_a_place_on_the_page() -> None:
     index = torch.tensor([[0, 1, 1], [0, 0, -1]])
     names, points = ("left", HOSTILE), {HOSTILE: torch.tensor([[0.5, 0.5]])}
-    figure = planes.regions(index, across=(-1, 1), up=(0, 1), names=names, marked=points)
+    figure = planes.regions(
+        index, ("1", "unit 2"), across=(-1, 1), up=(0, 1), names=names, marked=points
+    )
     assert np.isnan(np.asarray(figure.data[0].z)[1, 2])
     assert "<script" not in figure.to_json()
-    page = render_page(HEALTHY, [Drawing("Two basins.", "How.", "unit 2", names, figure)])
+    page = render_page(HEALTHY, [Drawing("Two basins.", "How.", names, figure)])
     assert page.index("More pictures") < page.index("Two basins.")
     assert 'id="data-drawing-0"' in page

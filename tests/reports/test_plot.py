@@ -27,8 +27,8 @@ from throughtime.instruments import (
 from throughtime.instruments.gates import GateStatistics
 from throughtime.reports.plot import pictures, plotted_types
 from throughtime.results import Reproduction, Run
+from throughtime.results.diagnosis import Inspection, Measurement
 from throughtime.results.fields import to_document
-from throughtime.results.measurement import Inspection, Measurement
 from throughtime.results.record import Record
 
 NO_RESULTS = {"Dynamics", "Plane", "Steps", "Wall"}

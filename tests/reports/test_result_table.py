@@ -11,8 +11,8 @@ import pytest
 from reports.pages import Page
 
 from throughtime.reports import read_comparison
-from throughtime.reports.html import render_report
-from throughtime.reports.table import csv_text
+from throughtime.reports.comparison_text import csv_text
+from throughtime.reports.page import render_report
 
 
 def test_settings_that_differ_are_in_the_table(write_comparison) -> None:

@@ -11,8 +11,8 @@ from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.reports.reproduction import reproduction_markdown
 from throughtime.results.comparison import Spread
-from throughtime.studies import catalogue, publications, reproduce
-from throughtime.studies.catalogue import Check, publication
+from throughtime.studies import literature, publications, reproduce
+from throughtime.studies.literature import Check, publication
 from throughtime.tasks import TASKS
 
 TINY = {
@@ -49,7 +49,7 @@ TINY = {
 def tiny(tmp_path, monkeypatch):
     (tmp_path / "studies" / "tiny").mkdir(parents=True)
     (tmp_path / "studies" / "tiny" / "study.json").write_text(json.dumps(TINY))
-    monkeypatch.setattr(catalogue, "FOLDER", tmp_path / "studies")
+    monkeypatch.setattr(literature, "FOLDER", tmp_path / "studies")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -11,8 +11,8 @@ from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks import Characters
-from throughtime.tasks.characters import read_text
 from throughtime.tasks.download import RemoteFile
+from throughtime.tasks.texts import read_text
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 
@@ -30,12 +30,12 @@ def test_targets_are_the_next_characters() -> None:
 
 def test_splits_follow_each_other() -> None:
     task = Characters(TEXT, length=20)
-    parts = [task.training, task.held_out["validation"], task.held_out["test"]]
+    parts = [*task.codes.values()]
     assert "".join(task.alphabet[k] for k in torch.cat(parts).tolist()) == TEXT
     for size in (1, 3, 100):
         windows = [b.targets for b in task.batches("test", size)]
         whole = torch.cat(windows, 1).T.flatten()
-        assert torch.equal(whole, task.held_out["test"][1 : 1 + len(whole)])
+        assert torch.equal(whole, task.codes["test"][1 : 1 + len(whole)])
 
 
 def test_chance_is_the_table_of_pairs() -> None:
@@ -72,7 +72,7 @@ def test_the_file(tmp_path, monkeypatch) -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="length of task"):
         Characters(TEXT, length=1)
-    with pytest.raises(DataError, match="expected at least 2020 for windows of 100"):
+    with pytest.raises(DataError, match="expected at least 2020 for a length of 100"):
         Characters("ab" * 100)
 
 
@@ -80,7 +80,7 @@ def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
     task = Characters(TEXT, length=20, stream=True)
     assert task.stream
     assert not Characters(TEXT, length=20).stream
-    training = "".join(task.alphabet[k] for k in task.training.tolist())
+    training = "".join(task.alphabet[k] for k in task.codes["training"].tolist())
     steps = len(training) // 20 + 3  # once around, and on
     batches = [training_batch(task, step, 4, seed=1) for step in range(steps)]
     for before, after in itertools.pairwise(batches):
@@ -93,7 +93,7 @@ def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
 
 
 def test_a_file_that_is_damaged_or_unpacks_to_far_too_much(tmp_path, monkeypatch) -> None:
-    module = sys.modules["throughtime.tasks.characters"]
+    module = sys.modules["throughtime.tasks.texts"]
     monkeypatch.setattr(module, "_MOST_BYTES", 1000)
     path, file = tmp_path / "text.txt.gz", RemoteFile("text.txt", (), "0")
     whole = gzip.compress(TEXT.encode())

@@ -232,7 +232,7 @@ def test_a_progress_bar_is_shown_on_a_terminal_alone(server, tmp_path, monkeypat
 
 def test_mnist_is_downloaded_checked_and_split(server, tmp_path, small_mnist, monkeypatch):
     monkeypatch.delenv("THROUGHTIME_DATA", raising=False)
-    monkeypatch.setattr(image_sets, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path)
     downloads = []
     for file, content in zip(small_mnist.files, small_mnist.contents, strict=True):
         packed = gzip.compress(content)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from throughtime.core.errors import DataError
-from throughtime.tasks import TASKS, image_sets, load_digits, load_mnist
+from throughtime.tasks import TASKS, download, image_sets, load_digits, load_mnist
 
 VALIDATION = 5
 
@@ -58,7 +58,7 @@ def test_mnist_is_read_once(tmp_path, small_mnist):
 
 
 def test_a_folder_without_mnist_is_never_replaced_by_a_download(tmp_path, small_mnist, monkeypatch):
-    monkeypatch.setattr(image_sets, "fetch", pytest.fail)
+    monkeypatch.setattr(download, "fetch", pytest.fail)
     message = (
         r"^no MNIST in {}: got {}, expected train-images-idx3-ubyte or "
         r"train-images-idx3-ubyte\.gz, there or in its subfolder mnist\. Point --data-dir or "

@@ -48,7 +48,7 @@ def test_training_batches_continue_each_other() -> None:
 
 
 def test_held_out_text_is_one_row_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("throughtime.tasks.text_stream._HELD_OUT_STEPS", 50)
+    monkeypatch.setattr("throughtime.tasks.texts._HELD_OUT_STEPS", 50)
     batches = [*TASK.batches("test", 128)]
     assert len(batches) > 2
     codes = TASK.codes["test"]
@@ -64,7 +64,7 @@ def test_the_state_is_carried_over_all_held_out_text(monkeypatch: pytest.MonkeyP
     logits, _ = model(codes[:-1, None])
     expected = float(F.cross_entropy(logits[:, 0].detach(), codes[1:])) / math.log(2)
     for steps in (7, 50):
-        monkeypatch.setattr("throughtime.tasks.text_stream._HELD_OUT_STEPS", steps)
+        monkeypatch.setattr("throughtime.tasks.texts._HELD_OUT_STEPS", steps)
         found = evaluate(model, TASK, TASK.batches("validation", 3))
         assert found["bits_per_character"] == pytest.approx(expected, rel=1e-6)
         assert found["loss"] == pytest.approx(expected * math.log(2), rel=1e-6)

@@ -15,7 +15,7 @@ from throughtime.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from throughtime.training.environment import current_environment
+from throughtime.training.reproducibility import current_environment
 
 DTYPES = [
     torch.float64,

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from throughtime.core.errors import ConfigurationError, DeviceError
-from throughtime.training import current_environment
-from throughtime.training import environment as environment_module
-from throughtime.training.environment import source_commit
-from throughtime.training.reproducibility import reproducible, run_device
+from throughtime.training import current_environment, reproducibility
+from throughtime.training.reproducibility import reproducible, run_device, source_commit
 
 pytestmark = pytest.mark.without_compiler
 
@@ -66,7 +64,7 @@ def test_commit_of_a_checkout(tmp_path: Path) -> None:
 
 
 def test_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(reproducibility.shutil, "which", lambda name: None)
     assert source_commit(Path(__file__)) is None
 
 
@@ -74,8 +72,8 @@ def test_git_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(command: list[str], **options: object) -> None:
         raise subprocess.TimeoutExpired(command, 10)
 
-    monkeypatch.setattr(environment_module.shutil, "which", lambda name: "/bin/git")
-    monkeypatch.setattr(environment_module.subprocess, "run", hang)
+    monkeypatch.setattr(reproducibility.shutil, "which", lambda name: "/bin/git")
+    monkeypatch.setattr(reproducibility.subprocess, "run", hang)
     assert source_commit(Path(__file__)) is None
 
 

@@ -16,8 +16,8 @@ from throughtime.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from throughtime.training.environment import current_environment
 from throughtime.training.optimizers import check_optimizer
+from throughtime.training.reproducibility import current_environment
 
 VARIANTS = [
     *((name, {}) for name in optimizer_names()),

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type

@@ -74,11 +74,7 @@ def number_or_none(word: str) -> float | None:
 
 
 def one_of(*names: str) -> Reader:
-    """A reader of one of several names.
-
-    Arguments:
-        names: all that there are.
-    """
+    """A reader of one of several names."""
 
     def read(word: str) -> str:
         if word not in names:
@@ -131,11 +127,6 @@ def _field(
 
 def parse(kind: type[Arguments], command: str, words: Sequence[str]) -> Arguments:
     """The values of the words after a sub-command.
-
-    Arguments:
-        kind: A dataclass; its fields are the options.
-        command: The name of the sub-command.
-        words: The words after it.
 
     Raises:
         ConfigurationError: an unknown option, a missing or wrong value, or a word too many.

@@ -127,8 +127,7 @@ def run(words: Sequence[str]) -> int:
     request, out, arguments = understand(words)
 
     from throughtime.cli.progress import progress
-    from throughtime.reports.finding import finding
-    from throughtime.reports.table import comparison_table
+    from throughtime.reports.comparison_text import comparison_table, finding
     from throughtime.studies import compare
 
     with progress(quiet=arguments.quiet or arguments.json) as observer:
@@ -145,7 +144,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _as_json(comparison: "Comparison") -> dict[str, Any]:
-    from throughtime.reports.finding import finding
+    from throughtime.reports.comparison_text import finding
 
     return {
         "schema_version": 1,

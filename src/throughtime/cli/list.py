@@ -37,8 +37,7 @@ def run(words: Sequence[str]) -> int:
     from throughtime.core.registry import CELLS
     from throughtime.learning import LEARNERS
     from throughtime.models import MODELS
-    from throughtime.models.families import FAMILIES
-    from throughtime.models.registry import SHARED_OPTIONS
+    from throughtime.models.registry import FAMILIES, SHARED_OPTIONS
     from throughtime.tasks import TASKS
 
     kinds = ("tasks", "models", "learners") if arguments.what == "all" else (arguments.what,)
@@ -74,15 +73,7 @@ def _table(
     note: str = "",
     *more: tuple[str, str, Mapping[str, object]],
 ) -> "Table":
-    """Make a table of names, each with its description and its options.
-
-    Arguments:
-        title: heading of the table.
-        registry: names and descriptions.
-        options: a function from a name to its options.
-        note: text below the heading.
-        more: rows before those of the registry: a name, a description and options.
-    """
+    """Make a table of names, each with its description and its options."""
     from rich.table import Table
     from rich.text import Text
 

@@ -62,9 +62,6 @@ SIGTERM (the same command then goes on).
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Arguments:
-        arguments: Words after the program's name; those of this process by default.
-
     Returns:
         The exit code.
     """

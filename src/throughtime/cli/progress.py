@@ -23,12 +23,7 @@ _PLAIN_SECONDS = 10.0
 
 @contextlib.contextmanager
 def progress(*, quiet: bool, console: Console | None = None) -> Iterator[StudyObserver]:
-    """An observer that shows the progress of runs until the block ends.
-
-    Arguments:
-        quiet: show nothing.
-        console: output; stderr by default.
-    """
+    """An observer that shows the progress of runs until the block ends."""
     console = console if console is not None else error_console()
     if quiet:
         yield _silent

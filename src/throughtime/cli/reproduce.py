@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
     from throughtime.cli.progress import progress
     from throughtime.reports.reproduction import reproduction_table
-    from throughtime.studies.reproduce import find_study, reproduce
+    from throughtime.studies.literature import find_study, reproduce
 
     if not arguments.name:
         _list(as_json=arguments.json)
@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
 def _list(*, as_json: bool) -> None:
     from rich.table import Table
 
-    from throughtime.studies.catalogue import publication, publications
+    from throughtime.studies.literature import publication, publications
 
     found = [publication(name) for name in publications()]
     if as_json:

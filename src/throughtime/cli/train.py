@@ -96,7 +96,7 @@ def run(words: Sequence[str]) -> int:
 def _usual_folder(config: "RunConfig", settings: Mapping[str, Any]) -> Path:
     """A folder of its own for each configuration: settings but the number of steps are in its
     name where they are not the usual ones."""
-    from throughtime.studies.specs import slug
+    from throughtime.core.registry import slug
 
     usual = {field.name: field.default for field in dataclasses.fields(config)}
     usual["optimizer_options"] = {}

@@ -122,9 +122,6 @@ class TrainingOptions:
 def training_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of RunConfig that the words of a command gave.
 
-    Arguments:
-        values: options by name, as `arguments.given` returns them; those of other options, too.
-
     Raises:
         ConfigurationError: an optimizer option is not NAME=VALUE.
     """

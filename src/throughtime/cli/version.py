@@ -24,7 +24,7 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from throughtime.engines import ENGINES
-    from throughtime.training.environment import package_version
+    from throughtime.training.reproducibility import package_version
 
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     found = {

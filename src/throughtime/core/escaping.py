@@ -12,9 +12,6 @@ _CONTROLS = re.compile(
 def escaped(text: str) -> str:
     r"""The same text with control characters written out.
 
-    Arguments:
-        text: names and paths of any origin; tabs and newlines stay.
-
     Example:
         >>> print(escaped("a\x1b[2Jb"))
         a\x1b[2Jb

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams
+from throughtime.core.cell import Cell, Streams, bind
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import add_weights, recurrent_weight, set_sizes
@@ -308,22 +307,12 @@ class NotAdditiveError(ThroughtimeError):
 
 
 def gates_of(totals: Sequence[Tensor]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return gates of the input and of the past that stand for these sums.
-
-    Arguments:
-        totals: x_k + u_k for each gate.
-    """
+    """Return gates of the input and of the past that stand for these sums."""
     return tuple(Gate(t, False) for t in totals), tuple(Gate(t, True) for t in totals)
 
 
 def is_additive(pointwise: Callable[..., Any], totals: Sequence[Tensor], *rest: Any) -> bool:
-    """Return True if a pointwise function reads x and u only as x_k + u_k.
-
-    Arguments:
-        pointwise: takes x, u, and the rest.
-        totals: one tensor a gate, of any values.
-        rest: state, and streams if the function takes them.
-    """
+    """Return True if a pointwise function reads x and u only as x_k + u_k."""
     # tensors of inference mode count no changes
     with torch.inference_mode(False), torch.no_grad():
         trial = [total.clone() for total in totals]

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, jvp, vjp, vmap
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.cell import Cell, Streams, advance, bind
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import Layout, State
 
@@ -109,12 +108,7 @@ def trained_parameters(cell: Cell) -> dict[str, Tensor]:
 
 
 def initial_influence(cell: Cell, parameters: Mapping[str, Tensor]) -> Float[Tensor, "size count"]:
-    """Return ds_0/dtheta: zero but for an initial state that is learnt.
-
-    Arguments:
-        cell: any cell.
-        parameters: theta, by name within the cell.
-    """
+    """Return ds_0/dtheta: zero but for an initial state that is learnt."""
     dynamics = Dynamics(cell)
 
     def start(theta: dict[str, Tensor]) -> Tensor:
@@ -175,12 +169,7 @@ class StepJacobian(abc.ABC):
 
     @abc.abstractmethod
     def influence(self, before: ByParameters, *, local: bool = False) -> ByParameters:
-        """Return F_s G + F_theta.
-
-        Arguments:
-            before: G.
-            local: If True, F_s leaves out all that passes through the recurrent matrices.
-        """
+        """Return F_s G + F_theta."""
 
 
 @final

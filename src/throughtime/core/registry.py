@@ -1,4 +1,4 @@
-"""Things built by name from a short text: `skip-rnn:lag=21,hidden=64`."""
+"""Things built by name from a registry text: `skip-rnn:lag=21,hidden=64`."""
 
 import inspect
 import types
@@ -10,6 +10,7 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError, sugges
 
 if TYPE_CHECKING:
     from throughtime.core.cell import Cell
+import re
 
 Built = TypeVar("Built")
 Entered = TypeVar("Entered", bound=Callable[..., object])
@@ -105,10 +106,6 @@ def option_parameters(builder: Callable[..., object]) -> Parameters:
 def split_spec(kind: str, spec: str) -> tuple[str, dict[str, str]]:
     """Split `name:option=value,...` into a name and the texts of its options.
 
-    Arguments:
-        kind: name of what is built, for error messages.
-        spec: the text.
-
     Raises:
         ConfigurationError: an option has no value, or is given twice.
     """
@@ -131,11 +128,6 @@ def read_options(
     subject: str, texts: Mapping[str, str], parameters: Parameters
 ) -> dict[str, object]:
     """Return the values of options, in their parameters' types.
-
-    Arguments:
-        subject: name of what has the options, for error messages.
-        texts: text of each option.
-        parameters: all options there are.
 
     Raises:
         UnknownNameError: no such option.
@@ -189,3 +181,57 @@ def _convert(text: str, annotation: object, subject: str) -> object:
             expected = "a whole number" if annotation is int else "a number"
             raise ConfigurationError(subject, got=repr(text), expected=expected) from None
     return text
+
+
+def split_models(text: str) -> tuple[str, ...]:
+    """The models of a list with commas; an option after a comma belongs to the model before it.
+
+    Example:
+        >>> split_models("rnn,skip-rnn:lag=21,hidden=64,lstm")
+        ('rnn', 'skip-rnn:lag=21,hidden=64', 'lstm')
+
+    Raises:
+        ConfigurationError: the list is empty, or an option has no model before it.
+    """
+    models: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if "=" in part and ":" not in part.partition("=")[0]:
+            if not models or ":" not in models[-1]:
+                raise ConfigurationError(
+                    f"models {text!r}",
+                    got=f"the option {part!r} without a model",
+                    expected="MODEL,MODEL:OPTION=VALUE,...",
+                    fix="Write a colon between a model and its first option.",
+                )
+            models[-1] += f",{part}"
+        else:
+            models.append(part)
+    if not models:
+        raise ConfigurationError(
+            f"models {text!r}", got="none", expected="names with commas between them"
+        )
+    return tuple(models)
+
+
+def spec_text(name: str, options: Mapping[str, object]) -> str:
+    """Return a registry text, with the options in alphabetical order.
+
+    Example:
+        >>> spec_text("skip-rnn", {"lag": 21, "hidden": 64})
+        'skip-rnn:hidden=64,lag=21'
+    """
+    texts = [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in sorted(options.items())
+    ]
+    return f"{name}:{','.join(texts)}" if texts else name
+
+
+def slug(spec: str) -> str:
+    """The name of a folder for a registry text.
+
+    Example:
+        >>> slug("skip-rnn:hidden=64,lag=21")
+        'skip-rnn-hidden-64-lag-21'
+    """
+    return re.sub(r"[^a-z0-9._+-]+", "-", spec.lower()).strip("-.")

@@ -57,11 +57,7 @@ class Batch(Protocol):
         ...
 
     def to(self, device: torch.device) -> Self:
-        """Return the batch on a device.
-
-        Arguments:
-            device: device of the model.
-        """
+        """Return the batch on a device."""
         ...
 
 
@@ -117,11 +113,7 @@ class Metric:
 
 
 def merged(parts: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:
-    """Return the means over several scores.
-
-    Arguments:
-        parts: parts of each score; a name may be absent in some.
-    """
+    """Return the means over several scores."""
     found: dict[str, Mean] = {}
     for each in parts:
         for name, mean in each.items():

@@ -65,11 +65,6 @@ def zero_state(
 ) -> State:
     """Return a state of zeros.
 
-    Arguments:
-        batch_size: number of rows.
-        dtype, device: type and place of the tensors.
-        widths: width of each field, in order: h=5, c=5.
-
     Example:
         >>> state = zero_state(2, dtype=torch.float32, device=torch.device("cpu"), h=3, c=4)
         >>> state.h.shape, state.c.shape
@@ -81,10 +76,6 @@ def zero_state(
 
 def map_state(function: Callable[..., Any], *states: State) -> State:
     """Apply a function to the matching tensors of one or more states of the same structure.
-
-    Arguments:
-        function: takes one tensor from each state.
-        states: NamedTuples, tuples or tensors, alike in structure.
 
     Returns:
         The results in the structure of the first state.
@@ -191,11 +182,7 @@ class Layout:
         self.size = start
 
     def flatten(self, state: State) -> Float[Tensor, "*leading size"]:
-        """Return the vector of a state.
-
-        Arguments:
-            state: fields (*leading, *shape), with any leading axes.
-        """
+        """Return the vector of a state."""
         parts = [s for s in state_tensors(state) if s.is_floating_point()]
         return torch.cat(
             [_as_rows(s, len(shape)) for s, shape in zip(parts, self._shapes, strict=True)], -1
@@ -222,11 +209,7 @@ class Layout:
         return map_state(field, self._like)
 
     def whole(self, state: State) -> tuple[Tensor, ...]:
-        """Return the whole numbers of a state, in order.
-
-        Arguments:
-            state: fields with any leading axes.
-        """
+        """Return the whole numbers of a state, in order."""
         return tuple(s for s in state_tensors(state) if not s.is_floating_point())
 
 

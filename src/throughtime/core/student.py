@@ -7,10 +7,6 @@ import statistics
 def student_tail(t: float, degrees: int) -> float:
     """Return P(T > t), by its finite sum (Abramowitz and Stegun 1964, 26.7).
 
-    Arguments:
-        t: any number.
-        degrees: degrees of freedom, at least 1.
-
     Example:
         >>> round(student_tail(2.998, 7), 4)
         0.01
@@ -34,10 +30,6 @@ def student_quantile(p: float, degrees: int) -> float:
 
     Newton's method from the normal quantile, which lies between 0 and t: beyond 0 the tail is
     convex, so that the steps approach t from one side.
-
-    Arguments:
-        p: probability in (0, 1).
-        degrees: degrees of freedom, at least 1.
 
     Example:
         >>> round(student_quantile(0.975, 9), 3)

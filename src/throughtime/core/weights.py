@@ -17,12 +17,6 @@ def set_sizes(
 ) -> None:
     """Check the sizes of a cell and set them.
 
-    Arguments:
-        cell: the cell.
-        input_size: width of x_t.
-        hidden_size: width of the cell.
-        output_size: width of h_t; `hidden_size` if None.
-
     Raises:
         ConfigurationError: the input or hidden size is below 1.
         OptionTypeError: one of them is no whole number.
@@ -48,13 +42,6 @@ def add_weights(
     weight_hh_lag21 for lag 21; bias_ih and bias_hh are (gates * hidden,), bias_hh only beside a
     weight_hh.
 
-    Arguments:
-        cell: cell with its sizes set.
-        gates: number of row blocks of the weights.
-        lags: lags of the past outputs that are read.
-        bias: If True, there are biases.
-        device, dtype: place and type of the parameters.
-
     Raises:
         OptionTypeError: `bias` is neither True nor False.
     """
@@ -72,13 +59,7 @@ def add_weights(
 def draw(
     cell: Cell, *shape: int, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Float[nn.Parameter, "..."]:
-    """Return a parameter from U(-1/sqrt(hidden), 1/sqrt(hidden)), as torch draws it.
-
-    Arguments:
-        cell: cell whose hidden size bounds the values.
-        shape: shape of the parameter.
-        device, dtype: place and type of the parameter.
-    """
+    """Return a parameter from U(-1/sqrt(hidden), 1/sqrt(hidden)), as torch draws it."""
     bound = 1 / math.sqrt(cell.hidden_size)
     return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype).uniform_(-bound, bound))
 

@@ -214,7 +214,7 @@ def latch_control(
 
 def _with_own_weights(cell: Any) -> Any:
     """Return the cell with parameters of its own in place of the tensors that it is bound to."""
-    from throughtime.core.binding import bind
+    from throughtime.core.cell import bind
 
     named = {n: nn.Parameter(p.detach().clone()) for n, p in cell.named_parameters()}
     return bind(cell, named)

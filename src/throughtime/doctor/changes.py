@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import LSTMCell
 from throughtime.core import initializers
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State, map_state, state_tensors

@@ -32,7 +32,7 @@ from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
-from throughtime.reports.gradient_pictures import gate_saturation, time_constants
+from throughtime.reports.curves import gate_saturation, time_constants
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Finding, Picture, Remedy, Series
 
 

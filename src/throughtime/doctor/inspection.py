@@ -30,8 +30,7 @@ from throughtime.instruments import (
     recorded_fixed_points,
 )
 from throughtime.instruments.fixed_points import visited_states
-from throughtime.results.diagnosis import Fact
-from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.diagnosis import Fact, Inspection, Measurement
 from throughtime.results.record import Record
 
 USUAL = ("gradient_flow", "gates", "jacobians", "lyapunov", "forward_memory", "decoding")

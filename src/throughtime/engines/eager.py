@@ -7,9 +7,8 @@ from typing import Any, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from throughtime.core.binding import bind
 from throughtime.core.capture import transformed
-from throughtime.core.cell import Cell, advance, prepare
+from throughtime.core.cell import Cell, advance, bind, prepare
 from throughtime.core.errors import EngineRefusalError
 from throughtime.core.sequence import Packing, packing
 from throughtime.core.state import State, map_state, restarted, state_tensors

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams
+from throughtime.core.cell import Cell, Streams, bind
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_type
 from throughtime.engines import Request, unroll

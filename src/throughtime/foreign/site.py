@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, map_state, state_type

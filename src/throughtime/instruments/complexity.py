@@ -269,7 +269,7 @@ def _named(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def _on_cpu(cell: Cell) -> Cell:
     """The cell with random weights in float64: its values do not matter, its operations do."""
-    from throughtime.core.binding import bind
+    from throughtime.core.cell import bind
 
     tensors: dict[str, Tensor] = {}
     for name, p in cell.named_parameters(remove_duplicate=False):

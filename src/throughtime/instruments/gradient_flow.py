@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.foreign.unchanged import unchanged

@@ -12,8 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, fit_streams
+from throughtime.core.cell import Cell, bind, fit_streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.initializers import Initializer
 from throughtime.core.sequence import reverse_resets, reverse_time, steps_since_reset

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import state_tensors
 

@@ -12,8 +12,7 @@ from throughtime import cells
 from throughtime.cells.elman import ElmanCell, Nonlinearity
 from throughtime.cells.gru import GRUCell
 from throughtime.cells.lstm import LSTMCell, ProjectedLSTMCell
-from throughtime.core.binding import converted
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, converted
 from throughtime.core.errors import ConfigurationError, OptionTypeError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State

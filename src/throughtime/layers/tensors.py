@@ -7,8 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind, converted
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind, converted
 from throughtime.core.errors import ConfigurationError, DeviceError, ShapeError
 from throughtime.core.gated import GatedCell
 

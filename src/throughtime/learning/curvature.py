@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Streams, advance
+from throughtime.core.cell import Streams, advance, bind
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.learnable import StepwiseModel
 from throughtime.core.state import Layout, State, map_state, restarted

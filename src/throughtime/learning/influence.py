@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.cell import Cell, Streams, advance, bind
 from throughtime.core.jacobian import (
     Dynamics,
     GatedJacobian,

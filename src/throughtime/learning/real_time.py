@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.jacobian import initial_influence

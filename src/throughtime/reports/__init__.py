@@ -7,9 +7,8 @@ from typing import Any
 from throughtime.reports.read import load, read_comparison, read_run
 from throughtime.results.comparison import Comparison
 from throughtime.results.diagnosis import Diagnosis
-from throughtime.results.record import Record
+from throughtime.results.record import Record, Views, register_views
 from throughtime.results.reproduction import Reproduction
-from throughtime.results.views import Views, register_views
 
 __all__ = ["load", "read_comparison", "read_run"]
 
@@ -28,15 +27,15 @@ def _views(table: Callable[[Any], Any], page: Callable[..., str]) -> Views:
 
 
 def _of_diagnosis() -> Views:
-    from throughtime.reports.diagnosis_page import render_fragment, render_page
     from throughtime.reports.diagnosis_text import diagnosis_text
+    from throughtime.reports.page import render_fragment, render_page
 
     return _views(diagnosis_text, render_page)._replace(fragment=render_fragment)
 
 
 def _of_comparison() -> Views:
-    from throughtime.reports.html import render_report
-    from throughtime.reports.table import comparison_table
+    from throughtime.reports.comparison_text import comparison_table
+    from throughtime.reports.page import render_report
 
     return _views(comparison_table, lambda comparison, _=(): render_report(comparison))
 

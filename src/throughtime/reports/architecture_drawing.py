@@ -43,10 +43,6 @@ def architecture_svg(architecture: Architecture, complexity: Complexity) -> str:
     graph each column is a step. Steps between the lags are left out where there are many of them;
     so are lags beyond eight columns, and the picture names these.
 
-    Arguments:
-        architecture: the graph.
-        complexity: its measures.
-
     Returns:
         An SVG document. Its colours follow the light or dark scheme of the viewer.
     """
@@ -136,11 +132,7 @@ def _arrow(name: str) -> str:
 
 
 def in_words(edges: Iterable[Edge]) -> str:
-    """A cycle or path as a line: h1 -> h2 -> h1 (lag 1).
-
-    Arguments:
-        edges: each from where the one before ends.
-    """
+    """A cycle or path as a line: h1 -> h2 -> h1 (lag 1)."""
     parts: list[str] = []
     for edge in edges:
         if not parts:

@@ -173,12 +173,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> Group:
 
 
 def printed(renderable: RenderableType, width: int = 80) -> str:
-    """Return the text without colours that rich prints.
-
-    Arguments:
-        renderable: An object that rich prints.
-        width: Largest number of characters of a line; 40 and more are readable.
-    """
+    """Return the text without colours that rich prints."""
     stream = io.StringIO()
     console = Console(
         file=stream,

@@ -5,11 +5,11 @@ import html
 import math
 from collections.abc import Sequence
 from itertools import groupby
-from typing import final
+from typing import Any, final
 
 import plotly.graph_objects as go
 
-from throughtime.reports.lines import TEMPLATE, band, colour, guide, line, short, wrapped
+from throughtime.reports.lines import TEMPLATE, band, colour, guide, line, short, thinned, wrapped
 from throughtime.results.diagnosis import Picture, Series
 
 DECADES = 16
@@ -75,11 +75,7 @@ class ValueAxis:
         return abs(value) <= LARGEST and (value > 0 or not self.logarithmic)
 
     def edge(self, *, top: bool) -> float:
-        """Return the place of a value that the axis cannot show.
-
-        Arguments:
-            top: If True, the upper edge, otherwise the lower one.
-        """
+        """Return the place of a value that the axis cannot show."""
         return self._value(self._top if top else self._bottom)
 
     def clamp(self, value: float) -> float:
@@ -149,9 +145,6 @@ def draw(picture: Picture) -> go.Figure:
     tick is "0". An infinite value is a triangle at the upper edge, or the lower one; what is not
     a number is a gap. A logarithmic axis shows no more than 16 decades below its largest value.
 
-    Arguments:
-        picture: A picture; one without a single number gives empty axes.
-
     Returns:
         The figure, with colours of its own, which a page replaces.
 
@@ -220,7 +213,14 @@ def _draw_series(figure: go.Figure, index: int, series: Series, axis: ValueAxis)
         if chosen:
             at = axis.edge(top=top)
             symbol = "triangle-up" if top else "triangle-down"
-            _markers(figure, index, name, [(x, at) for x in _thinned(chosen)], symbol, text)
+            _markers(
+                figure,
+                index,
+                name,
+                [(chosen[k], at) for k in thinned(len(chosen), 60)],
+                symbol,
+                text,
+            )
 
 
 def _markers(
@@ -253,13 +253,6 @@ def _lonely(values: Sequence[float | None], k: int) -> bool:
     return values[k] is not None and all(value is None for value in around)
 
 
-def _thinned(values: Sequence[float], most: int = 60) -> Sequence[float]:
-    """Return some of many values, the first and the last among them."""
-    if len(values) <= most:
-        return values
-    return [values[round(k * (len(values) - 1) / (most - 1))] for k in range(most)]
-
-
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drawing:
@@ -268,13 +261,17 @@ class Drawing:
     Attributes:
         title: Finding that the figure shows, as a sentence.
         caption: Explanation of the figure.
-        y_label: Label of the y axis, with its unit.
         labels: Labels of the series, in the order of their colours; empty without a legend.
         figure: The plotly figure; each trace's `meta` names its series and role, as in `lines`.
     """
 
     title: str
     caption: str
-    y_label: str
     labels: tuple[str, ...]
     figure: go.Figure
+
+    @property
+    def y_label(self) -> str:
+        """The name of the y axis."""
+        layout: Any = self.figure.layout
+        return layout.yaxis.title.text or ""

@@ -27,9 +27,6 @@ def headline_figure(comparison: Comparison) -> go.Figure:
 
     Mean over seeds, band from lowest to highest. The axis fits the curves, and chance where it is
     near them.
-
-    Arguments:
-        comparison: models and their runs.
     """
     metric = comparison.task.headline
     figure = _curves(comparison, lambda run: run.curve.headline, _mean)
@@ -51,9 +48,6 @@ def loss_figure(comparison: Comparison) -> go.Figure:
     """Return the validation loss by training step: geometric mean, band from lowest to highest.
 
     The axis is logarithmic where the losses differ by a factor of three or more.
-
-    Arguments:
-        comparison: models and their runs.
     """
     figure = _curves(comparison, lambda run: run.curve.loss, _geometric_mean)
     losses = [v for run in comparison.runs for v in run.curve.loss if v > 0]
@@ -86,10 +80,6 @@ def gradient_figure(comparison: Comparison, when: When) -> go.Figure:
     Geometric mean over seeds, band from the lowest to the highest; the task's dependency length and
     the level of 1 % of the reach are marked. The axis fits the curves; what is below
     1e-12 is not drawn.
-
-    Arguments:
-        comparison: Comparison with the runs.
-        when: "start", before the first update, or "trained".
     """
     figure = go.Figure()
     longest = 0

@@ -11,7 +11,7 @@ from rich.text import Text
 from throughtime.reports.lines import DASHES
 from throughtime.reports.numbers import duration
 from throughtime.reports.plot import Shown, pictures
-from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.diagnosis import Inspection, Measurement
 from throughtime.results.record import Record
 
 TITLES = {
@@ -31,11 +31,7 @@ TITLES = {
 
 
 def inspection_table(record: Record) -> Group:
-    """Return the findings of each instrument for the terminal: 80 columns are enough.
-
-    Arguments:
-        record: An Inspection, or one result.
-    """
+    """Return the findings of each instrument for the terminal: 80 columns are enough."""
     found = _as_inspection(record)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("instrument", no_wrap=True)
@@ -55,12 +51,7 @@ def _sentences(part: Measurement, found: Inspection) -> Text:
 
 
 def render_inspection(record: Record, drawings: Sequence[Shown] = ()) -> str:
-    """Return the page of results as the text of one HTML file that needs no network.
-
-    Arguments:
-        record: An Inspection, or one result.
-        drawings: More figures for the end of the page.
-    """
+    """Return the page of results as the text of one HTML file that needs no network."""
     from throughtime.reports.page import page_figure, plotly_bundle, templates
 
     found = _as_inspection(record)

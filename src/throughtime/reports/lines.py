@@ -46,14 +46,7 @@ def line(
     x: Sequence[float],
     y: Sequence[float | None],
 ) -> None:
-    """Add a curve.
-
-    Arguments:
-        figure: Figure to change.
-        index: Index of the series, for its colour and dashes.
-        name: Name of the series.
-        x, y: Points; None is a gap.
-    """
+    """Add a curve."""
     figure.add_trace(
         go.Scatter(
             x=list(x),
@@ -70,14 +63,7 @@ def line(
 def band(
     figure: go.Figure, index: int, x: Sequence[float], low: Sequence[float], high: Sequence[float]
 ) -> None:
-    """Add a band between two curves.
-
-    Arguments:
-        figure: Figure to change.
-        index: Index of the series, for its colour.
-        x: Points, in order.
-        low, high: The curves, finite.
-    """
+    """Add a band between two curves."""
     at = list(x)
     figure.add_trace(
         go.Scatter(
@@ -140,11 +126,7 @@ def guide(
 
 
 def ladder(shown: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Return ticks of a log axis: 1, 2 and 5 times powers of ten; powers alone over many decades.
-
-    Arguments:
-        shown: Values that the axis shows, all positive.
-    """
+    """Return ticks of a log axis: 1, 2 and 5 times powers of ten; over many decades, powers."""
     low, high = (
         math.floor(math.log10(edge)) for edge in (min(shown, default=1), max(shown, default=1))
     )
@@ -158,21 +140,16 @@ def short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def wrapped(text: str, width: int, lines: int = 2) -> str:
-    """Return a text as plotly writes it: without markup, in few lines.
-
-    Arguments:
-        text: Any text.
-        width: Approximate number of characters of a line.
-        lines: Largest number of lines; the remainder becomes an ellipsis.
+def wrapped(text: str, width: int) -> str:
+    """Return a text as plotly writes it: without markup, in at most two lines.
 
     Example:
         >>> wrapped("a label that is <b>too</b> long for a line, and for two", 20)
         'a label that is<br>&lt;b&gt;too&lt;/b&gt; long for…'
     """
     parts = textwrap.wrap(text, width)
-    if len(parts) > lines:
-        parts = [*parts[: lines - 1], parts[lines - 1][: width - 1] + "…"]
+    if len(parts) > 2:
+        parts = [parts[0], parts[1][: width - 1] + "…"]
     return "<br>".join(html.escape(part, quote=False) for part in parts)
 
 
@@ -190,27 +167,14 @@ def translucent(opaque: str) -> str:
 def by_index(
     label: str, values: Tensor, *, low: Tensor | None = None, high: Tensor | None = None
 ) -> Series:
-    """Return a curve over 0, 1, 2 ..., thinned where it has more points than a screen.
-
-    Arguments:
-        label: Label of the curve.
-        values: The values, (n,).
-        low, high: The band around them, (n,).
-    """
-    chosen = thinned(len(values))
-
-    def picked(tensor: Tensor | None) -> tuple[float, ...]:
-        return () if tensor is None else tuple(tensor.double()[chosen].tolist())
-
-    return Series(label, tuple(map(float, chosen)), picked(values), picked(low), picked(high))
+    """Return a curve over 0, 1, 2 ..., thinned where it has more points than a screen."""
+    chosen = torch.tensor(thinned(len(values)), dtype=torch.int64)
+    edges = {k: v[chosen] for k, v in (("low", low), ("high", high)) if v is not None}
+    return points(label, chosen, values[chosen], **edges)
 
 
 def thinned(size: int, most: int = 2000) -> Sequence[int]:
     """Return evenly spaced indices below `size`, the first and the last among them.
-
-    Arguments:
-        size: Number of all indices.
-        most: Number of indices to keep, at least 2.
 
     Example:
         >>> [*thinned(3)], [*thinned(9, most=3)]
@@ -223,9 +187,6 @@ def thinned(size: int, most: int = 2000) -> Sequence[int]:
 
 def relative(norms: Tensor) -> Tensor:
     """Return norms relative to the largest that is finite.
-
-    Arguments:
-        norms: The norms, (n,).
 
     Returns:
         (n,); zeros where all are.
@@ -242,14 +203,7 @@ def points(
     low: Tensor | None = None,
     high: Tensor | None = None,
 ) -> Series:
-    """Return a curve through given points.
-
-    Arguments:
-        label: Label of the curve.
-        x: Places, (n,).
-        values: Values, (n,).
-        low, high: The band around them, (n,).
-    """
+    """Return a curve through given points."""
     rows = [() if v is None else tuple(v.double().tolist()) for v in (x, values, low, high)]
     return Series(label, *rows)
 

@@ -40,10 +40,6 @@ def percent_spread(value: Spread | None) -> str:
 def metric(kind: Metric, value: float | None) -> str:
     """Return the value of a metric as people read it.
 
-    Arguments:
-        kind: metric.
-        value: its value, or None.
-
     Example:
         >>> metric(Metric("bits_per_character", "bits", "lower"), 2.3456)
         '2.346'
@@ -54,12 +50,7 @@ def metric(kind: Metric, value: float | None) -> str:
 
 
 def metric_spread(kind: Metric, value: Spread | None) -> str:
-    """Return mean and standard deviation of a metric; the mean alone where there is one value.
-
-    Arguments:
-        kind: metric.
-        value: spread of its values, or None.
-    """
+    """Return mean and standard deviation of a metric; the mean alone where there is one value."""
     return percent_spread(value) if kind.unit == "fraction" else loss_spread(value)
 
 
@@ -85,12 +76,8 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float) -> str:
     """A measured number.
-
-    Arguments:
-        value: Any number, also one that is not finite.
-        digits: Number of significant digits.
 
     Example:
         >>> [number(v) for v in (0.0, 0.69314, 31.6, 12345.6, 3.21e-8, math.inf, math.nan)]
@@ -100,7 +87,7 @@ def number(value: float, digits: int = 3) -> str:
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if 1000 <= abs(value) < 1e6:
         return count(value)
-    mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
@@ -145,9 +132,6 @@ def ending(status: str) -> str:
 
 def plain(value: object) -> str:
     """The value of a setting as a reader writes it.
-
-    Arguments:
-        value: a JSON value.
 
     Example:
         >>> [plain(value) for value in (None, True, 0.0001, "bptt", {"b": 1})]

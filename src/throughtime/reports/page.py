@@ -1,7 +1,10 @@
-"""Parts that all pages share: templates, figures as data, plotly itself."""
+"""HTML pages that need no network: their common parts; the page of a comparison, of a diagnosis."""
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -9,9 +12,15 @@ import plotly.graph_objects as go
 import plotly.offline
 from markupsafe import Markup, escape
 
+from throughtime.reports import diagnosis_text as words
+from throughtime.reports import figures, numbers
+from throughtime.reports.comparison_text import csv_link, finding, model_rows, run_rows, starred
 from throughtime.reports.drawing import Drawing, draw, empty
+from throughtime.reports.lines import DASHES
 from throughtime.reports.numbers import plain
-from throughtime.results.diagnosis import Picture
+from throughtime.results.atomic import write_whole
+from throughtime.results.comparison import Comparison, Run
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
 
 
 def templates() -> jinja2.Environment:
@@ -103,3 +112,155 @@ def _coded(text: str) -> Markup:
         return escape(text)
     code = Markup("<code>{}</code>")
     return Markup("").join(code.format(p) if k % 2 else p for k, p in enumerate(parts))
+
+
+def write_report(comparison: Comparison) -> Path:
+    """Write the report into the comparison's folder, whole or not at all.
+
+    Raises:
+        RunWriteError: the folder cannot be written, or the disk is full.
+    """
+    write_whole(comparison.report, render_report(comparison).encode("utf-8", "backslashreplace"))
+    return comparison.report
+
+
+def render_report(comparison: Comparison) -> str:
+    """Return the report as the text of one HTML page that needs no network."""
+    comparison, only = comparison.in_short, comparison.only_model
+    asked = [model.name or model.label for model in comparison.models]
+    short = [name if only else name.split(", ")[0] for name in asked]
+    names = numbers.listed([*dict.fromkeys(short)])
+    stars, star_told = starred(comparison)
+    shown = {
+        comparison.task.headline.name: figures.headline_figure(comparison),
+        "loss": figures.loss_figure(comparison),
+        "gradient_start": figures.gradient_figure(comparison, "start"),
+        "gradient": figures.gradient_figure(comparison, "trained"),
+    }
+    return (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            comparison=comparison,
+            task=comparison.task,
+            models=comparison.models,
+            finding=finding(comparison),
+            title=f"{comparison.task.spec}: {f'{only}, ' if only else ''}{names}",
+            stars=stars,
+            star_told=star_told,
+            headline=comparison.task.headline,
+            csv_name=comparison.folder.name,
+            csv_models=csv_link(model_rows(comparison)),
+            csv_runs=csv_link(run_rows(comparison)),
+            numbers=numbers,
+            dashes=DASHES,
+            reach_level=f"{100 * figures.REACH:g} %",
+            figures={name: figure_data(figure) for name, figure in shown.items()},
+            smoothed=figures.smoothed(shown[comparison.task.headline.name])
+            or figures.smoothed(shown["loss"]),
+            smoothed_by_lag=figures.smoothed(shown["gradient_start"])
+            or figures.smoothed(shown["gradient"]),
+            shared=_shared([{**run.config, **_environment(run)} for run in comparison.runs]),
+            environment_of=_environment,
+            plotly=plotly_bundle(),
+        )
+    )
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    values = dict(run.environment)
+    if isinstance(values.get("engines"), list):
+        values["engines"] = ", ".join(values["engines"])
+    return values
+
+
+def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entries that are equal in all rows."""
+    first, *others = rows
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in row and row[key] == value for row in others)
+    }
+
+
+CARRYING = 3
+"""Number of pictures that are open on the page; the others are folded."""
+
+
+def render_page(diagnosis: Diagnosis, drawings: Sequence[Drawing] = ()) -> str:
+    """Return the page of a diagnosis as the text of one HTML file that needs no network."""
+    shown = [page_figure(f"picture-{k}", picture) for k, picture in enumerate(diagnosis.pictures)]
+    more = [page_figure(f"drawing-{k}", drawing) for k, drawing in enumerate(drawings)]
+    return (
+        templates()
+        .get_template("diagnosis.html")
+        .render(
+            **_content(diagnosis),
+            pictures=shown[:CARRYING],
+            folded=shown[CARRYING:] + more,
+            figures={one.name: one.data for one in (*shown, *more) if not one.empty},
+            dashes=DASHES,
+            plotly=plotly_bundle() if shown or more else "",
+        )
+    )
+
+
+def render_fragment(diagnosis: Diagnosis) -> str:
+    """Return the verdict, the findings and the remedies as HTML for notebooks.
+
+    There is no script and no figure in it.
+    """
+    return templates().get_template("diagnosis_fragment.html").render(**_content(diagnosis))
+
+
+def _content(diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "diagnosis": diagnosis,
+        "headline": words.headline(diagnosis),
+        "meaning": words.MEANINGS[diagnosis.verdict],
+        "mood": words.mood(diagnosis),
+        "certainty": words.certainty(diagnosis),
+        "certainties": words.CERTAINTIES,
+        "open": diagnosis.verdict is Cause.INCONCLUSIVE,
+        "words": words,
+        "strip": _strip,
+    }
+
+
+def _strip(remedy: Remedy) -> list[dict[str, float]]:
+    """Return before and after on one scale: each a dot and its interval, in percent of the width.
+
+    Empty where a number is not finite. The scale is logarithmic where the numbers are positive and
+    a hundredfold apart.
+    """
+    pair = (remedy.before, remedy.after)
+    given = [value for e in pair for value in _ends(e)]
+    if not all(math.isfinite(value) for value in given):
+        return []
+    logarithmic = min(given) > 0 and max(given) > 100 * min(given)
+
+    def position(value: float) -> float:
+        return math.log10(value) if logarithmic else value
+
+    low, high = position(min(given)), position(max(given))
+    if not 0 < high - low < math.inf:
+        return []
+
+    def percent(value: float) -> float:
+        return round(3 + 94 * (position(value) - low) / (high - low), 2)
+
+    return [
+        {
+            "at": percent(value),
+            "left": percent(first),
+            "width": round(percent(last) - percent(first), 2),
+        }
+        for value, first, last in map(_ends, pair)
+    ]
+
+
+def _ends(estimate: Estimate) -> tuple[float, float, float]:
+    if words.exact(estimate):
+        return estimate.value, estimate.value, estimate.value
+    return estimate.value, estimate.low, estimate.high

@@ -9,60 +9,59 @@ import plotly.graph_objects as go
 from throughtime import instruments as measured
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
-from throughtime.reports import gradient_pictures, maps, planes, run_pictures, state_pictures
+from throughtime.reports import curves, planes, run_pictures
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.reports.lines import TEMPLATE, wrapped
 from throughtime.results.comparison import Comparison, Run
-from throughtime.results.diagnosis import Diagnosis, Picture
-from throughtime.results.measurement import Inspection, Measurement
+from throughtime.results.diagnosis import Diagnosis, Inspection, Measurement, Picture
 from throughtime.results.reproduction import Reproduction
 
 Shown: TypeAlias = Picture | Drawing
 
 _NAMED: dict[type, dict[str, Callable[..., Shown]]] = {
     measured.GradientFlow: {
-        "by lag": gradient_pictures.gradient_by_lag,
-        "share": gradient_pictures.gradient_share,
+        "by lag": curves.gradient_by_lag,
+        "share": curves.gradient_share,
     },
-    measured.PerturbationSurvival: {"survival": state_pictures.change_survival},
-    measured.MemoryDecoding: {"decoding": state_pictures.decoded_inputs},
-    measured.LyapunovSpectrum: {"exponents": state_pictures.lyapunov_exponents},
+    measured.PerturbationSurvival: {"survival": curves.change_survival},
+    measured.MemoryDecoding: {"decoding": curves.decoded_inputs},
+    measured.LyapunovSpectrum: {"exponents": curves.lyapunov_exponents},
 }
 """Pictures of several results of one type, by name."""
 
 _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
     measured.GradientFlow: {
-        "by gate": gradient_pictures.gradient_per_gate,
+        "by gate": curves.gradient_per_gate,
         "by unit": planes.gradient_by_unit,
-        "direct": gradient_pictures.direct_gradient,
+        "direct": curves.direct_gradient,
     },
-    measured.GradientNorms: {"norms": gradient_pictures.norms_over_batches},
+    measured.GradientNorms: {"norms": curves.norms_over_batches},
     measured.LossCurve: {
-        "loss": gradient_pictures.loss_curve,
-        "steepness": gradient_pictures.steepness,
+        "loss": curves.loss_curve,
+        "steepness": curves.steepness,
     },
     measured.GateActivity: {
-        "values": gradient_pictures.gate_values,
-        "saturation": gradient_pictures.gate_saturation,
-        "time constants": gradient_pictures.time_constants,
+        "values": curves.gate_values,
+        "saturation": curves.gate_saturation,
+        "time constants": curves.time_constants,
     },
-    GateStatistics: {"values": gradient_pictures.one_gate},
-    measured.InputInfluence: {"influence": state_pictures.influence_of_old_inputs},
-    measured.LengthExtrapolation: {"loss": state_pictures.loss_by_length},
+    GateStatistics: {"values": curves.one_gate},
+    measured.InputInfluence: {"influence": curves.influence_of_old_inputs},
+    measured.LengthExtrapolation: {"loss": curves.loss_by_length},
     measured.Jacobians: {
-        "products": state_pictures.jacobian_products,
-        "singular values": state_pictures.singular_values_of_products,
-        "steps": state_pictures.jacobian_steps,
+        "products": curves.jacobian_products,
+        "singular values": curves.singular_values_of_products,
+        "steps": curves.jacobian_steps,
     },
-    measured.LyapunovSpectrum: {"convergence": state_pictures.lyapunov_convergence},
+    measured.LyapunovSpectrum: {"convergence": curves.lyapunov_convergence},
     measured.FixedPoints: {"map": planes.fixed_point_map, "eigenvalues": planes.eigenvalues},
     measured.Basins: {"basins": planes.basins_of_attraction},
     measured.Recording: {"outputs": planes.recorded_outputs},
-    measured.LatchSurvival: {"survival": maps.latch_over_time},
-    measured.ScalarFixedPoints: {"slopes": maps.scalar_fixed_points},
-    measured.PhaseLine: {"line": maps.phase_line},
-    measured.Cycles: {"points": maps.cycles},
-    measured.Bifurcation: {"diagram": maps.bifurcation_diagram},
+    measured.LatchSurvival: {"survival": curves.latch_over_time},
+    measured.ScalarFixedPoints: {"slopes": planes.scalar_fixed_points},
+    measured.PhaseLine: {"line": planes.phase_line},
+    measured.Cycles: {"points": planes.cycles},
+    measured.Bifurcation: {"diagram": planes.bifurcation_diagram},
     Reproduction: {"rows": run_pictures.reproduction_rows},
     Run: {
         "loss": run_pictures.validation_loss,
@@ -111,10 +110,6 @@ def plot(
 
 def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
     """Return all pictures of a result, by name.
-
-    Arguments:
-        result: A result, or several by name; see `plot`.
-        lag: Steps to be marked; see `plot`.
 
     Raises:
         ConfigurationError: There is no picture of this type.

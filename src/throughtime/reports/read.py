@@ -22,7 +22,7 @@ from throughtime.results.comparison import (
 )
 from throughtime.results.fields import from_document, of_type
 from throughtime.results.record import Record, read_record
-from throughtime.training.config import RunConfig
+from throughtime.training.config import RunConfig, read_config
 from throughtime.training.result import Result
 from throughtime.training.run_folder import RunFolder, read_metrics
 
@@ -131,9 +131,6 @@ class StudyFile:
 def read_study(file: Path) -> StudyFile:
     """Return the content of a comparison's compare.json.
 
-    Arguments:
-        file: The file that `throughtime compare` wrote.
-
     Raises:
         RunError: it is missing or is not what it should be.
         RunVersionError: written in another version of the format.
@@ -163,11 +160,7 @@ def _with_metrics(task: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the folders of all runs of a comparison, finished or not, by configuration and seed.
-
-    Arguments:
-        folder: Folder of the comparison.
-    """
+    """Return the folders of all runs of a comparison, finished or not, in order."""
     found = [file.parent for file in folder.glob("*/seed-*/config.json")]
     return sorted(found, key=lambda run: (run.parent.name, len(run.name), run.name))
 
@@ -232,7 +225,7 @@ def read_run(folder: Path) -> Run:
         RunVersionError: written in another version of the format.
     """
     files = RunFolder(folder)
-    config = RunConfig.from_json(read_json(files.config), str(files.config))
+    config = read_config(folder)
     result = Result.from_json(read_json(files.result), str(files.result))
     flow_file = folder / "gradient_flow.json"
     flow = read_json(flow_file) if flow_file.exists() else None

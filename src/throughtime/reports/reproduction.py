@@ -18,11 +18,7 @@ _SHARES = ("accuracy", "solved")
 
 
 def reproduction_markdown(found: Reproduction) -> str:
-    """The table and the claims as a page of Markdown.
-
-    Arguments:
-        found: The result of a study.
-    """
+    """The table and the claims as a page of Markdown."""
     lines = [f"# {found.title}", "", f"Paper: {found.source}.", "", f"Effect: {found.effect}", ""]
     lines += ["| | paper | ours | expected | seeds | time |", "|---|---|---|---|---|---|"]
     for row in found.rows:
@@ -36,11 +32,7 @@ def reproduction_markdown(found: Reproduction) -> str:
 
 
 def reproduction_table(found: Reproduction) -> Group:
-    """The same for the terminal.
-
-    Arguments:
-        found: The result of a study.
-    """
+    """The same for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold", max_width=20)
     for name in ("paper", "ours", "expected", "seeds", "time"):
@@ -56,12 +48,7 @@ def reproduction_table(found: Reproduction) -> Group:
 
 
 def cells(row: Measured, found: Reproduction) -> list[str]:
-    """The texts of a row: paper, ours, expected, seeds, time.
-
-    Arguments:
-        row: A row of the study.
-        found: The study.
-    """
+    """The texts of a row: paper, ours, expected, seeds, time."""
     ours = "diverged"
     if row.ours is not None:
         percent = found.quantity in _SHARES
@@ -80,12 +67,7 @@ def cells(row: Measured, found: Reproduction) -> list[str]:
 
 
 def judgement(check: Checked, found: Reproduction) -> str:
-    """The measure by which a claim was judged, its value and its bound.
-
-    Arguments:
-        check: A claim of the study.
-        found: The study.
-    """
+    """The measure by which a claim was judged, its value and its bound."""
     measure = {
         "difference": " minus ".join(check.of),
         "ratio": " divided by ".join(check.of),
@@ -147,6 +129,7 @@ def render_reproduction(found: Reproduction, reports: Mapping[str, str]) -> str:
             rows=[(row, cells(row, found), _strip(row, scale)) for row in found.rows],
             claims=[(check, judgement(check, found)) for check in found.checks],
             reports=reports,
+            figures=None,
             low=_edge(scale[0], found),
             high=_edge(scale[1], found),
         )

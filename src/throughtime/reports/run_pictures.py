@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.reports.curves import FRACTION
 from throughtime.reports.drawing import Drawing
-from throughtime.reports.gradient_pictures import FRACTION
 from throughtime.reports.lines import (
     TEMPLATE,
     by_index,
@@ -133,7 +133,6 @@ def reproduction_rows(found: Reproduction) -> Drawing:
         title=f"{found.title}: {found.verdict}",
         caption=f"{found.quantity} on the test set: the paper's number, and the mean of ours with "
         "a line from the lowest to the highest seed. Grey: the expected range.",
-        y_label="",
         labels=("paper", "ours"),
         figure=figure,
     )

@@ -148,12 +148,7 @@ def json_bytes(document: Mapping[str, object]) -> bytes:
 
 
 def read_whole(path: Path, fix: str = "") -> bytes:
-    """Return a file's content. Raises RunError if there is none, or it cannot be read.
-
-    Arguments:
-        path: The file.
-        fix: The remedy in the error message; "" for that of a run's file.
-    """
+    """Return a file's content. Raises RunError if there is none, or it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -254,9 +254,6 @@ class Comparison(Record):
 def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The names of the settings whose values are not all the same.
 
-    Arguments:
-        settings: Settings of several configurations, by name.
-
     Example:
         >>> differing([{"steps": 10, "learner": "bptt"}, {"steps": 20, "learner": "bptt"}])
         ('steps',)

@@ -43,9 +43,6 @@ def to_document(value: Any) -> Any:
     text "inf", "-inf" or "nan", a tensor its dtype, shape and values in order. Complex values are
     pairs.
 
-    Arguments:
-        value: A dataclass, NamedTuple, tensor, container, text or number.
-
     Raises:
         ConfigurationError: A value that no JSON document holds, such as a module.
     """

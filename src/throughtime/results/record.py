@@ -2,14 +2,56 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
-from throughtime.core.errors import RunError, RunVersionError
+from throughtime.core.errors import ConfigurationError, RunError, RunVersionError
 from throughtime.results.atomic import SCHEMA_VERSION, read_json, write_whole
 from throughtime.results.fields import from_document, to_document
-from throughtime.results.views import views_of
+
+
+class Views(NamedTuple):
+    """Functions that show one type of record.
+
+    Attributes:
+        text: Text of 80 columns.
+        terminal: An object that rich prints.
+        page: The text of an HTML file that needs no network.
+        fragment: HTML for a notebook, without scripts.
+    """
+
+    text: Callable[[Any], str]
+    terminal: Callable[[Any], Any]
+    page: Callable[..., str]
+    fragment: Callable[[Any], str]
+
+
+_VIEWS: dict[type, Callable[[], Views]] = {}
+# `throughtime.reports` registers the views, so that records need no library for text or pictures
+
+
+def register_views(kind: type, views: Callable[[], Views]) -> None:
+    """Register a function that returns the views of a type of record and of its subclasses.
+
+    The function is called on first use. The views of a subclass take precedence.
+    """
+    _VIEWS[kind] = views
+
+
+def views_of(record: object) -> Views:
+    """Return the views of a record.
+
+    Raises:
+        ConfigurationError: No view is registered for its type.
+    """
+    for kind in type(record).__mro__:
+        if kind in _VIEWS:
+            return _VIEWS[kind]()
+    raise ConfigurationError(
+        f"views of {type(record).__name__}", got="none", fix="Import throughtime.reports first."
+    )
+
 
 _KINDS: dict[str, type["Record"]] = {}
 

@@ -35,7 +35,7 @@ class Checked:
 
     Attributes:
         statement: The claim in words.
-        kind: "difference", "ratio", "order", "below" or "above", as in `studies.catalogue`.
+        kind: "difference", "ratio", "order", "below" or "above", as in `studies.literature`.
         of: Labels of the rows.
         value: The difference, the ratio, the least rise or the mean; None where a mean is missing.
         bound: The least required value; for "below" the largest.

@@ -1,12 +1,11 @@
 """Studies: comparisons of models on tasks, over seeds, and published ones."""
 
-from throughtime.studies.catalogue import Publication, publication, publications
+from throughtime.core.registry import split_models
 from throughtime.studies.compare import compare
-from throughtime.studies.events import Done, Planned, StudyEvent, StudyObserver, Waiting
+from throughtime.studies.literature import Publication, publication, publications, reproduce
 from throughtime.studies.plan import default_folder
-from throughtime.studies.reproduce import reproduce
 from throughtime.studies.request import CompareRequest
-from throughtime.studies.specs import split_models
+from throughtime.studies.worker import Done, Planned, StudyEvent, StudyObserver, Waiting
 
 __all__ = [
     "CompareRequest",

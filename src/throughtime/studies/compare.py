@@ -20,11 +20,19 @@ from throughtime.core.errors import RunError, RunInterrupted
 from throughtime.reports import read_comparison
 from throughtime.results import Comparison
 from throughtime.results.atomic import writing
-from throughtime.studies.events import Done, Planned, StudyEvent, StudyObserver, Waiting
-from throughtime.studies.folders import configuration, placed, read_study
-from throughtime.studies.plan import Plan, PlannedRun, make_plan
+from throughtime.studies.plan import Plan, PlannedRun, configuration, make_plan, placed, read_study
 from throughtime.studies.request import CompareRequest
-from throughtime.studies.worker import Outcome, perform, perform_in_worker, start_worker
+from throughtime.studies.worker import (
+    Done,
+    Outcome,
+    Planned,
+    StudyEvent,
+    StudyObserver,
+    Waiting,
+    perform,
+    perform_in_worker,
+    start_worker,
+)
 from throughtime.training import RunFolder, write_json
 
 _LOOK_SECONDS = 0.1
@@ -52,7 +60,7 @@ def compare(
         request: models, task and settings.
         out: folder of the results: compare.json, a folder a configuration and in it one a run,
             report.html.
-        observer: function that takes the events of `studies.events`.
+        observer: function that takes the events of `studies.worker`.
         allow_mismatch: go on with runs of other versions or engines, as `training.train` does.
 
     Returns:
@@ -65,7 +73,7 @@ def compare(
         RunError: a run's folder cannot be used, or a worker process died.
         RunInterrupted: Ctrl-C; all is saved.
     """
-    from throughtime.reports.html import write_report
+    from throughtime.reports.page import write_report
 
     out = Path(out)
     plan = make_plan(request)

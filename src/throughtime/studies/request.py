@@ -55,9 +55,6 @@ class Variant:
 def parse_variant(text: str) -> Variant:
     """A variant from NAME FIELD=VALUE ..., with values as JSON has them or else texts.
 
-    Arguments:
-        text: words between spaces, quoted as for a shell.
-
     Raises:
         ConfigurationError: a word that is no FIELD=VALUE, a field twice, or no name.
         UnknownNameError: no such field.
@@ -85,11 +82,7 @@ def parse_variant(text: str) -> Variant:
 
 
 def learner_variants(learners: Iterable[str]) -> tuple[Variant, ...]:
-    """A variant for each way of learning, named as it is.
-
-    Arguments:
-        learners: registry texts.
-    """
+    """A variant for each way of learning, named as it is."""
     return tuple(Variant(learner, {"learner": learner}) for learner in learners)
 
 

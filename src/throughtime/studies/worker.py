@@ -1,4 +1,4 @@
-"""One run of a comparison, in this process or in a worker process."""
+"""One run of a comparison, in this process or in a worker process, and its events."""
 
 import dataclasses
 import multiprocessing
@@ -17,13 +17,59 @@ from torch import nn
 from throughtime.core.errors import DataError, RunInterrupted, RunLockedError
 from throughtime.core.scoring import Batch
 from throughtime.instruments import gradient_flow
-from throughtime.studies.events import StudyEvent
-from throughtime.studies.folders import stored
 from throughtime.studies.plan import PlannedRun
 from throughtime.tasks.task import Task
 from throughtime.training import Event, Result, RunFolder, load_model, read_json, train, write_json
+from throughtime.training.config import read_config
 from throughtime.training.interruption import request_stop
 from throughtime.training.reproducibility import reproducible
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """The run is part of the comparison; sent for every run before the first one starts.
+
+    Attributes:
+        steps: updates of the run, at most.
+    """
+
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Waiting:
+    """Another process writes the run; it will be looked at again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """The run is trained and measured, now or by an earlier call.
+
+    Attributes:
+        result: result of the training.
+    """
+
+    result: Result
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyEvent:
+    """An event of one run of a comparison.
+
+    Attributes:
+        label: label of the model in the request.
+        seed: seed of the run.
+        event: one of the above, or an event of training.
+    """
+
+    label: str
+    seed: int
+    event: Planned | Waiting | Done | Event
+
+
+StudyObserver = Callable[[StudyEvent], None]
+"""Called with each event, in the process and thread that called `compare`."""
+
 
 BATCH_SIZE = 64
 
@@ -37,9 +83,6 @@ def measure_gradient_flow(folder: Path) -> None:
     The loss is that of the first 64 validation sequences, the same for all models of a task; where
     answers are due at several steps, of each sequence's last answer alone, so that a lag is
     a distance from the answer. In float64, so that a vanishing gradient does not underflow.
-
-    Arguments:
-        folder: folder of a run that did not diverge.
 
     Raises:
         RunLockedError: another process writes the run now.
@@ -95,7 +138,7 @@ def perform(
 
     try:
         if RunFolder(folder).config.exists():
-            config = dataclasses.replace(config, threads=stored(folder).threads)
+            config = dataclasses.replace(config, threads=read_config(folder).threads)
         result = train(config, folder, observer=observe, allow_mismatch=allow_mismatch)
         if result.status != "diverged":
             measure_gradient_flow(folder)

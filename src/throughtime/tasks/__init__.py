@@ -1,14 +1,9 @@
 """Problems that need memory, each with batches, a known answer, a chance level and a criterion."""
 
 from throughtime.core.registry import Registry
-from throughtime.tasks.adding import HochreiterAdding, UnitAdding, adding
-from throughtime.tasks.characters import Characters, characters
-from throughtime.tasks.copying import Copying
-from throughtime.tasks.formal_languages import Counting, DistantBrackets
+from throughtime.tasks.adding import HochreiterAdding, Multiplication, UnitAdding, adding
+from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
-from throughtime.tasks.latch import Latch, TwoSequence
-from throughtime.tasks.multiplication import Multiplication
-from throughtime.tasks.parity import Parity
 from throughtime.tasks.pixels import (
     PixelSequences,
     digits,
@@ -17,9 +12,16 @@ from throughtime.tasks.pixels import (
     permuted_mnist,
 )
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
+from throughtime.tasks.symbols import (
+    Copying,
+    Counting,
+    DistantBrackets,
+    PascanuTemporalOrder,
+    TemporalOrder,
+    temporal_order,
+)
 from throughtime.tasks.task import Split, Task
-from throughtime.tasks.temporal_order import PascanuTemporalOrder, TemporalOrder, temporal_order
-from throughtime.tasks.text_stream import Text, text
+from throughtime.tasks.texts import Characters, Text, characters, text
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").

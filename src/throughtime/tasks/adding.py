@@ -1,52 +1,33 @@
-"""The adding problem: the sum of two marked values, one of them long ago."""
+"""Two marked values, one of them long ago: their sum (adding), or their product."""
 
+import abc
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from math import log
+from typing import Literal, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
-from throughtime.tasks.generated import GeneratedTask
 from throughtime.tasks.kinds import Values, Vectors
-from throughtime.tasks.options import check_at_least
-from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, Targets, within
-from throughtime.tasks.task import Task
+from throughtime.tasks.sequences import (
+    GeneratedTask,
+    Outputs,
+    Right,
+    SequenceBatch,
+    Targets,
+    within,
+)
+from throughtime.tasks.task import Task, check_at_least
 
 
-class MarkedPairs(NamedTuple):
-    """Sequences of pairs.
+class MarkedPairs(GeneratedTask):
+    """Sequences of pairs, a value and a marker, with two marked values that give the answer.
 
-    Attributes:
-        inputs: (time, batch, 2): value, marker; zeros beyond a sequence's length.
-        marked: (2, batch) the two marked values.
-        lengths: (batch,) steps.
-    """
-
-    inputs: Float32[np.ndarray, "time batch 2"]
-    marked: Float32[np.ndarray, "2 batch"]
-    lengths: Int64[np.ndarray, " batch"]
-
-
-def check_room_for_marks(task: str, length: int) -> None:
-    """Raise ConfigurationError unless the marks fit before the last pair."""
-    check_at_least(
-        f"length of task '{task}'",
-        length,
-        11,
-        "One of the first ten pairs is marked, and the last pair must come after them.",
-    )
-
-
-def draw_marked_pairs(
-    random: np.random.Generator, batch_size: int, length: int, low: float, neutral: float
-) -> MarkedPairs:
-    """Draw values from U[low, 1] and mark two of them.
-
-    A sequence has between T and T + T/10 pairs, uniformly. One of the first ten pairs is marked,
-    then one of the first T/2 - 1 pairs that are not marked yet. The marker is 1 at the marked
-    pairs, -1 at the first (unless it is marked) and last pair, and 0 elsewhere. If the first pair
-    is marked, its value is `neutral`.
+    Values are drawn from U[low, 1]. A sequence has between T and T + T/10 pairs, uniformly. One of
+    the first ten pairs is marked, then one of the first T/2 - 1 pairs that are not marked yet. The
+    marker is 1 at the marked pairs, -1 at the first (unless it is marked) and last pair, and 0
+    elsewhere. If the first pair is marked, its value is `neutral`.
 
     Differs from the paper in:
         in it, X_1 (the first draw) becomes neutral if the first pair is marked, and is silent
@@ -54,30 +35,62 @@ def draw_marked_pairs(
         neutral in both cases. T/2 and T/10 are rounded down.
 
     Arguments:
-        random: source of the numbers.
-        batch_size: number of sequences.
-        length: T.
+        length: T, at least 11.
+
+    Attributes:
         low: least value, -1 or 0.
         neutral: 0 for a sum, 1 for a product.
-    """
-    longest = length + length // 10
-    sequence = np.arange(batch_size)
-    lengths = random.integers(length, longest + 1, batch_size)
-    first = random.integers(0, 10, batch_size)
-    second = random.integers(0, length // 2 - 1, batch_size)
-    second += second >= first  # count the pairs that are not marked yet
-    values = low + (1 - low) * random.random((longest, batch_size), np.float32)
 
-    marker = np.zeros((longest, batch_size), np.float32)
-    marker[0] = -1
-    marker[lengths - 1, sequence] = -1
-    marker[first, sequence] = 1
-    marker[second, sequence] = 1
-    values[0, marker[0] == 1] = neutral
-    values[np.arange(longest)[:, None] >= lengths] = 0
-    inputs = np.stack((values, marker), axis=-1).astype(np.float32, copy=False)
-    marked = np.stack((inputs[first, sequence, 0], inputs[second, sequence, 0]))
-    return MarkedPairs(inputs, marked, lengths)
+    Raises:
+        ConfigurationError: the sequences are too short for their marks.
+    """
+
+    inputs = Vectors(2)
+    answers = Values(1)
+    low: float
+    neutral: float
+
+    def __init__(self, *, length: int = 100):
+        check_at_least(
+            f"length of task '{self.name}'",
+            length,
+            11,
+            "One of the first ten pairs is marked, and the last pair must come after them.",
+        )
+        self.shortest = length
+        self.length = length + length // 10
+        self.dependency_length = self.length - 1
+
+    @abc.abstractmethod
+    def answer(self, marked: Float32[np.ndarray, "2 batch"]) -> Float32[np.ndarray, " batch"]:
+        """Return the answers to two marked values, in [0, 1]."""
+
+    @final
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
+        """Sequences of marked pairs and their answers."""
+        length, longest, sequence = self.shortest, self.length, np.arange(batch_size)
+        lengths = random.integers(length, longest + 1, batch_size)
+        first = random.integers(0, 10, batch_size)
+        second = random.integers(0, length // 2 - 1, batch_size)
+        second += second >= first  # count the pairs that are not marked yet
+        values = random.random((longest, batch_size), np.float32)
+        values = self.low + (1 - self.low) * values
+
+        marker = np.zeros((longest, batch_size), np.float32)
+        marker[0] = -1
+        marker[lengths - 1, sequence] = -1
+        marker[first, sequence] = 1
+        marker[second, sequence] = 1
+        values[0, marker[0] == 1] = self.neutral
+        values[np.arange(longest)[:, None] >= lengths] = 0
+        inputs = np.stack((values, marker), axis=-1).astype(np.float32, copy=False)
+        targets = self.answer(values[np.stack((first, second)), sequence])[:, None]
+        return SequenceBatch(*map(torch.from_numpy, (inputs, targets, lengths)))
+
+    @final
+    def right(self, outputs: Outputs, targets: Targets) -> Right:
+        """Return True where the error is below 0.04."""
+        return within(0.04, outputs, targets)
 
 
 def probability_first_is_marked(length: int) -> float:
@@ -95,13 +108,13 @@ def adding(*, length: int = 100, form: Literal["hochreiter", "unit"] = "hochreit
     return HochreiterAdding(length=length) if form == "hochreiter" else UnitAdding(length=length)
 
 
-class HochreiterAdding(GeneratedTask):
+class HochreiterAdding(MarkedPairs):
     """Adding as in 1997: values in [-1, 1], three markers, T to T + T/10 steps, a scaled target.
 
         y = 1/2 + (X_1 + X_2) / 4,   X_1, X_2 ~ U[-1, 1] the marked values
 
-    `draw_marked_pairs` places the marks. The last input that the answer needs comes at
-    least T/2 steps before it.
+    `MarkedPairs` places the marks. The last input that the answer needs comes at least T/2 steps
+    before it.
 
     Arguments:
         length: T, at least 11.
@@ -117,7 +130,7 @@ class HochreiterAdding(GeneratedTask):
 
     Differs from the paper in:
         the criterion is applied to the 1,024 sequences of the validation set instead of the last
-        2,000 of training. See also `draw_marked_pairs`.
+        2,000 of training. See also `MarkedPairs`.
 
     Raises:
         ConfigurationError: the sequences are too short for their marks.
@@ -133,35 +146,21 @@ class HochreiterAdding(GeneratedTask):
     """
 
     name = "adding"
-    inputs = Vectors(2)
-    answers = Values(1)
+    low, neutral = -1, 0
     criterion = (
         "mean squared error below 0.01 and every held-out error below 0.04 "
         "(Hochreiter & Schmidhuber 1997)"
     )
 
     def __init__(self, *, length: int = 100):
-        check_room_for_marks(self.name, length)
-        self.shortest = length
-        self.length = length + length // 10
-        self.dependency_length = self.length - 1
+        super().__init__(length=length)
         p = probability_first_is_marked(length)
         self.chance = (1 - p) * (1 - 0.92**2) + p * 0.16
         self.chance_loss = (2 - p) / 48
 
-    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
-        """Sequences of marked pairs and their scaled sums."""
-        pairs = draw_marked_pairs(random, batch_size, self.shortest, low=-1, neutral=0)
-        targets = 0.5 + (pairs.marked[0] + pairs.marked[1]) / 4
-        return SequenceBatch(
-            torch.from_numpy(pairs.inputs),
-            torch.from_numpy(targets[:, None]),
-            torch.from_numpy(pairs.lengths),
-        )
-
-    def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True where the error is below 0.04."""
-        return within(0.04, outputs, targets)
+    def answer(self, marked: Float32[np.ndarray, "2 batch"]) -> Float32[np.ndarray, " batch"]:
+        """Return the scaled sums."""
+        return 0.5 + (marked[0] + marked[1]) / 4
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 0.01 and no error."""
@@ -235,3 +234,61 @@ class UnitAdding(GeneratedTask):
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Loss below 0.01."""
         return metrics["loss"] < 0.01
+
+
+class Multiplication(MarkedPairs):
+    """Multiplication: the product of two marked values in [0, 1] (Hochreiter & Schmidhuber 1997).
+
+        y = X_1 X_2,   X_1, X_2 ~ U[0, 1] the marked values
+
+    `MarkedPairs` places the marks. Unlike a sum, a product is nothing that a memory cell does by
+    itself.
+
+    Arguments:
+        length: T, at least 11; a sequence has between T and T + T/10 steps, uniformly.
+
+    Targets:
+        (batch, 1), in [0, 1], after the last step; right when the error is below 0.04.
+
+    Chance:
+        let p be the probability that the first pair is marked, so that one value is 1 and y is
+        uniform on [0, 1]; else y has the density -ln y. Then E y = (1-p)/4 + p/2 and
+        E y^2 = (1-p)/9 + p/3, and the mean has the loss E y^2 - (E y)^2. The density falls with y,
+        so the best window of width 0.08 is [0, 0.08]: accuracy (1-p) 0.08 (1 - ln 0.08) + 0.08 p.
+
+    Differs from the paper in:
+        the criterion, fewer than 13 of the last 2,000 training sequences wrong, is applied to the
+        share of the 1,024 validation sequences. See also `MarkedPairs`.
+
+    Raises:
+        ConfigurationError: the sequences are too short for their marks.
+
+    Example:
+        >>> round(Multiplication(length=100).chance, 3)
+        0.258
+
+    Source:
+        Hochreiter & Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997,
+        section 5.5.
+    """
+
+    name = "multiplication"
+    low, neutral = 0, 1
+    criterion = (
+        "fewer than 13 in 2,000 held-out errors of 0.04 or more "
+        "(Hochreiter & Schmidhuber 1997, n_seq = 13)"
+    )
+
+    def __init__(self, *, length: int = 100):
+        super().__init__(length=length)
+        p = probability_first_is_marked(length)
+        self.chance = (1 - p) * 0.08 * (1 - log(0.08)) + p * 0.08
+        self.chance_loss = (1 - p) / 9 + p / 3 - ((1 - p) / 4 + p / 2) ** 2
+
+    def answer(self, marked: Float32[np.ndarray, "2 batch"]) -> Float32[np.ndarray, " batch"]:
+        """Return the products."""
+        return marked[0] * marked[1]
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Fewer than 13 in 2,000 wrong."""
+        return metrics["accuracy"] > 1 - 13 / 2_000

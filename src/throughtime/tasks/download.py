@@ -1,6 +1,9 @@
-"""Getting a data file from the network: checked by its sum, taken up where it broke off."""
+"""Data files: found, unpacked, or got from the network, checked by their sums."""
 
 import functools
+import gzip
+import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +38,50 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("throughtime", appauthor=False)
 
 
+def data_folder(data_dir: str | Path | None, name: str, files: Sequence[RemoteFile]) -> Path:
+    """Return the given folder, that of THROUGHTIME_DATA, or that of the downloaded files."""
+    chosen = data_dir if data_dir is not None else os.environ.get("THROUGHTIME_DATA") or None
+    if chosen is not None:
+        return Path(chosen).expanduser().resolve()
+    folder = cache_folder() / name
+    fetch(files, folder)
+    return folder.resolve()
+
+
+def found(folder: Path, subfolder: str, name: str) -> Path | None:
+    """Return the file or its gzip form, in a folder or its subfolder; None if there is none."""
+    names = (name, f"{name}.gz")
+    places = [place / each for place in (folder, folder / subfolder) for each in names]
+    return next((place for place in places if place.is_file()), None)
+
+
+def unpacked(path: Path, size: int) -> bytes:
+    """Return the uncompressed file, but no more than `size` + 1 bytes of it."""
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                file.seek(0)
+                return file.read(size + 1)
+            file.seek(0)
+            with gzip.open(file) as unpacked:
+                return unpacked.read(size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path} is cut short or corrupt",
+            got=f"{type(error).__name__}: {error}",
+            expected="a whole gzip file",
+            fix="Delete it and get it again.",
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", got=str(error)) from error
+
+
 def fetch(files: Sequence[RemoteFile], folder: Path) -> None:
     """Download the files that `folder` does not hold yet.
 
     A file arrives as `<name>.partial`, from where a later call goes on, and gets its name only when
     its checksum is right. Each address is tried twice. Processes that fetch at once wait for each
     other. A progress bar is shown on a terminal.
-
-    Arguments:
-        files: files to fetch.
-        folder: target folder; made if need be, readable by the user alone.
 
     Raises:
         DataError: a file cannot be got, or the folder not written; the message names it.

@@ -1,13 +1,10 @@
 """Sets of labelled grey images, split three ways: the digits in this package, and MNIST."""
 
 import functools
-import gzip
 import hashlib
 import importlib.resources
 import io
 import math
-import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from throughtime.core.errors import DataError
-from throughtime.tasks.download import RemoteFile, cache_folder, fetch
+from throughtime.tasks.download import RemoteFile, data_folder, found, unpacked
 from throughtime.tasks.seeding import permutation
 
 
@@ -46,17 +43,13 @@ class IdxFile:
 def read_idx(path: Path, expected: IdxFile) -> UInt8[np.ndarray, "..."]:
     """The array in an idx file, read-only.
 
-    Arguments:
-        path: the file, gzip-compressed or not, whatever its name ends in.
-        expected: file that it should be.
-
     Raises:
         DataError: the file cannot be read, is cut short, corrupt, or another file;
             the message names the file.
     """
     header = expected.header
     size = len(header) + math.prod(expected.shape)
-    content = _content(path, size)
+    content = unpacked(path, size)
     again = "Delete it and get it again."
     if content[: len(header)] != header:
         raise DataError(
@@ -78,27 +71,6 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[np.ndarray, "..."]:
             fix=again,
         )
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(expected.shape)
-
-
-def _content(path: Path, size: int) -> bytes:
-    """The uncompressed file, but no more than `size` + 1 bytes of it."""
-    try:
-        with path.open("rb") as file:
-            if file.read(2) != b"\x1f\x8b":
-                file.seek(0)
-                return file.read(size + 1)
-            file.seek(0)
-            with gzip.open(file) as unpacked:
-                return unpacked.read(size + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path} is cut short or corrupt",
-            got=f"{type(error).__name__}: {error}",
-            expected="a whole gzip file",
-            fix="Delete it and get it again.",
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read", got=str(error)) from error
 
 
 class LabelledImages(NamedTuple):
@@ -132,52 +104,40 @@ class ImageSet:
 
 DIGITS_SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 
-MNIST_FILES = (
-    IdxFile(
+_MNIST = (  # name, shape, SHA-256 of the file and of its gzip form
+    (
         "train-images-idx3-ubyte",
         (60_000, 28, 28),
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
-    IdxFile(
+    (
         "train-labels-idx1-ubyte",
         (60_000,),
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     ),
-    IdxFile(
+    (
         "t10k-images-idx3-ubyte",
         (10_000, 28, 28),
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     ),
-    IdxFile(
+    (
         "t10k-labels-idx1-ubyte",
         (10_000,),
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
 )
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+MNIST_FILES = tuple(IdxFile(name, shape, sha256) for name, shape, sha256, _ in _MNIST)
 MNIST_DOWNLOADS = tuple(
     RemoteFile(f"{name}.gz", tuple(f"{mirror}{name}.gz" for mirror in _MIRRORS), sha256)
-    for name, sha256 in (
-        (
-            "train-images-idx3-ubyte",
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        ),
-        (
-            "train-labels-idx1-ubyte",
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        ),
-        (
-            "t10k-images-idx3-ubyte",
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        ),
-        (
-            "t10k-labels-idx1-ubyte",
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        ),
-    )
+    for name, _, _, sha256 in _MNIST
 )
 
 
@@ -248,19 +208,13 @@ def load_mnist(
         LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition",
         Proceedings of the IEEE 86(11), 1998.
     """
-    chosen = data_dir if data_dir is not None else os.environ.get("THROUGHTIME_DATA") or None
-    if chosen is None:
-        folder = cache_folder() / "mnist"
-        fetch(downloads, folder)
-    else:
-        folder = _folder_with(files[0].name, Path(chosen).expanduser())
-    return _read_mnist(folder.resolve(), files, validation)
+    return _read_mnist(data_folder(data_dir, "mnist", downloads), files, validation)
 
 
 @functools.lru_cache(maxsize=1)
 def _read_mnist(folder: Path, files: tuple[IdxFile, ...], validation: int) -> ImageSet:
     images, labels, test_images, test_labels = (
-        read_idx(_existing(folder, file.name), file) for file in files
+        read_idx(path, file) for path, file in zip(_paths(folder, files), files, strict=True)
     )
     cut = len(images) - validation
     return ImageSet(
@@ -280,27 +234,26 @@ def _spread(ordered: Int64[np.ndarray, " count"], size: int) -> Int64[np.ndarray
     return ordered[np.arange(size) * len(ordered) // size]
 
 
-def _folder_with(name: str, folder: Path) -> Path:
-    for candidate in (folder, folder / "mnist"):
-        if any((candidate / f).is_file() for f in (name, f"{name}.gz")):
-            return candidate
-    raise DataError(
-        f"no MNIST in {folder}",
-        got="no such folder" if not folder.is_dir() else f"no {name}",
-        expected=f"{name} or {name}.gz, there or in its subfolder mnist",
-        fix=(
-            "Point --data-dir or THROUGHTIME_DATA at the folder of the four files, "
-            "or set neither to download them."
-        ),
-    )
-
-
-def _existing(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{folder / name} is missing",
-        expected=f"{name} or {name}.gz beside the other files of MNIST",
-        fix="Get all four files.",
-    )
+def _paths(folder: Path, files: tuple[IdxFile, ...]) -> list[Path]:
+    """Return the places of the files, all in one folder."""
+    name = files[0].name
+    first = found(folder, "mnist", name)
+    if first is None:
+        raise DataError(
+            f"no MNIST in {folder}",
+            got="no such folder" if not folder.is_dir() else f"no {name}",
+            expected=f"{name} or {name}.gz, there or in its subfolder mnist",
+            fix=(
+                "Point --data-dir or THROUGHTIME_DATA at the folder of the four files, "
+                "or set neither to download them."
+            ),
+        )
+    paths = {file.name: found(first.parent, ".", file.name) for file in files}
+    for name, path in paths.items():
+        if path is None:
+            raise DataError(
+                f"{first.parent / name} is missing",
+                expected=f"{name} or {name}.gz beside the other files of MNIST",
+                fix="Get all four files.",
+            )
+    return [path for path in paths.values() if path is not None]

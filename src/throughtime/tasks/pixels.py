@@ -12,7 +12,6 @@ from jaxtyping import Float32, Int64
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.kinds import Classes, Vectors
-from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import permutation
 from throughtime.tasks.sequences import (
     Outputs,
@@ -22,7 +21,7 @@ from throughtime.tasks.sequences import (
     Targets,
     likeliest,
 )
-from throughtime.tasks.task import Split
+from throughtime.tasks.task import Split, check_at_least
 
 
 class PixelSequences(SequenceTask):

@@ -1,9 +1,11 @@
 """Tasks of sequences with known answers: classes or values, after the last step or at steps."""
 
 import abc
-from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias, final
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple, TypeAlias, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 
 from throughtime.core.scoring import Mean, Metric, Score, Steps
 from throughtime.tasks.kinds import Classes, Values, Vectors
-from throughtime.tasks.task import Split, Task
+from throughtime.tasks.seeding import generator
+from throughtime.tasks.task import Split, Task, check_at_least
 
 Outputs: TypeAlias = Float[Tensor, "..."]
 """Outputs of a model: (batch, output), or (time, batch, output) where answers are due at steps."""
@@ -187,12 +190,7 @@ class SequenceTask(Task):
 def likeliest(
     outputs: Float[Tensor, "*rows class"], targets: Int[Tensor, "*rows"]
 ) -> Bool[Tensor, " answer"]:
-    """Return True for each answer that is due and has the largest output.
-
-    Arguments:
-        outputs: outputs of a model.
-        targets: classes, -1 where no answer is due.
-    """
+    """Return True for each answer that is due and has the largest output."""
     due = targets >= 0
     return outputs.argmax(dim=-1)[due] == targets[due]
 
@@ -200,11 +198,66 @@ def likeliest(
 def within(
     tolerance: float, outputs: Float[Tensor, "*rows 1"], targets: Float[Tensor, "*rows 1"]
 ) -> Bool[Tensor, "*rows"]:
-    """Return True for each value whose error is below the tolerance.
-
-    Arguments:
-        tolerance: bound on the error.
-        outputs: outputs of a model.
-        targets: values.
-    """
+    """Return True for each value whose error is below the tolerance."""
     return ((outputs - targets).abs() < tolerance).squeeze(-1)
+
+
+# Sequences held out. 2,560 is Hochreiter & Schmidhuber's test set.
+HELD_OUT: dict[Split, int] = {"validation": 1_024, "test": 2_560}
+# Held-out sequences are drawn in blocks of this size whatever the batch size, so that they are the
+# same in every run.
+BLOCK = 128
+
+
+class GeneratedTask(SequenceTask):
+    """A task that draws any number of sequences from a random generator."""
+
+    @abc.abstractmethod
+    def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
+        """Sequences and answers as a pure function of the generator's state.
+
+        The time axis always has `self.length` steps.
+        """
+
+    @final
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[SequenceBatch]:
+        """Return fresh draws of (seed, "training", step), or the held-out sequences.
+
+        There are 1,024 sequences for validation and 2,560 for test.
+        """
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            steps = itertools.count(start)
+            return (self.draw(generator(seed, "training", step), size) for step in steps)
+        return itertools.islice(self._held_out(split, size), start, None)
+
+    def _held_out(self, split: Literal["validation", "test"], size: int) -> Iterator[SequenceBatch]:
+        """Cut the blocks of a split into batches of another size."""
+        axis = 1 if self.answers.per_step else 0  # of the sequences, in the targets
+
+        def part(batch: SequenceBatch, first: int, count: int) -> SequenceBatch:
+            return SequenceBatch(
+                batch.inputs.narrow(1, first, count),
+                batch.targets.narrow(axis, first, count),
+                None if batch.lengths is None else batch.lengths.narrow(0, first, count),
+            )
+
+        def joined(one: SequenceBatch, other: SequenceBatch) -> SequenceBatch:
+            lengths = [each.lengths for each in (one, other) if each.lengths is not None]
+            return SequenceBatch(
+                torch.cat((one.inputs, other.inputs), 1),
+                torch.cat((one.targets, other.targets), axis),
+                torch.cat(lengths) if lengths else None,
+            )
+
+        pending: SequenceBatch | None = None
+        for index in range(HELD_OUT[split] // BLOCK):
+            block = self.draw(generator(0, split, index), BLOCK)
+            pending = block if pending is None else joined(pending, block)
+            while pending.size >= size:
+                yield part(pending, 0, size)
+                pending = part(pending, size, pending.size - size)
+        if pending is not None and pending.size > 0:
+            yield pending

@@ -6,11 +6,18 @@ from typing import Any, Literal
 
 from torch import nn
 
+from throughtime.core.errors import ConfigurationError
 from throughtime.core.scoring import Batch, Mean, Metric, Score
 from throughtime.tasks.kinds import Answers, Inputs
 
 Split = Literal["training", "validation", "test"]
 """A part of a task's data. The last two are held out."""
+
+
+def check_at_least(subject: str, value: int, minimum: int, fix: str = "") -> None:
+    """Raise ConfigurationError unless value >= minimum; `subject` names the option."""
+    if value < minimum:
+        raise ConfigurationError(subject, got=value, expected=f"at least {minimum}", fix=fix)
 
 
 class Task(abc.ABC):

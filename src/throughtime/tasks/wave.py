@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.tasks.kinds import Values, Vectors
-from throughtime.tasks.options import check_at_least
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.sequences import Outputs, Right, SequenceBatch, SequenceTask, Targets, within
-from throughtime.tasks.task import Split
+from throughtime.tasks.task import Split, check_at_least
 
 _TOLERANCE = 0.1  # of the largest value
 

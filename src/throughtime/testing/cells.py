@@ -8,8 +8,7 @@ import pickle
 import torch
 from torch import Tensor
 
-from throughtime.core.binding import bind
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, bind
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import ENGINES, Refusal, Request, Result, run
 from throughtime.testing.compare import close, floating, gradients

@@ -1,4 +1,4 @@
-"""A run's whole state as safetensors and JSON, never pickle."""
+"""A run's whole state as safetensors and JSON, never pickle; the model of a run, read back."""
 
 import dataclasses
 import hashlib
@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError, RunError
+from throughtime.core.errors import ConfigurationError, RunError, RunMismatchError
+from throughtime.models import build_model
 from throughtime.results.atomic import json_bytes, read_json, read_whole, write_flushed
 from throughtime.results.fields import from_document
-from throughtime.training.environment import Environment
+from throughtime.tasks.task import Task
+from throughtime.training.config import RunConfig, build_task, read_config
+from throughtime.training.reproducibility import Environment, reproducible, run_device
+from throughtime.training.run_folder import RunFolder
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -186,3 +190,38 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if mark == "dict":
         return {key: _decode(item, tensors) for key, item in content}
     raise ValueError(f"a value marked {mark!r}")
+
+
+def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, Task, nn.Module]:
+    """A run's configuration, task and model on the CPU, as it is now or as it began.
+
+    Arguments:
+        folder: folder of the run, finished or not.
+        trained: the weights of the latest checkpoint; else those drawn before the first update.
+
+    Raises:
+        RunError: there is no run, no checkpoint yet, or one that is damaged.
+        RunVersionError: it was written in another version of the format.
+    """
+    files = RunFolder(Path(folder))
+    config = read_config(files.path)
+    step = files.latest_step()
+    if step is None:
+        raise RunError(
+            f"{folder} holds no checkpoint yet",
+            fix="Train it first: the same call goes on with it.",
+        )
+    with reproducible(run_device("cpu"), config.threads, config.seed):
+        task = build_task(config)
+        model = build_model(config.model, task.inputs, task.answers)
+    if trained:
+        weights = load_checkpoint(files.checkpoint(step)).model
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunMismatchError(
+                f"{files.checkpoint(step)} does not fit model {config.model!r}",
+                got=str(error),
+                fix=f"Bring back the {files.config.name} that it was trained with.",
+            ) from error
+    return config, task, model

@@ -3,12 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError
 from throughtime.learning import LEARNERS
 from throughtime.learning.propagation import Form
+from throughtime.results.atomic import read_json
+from throughtime.tasks import TASKS
+from throughtime.tasks.task import Task
 from throughtime.training.optimizers import OptionValue, check_optimizer
+from throughtime.training.run_folder import RunFolder
 
 Schedule = Literal["constant", "linear", "cosine", "exponential"]
 
@@ -203,3 +208,49 @@ def _is_above_zero(value: object) -> bool:
 
 def _wrong(name: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(f"{name} of the run", got=repr(value), expected=expected)
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the configuration in the folder of a run."""
+    file = RunFolder(folder).config
+    return RunConfig.from_json(read_json(file), str(file))
+
+
+def build_task(config: RunConfig) -> Task:
+    """The task of a run, from the registry.
+
+    Raises:
+        UnknownNameError, ConfigurationError: no such task, or it does not take these options,
+            such as a `data_dir` for a task that reads no files.
+        DataError: its files are missing or not whole.
+    """
+    if config.data_dir is None:
+        return TASKS.build(config.task)
+    name, options = TASKS.parse(config.task)
+    if "data_dir" not in TASKS.options(name):
+        raise ConfigurationError(
+            f"task {name!r} reads no files",
+            got=f"data_dir={config.data_dir!r}",
+            fix="Leave it out.",
+        )
+    if "data_dir" in options:
+        raise ConfigurationError(
+            f"task {config.task!r} names a data_dir", got="another one in the run", fix="Name one."
+        )
+    return TASKS.build(config.task, data_dir=config.data_dir)
+
+
+def with_checksum(config: RunConfig) -> RunConfig:
+    """Return the configuration with the checksum of the user's own file in the task's options.
+
+    The checksum is part of the run's identity: a run does not go on with another content.
+
+    Raises:
+        UnknownNameError, ConfigurationError, DataError: as for `build_task`.
+    """
+    _, options = TASKS.parse(config.task)
+    if options.get("file") is None or "sha256" in options:
+        return config
+    checksum = build_task(config).sha256
+    task = f"{config.task},sha256={checksum}" if checksum else config.task
+    return dataclasses.replace(config, task=task)

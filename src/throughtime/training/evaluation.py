@@ -71,9 +71,5 @@ def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def detached(state: Any) -> Any:
-    """Return the state of a score without its graph.
-
-    Arguments:
-        state: tensors, nested in tuples, or None.
-    """
+    """Return the state of a score without its graph."""
     return None if state is None else map_state(Tensor.detach, state)

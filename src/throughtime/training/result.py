@@ -1,13 +1,16 @@
-"""The result of a run."""
+"""The result of a run, and its events while it goes on: plain records."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from throughtime.core.errors import RunError
 from throughtime.core.scoring import Metric
 from throughtime.results.fields import from_document
-from throughtime.training.environment import Environment
+from throughtime.tasks.task import Split
+from throughtime.training.config import RunConfig
+from throughtime.training.reproducibility import Environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,3 +86,78 @@ def _checked(found: Result) -> Result:
     if min(found.step, found.parameters, found.seconds) < 0:
         raise TypeError("a number below 0")
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """The model is built, and the last checkpoint, if there was one, is read.
+
+    Attributes:
+        folder: folder of the run.
+        config: configuration of the run.
+        step: updates done before, 0 in a new run.
+        parameters: number of trained parameters.
+    """
+
+    folder: Path
+    config: RunConfig
+    step: int
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Updates were made; sent a few times a second.
+
+    Attributes:
+        step: updates done.
+        steps: updates of the whole run, at most.
+        loss: loss of the last update's batch.
+        gradient_norm: norm of the last gradient, before clipping.
+        learning_rate: learning rate of the last update.
+        seconds: time of the run, over all its starts.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Held-out data were evaluated.
+
+    Attributes:
+        step: updates done.
+        split: held-out data.
+        metrics: metrics by name, "loss" among them.
+        headline: the metric that tables show.
+    """
+
+    step: int
+    split: Split
+    metrics: Mapping[str, float]
+    headline: Metric
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """The result is stored, now or by an earlier call.
+
+    Attributes:
+        folder: folder of the run.
+        result: result that `train` returns.
+    """
+
+    folder: Path
+    result: Result
+
+
+Event = Started | Progress | Evaluated | Finished
+"""An event."""
+
+Observer = Callable[[Event], None]
+"""Called with each event, in the process and thread of the run; what it raises ends the run."""

@@ -17,22 +17,34 @@ from throughtime.models import build_model
 from throughtime.results.atomic import read_json, write_json, writing
 from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
-from throughtime.training.building import build_task, with_checksum
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
-from throughtime.training.clipping import Clipping
-from throughtime.training.config import RunConfig
-from throughtime.training.environment import Environment, current_environment
+from throughtime.training.config import RunConfig, build_task, read_config, with_checksum
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
-from throughtime.training.observer import Evaluated, Event, Finished, Observer, Progress, Started
-from throughtime.training.optimizers import build_optimizer, depends_on_steps, learning_rate
+from throughtime.training.optimizers import (
+    Clipping,
+    build_optimizer,
+    depends_on_steps,
+    learning_rate,
+)
 from throughtime.training.reproducibility import (
+    Environment,
+    current_environment,
     random_states,
     reproducible,
     restore_random_states,
     run_device,
 )
-from throughtime.training.result import Divergence, Result
+from throughtime.training.result import (
+    Divergence,
+    Evaluated,
+    Event,
+    Finished,
+    Observer,
+    Progress,
+    Result,
+    Started,
+)
 from throughtime.training.run_folder import MetricsFile, RunFolder, TensorBoardLog
 from throughtime.training.teaching import build_teacher
 
@@ -392,7 +404,7 @@ def train(
     Arguments:
         config: configuration of the run.
         folder: folder of the run: a new one, or one of the same configuration. See `RunFolder`.
-        observer: function that takes the events of `training.observer`.
+        observer: function that takes the events of `training.result`.
         allow_mismatch: go on although the folder was written with another configuration, device,
             engine, thread count or version; the result is then not reproducible. Another model or
             optimiser, and a finished run of another configuration, are refused all the same.
@@ -440,7 +452,7 @@ def _stored_result(
 ) -> Result | None:
     if not files.config.exists():
         return None
-    stored = RunConfig.from_json(read_json(files.config), str(files.config))
+    stored = read_config(files.path)
     finished = files.result.exists()
     mine, theirs = config.identity(), stored.identity()
     changed = [name for name in mine if mine[name] != theirs[name]]

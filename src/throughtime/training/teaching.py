@@ -68,9 +68,6 @@ class Teacher(abc.ABC):
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state.
 
-        Arguments:
-            state: result of `state`.
-
         Raises:
             KeyError, StateError: it is the state of another learner.
         """
@@ -141,9 +138,6 @@ class _Graph(Teacher):
     def load(self, state: Mapping[str, Any]) -> None:
         """The state of the stream.
 
-        Arguments:
-            state: result of `state`.
-
         Raises:
             KeyError: it is the state of another learner.
         """
@@ -185,11 +179,7 @@ class _Chunks(Teacher):
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue with nothing.
-
-        Arguments:
-            state: empty.
-        """
+        """Continue with nothing."""
         del state
 
 
@@ -220,11 +210,7 @@ class _Stream(Teacher):
         return state_dict(self.carried)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The learner's.
-
-        Arguments:
-            state: result of `state`.
-        """
+        """The learner's."""
         self.carried = load_state(self.carried, state)
 
 
@@ -275,11 +261,7 @@ class _Search(Teacher):
         return {"best": best, "cost": cost, "random": random, **own}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The search's.
-
-        Arguments:
-            state: result of `state`.
-        """
+        """The search's."""
         memory = tuple(state[f"memory.{i}"] for i in range(len(self.searched.memory)))
         self.searched = type(self.searched)(state["best"], state["cost"], memory, state["random"])
 

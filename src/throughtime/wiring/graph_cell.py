@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.cells import ElmanCell, GRUCell, LSTMCell
-from throughtime.core.binding import converted
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, converted
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.registry import CELLS

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.cells import LSTMCell
+from throughtime.cells.recurrent_dropout import bernoulli
 from throughtime.core.cell import Streams
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
-from throughtime.core.masks import bernoulli
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import throughtime as tt
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.state import State, state_tensors, state_type
 from throughtime.engines.trace.program import Key, evaluate
 from throughtime.engines.trace.step_plan import StepPlan

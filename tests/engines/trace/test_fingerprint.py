@@ -17,7 +17,7 @@ from torch import nn
 
 import throughtime as tt
 from throughtime.cells import LSTMCell
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.engines.cpp import kernel
 from throughtime.engines.trace import plan as plans
 from throughtime.engines.trace import tracing as trace

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 import throughtime as tt
 from throughtime.cells import CoupledLSTMCell, ElmanCell, GRUCell, LSTM1997Cell, LSTMCell
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.engines.trace import plan as plans
 from throughtime.engines.trace.fingerprint import fingerprint
 from throughtime.engines.trace.plan import plan

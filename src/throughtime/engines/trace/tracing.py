@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, state_type
 from throughtime.core.weights import recurrent_weight

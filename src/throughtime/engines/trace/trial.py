@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from throughtime.core.binding import bind
+from throughtime.core.cell import bind
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, state_type
 from throughtime.engines.trace.program import Key, Program, UntraceableError, evaluate

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from throughtime.reports import read_comparison
-from throughtime.reports.table import comparison_table
+from throughtime.reports.comparison_text import comparison_table
 from throughtime.results import Comparison
 
 

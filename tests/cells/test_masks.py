@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throughtime.core.masks import bernoulli
+from throughtime.cells.recurrent_dropout import bernoulli
 
 
 def draw(shape: tuple[int, ...], rate: float, seed: int = 0, dtype=torch.float32) -> torch.Tensor:

@@ -3,8 +3,8 @@
 import pytest
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.registry import slug, spec_text, split_models
 from throughtime.models import MODELS
-from throughtime.studies.specs import slug, spec_text, split_models
 
 
 @pytest.mark.parametrize(
