@@ -16,9 +16,10 @@ from doctor.faulty_models import (
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.exact_checks import check_future, check_samples, check_state
+from throughtime.doctor.exact_checks import check_future, check_state
 from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.sample_axes import sample_axes
+from throughtime.doctor.sample_checks import check_samples
 from throughtime.doctor.subject import Subject
 from throughtime.results.diagnosis import Cause
 
@@ -115,7 +116,7 @@ def test_samples_that_are_mixed_by_a_model_that_is_sure() -> None:
         s = subject(Sure(), first_steps())
         found = check_samples(s, "layer", axes_of(s))
         assert found is not None
-        assert found.cause is Cause.STATE_LEAK
+        assert found.cause is Cause.SAMPLES_MIXED
 
 
 @pytest.mark.parametrize("model", [Mixing(), Reshaping()], ids=["after", "before"])
@@ -123,7 +124,7 @@ def test_samples_that_are_mixed(model) -> None:
     s = subject(model, first_steps())
     found = check_samples(s, "layer", axes_of(s))
     assert found is not None
-    assert found.cause is Cause.STATE_LEAK
+    assert found.cause is Cause.SAMPLES_MIXED
 
 
 def test_a_state_that_is_kept_between_batches() -> None:

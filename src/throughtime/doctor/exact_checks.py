@@ -7,28 +7,28 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from throughtime.core.state import state_tensors
 from throughtime.doctor.intervals import difference, estimate, exactly
-from throughtime.doctor.sample_axes import SampleAxes, change_tensor, replace_sample
+from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import kept_outputs, site_of
 from throughtime.instruments.gradient_flow import GradientFlow
 from throughtime.results.diagnosis import Cause, Finding
 
-_PAIRS = 2  # of samples, of each tensor, that are tried
 _MOST_BATCHES = 16
-_SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
+SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _View:
+class View:
     """Inputs of the recurrent layer, and the answer of the model."""
 
     recording: Recording
     answer: Tensor | None
 
 
-def view(subject: Subject, layer: str, batch: Any) -> _View:
+def view(subject: Subject, layer: str, batch: Any) -> View:
     """Run a fresh copy on a batch, the same random numbers each time."""
     model = subject.copy()
     torch.manual_seed(0)
@@ -38,53 +38,37 @@ def view(subject: Subject, layer: str, batch: Any) -> _View:
     for output in outputs:
         tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
         answers.extend(t.detach() for t in tensors[:1] if t.is_floating_point())
-    return _View(recording, answers[-1] if len(answers) == 1 else None)
-
-
-def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | None:
-    """Check that each sample is a row of its own in the layer and in the answers.
-
-    One sample is replaced by a copy of another. If the layer's inputs then change at one time step
-    of many rows, it runs over samples instead of time. If its inputs or the model's answers change
-    in other samples' rows, samples are mixed.
-    """
-    batch = subject.held_out[0]
-    if axes.count < 2:
-        return None
-    first = view(subject, layer, batch)
-    for k, tensor in enumerate(batch_tensors(batch)):
-        if axes.axes[k] is None or tensor.dim() < 2:
-            continue
-        # of samples that are answered alike nothing may show
-        for source in _unlike(tensor, axes.axes[k], first.answer, axes.count)[:_PAIRS]:
-            second = view(subject, layer, replace_sample(batch, axes, k, 0, source))
-            found = _compare(first, second, axes.count, 0)
-            if found is not None:
-                return _finding(*found, first.recording, axes)
-    return None
+    return View(recording, answers[-1] if len(answers) == 1 else None)
 
 
 def check_state(subject: Subject, layer: str) -> Finding | None:
-    """Check that no batch starts from the state of the one before, unless that lowers the loss."""
+    """Check that no batch starts from the state of the one before, unless that lowers the loss.
+
+    The loss of each batch is compared after the batch before it, and after another batch: a state
+    that is worth having is that of the batch before.
+
+    Arguments:
+        subject: the model and its data.
+        layer: name of the recurrent layer.
+    """
     held_out = [] if subject.held_out[0] is subject.training[0] else subject.held_out
     batches = [*subject.training, *held_out][-_MOST_BATCHES:]  # in the user's order
-    carried: list[float] = []
-    fresh: list[float] = []
-    model = subject.copy()
+    kept = _graph_kept(subject, layer, batches)
+    if kept is not None:
+        return kept
     with torch.no_grad():
-        torch.manual_seed(0)
-        once = float(subject.loss(model, batches[0]))
-        torch.manual_seed(0)
-        twice = float(subject.loss(model, batches[0]))
-        if abs(once - twice) <= _SAME * max(abs(once), 1e-12):
-            return None
         model = subject.copy()
-        for k, batch in enumerate(batches):
-            torch.manual_seed(k)
-            carried.append(float(subject.loss(model, batch)))
-            torch.manual_seed(k)
-            fresh.append(float(subject.loss(subject.copy(), batch)))
-    gain = difference(carried[1:], fresh[1:]) if len(batches) > 2 else exactly(0.0)
+        once, twice = (_seeded_loss(subject, model, batches[0], 0) for _ in range(2))
+        if abs(once - twice) <= SAME * max(abs(once), 1e-12):
+            return None
+        carried: list[float] = []
+        other: list[float] = []
+        for k in range(1, len(batches)):
+            for before, losses in ((k - 1, carried), ((k + 1) % len(batches), other)):
+                model = subject.copy()
+                _seeded_loss(subject, model, batches[before], 0)
+                losses.append(_seeded_loss(subject, model, batches[k], k))
+    gain = difference(carried, other) if len(batches) > 2 else exactly(0.0)
     if gain.high < 0:
         return None  # the batches follow each other, and the state is worth having
     return Finding(
@@ -92,8 +76,8 @@ def check_state(subject: Subject, layer: str) -> Finding | None:
         severity="fault",
         certainty="proved",
         statement=f"The same batch gives another loss the second time ({once:.4g}, then "
-        f"{twice:.4g}), with the same random numbers: the model keeps a state between calls, and "
-        "starting from it does not lower the loss of the batches that follow.",
+        f"{twice:.4g}), with the same random numbers: the model keeps a state between calls. The "
+        "state of the batch before is worth no more than that of another batch.",
         effect=exactly(abs(once - twice)),
         effect_name="change of the loss on a second call",
         threshold=0.0,
@@ -101,6 +85,42 @@ def check_state(subject: Subject, layer: str) -> Finding | None:
         remedy="Start each batch from a fresh state: drop the stored state at the start of "
         "forward, or pass it in and out explicitly where batches do follow each other.",
     )
+
+
+def _seeded_loss(subject: Subject, model: Any, batch: Any, seed: int) -> float:
+    torch.manual_seed(seed)
+    return float(subject.loss(model, batch))
+
+
+def _graph_kept(subject: Subject, layer: str, batches: list[Any]) -> Finding | None:
+    """Check that the second backward pass does not run into the graph of the first."""
+    model = subject.copy(training=True)
+    try:
+        first = subject.loss(model, batches[0])
+        if not first.requires_grad:
+            return None
+        first.backward()
+    except RuntimeError:
+        return None  # not the fault that is looked for
+    try:
+        subject.loss(model, batches[-1]).backward()
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            return None
+        return Finding(
+            cause=Cause.STATE_LEAK,
+            severity="fault",
+            certainty="proved",
+            statement="The state of one batch is kept, with its graph, for the next batch: the "
+            "second backward pass raises 'Trying to backward through the graph a second time'.",
+            effect=exactly(1.0),
+            effect_name="batches after which backward raises",
+            threshold=0.0,
+            measured_on=f"layer {layer!r}, two batches",
+            remedy="Start each batch from a fresh state; or, where batches follow each other, keep "
+            "state.detach().",
+        )
+    return None
 
 
 def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
@@ -122,7 +142,12 @@ def reads_all_at_once(subject: Subject, layer: str, answered: Tensor) -> bool:
 def check_future(
     subject: Subject, layer: str, axes: SampleAxes, answered: Tensor
 ) -> Finding | None:
-    """Check that answers at early steps do not change with later inputs, for forward layers."""
+    """Check that answers at early steps do not change with later inputs, for forward layers.
+
+    A tensor of the batch takes part if the inputs of the layer change with it, from the step in
+    question on and not before: the source of an encoder is not the future of its decoder. What
+    reads all steps on purpose looks the same (attention, a convolution), hence a warning.
+    """
     batch = subject.held_out[0]
     model = subject.copy()
     if site_of(dict(model.named_modules())[layer]).directions > 1 or int(answered.sum()) < 2:
@@ -136,27 +161,28 @@ def check_future(
         return None
     for k, tensor in enumerate(batch_tensors(batch)):
         axis = axes.axes[k]
-        # the first tensor with an axis of time is the input
         if axis is None or tensor.dim() < 2 or tensor.shape[1 - axis] != time:
             continue
         second = view(subject, layer, _late_replaced(batch, k, axis, middle))
         if second.answer is None or second.answer.shape != first.answer.shape:
             return None
+        if not _changed_late_only(first.recording, second.recording, middle):
+            continue
         early = _time_first(first.answer, second.answer, time, axes.count)
         if early is None or float(early[middle:].max()) == 0:
-            return None
+            continue
         changed = early[:middle].amax(dim=tuple(range(1, early.dim())))
-        if float(changed.max()) <= _SAME * float(early[middle:].max()):
-            return None
+        if float(changed.max()) <= SAME * float(early[middle:].max()):
+            continue
         return Finding(
             cause=Cause.STATE_LEAK,
-            severity="fault",
+            severity="warning",
             certainty="proved",
             statement=f"Answers before step {middle} change when inputs from step {middle} on are "
             "changed, although the recurrent layer runs forwards only: they depend on the future.",
             effect=exactly(float(changed.max() / early[middle:].max())),
             effect_name="change of early answers by late inputs, relative to that of late answers",
-            threshold=_SAME,
+            threshold=SAME,
             measured_on=f"layer {layer!r}, one batch",
             remedy="Look for what mixes time steps around the recurrent layer: a normalisation, a "
             "convolution or an average over time, a flip, or targets that are shifted.",
@@ -164,105 +190,15 @@ def check_future(
     return None
 
 
-def _unlike(tensor: Tensor, axis: int | None, answer: Tensor | None, count: int) -> list[int]:
-    """List the samples that differ from the first one, by the difference of their answers."""
-    assert axis is not None
-    parts = tensor.unbind(axis)
-    found = [k for k in range(1, len(parts)) if not torch.equal(parts[0], parts[k])]
-    rows = [] if answer is None else _by_sample(answer, count)
-    if rows:
-        apart = (rows[0] - rows[0][:1]).abs().amax(1).tolist()
-        found.sort(key=lambda k: -apart[k])
-    return found
-
-
-def _changed(before: Tensor, after: Tensor) -> Tensor:
-    """Return the largest change at each (first, second axis), relative to the largest value."""
-    change = (after.double() - before.double()).abs()
-    change = change.flatten(2).amax(2) if change.dim() > 2 else change
-    return change / before.double().abs().max().clamp_min(1e-12)
-
-
-def _compare(first: _View, second: _View, count: int, target: int) -> tuple[str, float] | None:
-    a, b = first.recording.inputs, second.recording.inputs
-    if a.shape == b.shape:
-        changed = _changed(a, b) > _SAME  # (time, batch) of the layer
-        rows, times = int(changed.any(0).sum()), int(changed.any(1).sum())
-        if rows > 1 and times == 1:
-            return "swapped", float(rows)
-        if rows > 1:
-            return "mixed before", float(rows)
-    answer, other = first.answer, second.answer
-    if answer is None or other is None or answer.shape != other.shape:
-        return None
-    spread = (other.double() - answer.double()).abs()
-    scale = float(spread.max())
-    if scale <= _SAME * float(answer.double().abs().max().clamp_min(1e-12)):
-        return None
-    worst: list[float] = []
-    for rows in _by_sample(spread, count):
-        elsewhere = torch.cat([rows[:target], rows[target + 1 :]])
-        worst.append(float(elsewhere.max()) / scale)
-    if worst and min(worst) > 1e-3:
-        return "mixed after", min(worst)
-    return None
-
-
-def _by_sample(values: Tensor, count: int) -> list[Tensor]:
-    """Return every reading of a tensor as (samples, rest)."""
-    readings = [
-        values.transpose(0, axis).reshape(count, -1)
-        for axis in range(min(2, values.dim()))
-        if values.shape[axis] == count
-    ]
-    if not readings and values.dim() and values.shape[0] % count == 0:
-        flat = values.reshape(values.shape[0], -1)
-        readings = [
-            flat.reshape(count, -1),
-            flat.reshape(-1, count, flat.shape[1]).transpose(0, 1).reshape(count, -1),
-        ]
-    return readings
-
-
-def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> Finding:
-    where = f"layer {recording.layer!r}, one batch of {axes.count} samples"
-    shape = f"{recording.time} steps of {recording.batch} sequences"
-    if kind == "swapped":
-        return Finding(
-            cause=Cause.TIME_BATCH_SWAPPED,
-            severity="fault",
-            certainty="proved",
-            statement=f"Replacing one sample changes one time step of {size:.0f} sequences: the "
-            f"layer runs over the batch in place of time. Its input has {shape}.",
-            effect=exactly(size),
-            effect_name="sequences that one sample is part of",
-            threshold=1.0,
-            measured_on=where,
-            remedy="Make batch_first fit the data: batch_first=True for (batch, time, features), "
-            "False for (time, batch, features); then read the last step along the time axis.",
-        )
-    before = kind == "mixed before"
-    return Finding(
-        cause=Cause.STATE_LEAK,
-        severity="fault",
-        certainty="proved",
-        statement=(
-            f"Replacing one sample changes {size:.0f} of the layer's sequences at several steps"
-            if before
-            else "Replacing one sample changes the answers of others, by "
-            f"{100 * size:.2g} % of its own change or more"
-        )
-        + ": samples of a batch influence each other.",
-        effect=exactly(size),
-        effect_name="sequences that one sample is part of"
-        if before
-        else "change of other samples' answers, relative to its own",
-        threshold=1.0 if before else 1e-3,
-        measured_on=where,
-        remedy="Look for an operation over the batch axis "
-        + ("before the recurrent layer" if before else "after or around the recurrent layer")
-        + ": a reshape or view that crosses axes, a softmax or normalisation over the wrong one.",
-    )
+def _changed_late_only(first: Recording, second: Recording, middle: int) -> bool:
+    """Return whether the layer's inputs, and nothing else that it gets, change from a step on."""
+    a, b = first.inputs, second.inputs
+    if a.shape != b.shape or len(first.calls) != len(second.calls):
+        return False
+    starts = zip(state_tensors(first.initial), state_tensors(second.initial), strict=True)
+    if not all(torch.equal(x, y) for x, y in starts):
+        return False
+    return torch.equal(a[:middle], b[:middle]) and not torch.equal(a[middle:], b[middle:])
 
 
 def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:

@@ -13,7 +13,6 @@ from throughtime.doctor.changes import Where
 from throughtime.doctor.exact_checks import (
     check_future,
     check_padding,
-    check_samples,
     check_state,
     reads_all_at_once,
 )
@@ -28,6 +27,7 @@ from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mech
 from throughtime.doctor.need import Need, ladder, measure_need
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import sample_axes
+from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
@@ -317,6 +317,7 @@ class Examination:
             self.evidence.note("samples a batch", f"{axes.count} ({axes.how})")
         for check in (
             lambda: None if axes is None else check_samples(subject, layer, axes),
+            lambda: None if axes is None else check_order(subject, layer, axes),
             lambda: check_state(subject, layer),
             lambda: check_padding(recording, flow),
             lambda: None if axes is None else check_future(subject, layer, axes, answered.any(1)),

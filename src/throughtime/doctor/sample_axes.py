@@ -58,6 +58,11 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     size = _size(readings[0], shapes[0])
     if len(readings) == 1 and size is not None:
         return SampleAxes(readings[0], size, "the only sizes that agree")
+    exchangeable = [axes for axes in readings if not _has_profile(batches, axes)]
+    if len(exchangeable) == 1:
+        size = _size(exchangeable[0], shapes[0])
+        if size is not None:
+            return SampleAxes(exchangeable[0], size, "the other axis is alike in all batches")
     scored = [(_dependence(batches, axes), axes) for axes in readings]
     best = max(scored, key=lambda pair: pair[0])
     others = [score for score, axes in scored if axes != best[1]]
@@ -117,23 +122,70 @@ def _has(axis: int | None, shape: tuple[int, ...]) -> bool:
     return axis is None or axis < len(shape)
 
 
+def _has_profile(batches: Sequence[Any], axes: Sequence[int | None]) -> bool:
+    """Return whether means along an axis repeat from batch to batch, as samples' means do not.
+
+    Steps of time may have a meaning of their own (a cue, a mask of the last step). Samples are
+    drawn afresh. The sum of all batches' profiles is compared with that of permuted profiles.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for k, axis in enumerate(axes):
+        profiles: list[Tensor] = []
+        for batch in batches[:_MOST_SHIFTS]:
+            tensor = batch_tensors(batch)[k]
+            if axis is None or tensor.dim() < 2 or tensor.shape[1 - axis] < 2:
+                break
+            values = tensor.detach().cpu().double().transpose(0, axis)  # (samples, other axis, ...)
+            profile = values.mean(1).reshape(len(values), -1)
+            profile = profile - profile.mean(0)
+            profiles.append(profile / profile.square().mean().sqrt().clamp_min(1e-9))
+        sizes = {profile.shape for profile in profiles}
+        if len(profiles) < 4 or len(sizes) > 1 or len(profiles[0]) < 4:
+            continue
+
+        def alike(every: list[Tensor]) -> float:
+            total = torch.stack(every).sum(0)
+            return float(total.square().sum())
+
+        real = alike(profiles)
+        null = [
+            alike([p[torch.randperm(len(p), generator=generator)] for p in profiles])
+            for _ in range(_PERMUTATIONS)
+        ]
+        deviation = torch.tensor(null).std().clamp_min(1e-9)
+        if (real - sum(null) / len(null)) / float(deviation) > _CLEAR:
+            return True
+    return False
+
+
 def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
-    """Measure the dependence of the last target tensor on the first input tensor, under a reading.
+    """Measure the dependence of any other tensor on the first input tensor, under a reading.
 
     The largest correlation of any target feature with any input feature (and products of two) at
     any distance in time, in standard deviations of the same with samples permuted.
     """
-    pairs = []
-    for batch in batches:
-        tensors = batch_tensors(batch)
-        wide = [k for k, t in enumerate(tensors) if t.dim() >= 2]
-        if len(tensors) < 2 or not wide or wide[0] == len(tensors) - 1:
-            return 0.0
-        x, y = tensors[wide[0]], tensors[-1]
-        x_axis, y_axis = axes[wide[0]], axes[-1]
-        if x_axis is None or y_axis is None:
-            return 0.0
-        pairs.append((_features(x, x_axis), _targets(y, y_axis, x.shape[1 - x_axis])))
+    tensors = [batch_tensors(batch) for batch in batches]
+    wide = next((k for k, tensor in enumerate(tensors[0]) if tensor.dim() >= 2), None)
+    if wide is None or axes[wide] is None:
+        return 0.0
+    others = [k for k in range(len(axes)) if k != wide and axes[k] is not None]
+    return max((_pair_dependence(tensors, axes, wide, k) for k in others), default=0.0)
+
+
+def _pair_dependence(
+    batches: Sequence[Sequence[Tensor]], axes: Sequence[int | None], wide: int, other: int
+) -> float:
+    """Return the dependence of one tensor of a batch on another, 0 where samples are too few."""
+    x_axis, y_axis = axes[wide], axes[other]
+    assert x_axis is not None
+    assert y_axis is not None
+    pairs = [
+        (
+            _features(batch[wide], x_axis),
+            _targets(batch[other], y_axis, batch[wide].shape[1 - x_axis]),
+        )
+        for batch in batches
+    ]
     times = {(x.shape[1], y.shape[1]) for x, y in pairs}
     if len(times) != 1 or len({(x.shape[2], y.shape[2]) for x, y in pairs}) != 1:
         return 0.0
@@ -152,7 +204,9 @@ def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:
             for _ in range(_PERMUTATIONS)
         ]
     )
-    return float((real - null.mean()) / null.std().clamp_min(1e-9))
+    if float(null.std()) < 1e-9:  # the same for all samples, such as a mask: nothing to compare
+        return 0.0
+    return float((real - null.mean()) / null.std())
 
 
 def _features(x: Tensor, axis: int) -> Tensor:
