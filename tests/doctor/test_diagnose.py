@@ -1,5 +1,6 @@
 """The whole course: verdicts that exact checks give at once, what goes in wrong, what is left."""
 
+import contextlib
 import copy
 import json
 import random
@@ -86,6 +87,7 @@ def test_nothing_of_the_users_is_changed() -> None:
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_nothing_is_changed_by_an_error_or_ctrl_c(error) -> None:
     model, calls = Keeping(), 0
+    stops = pytest.raises(error) if error is KeyboardInterrupt else contextlib.nullcontext()
 
     def loss(model, batch):
         nonlocal calls
@@ -97,8 +99,10 @@ def test_nothing_is_changed_by_an_error_or_ctrl_c(error) -> None:
 
     batches, before = first_steps(), copy.deepcopy(model.state_dict())
     states = torch.get_rng_state()
-    with pytest.raises(error):
-        quick(model, batches, loss)
+    with stops:
+        diagnosis = quick(model, batches, loss)
+        assert diagnosis.verdict is Cause.INCONCLUSIVE
+        assert "ZeroDivisionError" in diagnosis.sentence
     assert model.state is None
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), states)
@@ -164,14 +168,15 @@ def test_bad_input() -> None:
         with pytest.raises(errors.ConfigurationError, match=words):
             quick(model, batches, loss, **options)
     nans = [(x * float("nan"), y) for x, y in good]
-    with pytest.raises(errors.DataError, match="batch 0"):
+    with pytest.raises(errors.DataError, match="batch 3"):
         quick(swapped(), nans)
 
 
 def test_a_loss_of_another_model_is_told() -> None:
     other = swapped()
-    with pytest.raises(errors.ConfigurationError, match="does not run the recurrent layer"):
-        quick(swapped(), first_steps(), lambda m, b: cross_entropy(other, b))
+    diagnosis = quick(swapped(), first_steps(), lambda m, b: cross_entropy(other, b))
+    assert diagnosis.verdict is Cause.NOT_TRAINED
+    assert "does not run layer 'layer'" in diagnosis.sentence
 
 
 def test_batches_of_any_kind() -> None:

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.exact_checks import never_run
 from throughtime.doctor.examination import Examination, Options
 from throughtime.doctor.gradient_cut import TrainingStep
+from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
@@ -88,11 +90,17 @@ def diagnose(
     options = Options(lag, training_step, optimizer, history, remedies, seed)
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         subject = Subject(model, batches, loss_fn, seconds / 10)
+        regrouped = regroup(subject)
+        idle = never_run(subject, names) if len(names) > 1 else []
+        names = [name for name in names if name not in idle] or names
         diagnoses = {
             name: Examination(subject, name, Clock(seconds / len(names)), options).run()
             for name in names
         }
-    return diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
+    diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
+    facts = [Fact("layer that the loss never runs", name) for name in idle]
+    facts += [Fact("batches", regrouped)] if regrouped else []
+    return dataclasses.replace(diagnosis, facts=(*diagnosis.facts, *facts))
 
 
 def as_seconds(budget: str | float) -> float:

@@ -1,5 +1,6 @@
 """Exact checks: one sample, step or batch is replaced, and what changes is compared."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -39,6 +40,78 @@ def view(subject: Subject, layer: str, batch: Any) -> View:
         tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
         answers.extend(t.detach() for t in tensors[:1] if t.is_floating_point())
     return View(recording, answers[-1] if len(answers) == 1 else None)
+
+
+def never_run(subject: Subject, layers: list[str]) -> list[str]:
+    """Return the layers that the loss of the first batch does not run."""
+    model = subject.copy()
+    modules = dict(model.named_modules())
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        outputs = {name: stack.enter_context(kept_outputs(modules[name])) for name in layers}
+        subject.loss(model, subject.training[0])
+    return [name for name, kept in outputs.items() if not kept]
+
+
+def check_reached(subject: Subject, layer: str) -> Finding | None:
+    """Check that the loss runs the layer, and that its gradient reaches the layer's parameters.
+
+    Arguments:
+        subject: the model and its data.
+        layer: name of the recurrent layer.
+    """
+    model = subject.copy(training=True)
+    module = dict(model.named_modules())[layer]
+    with kept_outputs(module) as outputs:
+        loss = subject.loss(model, subject.training[0])
+    parameters = list(module.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    if not outputs:
+        return _not_trained(
+            layer,
+            f"The loss does not run layer {layer!r}: forward never calls it.",
+            f"Call {layer or 'the layer'} in forward and use its output, or remove it.",
+        )
+    if not trained and parameters:
+        return _not_trained(
+            layer,
+            f"None of the {len(parameters)} parameters of layer {layer!r} requires a gradient: the "
+            "layer is frozen.",
+            f"Call requires_grad_(True) on {layer or 'the model'}, and give its parameters to the "
+            "optimiser.",
+        )
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, trained, allow_unused=True)
+        if not trained or any(gradient is not None for gradient in found):
+            return None
+    results = [t for t in pytree.tree_leaves(outputs) if isinstance(t, Tensor)]
+    graph = any(t.requires_grad for t in results)
+    return _not_trained(
+        layer,
+        f"No gradient of the loss reaches layer {layer!r}: "
+        + (
+            "its outputs lose their graph on the way to the loss."
+            if graph
+            else "it runs without a graph."
+        ),
+        "Remove the detach(), .data, numpy() or argmax() between the layer and the loss."
+        if graph
+        else "Remove the no_grad() or inference_mode() around the layer, or what detaches its "
+        "inputs and freezes it.",
+    )
+
+
+def _not_trained(layer: str, statement: str, remedy: str) -> Finding:
+    return Finding(
+        cause=Cause.NOT_TRAINED,
+        severity="fault",
+        certainty="proved",
+        statement=statement,
+        effect=exactly(0.0),
+        effect_name="parameters of the layer that the loss trains",
+        threshold=0.0,
+        measured_on=f"layer {layer!r}, one batch",
+        remedy=remedy,
+    )
 
 
 def check_state(subject: Subject, layer: str) -> Finding | None:
@@ -144,9 +217,9 @@ def check_future(
 ) -> Finding | None:
     """Check that answers at early steps do not change with later inputs, for forward layers.
 
-    A tensor of the batch takes part if the inputs of the layer change with it, from the step in
-    question on and not before: the source of an encoder is not the future of its decoder. What
-    reads all steps on purpose looks the same (attention, a convolution), hence a warning.
+    A tensor of the batch takes part if the inputs of the layer change with it, and its first state
+    does not: the source of an encoder is not the future of its decoder. What reads all steps on
+    purpose looks the same (attention, a convolution), hence a warning.
     """
     batch = subject.held_out[0]
     model = subject.copy()
@@ -166,7 +239,7 @@ def check_future(
         second = view(subject, layer, _late_replaced(batch, k, axis, middle))
         if second.answer is None or second.answer.shape != first.answer.shape:
             return None
-        if not _changed_late_only(first.recording, second.recording, middle):
+        if not _changed_inputs_alone(first.recording, second.recording, middle):
             continue
         early = _time_first(first.answer, second.answer, time, axes.count)
         if early is None or float(early[middle:].max()) == 0:
@@ -190,15 +263,13 @@ def check_future(
     return None
 
 
-def _changed_late_only(first: Recording, second: Recording, middle: int) -> bool:
-    """Return whether the layer's inputs, and nothing else that it gets, change from a step on."""
+def _changed_inputs_alone(first: Recording, second: Recording, middle: int) -> bool:
+    """Return whether the layer's inputs change from a step on, and its first state does not."""
     a, b = first.inputs, second.inputs
     if a.shape != b.shape or len(first.calls) != len(second.calls):
         return False
     starts = zip(state_tensors(first.initial), state_tensors(second.initial), strict=True)
-    if not all(torch.equal(x, y) for x, y in starts):
-        return False
-    return torch.equal(a[:middle], b[:middle]) and not torch.equal(a[middle:], b[middle:])
+    return all(torch.equal(x, y) for x, y in starts) and not torch.equal(a[middle:], b[middle:])
 
 
 def _late_replaced(batch: Any, tensor: int, axis: int, start: int) -> Any:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, final
 
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import verdict
 from throughtime.doctor.answer_steps import check_one_step, check_read_steps
 from throughtime.doctor.answers import check_answers, check_pairs
@@ -13,6 +13,7 @@ from throughtime.doctor.changes import Where
 from throughtime.doctor.exact_checks import (
     check_future,
     check_padding,
+    check_reached,
     check_state,
     reads_all_at_once,
 )
@@ -184,9 +185,21 @@ class Examination:
         self.trials: dict[Training, Trial] = {}  # of the model as it is
         self.lag = options.lag if options.lag is not None else 1
         self.place: Where = "model"  # of the fault
+        self.measured: Need | None = None
+        self.tried: set[Cause] = set()  # causes whose remedies were tried
 
     def run(self) -> Diagnosis:
         """Examine, try remedies, and put the diagnosis together."""
+        try:
+            cause = self._examine()
+        except ThroughtimeError:
+            raise
+        except Exception as error:  # noqa: BLE001 what the model raises in an experiment
+            self.evidence.findings.insert(0, verdict.stopped_finding(error, self.where))
+            cause = Cause.INCONCLUSIVE
+        return self.evidence.diagnosis(cause, self.clock)
+
+    def _examine(self) -> Cause:
         cause = self._cause()
         if self.options.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
             suspected = [
@@ -199,9 +212,12 @@ class Examination:
             if open_:
                 cause = self._confirmed(suspected[0])
         self._note_missing()
-        return self.evidence.diagnosis(cause, self.clock)
+        return cause
 
     def _try_remedies(self, cause: Cause) -> None:
+        if cause in self.tried:
+            return
+        self.tried.add(cause)
         _, module = find_recurrent(self.subject.copy(), self.layer)
         changes = changes_for(cause, module, self.place)
         trial = self.trials.get(USUAL)
@@ -215,7 +231,9 @@ class Examination:
 
     def _confirmed(self, suspected: Finding) -> Cause:
         """Return the suspected cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
-        effective = [r for r in self.evidence.remedies if verdict.is_effective(self.need, r)]
+        assert self.measured is not None
+        need = self.measured
+        effective = [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
         if not effective:
             return Cause.INCONCLUSIVE
         findings = self.evidence.findings
@@ -241,14 +259,18 @@ class Examination:
         if not all(map(math.isfinite, self.losses)):
             found.append(verdict.overflow_finding(self.losses, self.where))
             return Cause.EXPLODING
+        unreached = check_reached(subject, layer)
+        if unreached is not None:
+            found.append(unreached)
+            return unreached.cause
         flow = flow_in_double(subject, layer, subject.held_out[0])
         answered, time = flow.answer > 0, len(flow.norm)
         if options.lag is None:
             self.lag = max(1, time // 2)
-        structural = self._structure(flow, answered)
-        if structural:
-            found.extend(structural)
-            return structural[0].cause
+        for fault in self._structure(flow, answered):
+            found.append(fault)
+            if fault.severity == "fault" and self._stands(fault, answered):
+                return fault.cause
         if options.lag is not None and options.lag >= time:
             raise ConfigurationError(
                 "lag",
@@ -270,9 +292,7 @@ class Examination:
             found.extend(first)
             return first[0].cause
         model = subject.copy()
-        self.need = need = measure_need(
-            subject, layer, answered.any(1), options.lag, self.clock, 0.35 * self.clock.budget
-        )
+        need = self._need(answered)
         self.lag = need.lag if need.lag is not None else need.window
         exchanged = context_losses(subject, model, layer, answered, need.window, options.seed)
         memory = verdict.memory(need, self.losses, exchanged)
@@ -343,16 +363,11 @@ class Examination:
         subject, evidence = self.subject, self.evidence
         mechanism = measure_mechanism(subject, self.layer, self.lag)
         evidence.add_mechanism(mechanism)
-        trial = self.trainer.train(
-            make_condition(subject, self.layer, None, self.lag),
-            seconds=min(0.25 * self.clock.budget, max(self.clock.left(), 1.0)),
-            updates=UPDATES,
-            enough=self._enough,
-        )
-        self.trials[USUAL] = trial
+        trial = self._trial()
         suspects = verdict.mechanism_findings(mechanism, None, self.where)
         first = suspects[0].cause if suspects else None
-        learns = verdict.learned(self.need, trial)
+        assert self.measured is not None
+        learns = verdict.learned(self.measured, trial)
         explodes = first is Cause.EXPLODING and not learns
         anyway = mechanism.growth.low > verdict.EXPLODES_ANYWAY
         diverged = self.options.history is not None and self.options.history.diverged
@@ -379,13 +394,64 @@ class Examination:
         faults = [finding for finding in suspects if finding.severity == "fault"]
         return faults[0].cause if faults else Cause.INCONCLUSIVE
 
+    def _need(self, answered: Any) -> Need:
+        """Train the reference predictors, once."""
+        if self.measured is None:
+            self.measured = measure_need(
+                self.subject,
+                self.layer,
+                answered.any(1),
+                self.options.lag,
+                self.clock,
+                0.35 * self.clock.budget,
+            )
+        return self.measured
+
+    def _trial(self) -> Trial:
+        """Train a copy of the model as it is, once."""
+        if USUAL not in self.trials:
+            self.trials[USUAL] = self.trainer.train(
+                make_condition(self.subject, self.layer, None, self.lag),
+                seconds=min(0.25 * self.clock.budget, max(self.clock.left(), 1.0)),
+                updates=UPDATES,
+                enough=self._enough,
+            )
+        return self.trials[USUAL]
+
+    def _stands(self, fault: Finding, answered: Any) -> bool:
+        """Return whether a fault of structure keeps the model from learning.
+
+        It does if a copy as it is does not learn, or if a copy without the fault learns clearly
+        more. If not, the finding becomes a warning, which says so.
+        """
+        try:
+            need, trial = self._need(answered), self._trial()
+        except Exception as error:  # noqa: BLE001 what the fault makes the model raise
+            self.evidence.note("a copy as it is, in training", f"{type(error).__name__}: {error}")
+            return True
+        if not verdict.learns_anyway(need, trial):
+            return True
+        if self.options.remedies:
+            self._try_remedies(fault.cause)
+            if any(verdict.keeps_from_learning(need, r) for r in self.evidence.remedies):
+                return True
+        findings = self.evidence.findings
+        findings[findings.index(fault)] = dataclasses.replace(
+            fault,
+            severity="warning",
+            statement=f"{fault.statement} A copy that is trained as it is learns all the same: its "
+            f"held-out loss is {mean(trial.after):.3g}, without inputs {mean(need.constant):.3g}.",
+        )
+        return False
+
     def _enough(self, losses: list[float]) -> bool:
-        need = self.need
+        need = self.measured
+        assert need is not None
         best = min(mean(need.full), mean(need.short))
         return need.learned and mean(losses) < best + 0.1 * (mean(need.constant) - best)
 
     def _draw_context(self, model: Any, answered: Any) -> None:
-        need, points = self.need, {}
+        need, points = self._need(answered), {}
         needed = [need.lag] if need.lag is not None and need.lag < len(answered) else []
         rungs = ladder(1, len(answered))[::2]
         end = self.clock.spent() + _DRAWING * self.clock.budget
@@ -410,7 +476,7 @@ class Examination:
             )
         if self.options.history is None:
             missing.append("history=: your losses and gradient norms, to check them for spikes")
-        need = getattr(self, "need", None)
+        need = self.measured
         if self.options.lag is None and need is not None and need.lag is None:
             missing.append(
                 "lag=: the number of steps between an answer and the inputs that it depends on"

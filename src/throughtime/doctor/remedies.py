@@ -8,7 +8,6 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.doctor.brief_training import (
     USUAL,
     Training,
@@ -193,8 +192,8 @@ def try_changes(
                     training=change.training,
                     longest=max(seconds, clock.left() + _OVER * clock.budget),
                 )
-            except (ConfigurationError, EngineRefusalError) as error:
-                refused.append(f"{_named(change, lag)}: {error}")
+            except Exception as error:  # noqa: BLE001 what the model raises with the change
+                refused.append(f"{_named(change, lag)}: {type(error).__name__}: {error}")
                 continue
             if plain:
                 done[change.training] = trial

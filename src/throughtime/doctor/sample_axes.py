@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from throughtime.doctor.subject import batch_tensors
+from throughtime.doctor.subject import Subject, batch_tensors
 
 # standard deviations of the null distribution; on the benchmark's development family wrong readings
 # were seen at up to 6, right ones from 36 on
@@ -93,6 +93,77 @@ def change_tensor(batch: Any, index: int, change: Callable[[Tensor], Tensor]) ->
     return pytree.tree_unflatten(leaves, structure)
 
 
+_FEW, _GROUP, _PIECES = 4, 16, 16
+
+
+def regroup(subject: Subject) -> str:
+    """Split a single large batch into several; put batches of few samples together.
+
+    Held-out batches give intervals, and samples of one batch are exchanged. Batches stay as they
+    are if their sample axis is not known, or if the model does not run on the others.
+
+    Arguments:
+        subject: model and data; its batches are replaced.
+
+    Returns:
+        What was done, in words; "" for nothing.
+    """
+    batches = [*subject.training, *subject.held_out]
+    if subject.held_out[0] is subject.training[0]:
+        batches = subject.training
+    axes = sample_axes(batches)
+    if axes is None or any(map(_is_packed, batches)):
+        return ""
+    if len(batches) == 1 and axes.count >= 2 * _FEW:
+        size = max(_FEW, -(-axes.count // _PIECES))
+        pieces = [
+            _slice(batches[0], axes, start, start + size)
+            for start in range(0, axes.count - size + 1, size)
+        ]
+        words = f"one batch of {axes.count}, split into {len(pieces)}"
+    elif len(batches) > 1 and axes.count < _FEW:
+        group = min(_GROUP, max(1, len(batches) // _FEW))
+        if len({tuple(t.shape for t in batch_tensors(batch)) for batch in batches}) > 1:
+            return ""
+        pieces = [
+            _joined(batches[k : k + group], axes) for k in range(0, len(batches) - group + 1, group)
+        ]
+        words = f"{len(batches)} batches of {axes.count}, put together by {group}"
+    else:
+        return ""
+    try:
+        with torch.no_grad():
+            subject.loss(subject.copy(), pieces[0])
+    except Exception:  # noqa: BLE001 a model for one size of batch raises what it likes
+        return ""
+    subject.divide(pieces)
+    return words
+
+
+def _is_packed(batch: Any) -> bool:
+    leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
+    return any(isinstance(leaf, PackedSequence) for leaf in leaves)
+
+
+def _slice(batch: Any, axes: SampleAxes, start: int, end: int) -> Any:
+    for k, axis in enumerate(axes.axes):
+        if axis is not None:
+            batch = change_tensor(
+                batch, k, lambda t, axis=axis: t.narrow(axis, start, end - start).clone()
+            )
+    return batch
+
+
+def _joined(batches: Sequence[Any], axes: SampleAxes) -> Any:
+    joined = batches[0]
+    every = [batch_tensors(batch) for batch in batches]
+    for k, axis in enumerate(axes.axes):
+        if axis is not None:
+            whole = torch.cat([tensors[k] for tensors in every], axis)
+            joined = change_tensor(joined, k, lambda t, whole=whole: whole)
+    return joined
+
+
 def _known_count(batch: Any) -> int | None:
     """Return the number of samples by vectors and packed sequences, if all agree."""
     leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
@@ -135,7 +206,9 @@ def _has_profile(batches: Sequence[Any], axes: Sequence[int | None]) -> bool:
             tensor = batch_tensors(batch)[k]
             if axis is None or tensor.dim() < 2 or tensor.shape[1 - axis] < 2:
                 break
-            values = tensor.detach().cpu().double().transpose(0, axis)  # (samples, other axis, ...)
+            values = (
+                tensor.detach().cpu().double().nan_to_num().transpose(0, axis)
+            )  # (samples, other axis, ...)
             profile = values.mean(1).reshape(len(values), -1)
             profile = profile - profile.mean(0)
             profiles.append(profile / profile.square().mean().sqrt().clamp_min(1e-9))
@@ -214,7 +287,8 @@ def _features(x: Tensor, axis: int) -> Tensor:
     x = x.transpose(0, axis)
     if not x.is_floating_point():
         x = F.one_hot(x.long().clamp(0, _MOST_CLASSES - 1), _MOST_CLASSES).flatten(2)
-    x = x.float().flatten(2) if x.dim() > 2 else x.float()[:, :, None]
+    x = x.float().nan_to_num()
+    x = x.flatten(2) if x.dim() > 2 else x[:, :, None]
     if x.shape[2] <= 6:
         x = torch.cat([x, *(x[:, :, [k]] * x[:, :, k:] for k in range(x.shape[2]))], 2)
     return x
@@ -226,7 +300,7 @@ def _targets(y: Tensor, axis: int, time: int) -> Tensor:
     per_step = y.dim() >= 2 and y.shape[1] == time
     if not y.is_floating_point():
         y = F.one_hot(y.long().clamp(0, _MOST_CLASSES - 1), _MOST_CLASSES)
-    y = y.float()
+    y = y.float().nan_to_num()
     return y.flatten(2) if per_step and y.dim() > 2 else y.reshape(y.shape[0], 1, -1)
 
 

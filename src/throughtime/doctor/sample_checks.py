@@ -82,10 +82,9 @@ def check_order(subject: Subject, layer: str, axes: SampleAxes) -> Finding | Non
         return None
     places = [(k, t) for k, t in enumerate(batch_tensors(batch)) if axes.axes[k] is not None]
     # lengths stay: with others the sequences would be sorted in another way
-    inputs = [
-        (k, t) for k, t in places if t.dim() >= 2 and _read(subject, batch, axes, k, plain[0])
-    ]
-    targets = [(k, t) for k, t in places if not _read(subject, batch, axes, k, plain[0])]
+    read = {k for k, _ in places if _is_read(subject, batch, axes, k, plain[0])}
+    inputs = [(k, t) for k, t in places if t.dim() >= 2 and k in read]
+    targets = [(k, t) for k, t in places if k not in read]
     moved: list[tuple[int, int]] = []
     tested = 0
     for target in _spread(axes.count):

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, final
@@ -58,17 +59,13 @@ class Subject:
         device: device of the first parameter.
 
     Raises:
-        ConfigurationError: no batches; weights or data that are not finite; a model that cannot be
-            copied.
+        ConfigurationError: no batches; weights that are not finite; a model that cannot be copied.
     """
 
     def __init__(self, model: nn.Module, batches: Iterable[Any], loss_fn: Any, seconds: float):
         self.loss_fn = as_loss_function(loss_fn)
         self._model = copy_model(model)
-        taken = take_batches(batches, seconds)
-        held = max(1, round(HELD_OUT * len(taken)))
-        self.training = taken[: len(taken) - held] or taken
-        self.held_out = taken[len(taken) - held :]
+        self.divide(take_batches(batches, seconds))
         parameter = next(iter(model.parameters()), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         if self.device.type == "meta":
@@ -77,13 +74,6 @@ class Subject:
                 got="none: they are on the device meta",
                 expected="weights with values",
                 fix="Load them, or model.to_empty(device=...) and initialise them.",
-            )
-        if parameter is not None and not any(p.requires_grad for p in self._model.parameters()):
-            raise ConfigurationError(
-                f"weights of {type(model).__name__}",
-                got="none that requires a gradient: all are frozen",
-                expected="weights that are trained",
-                fix="Call requires_grad_(True) on those that training changes.",
             )
         for name, tensor in itertools.chain(
             self._model.named_parameters(), self._model.named_buffers()
@@ -96,12 +86,16 @@ class Subject:
                     fix="The training has diverged. Pass the model as it was before, with the same "
                     "batches; or a fresh one with history=, in which the divergence shows.",
                 )
-        for k, batch in enumerate(taken):
-            for tensor in floating_tensors(batch):
-                if not bool(tensor.isfinite().all()):
-                    raise DataError(
-                        f"batch {k}: got numbers that are not finite, expected finite data"
-                    )
+
+    def divide(self, batches: list[Any]) -> None:
+        """Take other batches: the last quarter is held out.
+
+        Arguments:
+            batches: batches in their order; a single one is both trained on and held out.
+        """
+        held = max(1, round(HELD_OUT * len(batches)))
+        self.training = batches[: len(batches) - held] or batches
+        self.held_out = batches[len(batches) - held :]
 
     def copy(self, *, training: bool = False) -> nn.Module:
         """Return a copy of the given model, in evaluation mode unless it is to be trained."""
@@ -127,14 +121,23 @@ class Subject:
 
         Raises:
             ConfigurationError: the model or the loss raises.
+            DataError: the loss is not finite, as the data are not.
         """
         with evaluating(model):
             try:
-                return [float(self.loss(model, batch)) for batch in self.held_out]
+                losses = [float(self.loss(model, batch)) for batch in self.held_out]
             except ThroughtimeError:
                 raise
             except Exception as error:
                 raise self._does_not_run(error) from error
+        for k, (loss, batch) in enumerate(zip(losses, self.held_out, strict=True)):
+            # targets that the loss masks may be NaN
+            if not math.isfinite(loss) and not all(map(_is_finite, floating_tensors(batch))):
+                raise DataError(
+                    f"batch {len(self.training) + k}: got numbers that are not finite, and a loss "
+                    f"of {loss}, expected finite data, or a loss that masks the others"
+                )
+        return losses
 
     def _does_not_run(self, error: Exception) -> ConfigurationError:
         given = {str(tensor.device) for tensor in batch_tensors(self.held_out[0])}
@@ -155,6 +158,10 @@ class Subject:
             expected="the loss of the model on its batches",
             fix=fix,
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
 
 
 def as_loss_function(loss_fn: Any) -> Any:

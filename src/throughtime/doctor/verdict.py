@@ -13,6 +13,8 @@ from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
 REMEMBERS = 0.5  # of what old inputs are worth: the least that a model must have gained from them
+LEARNS = 0.8  # of what can be gained over no input: a copy that gains as much is kept from little
+LEARNED = 0.1  # of the loss without input: the least gain that counts
 EXPLODES = 1.0  # log10 of the gradient's growth on its way back, where brief training fails too
 EXPLODES_ANYWAY = 3.5  # likewise, where it does not: above that of healthy rectified networks
 VANISHES = -3.0  # log10 of what arrives at the lag that is needed
@@ -80,6 +82,22 @@ def learned(need: Need, trial: Trial) -> bool:
     best = min((need.constant, need.short, need.full), key=mean)
     gain = difference(best, trial.after)
     return gain.low > 0 and gain.value > 0.1 * mean(need.constant)
+
+
+def learns_anyway(need: Need, trial: Trial) -> bool:
+    """Return whether a copy as it is learns most of what can be learned, in spite of a fault."""
+    gain = difference(trial.after, need.constant)
+    best = min(mean(need.full), mean(need.short), mean(trial.after))
+    worth = mean(need.constant) - best
+    enough = worth > LEARNED * abs(mean(need.constant)) and -gain.value >= LEARNS * worth
+    return gain.high < 0 and enough
+
+
+def keeps_from_learning(need: Need, remedy: Remedy) -> bool:
+    """Return whether a copy without a fault learns clearly more than one with it, trained alike."""
+    gain = remedy.before.value - remedy.after.value
+    worth = mean(need.constant) - remedy.after.value
+    return remedy.helped and remedy.how == "trained" and gain > (1 - LEARNS) * worth
 
 
 def is_effective(need: Need, remedy: Remedy) -> bool:
@@ -243,6 +261,23 @@ def unread_finding(where: str) -> Finding:
         measured_on=where,
         remedy="Look at the read-out: rectified units that are all off, or a saturated output. "
         "Draw its weights afresh and train with a smaller step.",
+    )
+
+
+def stopped_finding(error: Exception, where: str) -> Finding:
+    """Return the finding that the model, the loss or the data raised in an experiment."""
+    return Finding(
+        cause=Cause.INCONCLUSIVE,
+        severity="note",
+        certainty="proved",
+        statement="The examination stopped: in an experiment on a copy, the model or the loss "
+        f"raised {type(error).__name__}: {error}",
+        effect=None,
+        effect_name="",
+        threshold=None,
+        measured_on=where,
+        remedy="Check that the loss runs on each batch, alone and in any order, with and without "
+        "gradients.",
     )
 
 
