@@ -16,10 +16,10 @@ from doctor.faulty_models import (
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.exact_checks import check_future, check_state
+from throughtime.doctor.exact_checks import check_future, check_reached, check_state
 from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
-from throughtime.doctor.sample_axes import sample_axes
-from throughtime.doctor.sample_checks import check_samples
+from throughtime.doctor.sample_axes import regroup, sample_axes
+from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Subject
 from throughtime.results.diagnosis import Cause
 
@@ -125,6 +125,128 @@ def test_samples_that_are_mixed(model) -> None:
     found = check_samples(s, "layer", axes_of(s))
     assert found is not None
     assert found.cause is Cause.SAMPLES_MIXED
+
+
+class Sorting(nn.Module):
+    """Sorts sequences by length, as for packing; puts the answers back in order or does not."""
+
+    def __init__(self, restored: bool) -> None:
+        super().__init__()
+        self.layer, self.restored = nn.GRU(WIDTH, 5, batch_first=True), restored
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Classes."""
+        order = lengths.argsort(descending=True)
+        answers = self.head(self.layer(x[order])[0][:, -1])
+        return answers[order.argsort()] if self.restored else answers
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_the_order_of_samples(restored: bool) -> None:
+    batches = [(x, torch.randperm(BATCH) + 1, y) for x, y in first_steps()]
+    model = Sorting(restored)
+    s = subject(model, batches, lambda m, b: nn.functional.cross_entropy(m(b[0], b[1]), b[2]))
+    assert check_samples(s, "layer", axes_of(s)) is None
+    found = check_order(s, "layer", axes_of(s))
+    assert (found is None) == restored
+    if found is not None:
+        assert found.cause is Cause.SAMPLES_MIXED
+
+
+class Hierarchical(nn.Module):
+    """Runs each half of a sequence by itself: two rows of the layer are of one sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.GRU(WIDTH, 5, batch_first=True), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = x.reshape(2 * len(x), -1, WIDTH)
+        return self.head(self.layer(halves)[0][:, -1].reshape(len(x), 10))
+
+
+def test_several_rows_of_one_sample_are_in_order() -> None:
+    batches = [(x[:, : TIME // 2 * 2], y) for x, y in first_steps()]
+    s = subject(Hierarchical(), batches)
+    assert check_samples(s, "layer", axes_of(s)) is None
+
+
+def test_a_mask_tells_which_axis_is_time() -> None:
+    """It is alike in all batches; samples are not."""
+    batches = []
+    for _ in range(8):
+        mask = torch.zeros(16, 16)
+        mask[-1] = 1
+        batches.append((torch.randn(16, 16, 3), torch.randint(2, (16, 16)), mask))
+    axes = sample_axes(batches)
+    assert axes is not None
+    assert axes.axes == (1, 1, 1)
+
+
+class Detached(nn.Module):
+    """A layer whose outputs lose their graph, that is frozen, or that is never called."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.layer, self.fault = nn.GRU(WIDTH, 5, batch_first=True), fault
+        self.head = nn.Linear(5, 2)
+        if fault == "frozen":
+            self.layer.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fault == "never calls":
+            return self.head(torch.zeros(len(x), 5))
+        with torch.set_grad_enabled(self.fault != "without a graph"):
+            h = self.layer(x)[0][:, -1]
+        return self.head(h.detach() if self.fault == "lose their graph" else h)
+
+
+@pytest.mark.parametrize(
+    "fault", ["none", "frozen", "never calls", "without a graph", "lose their graph"]
+)
+def test_a_layer_that_the_loss_does_not_train(fault: str) -> None:
+    found = check_reached(subject(Detached(fault), first_steps()), "layer")
+    if fault == "none":
+        assert found is None
+        return
+    assert found is not None
+    assert found.cause is Cause.NOT_TRAINED
+    assert fault in found.statement
+
+
+class GraphKeeping(nn.Module):
+    """Keeps its state for the next batch, with its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.state = nn.GRU(WIDTH, 5, batch_first=True), None
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, self.state = self.layer(x, self.state)
+        return self.head(outputs[:, -1])
+
+
+def test_a_state_that_is_kept_with_its_graph() -> None:
+    found = check_state(subject(GraphKeeping(), first_steps()), "layer")
+    assert found is not None
+    assert found.cause is Cause.STATE_LEAK
+    assert "backward through the graph a second time" in found.statement
+
+
+def test_batches_are_regrouped() -> None:
+    pairs = first_steps()
+    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    whole = subject(Detached("none"), [(x, y)])
+    assert "split into" in regroup(whole)
+    assert len(whole.held_out) > 1
+    single = subject(Detached("none"), [(x[[k]], y[[k]]) for k in range(len(x))])
+    assert "put together" in regroup(single)
+    joined = torch.cat([b[0] for b in [*single.training, *single.held_out]])
+    assert torch.equal(joined, x[: len(joined)])
+    usual = subject(Detached("none"), pairs)
+    assert regroup(usual) == ""
 
 
 def test_a_state_that_is_kept_between_batches() -> None:

@@ -59,6 +59,8 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     if len(readings) == 1 and size is not None:
         return SampleAxes(readings[0], size, "the only sizes that agree")
     exchangeable = [axes for axes in readings if not _has_profile(batches, axes)]
+    if 1 < len(exchangeable) < len(readings):  # tensors of a batch mostly agree on their order
+        exchangeable = [axes for axes in exchangeable if len({*axes} - {None}) == 1]
     if len(exchangeable) == 1:
         size = _size(exchangeable[0], shapes[0])
         if size is not None:
