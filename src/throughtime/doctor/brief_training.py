@@ -153,7 +153,7 @@ class Control:
 
 
 def latch_control(
-    subject: Subject, layer: str, lag: int, *, seconds: float, updates: int, seed: int = 0
+    subject: Subject, layer: str, lag: int, *, seconds: float, updates: int
 ) -> Control:
     """Train a copy of the layer alone to classify sequences by their start, `lag` steps before.
 
@@ -173,11 +173,11 @@ def latch_control(
     request = watched.calls[0].request
     cell = copy.deepcopy(_with_own_weights(request.cell))
     head = nn.Linear(request.cell.output_size, _CLASSES).to(given.device, given.dtype)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     patterns = torch.randn(_CLASSES, _CUE, given.shape[1], generator=generator).sign() * 2
 
     def batch(k: int) -> tuple[Tensor, Tensor]:
-        draw = torch.Generator().manual_seed(10_000 * seed + k)
+        draw = torch.Generator().manual_seed(k)
         x = torch.randn(lag + _CUE, _BATCH, given.shape[1], generator=draw)
         y = torch.randint(_CLASSES, (_BATCH,), generator=draw)
         x[:_CUE] += patterns[y].transpose(0, 1)
@@ -186,8 +186,7 @@ def latch_control(
     def loss(pair: Any) -> Tensor:
         x, y = pair
         state = cell.initial_state(_BATCH, dtype=x.dtype, device=x.device)
-        streams = ()
-        result = run(Request(cell, x, state, None, None, streams, "last"), "auto")
+        result = run(Request(cell, x, state, outputs="last"), "auto")
         return F.cross_entropy(head(result.outputs), y)
 
     def evaluate() -> list[float]:
@@ -205,7 +204,7 @@ def latch_control(
         [batch(k) for k in range(64)],
         seconds=seconds,
         most_updates=updates,
-        seed=seed,
+        seed=0,
         enough=lambda losses: sum(losses) / len(losses) < 0.3,
     )
     after = estimate(trial.after)

@@ -23,25 +23,23 @@ def flow_in_double(
     subject: Subject,
     layer: str,
     batch: Any,
-    level: int = -1,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
 ) -> GradientFlow:
     """Measure the gradient flow, in float64 if the model runs in it, so that little is not 0.
 
     Arguments:
-        level: index of the cell in its stack, from the bottom.
         loss: function of (model, batch) that is differentiated; the subject's loss by default.
     """
     loss = subject.loss if loss is None else loss
     model = subject.copy()
     double = map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
     try:
-        return gradient_flow(model.double(), lambda: loss(model, double), layer=layer, level=level)
+        return gradient_flow(model.double(), lambda: loss(model, double), layer=layer)
     except ConfigurationError:
         raise
     except (RuntimeError, TypeError, ValueError):  # a dtype is written out in the model
         model = subject.copy()
-        return gradient_flow(model, lambda: loss(model, batch), layer=layer, level=level)
+        return gradient_flow(model, lambda: loss(model, batch), layer=layer)
 
 
 def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None) -> Finding | None:

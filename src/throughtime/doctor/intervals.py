@@ -20,22 +20,20 @@ def estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
         values: measurements, at least one; the interval of a single one is unbounded.
         confidence: confidence of the interval, in (0, 1).
     """
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Estimate(mean, -math.inf, math.inf, 1)
-    if not math.isfinite(mean):
-        return Estimate(mean, -math.inf, math.inf, len(values))
+    center, count = mean(values), len(values)
+    if count < 2 or not math.isfinite(center):
+        return Estimate(center, -math.inf, math.inf, count)
     half = (
-        student_quantile(0.5 + confidence / 2, len(values) - 1)
+        student_quantile(0.5 + confidence / 2, count - 1)
         * statistics.stdev(values)
-        / math.sqrt(len(values))
+        / math.sqrt(count)
     )
-    return Estimate(mean, mean - half, mean + half, len(values))
+    return Estimate(center, center - half, center + half, count)
 
 
-def difference(after: Sequence[float], before: Sequence[float], confidence: float = 0.99):
-    """Return the mean of after - before, measured on the same batches, with its interval."""
-    return estimate([a - b for a, b in zip(after, before, strict=True)], confidence=confidence)
+def difference(after: Sequence[float], before: Sequence[float]) -> Estimate:
+    """Return the mean of after - before on the same batches, with its interval of 99 %."""
+    return estimate([a - b for a, b in zip(after, before, strict=True)], confidence=0.99)
 
 
 def exactly(value: float, n: int = 1) -> Estimate:

@@ -17,6 +17,8 @@ from throughtime.foreign.recording import Recording, cast_cell
 
 SMALL = 64  # states up to this size are treated whole
 _NOTHING = -1e9  # stands for log 0 where differences of logarithms are taken
+_TOLERANCE = 1e-6  # of logarithms, from one look at an iteration to the next
+_STEPS = 1024  # of an iteration at most, but for eight turns
 _NEAR = 10.0  # logarithm of a condition number that costs an ordinary decomposition few digits
 
 
@@ -220,9 +222,6 @@ def leading_log_singular_values(
     first: int,
     stop: int,
     left: Float[Tensor, "k size"],
-    *,
-    tolerance: float = 1e-6,
-    budget: int = 1024,
 ) -> tuple[Float[Tensor, " k"], float, Float[Tensor, "k size"]]:
     """Return the leading log singular values of J_{stop-1} ... J_first, by subspace iteration.
 
@@ -231,16 +230,13 @@ def leading_log_singular_values(
 
     Arguments:
         left: orthonormal rows to start from; more of them than values are wanted.
-        tolerance: bound on the change of the logarithms from one look to the next; of all but the
-            last third of the rows, which are there for the others' sake.
-        budget: steps to go at most, but for eight iterations.
 
     Returns:
         Their logarithms, decreasing; the last change of them; and a basis of the left subspace.
     """
     count, size = left.shape
-    judged = max(1, count - count // 3)
-    limit = 1 if count >= size else max(8, budget // (stop - first))
+    judged = max(1, count - count // 3)  # the last third is there for the others' sake
+    limit = 1 if count >= size else max(8, _STEPS // (stop - first))
     values, done, check = torch.full((count,), torch.inf, dtype=left.dtype, device="cpu"), 0, 1
     basis = left
     while True:
@@ -262,7 +258,7 @@ def leading_log_singular_values(
                 return values, 0.0, left
             moved = torch.where(values == previous, 0.0, (values - previous).abs())
             change = float(moved[:judged].max())
-            if change <= tolerance or done == limit:
+            if change <= _TOLERANCE or done == limit:
                 return values, change, left
 
 
@@ -295,10 +291,10 @@ def log_singular_values(
     return torch.cat(found)
 
 
-def _swept(scale: Tensor, rows: Tensor, sweeps: int = 6) -> tuple[Tensor, Tensor]:
+def _swept(scale: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Nearly orthogonal rows with the same singular values."""
     scale, rows = _normalised(scale.clamp(min=_NOTHING), rows)
-    for _ in range(sweeps):
+    for _ in range(6):
         order = scale.argsort(-1, descending=True)
         scale = scale.gather(-1, order)
         rows = rows.gather(1, order[..., None].expand_as(rows))
