@@ -94,7 +94,6 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
     An attribute of the instance hides the forward of its class. Blocks may be nested.
 
     Arguments:
-        module: any module.
         forward: function that is called in its place, without the module as first argument.
     """
     before = vars(module).get("forward")
@@ -110,11 +109,7 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 @contextlib.contextmanager
 def kept_outputs(module: nn.Module) -> Iterator[list[Any]]:
-    """Yield a list to which every call of a module within the block adds its result.
-
-    Arguments:
-        module: any module.
-    """
+    """Yield a list to which every call of a module within the block adds its result."""
     outputs: list[Any] = []
     handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:

@@ -45,7 +45,6 @@ class Watcher:
     """Runs a module's cells with the eager engine, and keeps the calls of one of them.
 
     Arguments:
-        level: index of the watched cell, from the bottom.
         direction: 0 for the forward cell, 1 for the reverse cell.
         observer: observer of the watched cell's steps; t starts from 0 in each call.
         change: function from a request of the watched cell, and the time at which it begins, to the
@@ -170,8 +169,6 @@ def watch(
     Whatever the loss itself changes stays changed: see `unchanged`.
 
     Arguments:
-        model: any module that holds a recurrent layer or cell.
-        loss: function that runs the model on a batch and returns a scalar.
         layer: the recurrent layer's name within the model, needed if there are several.
         level: index of the cell in its stack, from the bottom; the top one by default.
         direction: 0 forward, 1 the reverse cell of a bidirectional layer.

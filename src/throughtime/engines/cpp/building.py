@@ -58,7 +58,6 @@ def compile_source(
 
     Arguments:
         source: The text; it may include the files of this package.
-        definitions: Macros by name.
         words: The compiler's absolute path, then its flags.
         folder: The folder of the library, empty before.
         limit: Seconds of CPU time, as for `run_program`.
@@ -88,7 +87,6 @@ def run_program(words: Sequence[str], folder: Path, limit: float) -> tuple[int |
 
     Arguments:
         words: The program's path, then its arguments.
-        folder: The working folder.
         limit: Seconds of CPU time after which a process of it is killed. After five times as many
             seconds, all processes that it has started are killed.
 
