@@ -30,6 +30,7 @@ from throughtime.doctor.remedies import Trainer, changes_for, make_condition, tr
 from throughtime.doctor.sample_axes import sample_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.target_seen import check_target_seen
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
@@ -344,6 +345,7 @@ class Examination:
             lambda: check_one_step(subject, layer, recording),
             lambda: None if axes is None else check_pairs(subject, axes),
             lambda: check_answers(subject),
+            lambda: None if axes is None else check_target_seen(subject, layer, axes),
             lambda: check_read_steps(subject, layer, axes, flow, recording),
         ):
             finding = check()

@@ -1,0 +1,151 @@
+"""Targets that are among the inputs that their answers see, and those that only look so."""
+
+from typing import Any
+
+import pytest
+import torch
+from doctor.faulty_models import BATCH, TIME
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from throughtime.doctor.sample_axes import SampleAxes
+from throughtime.doctor.subject import Subject
+from throughtime.doctor.target_seen import check_target_seen
+from throughtime.results.diagnosis import Cause, Finding
+
+KINDS = 5
+
+
+class Tagger(nn.Module):
+    """Classes at every step, of tokens or of vectors."""
+
+    def __init__(self, width: int = 0, classes: int = KINDS, *, both: bool = False, units: int = 6):
+        super().__init__()
+        self.embedding = nn.Linear(width, 4) if width else nn.Embedding(KINDS + 1, 4)
+        self.memory = nn.GRU(4, units, batch_first=True, bidirectional=both)
+        self.head = nn.Linear(units * (2 if both else 1), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.memory(self.embedding(x))[0])
+
+
+def tokens(length: int) -> list[Tensor]:
+    return [torch.randint(KINDS, (BATCH, length)) for _ in range(6)]
+
+
+def series(length: int, width: int) -> list[Tensor]:
+    return [torch.randn(BATCH, length, width) for _ in range(6)]
+
+
+def found(
+    model: nn.Module, batches: list, loss: Any, layer: str = "memory", axes: int = 2
+) -> Finding | None:
+    return check_target_seen(
+        Subject(model, batches, loss, 6.0), layer, SampleAxes((0,) * axes, BATCH, "given")
+    )
+
+
+def classes(model: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(model(*batch[:-1]).transpose(1, 2), batch[-1])
+
+
+def squares(model: nn.Module, batch: Any) -> Tensor:
+    return F.mse_loss(model(batch[0]), batch[1])
+
+
+def fault(wrong: Finding | None, *words: str) -> None:
+    assert wrong is not None
+    assert (wrong.cause, wrong.severity, wrong.certainty) == (
+        Cause.TARGET_SEEN,
+        "fault",
+        "proved",
+    )
+    assert all(word in wrong.statement + wrong.remedy for word in words)
+
+
+def test_tokens_that_were_not_shifted() -> None:
+    fault(found(Tagger(), [(s, s.clone()) for s in tokens(TIME)], classes), "batch[0]", "t + 1")
+    assert found(Tagger(), [(s[:, :-1], s[:, 1:]) for s in tokens(TIME)], classes) is None
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_forecaster_that_runs_backwards_too(ahead: int) -> None:
+    batches = [(s[:, :-ahead], s[:, ahead:]) for s in tokens(TIME)]
+    fault(found(Tagger(both=True), batches, classes), f"t + {ahead}", "bidirectional=False")
+    assert found(Tagger(), batches, classes) is None
+
+
+def test_recall_is_a_task() -> None:
+    """A token of some steps ago, in either direction; and the first of a sequence at its end."""
+    batches = [(s[:, 2:], s[:, :-2]) for s in tokens(TIME)]
+    assert found(Tagger(), batches, classes) is None
+    assert found(Tagger(both=True), batches, classes) is None
+
+    def last(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0])[:, -1], batch[1])
+
+    assert found(Tagger(), [(s, s[:, 0]) for s in tokens(TIME)], last) is None
+    fault(found(Tagger(), [(s, s[:, -1]) for s in tokens(TIME)], last), "a step earlier")
+
+
+def test_labels_that_have_nothing_of_the_inputs() -> None:
+    rare = [(s, (torch.rand(s.shape) < 0.01).long()) for s in tokens(TIME)]
+    assert found(Tagger(), rare, classes) is None
+
+
+@pytest.mark.parametrize("scale", [1.0, -3.0])
+def test_feature_that_is_the_target(scale: float) -> None:
+    """Up to an affine map, which a linear read-out learns."""
+    batches = [(s, scale * s[:, :, 1:2] + 2) for s in series(TIME, 3)]
+    fault(found(Tagger(3, 1), batches, squares), "feature 1")
+    shifted = [(s[:, :-1], scale * s[:, 1:, 1:2] + 2) for s in series(TIME, 3)]
+    assert found(Tagger(3, 1), shifted, squares) is None
+    noisy = [(x, y + 0.01 * torch.randn(y.shape)) for x, y in batches]
+    assert found(Tagger(3, 1), noisy, squares) is None
+
+
+def test_narrow_layer_that_reconstructs_its_inputs_is_a_warning() -> None:
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory = nn.GRU(4, 2, batch_first=True)
+            self.head = nn.Linear(2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.memory(x)[0])
+
+    wrong = found(Narrow(), [(s, s.clone()) for s in series(TIME, 4)], squares)
+    assert wrong is not None
+    assert wrong.severity == "warning"
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder that gets the target of the step before; with attention or not."""
+
+    def __init__(self, attention: bool):
+        super().__init__()
+        self.embedding = nn.Embedding(KINDS + 1, 4)
+        self.encoder = nn.GRU(4, 6, batch_first=True)
+        self.decoder = nn.GRU(4, 6, batch_first=True)
+        self.head = nn.Linear(6, KINDS)
+        self.attention = attention
+
+    def forward(self, source: Tensor, given: Tensor) -> Tensor:
+        keys, state = self.encoder(self.embedding(source))
+        queries, _ = self.decoder(self.embedding(given), state)
+        if self.attention:
+            queries = queries + (queries @ keys.transpose(1, 2)).softmax(-1) @ keys
+        return self.head(queries)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("layer", ["encoder", "decoder"])
+def test_source_that_is_to_be_copied(attention: bool, layer: str) -> None:
+    """The target is the source, and the decoder gets it a step later."""
+    batches = []
+    for s in tokens(TIME):
+        given = torch.cat([torch.full((BATCH, 1), KINDS), s[:, :-1]], 1)
+        batches.append((s, given, s.clone()))
+    assert found(Translator(attention), batches, classes, layer, 3) is None
+    seen = [(x, y.clone(), y) for x, _, y in batches]
+    fault(found(Translator(attention=False), seen, classes, "decoder", 3), "batch[1]")
