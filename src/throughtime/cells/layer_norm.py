@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, add_weights, set_sizes
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, zero_state
-from throughtime.core.weights import add_weights, set_sizes
 
 _EPSILON = 1e-5
 

@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, add_weights, check_size, draw, set_sizes
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.gated import GatedCell, Gates
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, zero_state
-from throughtime.core.weights import add_weights, check_size, draw, set_sizes
 
 
 @final

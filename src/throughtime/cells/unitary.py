@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, bind
+from throughtime.core.cell import Cell, bind, set_sizes
 from throughtime.core.errors import UnknownNameError
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import set_sizes
 
 By: TypeAlias = Literal["auto", "fft", "matrix"]
 _LARGEST_MATRIX = 512  # units up to which one product a step beats three rotations and two FFTs

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, Streams, bind
+from throughtime.core.cell import Cell, Streams, add_weights, bind, recurrent_weight, set_sizes
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import add_weights, recurrent_weight, set_sizes
 
 Gates: TypeAlias = tuple[Any, ...]
 """One tensor for each gate; what stands for a tensor where only sums of gates are read."""

@@ -7,9 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.cells import ElmanCell
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, recurrent_weight
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.weights import recurrent_weight
 from throughtime.foreign.recording import Recording
 from throughtime.instruments.products import (
     SMALL,

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils import _pytree
 
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, check_flag, check_size
 from throughtime.core.errors import (
     ConfigurationError,
     DeviceError,
@@ -33,7 +33,6 @@ from throughtime.core.errors import (
 )
 from throughtime.core.sequence import check_lengths
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.core.weights import check_flag, check_size
 from throughtime.engines.engine import autocast_on
 
 Lengths: TypeAlias = Int[Tensor, " batch"] | Int[np.ndarray, " batch"] | Sequence[SupportsIndex]

@@ -1,7 +1,7 @@
 """Ways of learning through time: gradients, backwards and forwards, and search without them."""
 
 from throughtime.cells import ThresholdCell
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.learning.backpropagation import BPTT, TruncatedBPTT
 from throughtime.learning.curvature import PseudoNewton
 from throughtime.learning.learner import (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import State, map_state
 from throughtime.engines import Request, Result, run
 from throughtime.learning.learner import (

@@ -10,7 +10,7 @@ from torch.func import grad, jvp, vmap
 
 from throughtime.core.cell import Streams, advance, bind
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import Layout, State, map_state, restarted
 from throughtime.engines import Request, run
 from throughtime.learning.learner import (

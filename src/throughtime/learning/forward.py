@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.cell import Cell, Streams, advance, recurrent_weight
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.jacobian import (
@@ -19,9 +19,8 @@ from throughtime.core.jacobian import (
     initial_influence,
     trained_parameters,
 )
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import Layout, State, map_state
-from throughtime.core.weights import recurrent_weight
 from throughtime.engines import Request, run
 from throughtime.engines.trace.plan import elementwise
 from throughtime.learning.learner import (

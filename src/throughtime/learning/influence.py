@@ -16,7 +16,7 @@ from throughtime.core.jacobian import (
     StepJacobian,
     initial_influence,
 )
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.learning.forward import Step, forward_parameters
 
 _ROUNDING = 1000  # differences that are allowed, in units of the largest value's last place

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from throughtime.core.cell import Cell, Streams
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError, ShapeError, StateError
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import State, map_state, restarted, tensors_by_path
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from throughtime.core.cell import Cell, Streams, advance
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.jacobian import GatedJacobian
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import Layout, State, map_state, state_tensors
 from throughtime.engines import Request, run, unroll
 from throughtime.engines.trace.plan import elementwise

@@ -10,7 +10,7 @@ from throughtime.core.cell import bind
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.jacobian import initial_influence
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning import influence as sparse
 from throughtime.learning.forward import Step, forward_parameters, go_forward

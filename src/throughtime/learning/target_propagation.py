@@ -12,7 +12,7 @@ from throughtime.cells import ThresholdCell
 from throughtime.cells.two_state import FlipFlopCell
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import State
 from throughtime.engines import Request, run
 from throughtime.learning.learner import (

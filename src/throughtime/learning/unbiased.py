@@ -10,7 +10,7 @@ from torch import Tensor
 from throughtime.core.errors import LearnerRefusalError
 from throughtime.core.gated import GatedCell
 from throughtime.core.jacobian import GatedJacobian
-from throughtime.core.learnable import StepwiseModel
+from throughtime.core.scoring import StepwiseModel
 from throughtime.core.state import State
 from throughtime.learning.forward import (
     Step,

@@ -39,13 +39,19 @@ def gradient_by_lag(flows: Mapping[str, GradientFlow], needed: int | None = None
     """Show the reach of the gradient: ||dL/dh|| by lag, relative to its largest."""
     name, flow = next(iter(flows.items()))
     reach, last = flow.reach(FRACTION), len(flow.norm) - 1
+    title = f"The gradient of {name} reaches {count(reach)} of {steps(last)} back."
+    return norms_by_lag(title, {k: f.norm_by_lag for k, f in flows.items()}, needed)
+
+
+def norms_by_lag(title: str, norms: Mapping[str, Tensor], needed: int | None) -> Picture:
+    """Return curves of ||dL/dh|| by lag, relative to their largest, and the 1 % of the reach."""
     return Picture(
-        title=f"The gradient of {name} reaches {count(reach)} of {steps(last)} back.",
+        title=title,
         caption="The norm of ∂L/∂h at each step before the last one, relative to its largest "
         f"value; it reaches as far back as it is {100 * FRACTION:g} % or more.",
         x_label=_LAG,
         y_label="‖∂L/∂h‖, relative to its largest",
-        series=tuple(by_index(k, relative(f.norm_by_lag)) for k, f in flows.items()),
+        series=tuple(by_index(k, relative(norm)) for k, norm in norms.items()),
         logarithmic=True,
         mark=due(needed),
         level=(FRACTION, f"{100 * FRACTION:g} %"),

@@ -5,15 +5,12 @@ import torch
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.reports.curves import FRACTION
+from throughtime.reports.curves import norms_by_lag
 from throughtime.reports.drawing import Drawing
 from throughtime.reports.lines import (
     TEMPLATE,
-    by_index,
     colour,
-    due,
     points,
-    relative,
     steps,
     translucent,
     wrapped,
@@ -52,22 +49,10 @@ def gradient_of_run(run: Run, needed: int | None = None) -> Picture:
             expected="a run with gradient_flow.json",
             fix="throughtime compare measures the gradient of each run that does not diverge.",
         )
-    trained = run.gradient["trained"]
     names: dict[When, str] = {"start": "before training", "trained": "trained"}
-    return Picture(
-        title=f"The gradient of {_name(run)} reaches {steps(trained.reach)} back.",
-        caption="The norm of ∂L/∂h at each step before the last one, relative to its largest "
-        f"value; it reaches as far back as it is {100 * FRACTION:g} % or more.",
-        x_label="lag: steps before the last one",
-        y_label="‖∂L/∂h‖, relative to its largest",
-        series=tuple(
-            by_index(label, relative(_numbers(run.gradient[when].norm_by_lag)))
-            for when, label in names.items()
-        ),
-        logarithmic=True,
-        mark=due(needed),
-        level=(FRACTION, f"{100 * FRACTION:g} %"),
-    )
+    title = f"The gradient of {_name(run)} reaches {steps(run.gradient['trained'].reach)} back."
+    norms = {label: _numbers(run.gradient[when].norm_by_lag) for when, label in names.items()}
+    return norms_by_lag(title, norms, needed)
 
 
 def reproduction_rows(found: Reproduction) -> Drawing:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError
-from throughtime.core.learnable import StepwiseModel
-from throughtime.core.scoring import Score, Stepwise
+from throughtime.core.scoring import Score, Stepwise, StepwiseModel
 from throughtime.core.state import map_state
 from throughtime.layers import RecurrentLayer
 from throughtime.learning import (

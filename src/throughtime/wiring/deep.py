@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from throughtime.cells.elman import NONLINEARITIES, Nonlinearity
-from throughtime.core.cell import Cell, Streams, advance
+from throughtime.core.cell import Cell, Streams, advance, check_size, draw
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.state import State, map_state, state_type, zero_state
-from throughtime.core.weights import check_size, draw
 
 Connections: TypeAlias = Literal["plain", "residual", "skip"]
 

@@ -8,12 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.cells import ElmanCell, GRUCell, LSTMCell
-from throughtime.core.cell import Cell, converted
+from throughtime.core.cell import Cell, check_size, converted, draw
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.gated import GatedCell
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import check_size, draw
 from throughtime.wiring.graph import INPUT, OUTPUT, Architecture, Edge, architecture
 
 KINDS: dict[str, Any] = {

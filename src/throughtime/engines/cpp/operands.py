@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from throughtime.core.cell import recurrent_weight
 from throughtime.core.errors import DeviceError, DtypeError, ShapeError
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State
-from throughtime.core.weights import recurrent_weight
 from throughtime.engines.cpp.kernel import Kernel
 from throughtime.engines.trace.step_plan import StepPlan
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.core.cell import bind
+from throughtime.core.cell import bind, recurrent_weight
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import State, state_type
-from throughtime.core.weights import recurrent_weight
 from throughtime.engines.trace import arrays
 from throughtime.engines.trace.builder import Builder, Value, call
 from throughtime.engines.trace.program import Key, Node, UntraceableError
