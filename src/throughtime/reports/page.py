@@ -154,7 +154,7 @@ def render_report(comparison: Comparison) -> str:
             csv_runs=csv_link(run_rows(comparison)),
             numbers=numbers,
             dashes=DASHES,
-            reach_level=f"{100 * figures.REACH:g} %",
+            reach_level=f"{100 * figures.FRACTION:g} %",
             figures={name: figure_data(figure) for name, figure in shown.items()},
             smoothed=figures.smoothed(shown[comparison.task.headline.name])
             or figures.smoothed(shown["loss"]),

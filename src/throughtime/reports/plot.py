@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from throughtime import instruments as measured
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
-from throughtime.reports import curves, planes, run_pictures
+from throughtime.reports import curves, figures, planes
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.reports.lines import TEMPLATE, wrapped
 from throughtime.results.comparison import Comparison, Run
@@ -62,11 +62,11 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
     measured.PhaseLine: {"line": planes.phase_line},
     measured.Cycles: {"points": planes.cycles},
     measured.Bifurcation: {"diagram": planes.bifurcation_diagram},
-    Reproduction: {"rows": run_pictures.reproduction_rows},
+    Reproduction: {"rows": figures.reproduction_rows},
     Run: {
-        "loss": run_pictures.validation_loss,
-        "headline": run_pictures.validation_headline,
-        "gradient": run_pictures.gradient_of_run,
+        "loss": figures.validation_loss,
+        "headline": figures.validation_headline,
+        "gradient": figures.gradient_of_run,
     },
 }
 """Pictures of one result, by name."""
@@ -180,8 +180,6 @@ def _figure(shown: Shown) -> go.Figure:
 
 
 def _comparison(comparison: Comparison, which: str | None) -> go.Figure:
-    from throughtime.reports import figures
-
     headline = comparison.task.headline
     norm = "‖∂L/∂h‖, relative to its largest"
     made: dict[str, tuple[Callable[[Comparison], go.Figure], str]] = {
