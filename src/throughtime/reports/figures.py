@@ -1,8 +1,9 @@
 """The figures of trained runs: of a comparison, of one run, and of a study beside its paper.
 
-Those of a comparison have no colours: the page gives them its theme. Each trace carries `meta = {"series": i, "role": ...}`; the page colours series i, draws a role
-"band" translucent, and can switch a series off in every figure. A rough curve is drawn twice: faint
-and thin as it is (role "raw"), and thick as its moving average.
+Those of a comparison have no colours: the page gives them its theme. Each trace carries
+`meta = {"series": i, "role": ...}`; the page colours series i, draws a role "band" translucent, and
+can switch a series off in every figure. A rough curve is drawn twice: faint and thin as it is (role
+"raw"), and thick as its moving average.
 """
 
 import itertools
