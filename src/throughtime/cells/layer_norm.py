@@ -1,6 +1,7 @@
 """Layer-normalised LSTM and GRU."""
 
-from typing import final
+import abc
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,40 @@ from throughtime.core.state import State, zero_state
 _EPSILON = 1e-5
 
 
+class _Normalised(Cell, abc.ABC):
+    """A cell of torch's weights without biases, with layer normalisations of some widths."""
+
+    _norms: ClassVar[dict[str, int]]  # widths of the normalisations, in units, by name
+
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        gain: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        set_sizes(self, input_size, hidden_size)
+        add_weights(self, len(self.gate_names), bias=False, device=device, dtype=dtype)
+        where = {"device": device, "dtype": dtype}
+        for name, units in self._norms.items():
+            first = torch.full((units * hidden_size,), gain, **where)
+            self.register_parameter(f"gain_{name}", nn.Parameter(first))
+            self.register_parameter(f"bias_{name}", nn.Parameter(torch.zeros_like(first)))
+
+    def _norm(self, name: str, a: Tensor) -> Tensor:
+        gain, bias = getattr(self, f"gain_{name}"), getattr(self, f"bias_{name}")
+        return F.layer_norm(a, (a.shape[-1],), gain, bias, _EPSILON)
+
+
 @CELLS.register("lstm-layer-norm")
 @final
-class LayerNormLSTMCell(Cell):
+class LayerNormLSTMCell(_Normalised):
     """LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
 
         i, f, g, o = LN(W_ih x_t) + LN(W_hh h_{t-1})        each LN over all four gates
@@ -45,25 +77,7 @@ class LayerNormLSTMCell(Cell):
     activations = ("sigmoid", "sigmoid", "tanh", "sigmoid")
     remember_gates = ("forget",)
     write_gates = ("input",)
-
-    weight_ih: nn.Parameter
-    weight_hh: nn.Parameter
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        gain: float = 1.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__()
-        set_sizes(self, input_size, hidden_size)
-        add_weights(self, 4, bias=False, device=device, dtype=dtype)
-        _add_norm(self, "ih", 4 * hidden_size, gain, device, dtype)
-        _add_norm(self, "hh", 4 * hidden_size, gain, device, dtype)
-        _add_norm(self, "memory", hidden_size, gain, device, dtype)
+    _norms: ClassVar[dict[str, int]] = {"ih": 4, "hh": 4, "memory": 1}
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h and c (batch, hidden)."""
@@ -72,22 +86,22 @@ class LayerNormLSTMCell(Cell):
 
     def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps rows"]:
         """Return LN(W_ih x)."""
-        return _norm(self, "ih", F.linear(x, self.weight_ih))
+        return self._norm("ih", F.linear(x, self.weight_ih))
 
     def step(
         self, projected: Float[Tensor, "batch rows"], state: State
     ) -> tuple[Float[Tensor, "batch hidden"], State]:
         """Return h_t, and the state (h_t, c_t)."""
-        gates = projected + _norm(self, "hh", F.linear(state.h, self.weight_hh))
+        gates = projected + self._norm("hh", F.linear(state.h, self.weight_hh))
         i, f, g, o = gates.chunk(4, -1)
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * _norm(self, "memory", c).tanh()
+        h = o.sigmoid() * self._norm("memory", c).tanh()
         return h, type(state)(h, c)
 
 
 @CELLS.register("gru-layer-norm")
 @final
-class LayerNormGRUCell(Cell):
+class LayerNormGRUCell(_Normalised):
     """GRU with layer normalisation (Ba, Kiros and Hinton 2016).
 
         r, z = sigmoid(LN(W x_t) + LN(U h_{t-1}))              each LN over both gates
@@ -112,25 +126,7 @@ class LayerNormGRUCell(Cell):
     gate_names = ("reset", "update", "new")
     activations = ("sigmoid", "sigmoid", "tanh")
     remember_gates = ("update",)
-
-    weight_ih: nn.Parameter
-    weight_hh: nn.Parameter
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        gain: float = 1.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__()
-        set_sizes(self, input_size, hidden_size)
-        add_weights(self, 3, bias=False, device=device, dtype=dtype)
-        for name in ("ih", "hh"):
-            _add_norm(self, name, 2 * hidden_size, gain, device, dtype)
-            _add_norm(self, f"{name}_new", hidden_size, gain, device, dtype)
+    _norms: ClassVar[dict[str, int]] = {"ih": 2, "ih_new": 1, "hh": 2, "hh_new": 1}
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return zeros: h (batch, hidden)."""
@@ -152,22 +148,4 @@ class LayerNormGRUCell(Cell):
 
     def _both(self, name: str, a: Tensor) -> Tensor:
         gates, new = a.split((2 * self.hidden_size, self.hidden_size), -1)
-        return torch.cat([_norm(self, name, gates), _norm(self, f"{name}_new", new)], -1)
-
-
-def _add_norm(
-    cell: Cell,
-    name: str,
-    size: int,
-    gain: float,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> None:
-    where = {"device": device, "dtype": dtype}
-    cell.register_parameter(f"gain_{name}", nn.Parameter(torch.full((size,), gain, **where)))
-    cell.register_parameter(f"bias_{name}", nn.Parameter(torch.zeros(size, **where)))
-
-
-def _norm(cell: Cell, name: str, a: Tensor) -> Tensor:
-    gain, bias = getattr(cell, f"gain_{name}"), getattr(cell, f"bias_{name}")
-    return F.layer_norm(a, (a.shape[-1],), gain, bias, _EPSILON)
+        return torch.cat([self._norm(name, gates), self._norm(f"{name}_new", new)], -1)
