@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import throughtime as tt
 from throughtime.cli.main import main
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.doctor.inspection import INSTRUMENTS, USUAL, inspect
+from throughtime.instruments import LossCurve
 from throughtime.reports.inspection import TITLES
 from throughtime.results.diagnosis import Inspection
 from throughtime.results.record import Record
@@ -156,6 +158,30 @@ def test_model_is_unchanged_and_the_result_is_the_same_again() -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "distances", "exact"),
+    [(0.01, 101, True), (0.2, 29, True), (0.5, 11, True), (2.0, 11, False), (50.0, 11, False)],
+)
+def test_cliffs_takes_as_many_distances_as_the_time_allows(
+    seconds: float, distances: int, exact: bool, monkeypatch
+) -> None:
+    """About ten seconds; three distances, with five losses, are measured first."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        now[0] += seconds
+        return model(batch[0])[0].square().mean()
+
+    torch.manual_seed(0)
+    found = inspect(nn.RNN(1, 1, batch_first=True), data(1), loss, instruments=["cliffs"])
+    curve = found.measurements[0].result
+    assert isinstance(curve, LossCurve)
+    assert len(curve.distances) == distances
+    assert float(curve.distances[distances // 2]) == pytest.approx(0, abs=1e-12)
+    assert (curve.curvature is not None) is exact
 
 
 def test_an_instrument_that_cannot_measure_gives_the_reason(tmp_path: Path) -> None:

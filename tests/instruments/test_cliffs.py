@@ -238,6 +238,22 @@ class Cut(torch.autograd.Function):
         return (2 * ctx.saved_tensors[0] * gradient).detach()
 
 
+def test_a_curvature_that_is_refused_is_not_tried_again(monkeypatch):
+    graphs = []
+    grad = torch.autograd.grad
+
+    def counted(*arguments, **options):
+        graphs.append(options.get("create_graph", False))
+        return grad(*arguments, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    model = nn.Linear(2, 1).double()
+    x = torch.randn(4, 2, dtype=torch.float64)
+    curve = loss_along(model, lambda: Once.apply(model(x)).mean(), distances=grid(-1, 1, 5))
+    assert curve.refusal is not None
+    assert graphs.count(True) == 1
+
+
 def test_what_cannot_be_differentiated_twice_is_said_so():
     model = nn.Linear(2, 1).double()
     x = torch.randn(4, 2, dtype=torch.float64)

@@ -105,10 +105,16 @@ def train_briefly(
         patience: evaluations without an improvement after which it ends; None for no such end.
         least_updates: updates that are made even if they take longer than `seconds`.
         longest: seconds that `least_updates` may take; twice `seconds` at most.
+
+    One update is made at least, or none if a second evaluation takes longer than `longest`. The
+    time of that evaluation is part of both durations.
     """
     start = time.monotonic()
-    end, last = start + seconds, start + min(2 * seconds, longest)
     before = after = evaluate()
+    evaluation = time.monotonic() - start
+    if 2 * evaluation > longest:
+        return Trial(before, before, 0, diverged=False)
+    end, last = (start + t - evaluation for t in (seconds, min(2 * seconds, longest)))
     update = make_update()
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []

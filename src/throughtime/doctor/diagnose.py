@@ -19,6 +19,8 @@ from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
 
+_EVALUATION = 0.02  # of the budget: the most that an evaluation of the held-out batches takes
+
 
 def diagnose(
     model: nn.Module,
@@ -48,7 +50,8 @@ def diagnose(
             quarter is held out. More sequences make a better diagnosis; a thousand are good.
         loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
             torch.nn.functional, for batches (*inputs, target).
-        budget: time, "60s", "2min" or seconds; checks that are begun are finished.
+        budget: time, "60s", "2min" or seconds. Slow models are measured on fewer batches; checks
+            that are begun are finished.
         layer: name of the recurrent layer to look at; if None, all are examined, and share the
             budget.
         lag: number of steps between the answer and the inputs that it depends on, where known.
@@ -89,14 +92,18 @@ def diagnose(
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
     options = Options(lag, training_step, optimizer, history, remedies, seed)
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
+        clock = Clock(seconds)
         subject = Subject(model, batches, loss_fn, seconds / 10)
         regrouped = regroup(subject)
+        subject.limit_held_out(_EVALUATION * seconds / len(names))
         idle = never_run(subject, names) if len(names) > 1 else []
         names = [name for name in names if name not in idle] or names
-        diagnoses = {
-            name: Examination(subject, name, Clock(seconds / len(names)), options).run()
-            for name in names
-        }
+        diagnoses: dict[str, Diagnosis] = {}
+        for done, name in enumerate(names):
+            share = clock
+            if len(names) > 1:
+                share = Clock(seconds / len(names), clock.left() / (len(names) - done))
+            diagnoses[name] = Examination(subject, name, share, options).run()
     diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
     facts = [Fact("layer that the loss never runs", name) for name in idle]
     facts += [Fact("batches", regrouped)] if regrouped else []

@@ -149,6 +149,9 @@ def gradient_picture(mechanism: Mechanism) -> Picture:
 
 UPDATES = 500
 _DRAWING = 0.05  # of the budget: the most that a picture takes
+_EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
+_MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
+_GRACE_SHARE = 0.6  # of the longest time: the most that the training of the model as it is takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +284,9 @@ class Examination:
             )
         if not bool(answered.any()):
             cut = self._cut(flow, options.lag)  # in the code: before dead weights
-            mechanism = measure_mechanism(subject, layer, min(self.lag, time - 1))
+            mechanism = measure_mechanism(
+                subject, layer, min(self.lag, time - 1), _MECHANISM * self.clock.budget
+            )
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
             # a layer of constant outputs makes its read-out constant too
             saturated = [f for f in suspects if f.cause is Cause.SATURATED]
@@ -295,7 +300,10 @@ class Examination:
         model = subject.copy()
         need = self._need(answered)
         self.lag = need.lag if need.lag is not None else need.window
-        exchanged = context_losses(subject, model, layer, answered, need.window, options.seed)
+        seconds = _EXCHANGE * self.clock.budget
+        exchanged = context_losses(
+            subject, model, layer, answered, need.window, options.seed, seconds
+        )
         memory = verdict.memory(need, self.losses, exchanged)
         self.evidence.add_need(need, self.losses, options.lag is not None)
         self._draw_context(model, answered)
@@ -348,6 +356,9 @@ class Examination:
             lambda: None if axes is None else check_target_seen(subject, layer, axes),
             lambda: check_read_steps(subject, layer, axes, flow, recording),
         ):
+            if self.clock.longest() == 0:
+                self.evidence.missing.append("budget=: more time, for all exact checks")
+                break
             finding = check()
             if finding is not None and finding.severity == "fault":
                 return [finding]
@@ -363,7 +374,7 @@ class Examination:
     def _obstacle(self) -> Cause:
         """Find the obstacle to learning, or that the model was not trained enough."""
         subject, evidence = self.subject, self.evidence
-        mechanism = measure_mechanism(subject, self.layer, self.lag)
+        mechanism = measure_mechanism(subject, self.layer, self.lag, _MECHANISM * self.clock.budget)
         evidence.add_mechanism(mechanism)
         trial = self._trial()
         suspects = verdict.mechanism_findings(mechanism, None, self.where)
@@ -415,6 +426,7 @@ class Examination:
             self.trials[USUAL] = self.trainer.train(
                 make_condition(self.subject, self.layer, None, self.lag),
                 seconds=min(0.25 * self.clock.budget, max(self.clock.left(), 1.0)),
+                longest=_GRACE_SHARE * self.clock.longest(),
                 updates=UPDATES,
                 enough=self._enough,
             )
@@ -458,13 +470,16 @@ class Examination:
         rungs = ladder(1, len(answered))[::2]
         end = self.clock.spent() + _DRAWING * self.clock.budget
         for older in dict.fromkeys([*needed, *rungs[::2], *rungs[1::2]]):  # coarsely first
-            if points and self.clock.spent() > end:
+            if self.clock.longest() == 0 or (points and self.clock.spent() > end):
                 break
+            left = end - self.clock.spent()
             exchanged = context_losses(
-                self.subject, model, self.layer, answered, older, self.options.seed
+                self.subject, model, self.layer, answered, older, self.options.seed, left
             )
             if exchanged is not None:
-                points[older] = mean(exchanged)
+                # a rise on some batches, added to the loss on all
+                rise = mean(exchanged) - mean(self.losses[: len(exchanged)])
+                points[older] = mean(self.losses) + rise
         if points:
             self.evidence.pictures.append(context_picture(points, need, self.losses))
 

@@ -1,6 +1,8 @@
 """Measurements of the model as it is: its gradient, its gates, and its use of old inputs."""
 
 import dataclasses
+import math
+import time
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from throughtime.instruments.gates import GateActivity, gate_activity
 from throughtime.instruments.input_influence import exchange_older
 from throughtime.results.diagnosis import Estimate
 
-_BATCHES = 4
+_BATCHES, _FEWEST = 4, 2
 _MARGIN = 0.025  # of a sigmoid and a tanh to their bounds, within which they hardly change
 
 
@@ -50,14 +52,23 @@ class Mechanism:
     activity: GateActivity
 
 
-def measure_mechanism(subject: Subject, layer: str, lag: int) -> Mechanism:
-    """Measure the model as it is."""
+def measure_mechanism(
+    subject: Subject, layer: str, lag: int, seconds: float = math.inf
+) -> Mechanism:
+    """Measure the model as it is.
+
+    Arguments:
+        seconds: time after which no batch is begun, but for the first two.
+    """
+    end = time.monotonic() + seconds
     curves: list[Tensor] = []
     dead: list[float] = []
     saturated: list[float] = []
     kept: list[float] = []
     activities: list[GateActivity] = []
     for k, batch in enumerate(subject.held_out[:_BATCHES]):
+        if k >= _FEWEST and time.monotonic() > end:
+            break
         curves.append(_state_flow(subject, layer, batch, seed=k))
         model = subject.copy()
         _, module = find_recurrent(model, layer)
@@ -142,7 +153,13 @@ def _retention(activity: GateActivity, lag: int) -> float | None:
 
 
 def context_losses(
-    subject: Subject, model: nn.Module, layer: str, answered: Tensor, older: int, seed: int = 0
+    subject: Subject,
+    model: nn.Module,
+    layer: str,
+    answered: Tensor,
+    older: int,
+    seed: int = 0,
+    seconds: float = math.inf,
 ) -> list[float] | None:
     """Measure held-out losses where each answer depends on its own last inputs alone.
 
@@ -152,11 +169,13 @@ def context_losses(
 
     Arguments:
         answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
+        seconds: time after which no batch is begun, but for the first two.
 
     Returns:
-        Losses by held-out batch; None where the layer runs backwards too, so that an old input of
-        one direction is a new one of the other; and where answers at many steps come from a layer
-        that is called several times, or from a cell.
+        Losses by held-out batch, of the first ones where the time does not suffice for all. None
+        where the layer runs backwards too, so that an old input of one direction is a new one of
+        the other; and where answers at many steps come from a layer that is called several times,
+        or from a cell.
     """
     _, module = find_recurrent(model, layer)
     if site_of(module).directions > 1:
@@ -165,7 +184,10 @@ def context_losses(
     generator = torch.Generator().manual_seed(seed)
     single = int(answered.sum(0).max()) <= 1
     losses: list[float] = []
+    end = time.monotonic() + seconds
     for batch in subject.held_out:
+        if len(losses) >= _FEWEST and time.monotonic() > end:
+            break
         shift = int(torch.randint(1, 2**20, (), generator=generator))
         with torch.no_grad():
             if single:

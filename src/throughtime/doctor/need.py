@@ -18,6 +18,8 @@ from throughtime.engines import Request, Result
 from throughtime.foreign.sites import Place, find_recurrent, run_by, site_of
 from throughtime.foreign.unchanged import evaluating
 
+_CURVE = 0.1  # of the budget: the most that the search for the lag takes
+_GRACE_SHARE = 0.6  # of the longest time: the most that the predictors take
 SHARE = 0.2  # of what all inputs gain over none: the least that counts
 
 
@@ -63,11 +65,16 @@ def measure_need(
     time = len(answered)
     window = max(1, (lag if lag is not None else time // 4) // 2)
     seconds = min(seconds, clock.left())
+    longest = _GRACE_SHARE * clock.longest()
 
     def train(window: int, share: float, updates: int) -> tuple[ReferenceModel, Trial]:
         model = ReferenceModel(subject, layer, answered, window)
         trial = model.train(
-            seconds=share * seconds, most_updates=updates, seed=window, enough=enough
+            seconds=share * seconds,
+            longest=share * longest,
+            most_updates=updates,
+            seed=window,
+            enough=enough,
         )
         return model, trial
 
@@ -93,7 +100,10 @@ def measure_need(
     curve: dict[int, float] = {}
     found = lag
     if long and lag is None:
+        end = clock.spent() + _CURVE * clock.budget
         for older in ladder(window, time):
+            if curve and clock.spent() > end:
+                break
             scrambled = reference.scrambled_losses(older, seed=older)
             curve[older] = mean(scrambled)
             harm = difference(scrambled, full)
@@ -288,8 +298,12 @@ class ReferenceModel:
         most_updates: int,
         seed: int,
         enough: Callable[[list[float]], bool] | None = None,
+        longest: float = math.inf,
     ) -> Trial:
-        """Train, and restore the best state. At least a quarter of the updates are made."""
+        """Train, and restore the best state.
+
+        At least a quarter of the updates are made, within the longest time.
+        """
         best: list[Any] = [math.inf, None]
 
         def evaluate() -> list[float]:
@@ -311,6 +325,7 @@ class ReferenceModel:
             enough=enough,
             patience=4,
             least_updates=most_updates // 4,
+            longest=longest,
         )
         if best[1] is not None:
             self.model, self.substitute.predictor = best[1]

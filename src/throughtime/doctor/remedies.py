@@ -26,7 +26,7 @@ from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
-_OVER = 0.1  # of the budget: how far the last condition may go beyond it for its least updates
+_NO_TIME = "the time went to others"
 _MOST = 4  # changes that are trained, the likeliest first
 
 
@@ -162,7 +162,7 @@ def try_changes(
     """
     tried, untried = changes[:_MOST], changes[_MOST:]
     if _share(tried, done, clock) < LEAST_SECONDS:
-        return _measured(trainer.subject, layer, changes, lag), []
+        return _measured(trainer.subject, layer, changes, lag, clock)
     remedies: list[Remedy] = []
     refused: list[str] = []
     for number, change in enumerate(tried):
@@ -177,7 +177,7 @@ def try_changes(
                 seconds=seconds,
                 updates=updates,
                 training=change.beside,
-                longest=clock.left(),
+                longest=clock.longest() / 2,
             )
             seconds = max(_share(tried[number:], done, clock), LEAST_SECONDS)
         plain = change.apply is None and change.substitute is None
@@ -190,17 +190,20 @@ def try_changes(
                     seconds=seconds,
                     updates=updates,
                     training=change.training,
-                    longest=max(seconds, clock.left() + _OVER * clock.budget),
+                    longest=clock.longest(),
                 )
             except Exception as error:  # noqa: BLE001 what the model raises with the change
                 refused.append(f"{_named(change, lag)}: {type(error).__name__}: {error}")
+                continue
+            if trial.updates == 0 and not trial.diverged:
+                refused.append(f"{_named(change, lag)}: {_NO_TIME}")
                 continue
             if plain:
                 done[change.training] = trial
         before = trial.before if change.beside is None else done[change.beside].after
         remedies.append(_trained(change, before, trial, lag))
     remedies.sort(key=lambda remedy: (not remedy.helped, remedy.after.value))
-    refused += [f"{_named(change, lag)}: the time went to others" for change in untried]
+    refused += [f"{_named(change, lag)}: {_NO_TIME}" for change in untried]
     return remedies, refused
 
 
@@ -227,22 +230,32 @@ def _trained(change: Change, before: list[float], trial: Trial, lag: int) -> Rem
     )
 
 
-def _measured(subject: Subject, layer: str, changes: list[Change], lag: int) -> list[Remedy]:
-    """Measure the gradient at the lag for changes of initial weights, without training."""
+def _measured(
+    subject: Subject, layer: str, changes: list[Change], lag: int, clock: Clock
+) -> tuple[list[Remedy], list[str]]:
+    """Measure the gradient at the lag for changes of initial weights, without training.
+
+    Returns:
+        Remedies, and the changes that were not measured.
+    """
     before: Mechanism | None = None
     remedies: list[Remedy] = []
+    untried: list[str] = []
     for change in changes:
         apply = change.apply
         if apply is None or change.causes == (Cause.TIME_BATCH_SWAPPED,):
             continue
+        if clock.longest() == 0:
+            untried.append(f"{_named(change, lag)}: {_NO_TIME}")
+            continue
         if before is None:
-            before = measure_mechanism(subject, layer, lag)
+            before = measure_mechanism(subject, layer, lag, clock.longest() / 4)
 
         def alter(model: nn.Module, apply: Callable[[nn.Module, int], None] = apply) -> None:
             with torch.no_grad():
                 apply(find_recurrent(model, layer)[1], lag)
 
-        after = measure_mechanism(subject.altered(alter), layer, lag)
+        after = measure_mechanism(subject.altered(alter), layer, lag, clock.longest() / 4)
         remedies.append(
             Remedy(
                 name=_named(change, lag),
@@ -255,7 +268,7 @@ def _measured(subject: Subject, layer: str, changes: list[Change], lag: int) -> 
                 helped=_nearer_to_zero(before.arriving, after.arriving),
             )
         )
-    return remedies
+    return remedies, untried
 
 
 def _nearer_to_zero(before: Estimate, after: Estimate) -> bool:

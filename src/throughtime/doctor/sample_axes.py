@@ -19,6 +19,9 @@ _CLEAR = 12.0
 _PERMUTATIONS = 30
 _MOST_SHIFTS = 32
 _MOST_SAMPLES, _MOST_CLASSES = 512, 32
+_LEAST_SAMPLES = 128  # that remain where the products of all pairs of features are too many
+_LEAST_SHIFTS = 8  # likewise
+_MOST_PRODUCTS = 2**26  # of features of inputs and of targets, for one set of correlations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,11 +274,12 @@ def _pair_dependence(
     x, y = (v[..., v.flatten(0, 1).std(0) > 0] for v in (x, y))
     if 0 in (x.shape[2], y.shape[2]):
         return 0.0
+    x, y, shifts = _bounded(x, y)
     generator = torch.Generator().manual_seed(0)
-    real = _strongest(x, y)
+    real = _strongest(x, y, shifts)
     null = torch.tensor(
         [
-            _strongest(x, y[torch.randperm(len(y), generator=generator)])
+            _strongest(x, y[torch.randperm(len(y), generator=generator)], shifts)
             for _ in range(_PERMUTATIONS)
         ]
     )
@@ -306,7 +310,16 @@ def _targets(y: Tensor, axis: int, time: int) -> Tensor:
     return y.flatten(2) if per_step and y.dim() > 2 else y.reshape(y.shape[0], 1, -1)
 
 
-def _strongest(x: Tensor, y: Tensor) -> float:
+def _bounded(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return fewer samples, and fewer shifts in time, where there are too many products."""
+    shifts = min(_MOST_SHIFTS, x.shape[1] - 1)
+    products = x.shape[1] * x.shape[2] * y.shape[2] * (max(shifts, 1) if y.shape[1] > 1 else 1)
+    count = min(len(x), max(_LEAST_SAMPLES, _MOST_PRODUCTS // products))
+    shifts = min(shifts, max(_LEAST_SHIFTS, _MOST_PRODUCTS * shifts // (products * count)))
+    return x[:count], y[:count], shifts
+
+
+def _strongest(x: Tensor, y: Tensor, shifts: int) -> float:
     """Return the largest squared correlation over samples, of any two times or at any shift."""
 
     def standard(v: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -318,7 +331,7 @@ def _strongest(x: Tensor, y: Tensor) -> float:
         return float((torch.einsum("nte,nsf->tef", x, y) / len(x)).square().max())
     x, y = standard(x, (0, 1)), standard(y, (0, 1))
     best = 0.0
-    for shift in range(1, min(_MOST_SHIFTS, x.shape[1] - 1) + 1):
+    for shift in range(1, shifts + 1):
         a, b = x[:, :-shift], y[:, shift:]
         found = torch.einsum("nte,ntf->ef", a, b) / (len(a) * a.shape[1])
         best = max(best, float(found.square().max()))

@@ -19,6 +19,11 @@ from throughtime.foreign.unchanged import evaluating
 MOST_BATCHES = 64
 HELD_OUT = 0.25
 
+GRACE = 3.0
+"""Seconds beyond the budget that trials may take to reach their least number of updates."""
+
+_FEW, _FEWEST = 4, 2  # held-out batches: for an interval that is of use, and for one at all
+
 LossFunction = Callable[[nn.Module, Any], Tensor]
 
 
@@ -28,10 +33,12 @@ class Clock:
 
     Arguments:
         budget: length in seconds.
+        left: seconds that are left at the start; the whole budget by default.
     """
 
-    def __init__(self, budget: float):
+    def __init__(self, budget: float, left: float | None = None):
         self.budget, self.started = budget, time.monotonic()
+        self._more = 0.0 if left is None else left - budget
 
     def spent(self) -> float:
         """Return the seconds since the start."""
@@ -39,7 +46,11 @@ class Clock:
 
     def left(self) -> float:
         """Return the seconds of the budget that are left, at least 0."""
-        return max(0.0, self.budget - self.spent())
+        return max(0.0, self.budget + self._more - self.spent())
+
+    def longest(self) -> float:
+        """Return the seconds until the end of the grace beyond the budget, at least 0."""
+        return max(0.0, self.budget + self._more + GRACE - self.spent())
 
 
 @final
@@ -101,6 +112,27 @@ class Subject:
         """Return a copy of the given model, in evaluation mode unless it is to be trained."""
         return copy_model(self._model).train(training)
 
+    def limit_held_out(self, seconds: float) -> None:
+        """Drop held-out batches whose evaluation takes longer than a time.
+
+        Four are kept if they take less than four times as long, else two.
+
+        Arguments:
+            seconds: largest duration of an evaluation.
+
+        Raises:
+            ConfigurationError: the model or the loss raises.
+        """
+        model = self.copy()
+        self._evaluate(model, 0, 1)  # the first call may compile
+        start = time.monotonic()
+        for k in range(1, len(self.held_out) + 1):
+            self._evaluate(model, k - 1, k)
+            taken = time.monotonic() - start
+            if (taken > seconds and k >= _FEW) or (taken > 4 * seconds and k >= _FEWEST):
+                self.held_out = self.held_out[:k]
+                break
+
     def altered(self, change: Callable[[nn.Module], None]) -> "Subject":
         """Return the same data and loss with a changed copy of the model."""
         other = copy.copy(self)
@@ -123,14 +155,18 @@ class Subject:
             ConfigurationError: the model or the loss raises.
             DataError: the loss is not finite, as the data are not.
         """
+        return self._evaluate(model, 0, len(self.held_out))
+
+    def _evaluate(self, model: nn.Module, first: int, end: int) -> list[float]:
+        batches = self.held_out[first:end]
         with evaluating(model):
             try:
-                losses = [float(self.loss(model, batch)) for batch in self.held_out]
+                losses = [float(self.loss(model, batch)) for batch in batches]
             except ThroughtimeError:
                 raise
             except Exception as error:
                 raise self._does_not_run(error) from error
-        for k, (loss, batch) in enumerate(zip(losses, self.held_out, strict=True)):
+        for k, (loss, batch) in enumerate(zip(losses, batches, strict=True), first):
             # targets that the loss masks may be NaN
             if not math.isfinite(loss) and not all(map(_is_finite, floating_tensors(batch))):
                 raise DataError(

@@ -44,9 +44,10 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
     """Judge by losses whether a model remembers.
 
     Arguments:
-        exchanged: held-out losses of the model with inputs older than the window exchanged.
+        exchanged: losses of the first held-out batches, or all, with inputs older than the window
+            exchanged.
     """
-    harm = None if exchanged is None else difference(exchanged, losses)
+    harm = None if exchanged is None else difference(exchanged, losses[: len(exchanged)])
     uses = harm is not None and harm.low > 0
     better = difference(need.constant, losses)
     if need.long:
