@@ -1,12 +1,12 @@
 """`throughtime list` and `throughtime version`."""
 
+import importlib.metadata
 import json
 import platform
 
 import pytest
 import torch
 
-import throughtime as tt
 from throughtime.cli.main import main
 from throughtime.engines import ENGINES
 from throughtime.models import MODELS
@@ -58,7 +58,7 @@ def test_list_as_json(capsys) -> None:
 @pytest.mark.parametrize("word", ["--version", "-V"])
 def test_version_alone(word: str, capsys) -> None:
     assert main([word]) == 0
-    assert capsys.readouterr().out == f"throughtime {tt.__version__}\n"
+    assert capsys.readouterr().out == f"throughtime {importlib.metadata.version('throughtime')}\n"
 
 
 def test_no_trailing_blanks_where_it_is_no_terminal(capsys) -> None:

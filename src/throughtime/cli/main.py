@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from throughtime import __version__
 from throughtime.cli.arguments import help_text
 from throughtime.core.errors import (
     ConfigurationError,
@@ -60,11 +61,7 @@ SIGTERM (the same command then goes on).
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        The exit code.
-    """
+    """Run the command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         sys.stderr.write(_help())
@@ -75,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return DONE
         words = [words[1], "--help"]
     if words[0] in ("-V", "--version"):
-        from throughtime.cli.version import short
-
-        sys.stdout.write(short())
+        sys.stdout.write(f"throughtime {__version__}\n")
         return DONE
     name = words[0]
     if name not in COMMANDS:

@@ -1,7 +1,6 @@
 """`throughtime version`: the versions of what results depend on."""
 
 import dataclasses
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Sequence
@@ -42,11 +41,3 @@ def run(words: Sequence[str]) -> int:
         text = ", ".join(value) if isinstance(value, list) else value
         sys.stdout.write(f"{name:<12} {text}\n")
     return 0
-
-
-def short() -> str:
-    """The version of the package in one line, without the time that importing torch takes."""
-    try:
-        return f"throughtime {importlib.metadata.version('throughtime')}\n"
-    except importlib.metadata.PackageNotFoundError:
-        return "throughtime (not installed)\n"

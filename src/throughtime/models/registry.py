@@ -219,9 +219,6 @@ class Models:
     def cell(self, spec: str) -> str:
         """Return the name of a model's cell; the name of a family that takes no cell.
 
-        Arguments:
-            spec: text: "lstm:hidden=64", "readout:cell=lstm,hidden=64".
-
         Raises:
             UnknownNameError, ConfigurationError: as for `parse`.
         """

@@ -42,9 +42,6 @@ def architecture_svg(architecture: Architecture, complexity: Complexity) -> str:
     Solid edges are of one step, dashed ones of an earlier one, with their lags. In the unfolded
     graph each column is a step. Steps between the lags are left out where there are many of them;
     so are lags beyond eight columns, and the picture names these.
-
-    Returns:
-        An SVG document. Its colours follow the light or dark scheme of the viewer.
     """
     witnesses = (complexity.deepest_cycle, complexity.longest_path, complexity.fastest_cycle)
     paints = {

@@ -273,11 +273,7 @@ _WIDTH, _LABEL_WIDTH = 80, 24
 
 
 def comparison_table(comparison: Comparison) -> Group:
-    """One line a model: the headline metric with spread, steps, time, parameters, gradient reach.
-
-    Returns:
-        A heading, the table and a note, for rich to print; 80 columns are enough.
-    """
+    """A line for each model: headline with spread, steps, time, parameters, gradient reach."""
     comparison, only = comparison.in_short, comparison.only_model
     task = comparison.task
     seeds = comparison.seeds

@@ -145,9 +145,6 @@ def draw(picture: Picture) -> go.Figure:
     tick is "0". An infinite value is a triangle at the upper edge, or the lower one; what is not
     a number is a gap. A logarithmic axis shows no more than 16 decades below its largest value.
 
-    Returns:
-        The figure, with colours of its own, which a page replaces.
-
     Example:
         >>> picture = Picture("It halves.", "", "lag", "norm", (Series("lstm", (0, 1), (1, 0.5)),))
         >>> [trace.y for trace in draw(picture).data]

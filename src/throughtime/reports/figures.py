@@ -257,10 +257,6 @@ def validation_headline(run: Run) -> Picture:
 def gradient_of_run(run: Run, needed: int | None = None) -> Picture:
     """Show ||dL/dh|| by lag, before the first update and after the last.
 
-    Arguments:
-        run: A run whose gradient was measured.
-        needed: Steps between an answer and the inputs that it depends on; None if not known.
-
     Raises:
         ConfigurationError: The gradient of the run was not measured.
     """
@@ -279,9 +275,6 @@ def gradient_of_run(run: Run, needed: int | None = None) -> Picture:
 
 def reproduction_rows(found: Reproduction) -> Drawing:
     """Draw the paper's numbers beside ours, a row for each model; lines from lowest to highest.
-
-    Arguments:
-        found: The result of a study.
 
     Raises:
         ConfigurationError: No row has a number: the paper has none, and every run diverged.

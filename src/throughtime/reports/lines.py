@@ -186,11 +186,7 @@ def thinned(size: int, most: int = 2000) -> Sequence[int]:
 
 
 def relative(norms: Tensor) -> Tensor:
-    """Return norms relative to the largest that is finite.
-
-    Returns:
-        (n,); zeros where all are.
-    """
+    """Return norms relative to the largest that is finite."""
     largest = float(torch.where(norms.isfinite(), norms, 0.0).max())
     return norms / largest if largest > 0 else norms
 

@@ -84,10 +84,6 @@ MODEL_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 def settings(task: str, model: str) -> dict[str, Any]:
     """The fields of RunConfig that this task and model set.
 
-    Arguments:
-        task: name without options.
-        model: name without options; of a family around a cell, the name of the cell.
-
     Example:
         >>> settings("digits", "lstm")["batch_size"]
         64
