@@ -1,5 +1,6 @@
 """Long short-term memory in the forms of its history."""
 
+import abc
 from typing import final
 
 import torch
@@ -14,8 +15,32 @@ from throughtime.core.registry import CELLS
 from throughtime.core.state import State, zero_state
 
 
+class _WithPeepholes(GatedCell, abc.ABC):
+    """A cell whose input, forget and output gates may see the memory."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        peepholes: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        self.peepholes = peepholes
+        if not peepholes:
+            return
+        self.torch_equivalent = None
+        for gate in self.gate_names:
+            if gate != "cell":
+                peephole = draw(self, hidden_size, device=device, dtype=dtype)
+                self.register_parameter(f"peephole_{gate}", peephole)
+
+
 @final
-class LSTMCell(GatedCell):
+class LSTMCell(_WithPeepholes):
     """LSTM with a forget gate (Gers et al. 2000), torch's, with peepholes on request.
 
         i, f, o = sigmoid(x + u)   g = tanh(x + u)        rows in torch's order i, f, g, o
@@ -50,22 +75,7 @@ class LSTMCell(GatedCell):
     memories = ("c",)
     remember_gates = ("forget",)
     write_gates = ("input",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        peepholes: bool = False,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.peepholes = peepholes
-        self.torch_equivalent = None if peepholes else "LSTM"
-        if peepholes:
-            add_peepholes(self, ("input", "forget", "output"))
+    torch_equivalent = "LSTM"
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
         """Return h_t and c_t."""
@@ -81,7 +91,7 @@ class LSTMCell(GatedCell):
 
 @CELLS.register("lstm-coupled")
 @final
-class CoupledLSTMCell(GatedCell):
+class CoupledLSTMCell(_WithPeepholes):
     """LSTM whose input gate is what the forget gate leaves (Greff et al. 2015).
 
         f, o = sigmoid(x + u)   g = tanh(x + u)                    rows in order f, g, o
@@ -103,21 +113,6 @@ class CoupledLSTMCell(GatedCell):
     activations = ("sigmoid", "tanh", "sigmoid")
     memories = ("c",)
     remember_gates = ("forget",)
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        peepholes: bool = False,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
-        self.peepholes = peepholes
-        if peepholes:
-            add_peepholes(self, ("forget", "output"))
 
     def pointwise(self, x: Gates, u: Gates, state: State) -> tuple[Tensor, Tensor]:
         """Return h_t and c_t."""
@@ -232,14 +227,6 @@ class ProjectedLSTMCell(Cell):
         c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
         h = F.linear(o.sigmoid() * c.tanh(), self.weight_hr)
         return h, type(state)(h, c)
-
-
-def add_peepholes(cell: GatedCell, gates: tuple[str, ...]) -> None:
-    """Give a cell a weight of its memory, (hidden,), for each of these gates."""
-    like = cell.weight_ih
-    for gate in gates:
-        peephole = draw(cell, cell.hidden_size, device=like.device, dtype=like.dtype)
-        cell.register_parameter(f"peephole_{gate}", peephole)
 
 
 @CELLS.register("lstm")
