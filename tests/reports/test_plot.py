@@ -3,6 +3,9 @@
 import dataclasses
 import inspect
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 from reports.diagnoses import VANISHING
 from reports.measured import flow, halving, results
+from warm import ENVIRONMENT
 
 import throughtime as tt
 from throughtime import instruments
@@ -131,6 +135,24 @@ def test_a_state_of_any_structure_is_saved_and_loaded() -> None:
     given = dataclasses.replace(recording, initial=nested, states=nested)
     found = instruments.Recording.from_json(json.loads(json.dumps(given.to_json())))
     same(found, given)
+
+
+def test_every_result_is_loaded_in_a_fresh_process(tmp_path: Path) -> None:
+    """Where nothing but `load` is imported, and so no module of the types."""
+    for name, result in results().items():
+        result.save(tmp_path / f"{name}.json")
+    measurement = Measurement("gradient_flow", "rnn", flow(halving()), "", 0.5)
+    Inspection("LSTM", "runs/a", 40, (measurement,), ()).save(tmp_path / "Inspection.json")
+    files = sorted(tmp_path.glob("*.json"))
+    code = "import sys, throughtime as tt; [print(type(tt.load(f)).__name__) for f in sys.argv[1:]]"
+    found = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | ENVIRONMENT,
+    )
+    assert found.stdout.split() == [file.stem for file in files]
 
 
 def test_results_by_name_share_a_figure() -> None:

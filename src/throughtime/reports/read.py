@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def load(path: str | Path) -> Comparison | Run | Record:
     path = Path(path)
     if path.is_dir():
         return read_comparison(path) if (path / "compare.json").exists() else read_run(path)
+    importlib.import_module("throughtime.instruments")  # which registers the types of its results
     return read_record(path)
 
 
