@@ -16,8 +16,18 @@ from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.sites import find_recurrent, kept_outputs
 from throughtime.foreign.watching import watch
 
+RAISED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Exceptions of the user's code where it gets changed data."""
 _MOST_SEQUENCES, _MOST_WATCHED = 2048, 16
-_MOST_FEATURES, _MOST_TOKENS = 64, 32
+_MOST_FEATURES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +66,7 @@ def roles_of(subject: Subject, layer: str, axes: SampleAxes | None) -> Roles:
 
         try:
             other, other_loss = _outputs(subject, layer, change_tensor(batch, k, shifted))
-        except Exception:  # whatever the user's code raises, such as for lengths out of order
+        except RAISED:  # such as lengths that are out of order
             read.append(k)
             continue
         if len(other) != len(outputs) or not all(map(_equal, outputs, other)):
@@ -123,6 +133,8 @@ def pairs_of(
         Pairs; an empty list where inputs and targets cannot be brought together.
     """
     time, count = answered.shape
+    if axes is not None and axes.count != count:
+        axes = None  # of a layer that runs over other sequences than the batch holds
     roles = roles_of(subject, layer, axes)
     first = batch_tensors(subject.held_out[0])
     reader = _Reader(subject, layer, time, count, axes, _inputs(roles, first, time, count, axes))
@@ -160,13 +172,7 @@ def _inputs(
         return ()
     found = [k for k in roles.read if _sample_axis(tensors[k].shape, count, time) is not None]
     width = sum(tensors[k][0, 0].numel() for k in found)
-    if width > _MOST_FEATURES or any(_is_large_vocabulary(tensors[k]) for k in found):
-        return ()
-    return tuple(found)
-
-
-def _is_large_vocabulary(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() and len(tensor.unique()) > _MOST_TOKENS
+    return () if width > _MOST_FEATURES else tuple(found)
 
 
 @final
@@ -217,9 +223,7 @@ class _Reader:
             first = batch_tensors(self.subject.held_out[0])
             for k, each in enumerate(first):
                 if each is tensor:
-                    axis = self.axes.axes[k]
-                    right = axis is not None and tensor.shape[axis] == self.count
-                    return axis if right else None
+                    return self.axes.axes[k]
         return _sample_axis(tensor.shape, self.count, time)
 
     def ends(self, last: Tensor) -> Callable[[int], Tensor] | None:
@@ -263,8 +267,7 @@ class _Reader:
         if axis is None or (ends is None and not per_step):
             return None
         whole = not first.is_floating_point()
-        width = first.transpose(0, axis).flatten(2 if per_step else 1).shape[-1]
-        classes = whole and (first.dim() <= 1 + per_step or width == 1)
+        classes = whole and first.numel() == self.count * (self.time if per_step else 1)
         xs: list[Tensor] = []
         ys: list[Tensor] = []
         total = 0
@@ -362,7 +365,7 @@ def _derivative(subject: Subject, model: nn.Module, batch: Any) -> Tensor | None
         if not leaves or not loss.requires_grad:
             return None
         found = torch.autograd.grad(loss, leaves, allow_unused=True)
-    except Exception:  # whatever the user's code raises at outputs of 0
+    except RAISED:  # a loss that is not defined at outputs of 0
         return None
     finally:
         handle.remove()

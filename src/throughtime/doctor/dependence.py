@@ -13,6 +13,7 @@ _ROUNDS = 8  # inputs of one range of lags that are taken in turn
 _SHARE = 0.25  # of what all lags explain: the least that the lag and older ones must explain
 _PRODUCTS, _RANKS = 6, 8  # features up to which products of two, and ranks, are formed
 _MOST_CLASSES, _MOST_COLUMNS = 32, 16
+_MOST_TOKENS, _RATES = 10_000, 4  # of larger vocabularies; columns of targets whose rates are taken
 _MOST_ROWS, _MOST_NUMBERS = 4000, 20_000_000
 _LEAST_SEQUENCES = 16
 _NEW = 1e-3  # of an input's variance: the least that newer inputs must leave unexplained
@@ -116,8 +117,9 @@ def find_dependence(pairs: Pairs, seed: int = 0) -> Dependence | None:
     Returns:
         The dependence; None where there are too few sequences, or the targets are constant.
     """
-    x = _features(pairs.inputs)
-    time, sequences, features = x.shape
+    time, sequences, _ = pairs.inputs.shape
+    x = _features(pairs)
+    features = x.shape[2]
     steps = len(pairs.times)
     rows = min(_MOST_ROWS, _MOST_NUMBERS // max(1, max(1, time // 2) * features))
     kept = min(sequences, rows if steps == 1 else max(_LEAST_SEQUENCES, min(512, rows // 4)))
@@ -167,16 +169,20 @@ def _ranges(count: int) -> list[tuple[int, int]]:
     return found
 
 
-def _features(x: Tensor) -> Tensor:
+def _features(pairs: Pairs) -> Tensor:
     """Return features with ranks, products of two, and one column for each of few whole numbers."""
+    x = pairs.inputs
     missing = x.isnan()
-    columns: list[Tensor] = []
-    numbers = [k for k in range(x.shape[2]) if not _is_class(x[..., k])]
-    for k in set(range(x.shape[2])) - set(numbers):
+    kinds = [_distinct(x[..., k]) for k in range(x.shape[2])]
+    numbers = [k for k, distinct in enumerate(kinds) if not 2 < distinct <= _MOST_CLASSES]
+    columns: list[Tensor] = [x[..., k] for k in range(x.shape[2])]
+    for k, distinct in enumerate(kinds):
         values = x[..., k]
-        for value in values[~missing[..., k]].unique().tolist():
-            columns.append((values == value).to(x.dtype).masked_fill(missing[..., k], math.nan))
-    columns.extend(x[..., k] for k in range(x.shape[2]) if k in numbers or x.shape[2] > 1)
+        if k not in numbers:
+            for value in values[~missing[..., k]].unique().tolist():
+                columns.append((values == value).to(x.dtype).masked_fill(missing[..., k], math.nan))
+        elif 0 < distinct <= _MOST_TOKENS and len(pairs.times) == 1:
+            columns.extend(_rates(values, pairs))
     if len(numbers) <= _RANKS:
         columns.extend(_ranks(x[..., k]) for k in numbers)
     if x.shape[2] <= _PRODUCTS:
@@ -189,12 +195,39 @@ def _features(x: Tensor) -> Tensor:
     return torch.stack(columns, -1)
 
 
-def _is_class(values: Tensor) -> bool:
-    """Return whether numbers are whole and few, but more than two."""
+def _distinct(values: Tensor) -> int:
+    """Return the number of distinct values if all are whole, else 0."""
     known = values[~values.isnan()]
     if bool((known != known.round()).any()):
-        return False
-    return 2 < len(known.unique()) <= _MOST_CLASSES
+        return 0
+    return len(known.unique())
+
+
+def _rates(tokens: Tensor, pairs: Pairs) -> list[Tensor]:
+    """Return, for each token, the mean target of other sequences that hold the token.
+
+    The sequences of even number get means over those of odd number, and the reverse: so a sequence
+    has no part in its own.
+    """
+    y = _columns(pairs.targets, classes=pairs.classes)
+    if y is None:
+        return []
+    missing = tokens.isnan()
+    _, ids = tokens.nan_to_num().unique(return_inverse=True)
+    even = torch.arange(tokens.shape[1]) % 2 == 0
+    found: list[Tensor] = []
+    for column in y[0].unbind(-1)[:_RATES]:
+        rates = torch.zeros_like(tokens)
+        for half in (even, ~even):
+            used = ~missing[:, half]
+            given = ids[:, half][used]
+            weights = column[half].expand(len(tokens), -1)[used]
+            size = int(ids.max()) + 1
+            total = torch.zeros(size).index_add(0, given, weights)
+            count = torch.zeros(size).index_add(0, given, torch.ones_like(weights))
+            rates[:, ~half] = (total / (count + 1))[ids[:, ~half]]
+        found.append(rates.masked_fill(missing, math.nan))
+    return found
 
 
 def _ranks(values: Tensor) -> Tensor:
