@@ -386,7 +386,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     Change(
         "one backward pass through the whole sequence",
-        "loss_fn(model, batch).backward()  # windows of more than {lag} steps",
+        "loss_fn(model, batch).backward()  # all steps of a sequence in one window",
         (Cause.GRADIENT_CUT,),
         training=Training(own="optimizer"),
         beside=Training(own="step"),

@@ -93,7 +93,13 @@ def _outputs(subject: Subject, layer: str, batch: Any) -> tuple[list[Tensor], fl
 
 
 def dependence_of(
-    subject: Subject, layer: str, answered: Tensor, axes: SampleAxes | None, seed: int
+    subject: Subject,
+    layer: str,
+    answered: Tensor,
+    axes: SampleAxes | None,
+    seed: int,
+    *,
+    to_the_end: bool = False,
 ) -> Dependence | None:
     """Find the dependence of the targets on the inputs by lag.
 
@@ -103,11 +109,16 @@ def dependence_of(
         answered: (time, batch) True at the steps of the first held-out batch that the loss reads.
         axes: sample axes of the tensors, where they are known.
         seed: seed of the permutations.
+        to_the_end: If True, the lag of one answer a sequence counts from the last step, also where
+            the answer is read before.
 
     Returns:
         The dependence, of several tensors of targets that with the longest lag; None where it
         cannot be measured.
     """
+    answered = answered.cpu()
+    if to_the_end:
+        answered = torch.arange(len(answered))[:, None].eq(len(answered) - 1).expand_as(answered)
     found = (find_dependence(pairs, seed) for pairs in pairs_of(subject, layer, answered, axes))
     measured = [each for each in found if each is not None]
     return max(measured, key=lambda each: -1 if each.lag is None else each.lag, default=None)
@@ -138,9 +149,9 @@ def pairs_of(
     roles = roles_of(subject, layer, axes)
     first = batch_tensors(subject.held_out[0])
     reader = _Reader(subject, layer, time, count, axes, _inputs(roles, first, time, count, axes))
-    last = time - 1 - answered.flip(0).int().argmax(0).cpu()
+    last = time - 1 - answered.flip(0).int().argmax(0)
     ends = reader.ends(last)
-    steps = answered.any(1).nonzero()[:, 0].cpu()
+    steps = answered.any(1).nonzero()[:, 0]
     kinds = [k for k in roles.targets if reader.sample_axis(first[k]) is not None]
     numbers = [k for k in kinds if not _is_mask(first[k])]
     pairs = [reader.pairs(k, steps, ends) for k in numbers or kinds]

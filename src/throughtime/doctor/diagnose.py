@@ -33,6 +33,7 @@ def diagnose(
     training_step: TrainingStep | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     history: History | None = None,
+    unseen: Iterable[Any] | None = None,
     remedies: bool = True,
     seed: int = 0,
 ) -> Diagnosis:
@@ -54,10 +55,13 @@ def diagnose(
             that are begun are finished.
         layer: name of the recurrent layer to look at; if None, all are examined, and share the
             budget.
-        lag: number of steps between the answer and the inputs that it depends on, where known.
+        lag: number of steps between the answer and the inputs that it depends on, where known; if
+            None, it is sought in the data.
         training_step: the user's own function of (model, optimizer, batch). It shows truncation.
         optimizer: the user's optimiser, for training_step.
         history: record of the user's training.
+        unseen: batches like `batches` that the model was not trained on. Losses are then measured
+            on these, so that memorised batches are not taken for a rule.
         remedies: If True, copies with changes are trained.
         seed: seed of the doctor's own random numbers.
 
@@ -93,8 +97,8 @@ def diagnose(
     options = Options(lag, training_step, optimizer, history, remedies, seed)
     with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
         clock = Clock(seconds)
-        subject = Subject(model, batches, loss_fn, seconds / 10)
-        regrouped = regroup(subject)
+        subject = Subject(model, batches, loss_fn, seconds / 10, unseen)
+        regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))
         idle = never_run(subject, names) if len(names) > 1 else []
         names = [name for name in names if name not in idle] or names

@@ -5,11 +5,12 @@ import math
 from typing import Any, final
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
-from throughtime.doctor import verdict
+from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answer_steps import check_one_step, check_read_steps
 from throughtime.doctor.answers import check_answers, check_pairs
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
+from throughtime.doctor.evidence import Evidence, context_picture
 from throughtime.doctor.exact_checks import (
     check_future,
     check_padding,
@@ -24,130 +25,21 @@ from throughtime.doctor.gradient_cut import (
     flow_in_double,
 )
 from throughtime.doctor.intervals import mean
+from throughtime.doctor.known_lag import KnownLag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, ladder, measure_need
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
-from throughtime.doctor.sample_axes import sample_axes
+from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.target_seen import check_target_seen
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
-from throughtime.reports.curves import gate_saturation, time_constants
-from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Finding, Picture, Remedy, Series
-
-
-@final
-@dataclasses.dataclass
-class Evidence:
-    """The parts of a diagnosis, filled in by an examination.
-
-    Attributes:
-        model: class of the model, and the layer that is examined.
-        findings, remedies, pictures, facts: parts of the diagnosis.
-        missing: entries of the diagnosis's `missing_evidence`.
-    """
-
-    model: str
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    remedies: list[Remedy] = dataclasses.field(default_factory=list)
-    pictures: list[Picture] = dataclasses.field(default_factory=list)
-    facts: list[Fact] = dataclasses.field(default_factory=list)
-    missing: list[str] = dataclasses.field(default_factory=list)
-
-    def note(self, name: str, value: str) -> None:
-        """Add a line to the details."""
-        self.facts.append(Fact(name, value))
-
-    def add_need(self, need: Need, losses: list[float], given_lag: bool) -> None:
-        """Add the losses of the reference predictors, beside the model's."""
-        self.note("held-out loss of the model", f"{mean(losses):.4g}")
-        self.note("of an answer without inputs", f"{mean(need.constant):.4g}")
-        self.note(f"of a predictor of the last {need.window} inputs", f"{mean(need.short):.4g}")
-        self.note("of a predictor of all inputs", f"{mean(need.full):.4g}")
-        if need.lag is not None:
-            known = "given" if given_lag else "at least; measured"
-            self.note("lag that the answer needs", f"{need.lag} ({known})")
-
-    def add_mechanism(self, mechanism: Mechanism) -> None:
-        """Add the measurements of the layer's state and gradient."""
-        lag = mechanism.lag
-        self.note(f"gradient at lag {lag}, relative", f"10^{mechanism.arriving.value:.1f}")
-        self.note("largest growth of the gradient", f"10^{mechanism.growth.value:.1f}")
-        self.note("dead units", f"{100 * mechanism.dead.value:.0f} %")
-        self.note("saturated activations", f"{100 * mechanism.saturated.value:.0f} %")
-        if mechanism.retention is not None:
-            kept = f"{100 * mechanism.retention.value:.2g} %"
-            self.note(f"kept by the gates over {lag} steps", kept)
-        self.pictures.append(gradient_picture(mechanism))
-        if mechanism.activity.time_constants is not None:
-            self.pictures.append(time_constants(mechanism.activity, lag))
-        if mechanism.activity.gates is not None:
-            self.pictures.append(gate_saturation(mechanism.activity))
-
-    def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
-        """Return the diagnosis with a verdict, whose findings come first."""
-        findings = sorted(self.findings, key=lambda finding: finding.cause is not cause)
-        if findings and findings[0].cause is cause:
-            sentence = findings[0].statement
-        elif cause is Cause.EXPLODING:
-            sentence = "Training diverges: losses or gradients are no longer finite."
-        else:
-            sentence = (
-                "The model does not use old inputs, and none of the known causes is clear of its "
-                "threshold."
-            )
-        return Diagnosis(
-            verdict=cause,
-            sentence=sentence,
-            findings=tuple(findings),
-            remedies=tuple(self.remedies),
-            pictures=tuple(self.pictures),
-            facts=tuple(self.facts),
-            missing_evidence=tuple(self.missing),
-            seconds=clock.spent(),
-            budget=clock.budget,
-            model=self.model,
-        )
-
-
-def context_picture(points: dict[int, float], need: Need, losses: list[float]) -> Picture:
-    """Draw the loss over the age from which on inputs are another sequence's."""
-    points = dict(sorted(points.items()))
-    series = [Series("this model", tuple(map(float, points)), tuple(points.values()))]
-    if need.curve:
-        curve = tuple(map(float, need.curve))
-        series.append(Series("reference predictor", curve, tuple(need.curve.values())))
-    return Picture(
-        title="How old the inputs are that the model uses",
-        caption="The loss when inputs this many steps before the answer, and older, are those of "
-        "another sequence. A curve that is flat from some lag on makes no use of what is older.",
-        x_label="steps before the answer",
-        y_label="held-out loss",
-        series=tuple(series),
-        mark=None if need.lag is None else (float(need.lag), f"needed: {need.lag}"),
-        level=(mean(losses), "the model's loss"),
-    )
-
-
-def gradient_picture(mechanism: Mechanism) -> Picture:
-    """Draw the gradient over the lag."""
-    lags = tuple(float(k) for k in range(len(mechanism.by_lag)))
-    return Picture(
-        title="How much of the gradient arrives",
-        caption="The norm of the gradient at each step before the answer, relative to the largest "
-        "of the last three.",
-        x_label="steps before the answer",
-        y_label="relative gradient",
-        series=(Series("gradient", lags, mechanism.by_lag),),
-        logarithmic=True,
-        mark=(float(mechanism.lag), f"needed: {mechanism.lag}"),
-        level=(10.0**verdict.VANISHES, "threshold"),
-    )
-
+from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
 UPDATES = 500
+_KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
 _MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
@@ -187,7 +79,11 @@ class Examination:
         self.where = f"layer {layer!r}, {batches} held-out batch{'es' if batches > 1 else ''}"
         self.trainer = Trainer(subject, options.seed, options.training_step, options.optimizer)
         self.trials: dict[Training, Trial] = {}  # of the model as it is
-        self.lag = options.lag if options.lag is not None else 1
+        self.lag = options.lag if options.lag is not None else 1  # at which measurements are taken
+        self.known = KnownLag(subject, layer, options.lag, options.seed)
+        self.axes: SampleAxes | None = None
+        self.separate = False  # if True, the layer runs several times, each from a fresh state
+        self.mechanism: Mechanism | None = None
         self.place: Where = "model"  # of the fault
         self.measured: Need | None = None
         self.tried: set[Cause] = set()  # causes whose remedies were tried
@@ -212,11 +108,53 @@ class Examination:
                 if f.severity == "warning" and f.cause in (Cause.FORGETTING, Cause.VANISHING)
             ]
             open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
-            self._try_remedies(suspected[0].cause if open_ else cause)
+            memory = self._memory_cause() if cause is Cause.INCONCLUSIVE and not open_ else None
+            self._try_remedies(suspected[0].cause if open_ else memory or cause)
             if open_:
                 cause = self._confirmed(suspected[0])
+            elif memory is not None:
+                cause = self._carried(memory)
         self._note_missing()
+        if cause is Cause.INCONCLUSIVE and self.mechanism is not None:
+            self.evidence.findings.append(self._open())
         return cause
+
+    def _memory_cause(self) -> Cause | None:
+        """Return the fault of memory that remedies could show; None where no lag is known."""
+        need, known = self.measured, self.known
+        if self.mechanism is None or need is None or need.long is False:
+            return None
+        if known.value is None or known.unpredicted(need):
+            return None
+        retention = self.mechanism.retention
+        forgets = retention is not None and retention.value < _KEPT
+        return Cause.FORGETTING if forgets else Cause.VANISHING
+
+    def _carried(self, cause: Cause) -> Cause:
+        """Return the cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
+        assert self.measured is not None
+        need = self.measured
+        effective = [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
+        if not effective:
+            return Cause.INCONCLUSIVE
+        self.evidence.findings.append(
+            dependence_findings.carried_finding(effective[0], cause, self.lag, self.where)
+        )
+        return cause
+
+    def _open(self) -> Finding:
+        """Return what is known where no cause is clear, and what would settle it."""
+        assert self.measured is not None
+        assert self.mechanism is not None
+        known, gradient = self.known, ""
+        if known.value is not None:
+            gradient = verdict.gradient_words(self.mechanism)
+        settles = [*self.evidence.missing]
+        if self.clock.left() < 1.0:
+            settles.insert(0, "a longer budget")
+        return dependence_findings.open_finding(
+            self.measured, self.losses, known.words, gradient, settles, self.where
+        )
 
     def _try_remedies(self, cause: Cause) -> None:
         if cause in self.tried:
@@ -224,6 +162,8 @@ class Examination:
         self.tried.add(cause)
         _, module = find_recurrent(self.subject.copy(), self.layer)
         changes = changes_for(cause, module, self.place)
+        if self.known.value is None:  # what is made for a lag needs one
+            changes = [c for c in changes if "{lag}" not in c.name + c.code]
         trial = self.trials.get(USUAL)
         updates = UPDATES if trial is None else max(trial.updates, 1)
         remedies, untried = try_changes(
@@ -270,7 +210,7 @@ class Examination:
         flow = flow_in_double(subject, layer, subject.held_out[0])
         answered, time = flow.answer > 0, len(flow.norm)
         if options.lag is None:
-            self.lag = max(1, time // 2)
+            self.lag = max(1, time // 2)  # shown nowhere
         for fault in self._structure(flow, answered):
             found.append(fault)
             if fault.severity == "fault" and self._stands(fault, answered):
@@ -299,15 +239,20 @@ class Examination:
             return first[0].cause
         model = subject.copy()
         need = self._need(answered)
-        self.lag = need.lag if need.lag is not None else need.window
+        misread = self.known.misread(self.where)
+        if misread is not None:
+            found.append(misread)
+            return misread.cause
         seconds = _EXCHANGE * self.clock.budget
         exchanged = context_losses(
             subject, model, layer, answered, need.window, options.seed, seconds
         )
         memory = verdict.memory(need, self.losses, exchanged)
-        self.evidence.add_need(need, self.losses, options.lag is not None)
+        self.evidence.add_need(need, self.losses, self.known.words)
         self._draw_context(model, answered)
         cut = self._cut(flow, need.lag)
+        if self.known.unpredicted(need) and self._memorised(need, answered):
+            return self._no_dependence(need, None)
         if memory.known == "yes":
             found.append(verdict.healthy_finding(memory, need, self.where))
             return Cause.HEALTHY
@@ -321,6 +266,28 @@ class Examination:
             found.append(verdict.no_need_finding(need, self.where))
             return Cause.NO_LONG_DEPENDENCY
         return self._obstacle()
+
+    def _memorised(self, need: Need, answered: Any) -> bool:
+        """Return whether the model's loss is low on batches that it may have memorised."""
+        subject = self.subject
+        if subject.unseen or not dependence_findings.beats_no_input(need, self.losses):
+            return False
+        answers = int(answered.sum()) * (len(subject.training) + len(subject.held_out))
+        parameters = sum(p.numel() for p in subject.copy().parameters())
+        return dependence_findings.could_be_memorised(need, self.losses, answers, parameters)
+
+    def _no_dependence(self, need: Need, trial: Trial | None) -> Cause:
+        """Add the finding that no dependence was found; without a trial, of a better model."""
+        dependence = self.known.dependence
+        assert dependence is not None
+        if trial is None:
+            self.evidence.missing.append("unseen=: batches that the model was not trained on")
+        self.evidence.findings.append(
+            dependence_findings.no_dependence_finding(
+                need, self.losses, trial, dependence.sequences, self.where
+            )
+        )
+        return Cause.NO_DEPENDENCE
 
     def _cut(self, flow: Any, lag: int | None) -> Finding | None:
         """Find a cut of the gradient in the model or in the training step."""
@@ -336,9 +303,10 @@ class Examination:
     def _structure(self, flow: Any, answered: Any) -> list[Finding]:
         """Run the exact checks in order, up to the first finding."""
         subject, layer = self.subject, self.layer
-        axes = sample_axes([*subject.training, *subject.held_out])
+        self.axes = axes = sample_axes([*subject.training, *subject.held_out])
         model, batch = subject.copy(), subject.held_out[0]
         recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
+        self.separate = recording.links.count("fresh") > 1  # several sequences in one answer
         self.evidence.note(
             "input of the layer", f"{recording.time} steps of {recording.batch} sequences"
         )
@@ -373,11 +341,14 @@ class Examination:
 
     def _obstacle(self) -> Cause:
         """Find the obstacle to learning, or that the model was not trained enough."""
-        subject, evidence = self.subject, self.evidence
-        mechanism = measure_mechanism(subject, self.layer, self.lag, _MECHANISM * self.clock.budget)
-        evidence.add_mechanism(mechanism)
+        subject, evidence, need = self.subject, self.evidence, self.measured
+        assert need is not None
+        self.mechanism = mechanism = measure_mechanism(
+            subject, self.layer, self.lag, _MECHANISM * self.clock.budget
+        )
+        evidence.add_mechanism(mechanism, self.known.value)
         trial = self._trial()
-        suspects = verdict.mechanism_findings(mechanism, None, self.where)
+        suspects = self._suspects(mechanism, None)
         first = suspects[0].cause if suspects else None
         assert self.measured is not None
         learns = verdict.learned(self.measured, trial)
@@ -402,22 +373,41 @@ class Examination:
                 seconds=min(0.2 * self.clock.budget, self.clock.left()),
                 updates=300,
             )
-            suspects = verdict.mechanism_findings(mechanism, control, self.where)
+            suspects = self._suspects(mechanism, control)
         evidence.findings.extend(suspects)
         faults = [finding for finding in suspects if finding.severity == "fault"]
+        unpredicted = self.known.unpredicted(need) and not dependence_findings.beats_no_input(
+            need, self.losses
+        )
+        if not faults and unpredicted:
+            return self._no_dependence(need, trial)
         return faults[0].cause if faults else Cause.INCONCLUSIVE
+
+    def _suspects(self, mechanism: Mechanism, control: Control | None) -> list[Finding]:
+        """List the obstacles; those over a lag only where one is known and inputs are needed."""
+        suspects = verdict.mechanism_findings(mechanism, control, self.where)
+        need, known = self.measured, self.known
+        if known.value is not None and need is not None and not known.unpredicted(need):
+            return suspects
+        return [f for f in suspects if f.cause not in (Cause.FORGETTING, Cause.VANISHING)]
 
     def _need(self, answered: Any) -> Need:
         """Train the reference predictors, once."""
         if self.measured is None:
+            if bool(answered.any()):
+                self.known.search(answered, self.axes, separate=self.separate)
+            if self.known.strongest:
+                self.evidence.note("strongest dependence on inputs", self.known.strongest)
             self.measured = measure_need(
                 self.subject,
                 self.layer,
                 answered.any(1),
-                self.options.lag,
+                self.known.for_predictors(),
                 self.clock,
                 0.35 * self.clock.budget,
             )
+            self.known.settle(self.measured)
+            self.lag = self.known.value or self.measured.window
         return self.measured
 
     def _trial(self) -> Trial:
@@ -493,8 +483,7 @@ class Examination:
             )
         if self.options.history is None:
             missing.append("history=: your losses and gradient norms, to check them for spikes")
-        need = self.measured
-        if self.options.lag is None and need is not None and need.lag is None:
+        if self.known.value is None and self.measured is not None:
             missing.append(
                 "lag=: the number of steps between an answer and the inputs that it depends on"
             )

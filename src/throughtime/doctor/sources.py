@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.diagnose import History
+from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch
 from throughtime.training import RunFolder, load_model, read_metrics
 
 _BATCHES = 64
-_OPTIONS = ("lag", "layer", "training_step", "optimizer", "history")
+_OPTIONS = ("lag", "layer", "training_step", "optimizer", "history", "unseen")
 _STREAM_STEPS = 200  # of a stream's chunk, the most that are used
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
 
@@ -177,7 +178,9 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
             expected="finite numbers",
             fix="Bring the file back from a copy.",
         ) from error
-    return DiagnosisInput(model, batches, loss, {"lag": lag, "history": history})
+    new = round(HELD_OUT * len(batches))  # all are
+    options = {"lag": lag, "history": history, "unseen": batches[:new]}
+    return DiagnosisInput(model, batches[new:], loss, options)
 
 
 def _start_of(batch: SequenceBatch) -> SequenceBatch:

@@ -63,20 +63,36 @@ class Subject:
             out.
         loss_fn: loss function, as in `diagnose`.
         seconds: time in which batches are drawn.
+        unseen: batches that the model was not trained on, which are held out in place of the last
+            quarter; None for none.
 
     Attributes:
         training: batches that copies are trained on.
         held_out: batches that copies are measured on; the same where there is only one.
         device: device of the first parameter.
+        unseen: If True, the model was not trained on the held-out batches.
 
     Raises:
         ConfigurationError: no batches; weights that are not finite; a model that cannot be copied.
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any], loss_fn: Any, seconds: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        loss_fn: Any,
+        seconds: float,
+        unseen: Iterable[Any] | None = None,
+    ):
         self.loss_fn = as_loss_function(loss_fn)
         self._model = copy_model(model)
+        self.unseen = False
         self.divide(take_batches(batches, seconds))
+        if unseen is not None:
+            self.unseen = True
+            alone = self.held_out[0] is self.training[0]
+            self.training = self.training if alone else [*self.training, *self.held_out]
+            self.held_out = take_batches(unseen, seconds, "unseen")
         parameter = next(iter(model.parameters()), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         if self.device.type == "meta":
@@ -231,7 +247,7 @@ def as_loss_function(loss_fn: Any) -> Any:
     return loss
 
 
-def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
+def take_batches(batches: Iterable[Any], seconds: float, name: str = "batches") -> list[Any]:
     """Return the first batches of any iterable, detached and copied, within a time.
 
     Arguments:
@@ -249,13 +265,13 @@ def take_batches(batches: Iterable[Any], seconds: float) -> list[Any]:
                 break
     except Exception as error:
         raise ConfigurationError(
-            "batches",
+            name,
             got=f"{type(error).__name__}: {error}",
             expected="a list, a DataLoader or an iterator of batches",
         ) from error
     if not taken:
         raise ConfigurationError(
-            "batches",
+            name,
             got="none: the iterable is empty",
             expected="at least one batch",
             fix="An iterator that was used up gives none the second time.",

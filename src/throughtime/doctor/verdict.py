@@ -102,11 +102,18 @@ def keeps_from_learning(need: Need, remedy: Remedy) -> bool:
 
 
 def is_effective(need: Need, remedy: Remedy) -> bool:
-    """Return whether a copy remembers with a change, and does not without it, trained alike."""
-    if not remedy.helped or remedy.how != "trained" or not need.long:
+    """Return whether a copy remembers with a change, and does not without it, trained alike.
+
+    Where no reference predictor learned, a copy remembers that is clearly better than the best
+    answer without inputs.
+    """
+    if not remedy.helped or remedy.how != "trained" or need.long is False:
         return False
+    start = mean(need.short) if need.long else mean(need.constant)
     best = min(mean(need.full), remedy.after.value)
-    enough = mean(need.short) - REMEMBERS * (mean(need.short) - best)
+    if not need.long and start - best < 0.1 * abs(start):
+        return False
+    enough = start - REMEMBERS * (start - best)
     return remedy.after.value <= enough < remedy.before.value
 
 
@@ -298,6 +305,12 @@ def no_need_finding(need: Need, where: str) -> Finding:
         remedy="Nothing needs to be done about memory. If the task was meant to need it, look at "
         "the data.",
     )
+
+
+def gradient_words(mechanism: Mechanism) -> str:
+    """Return the gradient that arrives at the lag in words."""
+    part = _power(-mechanism.arriving.value)
+    return f"of the gradient near the answer 1 part in {part} arrives {mechanism.lag} steps back"
 
 
 def undertrained_finding(trial: Trial, where: str) -> Finding:

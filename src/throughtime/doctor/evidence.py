@@ -1,0 +1,120 @@
+"""Evidence of an examination: findings, remedies, pictures and facts, as they are collected."""
+
+import dataclasses
+from typing import final
+
+from throughtime.doctor import verdict
+from throughtime.doctor.intervals import mean
+from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.need import Need
+from throughtime.doctor.subject import Clock
+from throughtime.reports.curves import gate_saturation, time_constants
+from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Finding, Picture, Remedy, Series
+
+
+@final
+@dataclasses.dataclass
+class Evidence:
+    """The parts of a diagnosis, filled in by an examination.
+
+    Attributes:
+        model: class of the model, and the layer that is examined.
+        findings, remedies, pictures, facts: parts of the diagnosis.
+        missing: entries of the diagnosis's `missing_evidence`.
+    """
+
+    model: str
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    remedies: list[Remedy] = dataclasses.field(default_factory=list)
+    pictures: list[Picture] = dataclasses.field(default_factory=list)
+    facts: list[Fact] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, name: str, value: str) -> None:
+        """Add a line to the details."""
+        self.facts.append(Fact(name, value))
+
+    def add_need(self, need: Need, losses: list[float], lag: str) -> None:
+        """Add the losses of the reference predictors, beside the model's; and the lag in words."""
+        self.note("held-out loss of the model", f"{mean(losses):.4g}")
+        self.note("of an answer without inputs", f"{mean(need.constant):.4g}")
+        self.note(f"of a predictor of the last {need.window} inputs", f"{mean(need.short):.4g}")
+        self.note("of a predictor of all inputs", f"{mean(need.full):.4g}")
+        if lag:
+            self.note("lag that the answer needs", lag)
+
+    def add_mechanism(self, mechanism: Mechanism, lag: int | None) -> None:
+        """Add the measurements of the layer's state and gradient, at the lag where it is known."""
+        if lag is not None:
+            self.note(f"gradient at lag {lag}, relative", f"10^{mechanism.arriving.value:.1f}")
+        self.note("largest growth of the gradient", f"10^{mechanism.growth.value:.1f}")
+        self.note("dead units", f"{100 * mechanism.dead.value:.0f} %")
+        self.note("saturated activations", f"{100 * mechanism.saturated.value:.0f} %")
+        if mechanism.retention is not None and lag is not None:
+            kept = f"{100 * mechanism.retention.value:.2g} %"
+            self.note(f"kept by the gates over {lag} steps", kept)
+        self.pictures.append(gradient_picture(mechanism, lag))
+        if mechanism.activity.time_constants is not None:
+            self.pictures.append(time_constants(mechanism.activity, lag))
+        if mechanism.activity.gates is not None:
+            self.pictures.append(gate_saturation(mechanism.activity))
+
+    def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
+        """Return the diagnosis with a verdict, whose findings come first."""
+        findings = sorted(self.findings, key=lambda finding: finding.cause is not cause)
+        if findings and findings[0].cause is cause:
+            sentence = findings[0].statement
+        elif cause is Cause.EXPLODING:
+            sentence = "Training diverges: losses or gradients are no longer finite."
+        else:
+            sentence = (
+                "The model does not use old inputs, and none of the known causes is clear of its "
+                "threshold."
+            )
+        return Diagnosis(
+            verdict=cause,
+            sentence=sentence,
+            findings=tuple(findings),
+            remedies=tuple(self.remedies),
+            pictures=tuple(self.pictures),
+            facts=tuple(self.facts),
+            missing_evidence=tuple(self.missing),
+            seconds=clock.spent(),
+            budget=clock.budget,
+            model=self.model,
+        )
+
+
+def context_picture(points: dict[int, float], need: Need, losses: list[float]) -> Picture:
+    """Draw the loss over the age from which on inputs are another sequence's."""
+    points = dict(sorted(points.items()))
+    series = [Series("this model", tuple(map(float, points)), tuple(points.values()))]
+    if need.curve:
+        curve = tuple(map(float, need.curve))
+        series.append(Series("reference predictor", curve, tuple(need.curve.values())))
+    return Picture(
+        title="How old the inputs are that the model uses",
+        caption="The loss when inputs this many steps before the answer, and older, are those of "
+        "another sequence. A curve that is flat from some lag on makes no use of what is older.",
+        x_label="steps before the answer",
+        y_label="held-out loss",
+        series=tuple(series),
+        mark=None if need.lag is None else (float(need.lag), f"needed: {need.lag}"),
+        level=(mean(losses), "the model's loss"),
+    )
+
+
+def gradient_picture(mechanism: Mechanism, lag: int | None) -> Picture:
+    """Draw the gradient over the lag."""
+    lags = tuple(float(k) for k in range(len(mechanism.by_lag)))
+    return Picture(
+        title="How much of the gradient arrives",
+        caption="The norm of the gradient at each step before the answer, relative to the largest "
+        "of the last three.",
+        x_label="steps before the answer",
+        y_label="relative gradient",
+        series=(Series("gradient", lags, mechanism.by_lag),),
+        logarithmic=True,
+        mark=None if lag is None else (float(lag), f"needed: {lag}"),
+        level=(10.0**verdict.VANISHES, "threshold"),
+    )

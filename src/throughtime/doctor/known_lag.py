@@ -1,0 +1,115 @@
+"""The lag that the answer needs, as far as it is known: given, found in the data, or measured."""
+
+from typing import final
+
+from torch import Tensor
+
+from throughtime.doctor import dependence_findings
+from throughtime.doctor.data_pairs import dependence_of
+from throughtime.doctor.dependence import Dependence, in_words
+from throughtime.doctor.need import Need
+from throughtime.doctor.sample_axes import SampleAxes
+from throughtime.doctor.subject import Subject
+from throughtime.foreign.sites import find_recurrent, site_of
+from throughtime.results.diagnosis import Finding
+
+
+@final
+class KnownLag:
+    """The lag, and the dependence of targets on inputs by lag.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        given: lag that the user gives; None for none.
+        seed: seed of the permutations.
+
+    Attributes:
+        value: the lag; None as long as it is not known.
+        words: the lag and its origin in words; "" where it is not known.
+        dependence: dependence of targets on inputs by lag; None where it cannot be told.
+    """
+
+    def __init__(self, subject: Subject, layer: str, given: int | None, seed: int):
+        self.subject, self.layer, self.given, self.seed = subject, layer, given, seed
+        self.value = given
+        self.words = "" if given is None else f"lag {given}, given"
+        self.dependence: Dependence | None = None
+        self._answered: Tensor | None = None
+        self._axes: SampleAxes | None = None
+
+    @property
+    def strongest(self) -> str:
+        """The strongest dependence in words; "" where none can be told."""
+        if self.dependence is None:
+            return ""
+        part = self.dependence.strongest
+        return "none found" if part is None else in_words(part)
+
+    def search(self, answered: Tensor, axes: SampleAxes | None, *, separate: bool) -> None:
+        """Find the dependence by lag, before anything is trained.
+
+        Arguments:
+            answered: (time, batch) True at the steps of the first held-out batch that the loss
+                reads, at least one.
+            axes: sample axes of the batch.
+            separate: If True, the layer runs several times, each from a fresh state: what is not
+                found by lag may be a matter of two sequences together.
+        """
+        self._answered, self._axes = answered, axes
+        # of two directions one has seen all inputs wherever the answer is read
+        found = self._dependence(to_the_end=not self._one_way())
+        self.dependence = None if found is not None and separate and not found.found else found
+
+    def for_predictors(self) -> int | None:
+        """Return the lag that was given, or else that of the data, if it is not a short one."""
+        lag = None if self.dependence is None else self.dependence.lag
+        if self.given is not None or lag is None or self._answered is None:
+            return self.given
+        return lag if lag > max(1, len(self._answered) // 8) else None
+
+    def settle(self, need: Need) -> None:
+        """Take the lag that was given, or found in the data, or else measured by predictors."""
+        oldest = None if self.dependence is None else self.dependence.oldest
+        if self.given is not None:
+            return
+        if need.lag is not None:
+            self.value, self.words = need.lag, f"lag {need.lag} or more, by the predictors"
+        if oldest is not None and need.lag in (None, oldest.start):
+            self.value, self.words = oldest.start or None, in_words(oldest)
+
+    def unpredicted(self, need: Need) -> bool:
+        """Return whether neither the data nor a predictor show a dependence, nor a lag is given."""
+        if self.dependence is None or self.given is not None:
+            return False
+        return not self.dependence.found and not need.learned
+
+    def misread(self, where: str) -> Finding | None:
+        """Return a finding if the targets depend only on inputs after the step of the answer.
+
+        Arguments:
+            where: layer and batches.
+        """
+        if self._answered is None or self.dependence is None or self.dependence.found:
+            return None
+        last, time = int(self._answered.any(1).nonzero().max()), len(self._answered)
+        if last == time - 1 or not self._one_way():
+            return None
+        later = self._dependence(to_the_end=True)
+        if later is None or later.strongest is None:
+            return None
+        return dependence_findings.wrong_step_finding(last, later.strongest, time, where)
+
+    def _dependence(self, *, to_the_end: bool) -> Dependence | None:
+        assert self._answered is not None
+        return dependence_of(
+            self.subject,
+            self.layer,
+            self._answered,
+            self._axes,
+            self.seed,
+            to_the_end=to_the_end,
+        )
+
+    def _one_way(self) -> bool:
+        return site_of(find_recurrent(self.subject.copy(), self.layer)[1]).directions == 1
