@@ -28,6 +28,7 @@ RAISED = (
 """Exceptions of the user's code where it gets changed data."""
 _MOST_SEQUENCES, _MOST_WATCHED = 2048, 16
 _MOST_FEATURES = 64
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,15 +154,17 @@ def pairs_of(
     ends = reader.ends(last)
     steps = answered.any(1).nonzero()[:, 0]
     kinds = [k for k in roles.targets if reader.sample_axis(first[k]) is not None]
+    # beside others, numbers that are all 0 or 1 are weights
     numbers = [k for k in kinds if not _is_mask(first[k])]
-    pairs = [reader.pairs(k, steps, ends) for k in numbers or kinds]
+    whole = [k for k in kinds if first[k].dtype in _WHOLE]
+    pairs = [reader.pairs(k, steps, ends) for k in numbers or whole or kinds]
     if not roles.targets:
         pairs = [reader.pairs(None, steps, ends)]
     return [pair for pair in pairs if pair is not None]
 
 
 def _is_mask(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.bool or bool(((tensor == 0) | (tensor == 1)).all())
+    return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def _sample_axis(shape: torch.Size, count: int, time: int | None) -> int | None:
