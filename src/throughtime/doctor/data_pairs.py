@@ -194,8 +194,10 @@ class _Reader:
     """Reads inputs and targets of one batch after the other.
 
     Arguments:
-        subject, layer, axes: as in `pairs_of`.
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
         time, count: steps and sequences of the first held-out batch.
+        axes: sample axes of the tensors, where they are known.
         inputs: tensors of the batch that hold inputs; none to take those that the layer receives.
     """
 
@@ -266,7 +268,7 @@ class _Reader:
         Arguments:
             target: index of the tensor; None for the derivative of the loss.
             steps: steps that the loss reads.
-            ends: function of `ends`.
+            ends: function from a batch's number to the steps of its answers.
         """
         first = self._target(0, target)
         if first is None:
