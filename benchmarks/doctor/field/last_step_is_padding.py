@@ -29,7 +29,7 @@ class Reviews(nn.Module):
 
 
 def reviews(count: int) -> dict[str, Tensor]:
-    """Words from 2 to 39; the sentiment is that of the latest of eight words with a sentiment."""
+    """Words of number 10 and more; one of 2 to 9, near the end, decides the sentiment."""
     lengths = torch.randint(5, 25, (count,))
     lengths[0] = LONGEST
     text = torch.randint(10, WORDS, (count, LONGEST))
