@@ -8,10 +8,16 @@ from doctor.faulty_models import BATCH, TIME, WIDTH, Classifier, cross_entropy, 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from throughtime.doctor.answer_steps import check_one_step, check_read_steps, whole_halves
+from throughtime.doctor.answer_steps import (
+    check_one_step,
+    check_read_steps,
+    try_whole_halves,
+    whole_halves,
+)
 from throughtime.doctor.gradient_cut import flow_in_double
+from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.sample_axes import SampleAxes
-from throughtime.doctor.subject import Subject
+from throughtime.doctor.subject import Clock, Subject
 from throughtime.foreign.recording import record
 from throughtime.results.diagnosis import Cause, Finding
 
@@ -170,3 +176,20 @@ def test_a_right_answer_at_the_first_step_is_a_warning() -> None:
     wrong = found(memory, first_steps(8))
     assert wrong is not None
     assert wrong.severity == "warning"
+
+
+@pytest.mark.parametrize("cue", [0, 23])
+def test_half_that_matters(cue: int) -> None:
+    """The class is shown at one end; the forward half has it at hand if that is the last."""
+    torch.manual_seed(0)
+    batches = []
+    for _ in range(12):
+        x, y = 0.5 * torch.randn(16, 24, 2), torch.randint(2, (16,))
+        x[:, cue, 0] += 4.0 * y - 2.0
+        batches.append((x, y))
+    layer = nn.RNN(2, 4, batch_first=True, bidirectional=True)
+    subject = Subject(Picks(layer, lambda out, state: out[:, -1]), batches, cross_entropy, 6.0)
+    warning = found(subject.copy(), batches)
+    assert warning is not None
+    confirmed = try_whole_halves(Trainer(subject, 0), "memory", warning, Clock(20.0))
+    assert confirmed.severity == ("fault" if cue == 0 else "warning")

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from throughtime.doctor import diagnose
-from throughtime.doctor.answers import check_answers, check_pairs
+from throughtime.doctor.answers import check_answers
 from throughtime.doctor.loss_calls import loss_calls
+from throughtime.doctor.pairs import check_classes, check_pairs
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.subject import Subject
 from throughtime.results.diagnosis import Cause, Finding
@@ -105,6 +106,18 @@ def test_likelihood_of_log_probabilities_alone() -> None:
     assert check_answers(of(Reader(3, nn.LogSoftmax(dim=1)), loss)) is None
     logged = Reader(3, lambda x: (x.softmax(1) + 1e-9).log())
     assert check_answers(of(logged, loss)) is None
+
+
+def test_log_softmax_over_another_axis() -> None:
+    """Over the steps, and then one row for each step."""
+    loss, batches = nn.NLLLoss(), [(x, y.repeat_interleave(TIME)) for x, y in first_steps(4)]
+    for axis in (1, 2):
+        model = Reader(3, lambda x, axis=axis: x.log_softmax(axis).flatten(0, 1), steps=True)
+        found = check_answers(of(model, loss, batches))
+        if axis == 1:
+            fault(found, "another axis than that of the classes")
+        else:
+            assert found is None
 
 
 def test_one_class() -> None:
@@ -239,6 +252,49 @@ def test_answers_and_targets_in_another_order_of_axes(wrong: bool, arrange: Any)
     assert (found is not None) is wrong
     if wrong:
         assert "axes are in another order" in found.statement
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_steps_for_classes(wrong: bool) -> None:
+    """A view of (batch, steps, classes) as (batch, classes, steps) cuts the numbers anew."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        answers = model(batch[0])
+        answers = answers.reshape(BATCH, 4, TIME) if wrong else answers.transpose(1, 2)
+        return F.cross_entropy(answers, batch[1])
+
+    found = check_classes(of(Reader(4, steps=True), loss, tokens()), "layer")
+    assert (found is not None) is wrong
+    if wrong and found is not None:
+        assert found.cause is Cause.TARGETS_MISPAIRED
+        assert "several steps or sequences of 'layer'" in found.statement
+
+
+def test_answers_that_see_all_steps_are_no_mixture() -> None:
+    """Attention over the outputs of every step, for each answer."""
+
+    class Attending(Reader):
+        def forward(self, x: Tensor) -> Tensor:
+            outputs, _ = self.layer(x)
+            return self.head((outputs @ outputs.transpose(1, 2)).softmax(-1) @ outputs)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]).transpose(1, 2), batch[1])
+
+    assert check_classes(of(Attending(4), loss, tokens()), "layer") is None
+
+
+def test_all_pairs_that_are_meant() -> None:
+    def ranking(model: nn.Module, batch: Any) -> Tensor:
+        return (model(batch[0]) - batch[1][None]).square().mean()
+
+    assert mispaired(Reader(1), ranking, values((BATCH,))) is None
+
+    def advantages(model: nn.Module, batch: Any) -> Tensor:
+        return -(model(batch[0]) * torch.stack([batch[1], batch[1]]).mean(0)).mean()
+
+    found = mispaired(Reader(1), advantages, values((BATCH,)))
+    assert "The product gets answers" in found.statement
 
 
 def test_losses_over_the_batch_are_no_fault() -> None:

@@ -1,6 +1,7 @@
 """Checks of the steps at which the layer's outputs are read, and of sequences of one step."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,16 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.doctor.answers import SOLVED, replace_whole_sample, solved
-from throughtime.doctor.intervals import exactly
+from throughtime.doctor.answers import SOLVED, solved
+from throughtime.doctor.brief_training import Trial
+from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.loss_calls import loss_calls
+from throughtime.doctor.pairs import replace_whole_sample
+from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.sample_axes import SampleAxes
-from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.doctor.subject import Clock, Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.results.diagnosis import Cause, Finding
 
+_TRIAL = 0.1  # of the budget, for each of two copies
+_UPDATES = 300
+_BETTER = 0.8  # of the loss as it is: below it, the halves matter
 _OTHERS = 8  # samples that are replaced, beside the one that is read
 _SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
@@ -42,7 +49,7 @@ def check_one_step(subject: Subject, layer: str, recording: Recording) -> Findin
     longer = [tuple(t.shape) for t in batch_tensors(batch) if t.dim() > 1 and t.shape[1] > 1]
     return Finding(
         cause=Cause.ONE_STEP,
-        severity="warning" if solved(subject) > SOLVED else "fault",
+        severity="warning" if (solved(subject) or 0.0) > SOLVED else "fault",
         certainty="proved",
         statement=f"The layer {layer!r} gets {recording.batch} sequences of one step: there is no "
         "past to remember, and its recurrent weights have no effect.",
@@ -176,7 +183,7 @@ def _first_step(subject: Subject, layer: str, module: nn.Module, flow: GradientF
     wrong, right = ("out[:, 0]", "out[:, -1]") if first_axis else ("out[0]", "out[-1]")
     return Finding(
         cause=Cause.WRONG_STEP,
-        severity="warning" if solved(subject) > SOLVED else "fault",
+        severity="warning" if (solved(subject) or 0.0) > SOLVED else "fault",
         certainty="proved",
         statement=f"The answers are read at the first of {len(flow.answer)} steps of {layer!r}, "
         "where it has seen one input: no later input changes them.",
@@ -247,3 +254,54 @@ def whole_halves(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def try_whole_halves(trainer: Trainer, layer: str, finding: Finding, clock: Clock) -> Finding:
+    """Train copies with halves as they are read and with whole ones, and compare them.
+
+    Arguments:
+        trainer: trainer of the copies.
+        layer: name of the bidirectional layer.
+        finding: warning about a half that is read at its start.
+        clock: clock of the diagnosis.
+
+    Returns:
+        The finding: a fault where the copy with whole halves does better; else as it was.
+    """
+    subject = trainer.subject
+    _, module = find_recurrent(subject.copy(), layer)
+    if site_of(module).directions < 2 or (solved(subject) or 0.0) > SOLVED:
+        return finding
+    trials: list[Trial] = []
+    for whole in (False, True):
+        model = subject.copy(training=True)
+        _, module = find_recurrent(model, layer)
+
+        def loss(
+            batch: Any, model: nn.Module = model, module: nn.Module = module, whole: bool = whole
+        ) -> Tensor:
+            with whole_halves(module) if whole else contextlib.nullcontext():
+                return subject.loss(model, batch)
+
+        condition = Condition(
+            model, loss, lambda model=model: [p for p in model.parameters() if p.requires_grad]
+        )
+        seconds = min(_TRIAL * clock.budget, clock.left())
+        trials.append(
+            trainer.train(condition, seconds=seconds, updates=_UPDATES, longest=clock.left())
+        )
+    plain, better = trials
+    gain = difference(better.after, plain.after)
+    if gain.high >= 0 or mean(better.after) > _BETTER * mean(plain.after):
+        return finding
+    return dataclasses.replace(
+        finding,
+        severity="fault",
+        certainty="measured",
+        statement=f"{finding.statement} A copy in which both halves are read after their last "
+        f"step reaches a held-out loss of {mean(better.after):.3g} in {better.updates} updates, "
+        f"one as it is {mean(plain.after):.3g} in {plain.updates}.",
+        effect=gain,
+        effect_name="change of the held-out loss",
+        threshold=0.0,
+    )

@@ -1,4 +1,4 @@
-"""Checks of the answers: their kind and range fit the loss, and each meets its own target."""
+"""Check of the answers: their kind and range fit the loss."""
 
 import contextlib
 import dataclasses
@@ -12,18 +12,15 @@ from torch import Tensor, nn
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.last_functions import LastFunction, last_function, views_before
 from throughtime.doctor.loss_calls import OF_CLASSES, OF_VALUES, LossCall, loss_calls
-from throughtime.doctor.sample_axes import SampleAxes, replace_sample
-from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.doctor.subject import Subject
 from throughtime.foreign.sites import kept_outputs, recurrent_layers
+from throughtime.foreign.unchanged import modes_kept
 from throughtime.results.diagnosis import Cause, Finding
 
 _BATCHES = 4  # on which answers are looked at
 _SUM = 1e-3  # error of a sum of probabilities
 SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
 _OUT_OF_REACH = 0.1  # of the loss of a constant answer, that no weights can get rid of
-_SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
-_PAIRS, _TRIED = 3, 12  # of samples: with other targets, and in all
-_APART = 0.5  # of a sample's targets, that meet other answers
 
 
 def check_answers(subject: Subject) -> Finding | None:
@@ -109,6 +106,12 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
         sums = [call.answers.detach().double().logsumexp(axis).abs().max() for call in calls]
         if max(map(float, sums)) < 0.01:
             return None
+        if last is not None and last.name == "LogSoftmax":
+            return _Unfit(
+                f"nll_loss gets a log_softmax over another axis than that of the classes, axis "
+                f"{axis} of {tuple(calls[0].answers.shape)}: no answer's probabilities sum to 1.",
+                "Take log_softmax over the axis of the classes at {place}, before any view.",
+            )
         if not probabilities and all(bool((call.answers <= 0).all()) for call in calls):
             return None
         kind = "probabilities" if probabilities else "not normalised"
@@ -243,21 +246,24 @@ def _place(answers: Tensor, named: Sequence[tuple[str, Any]], model: str) -> str
     return names[-1] if names else f"the end of {model}.forward, or before the loss"
 
 
-def solved(subject: Subject) -> float:
+def solved(subject: Subject, model: nn.Module | None = None) -> float | None:
     """Return the part of what there is to gain over a constant answer, on held-out batches.
 
     Arguments:
         subject: model, data and loss.
+        model: copy of the model that is measured; a fresh one by default.
 
     Returns:
-        The largest of all losses' parts; 0 where it is not known.
+        The largest of all losses' parts; None where it is not known.
     """
-    model = subject.copy()
-    runs = [loss_calls(subject, model, batch)[1] for batch in subject.held_out[:_BATCHES]]
+    model = subject.copy() if model is None else model
+    with modes_kept(model):
+        model.eval()
+        runs = [loss_calls(subject, model, batch)[1] for batch in subject.held_out[:_BATCHES]]
     if len({len(calls) for calls in runs}) != 1:
-        return 0.0
+        return None
     shares = [solved_share(calls) for calls in zip(*runs, strict=True)]
-    return max((share for share in shares if share is not None), default=0.0)
+    return max((share for share in shares if share is not None), default=None)
 
 
 def solved_share(calls: Sequence[LossCall]) -> float | None:
@@ -299,105 +305,3 @@ def solved_share(calls: Sequence[LossCall]) -> float | None:
     every = torch.cat([t[c] for t, c in zip(truth, counts, strict=True)]).long()
     most = float(every.bincount().max()) / len(every) if len(every) else 1.0
     return (float(right) - most) / (1 - most) if most < 1 else None
-
-
-def check_pairs(subject: Subject, axes: SampleAxes) -> Finding | None:
-    """Check that each sample's targets meet its own answers.
-
-    One sample is replaced by another, inputs and targets. The targets that change must be among
-    those whose answers change. Where they are not, the answers are elsewhere: a broadcast, a
-    reshape or another order of axes lies between.
-
-    Arguments:
-        subject: model, data and loss.
-        axes: axis of the samples in each tensor.
-    """
-    if axes.count < 3:
-        return None
-    batch = subject.held_out[0]
-    before = loss_calls(subject, subject.copy(), batch)[1]
-    shares: dict[int, list[tuple[float, float]]] = {}
-    for source in range(1, min(axes.count, _TRIED + 1)):
-        changed = replace_whole_sample(batch, axes, 0, source)
-        after = loss_calls(subject, subject.copy(), changed)[1]
-        if [_shape(call) for call in before] != [_shape(call) for call in after]:
-            return None
-        for k, (one, other) in enumerate(zip(before, after, strict=True)):
-            found = _apart(one, other)
-            if found is not None:
-                shares.setdefault(k, []).append(found)
-        if shares and min(map(len, shares.values())) >= _PAIRS:
-            break
-    for k, found in shares.items():
-        targets, answers = (min(one[part] for one in found) for part in (0, 1))
-        if targets >= _APART and answers >= _APART:
-            return _mispaired(before[k], targets, axes.count)
-    return None
-
-
-def replace_whole_sample(batch: Any, axes: SampleAxes, target: int, source: int) -> Any:
-    """Return a batch in which one sample is another's copy, in every tensor that holds samples."""
-    for k, tensor in enumerate(batch_tensors(batch)):
-        axis = axes.axes[k]
-        if axis is not None and tensor.shape[axis] == axes.count:
-            batch = replace_sample(batch, axes, k, target, source)
-    return batch
-
-
-def _shape(call: LossCall) -> Any:
-    return call.name, call.answers.shape, call.targets.shape
-
-
-def _apart(one: LossCall, other: LossCall) -> tuple[float, float] | None:
-    """Return the share of changed targets with other answers, and of changed answers likewise."""
-    before, after = one.answers.detach().double(), other.answers.detach().double()
-    scale = before.abs().max().clamp_min(1e-12)
-    answers, targets = one.pairs((after - before).abs() > _SAME * scale, _unequal(one, other))
-    if not bool(answers.any()) or not bool(targets.any()):
-        return None
-    both = (answers & targets).sum()
-    return float(1 - both / targets.sum()), float(1 - both / answers.sum())
-
-
-def _unequal(one: LossCall, other: LossCall) -> Tensor:
-    before, after = one.targets.detach(), other.targets.detach()
-    return (before != after) & ~(before.isnan() & after.isnan())
-
-
-def _mispaired(call: LossCall, share: float, count: int) -> Finding:
-    answers, targets = tuple(call.answers.shape), tuple(call.targets.shape)
-    name = "The difference" if call.name in ("sub", "rsub") else f"F.{call.name}"
-    spread = not call.indexed and answers != targets
-    if spread:
-        together = tuple(torch.broadcast_shapes(call.answers.shape, call.targets.shape))
-        statement = (
-            f"{name} gets answers {answers} and targets {targets}, and spreads them to {together}: "
-            "each answer meets the targets of all samples, and the best answer is their mean."
-        )
-        one = len(answers) > len(targets)
-        remedy = (
-            f"Give both one shape: answers.squeeze(-1) of {answers}, or targets.unsqueeze(-1)."
-            if one
-            else f"Give both one shape: targets.squeeze(-1) of {targets}, or answers.unsqueeze(-1)."
-        )
-    else:
-        statement = (
-            f"{100 * share:.0f} % of a sample's targets or more meet answers of other samples in "
-            f"{name.replace('The', 'the')} (answers {answers}, targets {targets}): the axes are "
-            "in another order."
-        )
-        remedy = (
-            "Bring the axes of answers and targets into one order before the loss: transpose or "
-            "permute, never view or reshape, moves axes."
-        )
-    return Finding(
-        cause=Cause.TARGETS_MISPAIRED,
-        severity="fault",
-        certainty="proved",
-        statement=statement,
-        effect=exactly(share),
-        effect_name="share of a sample's targets that meet other samples' answers",
-        threshold=_APART,
-        measured_on=f"one batch of {count} samples",
-        remedy=remedy,
-    )

@@ -2,20 +2,19 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any, final
+
+from torch import nn
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
-from throughtime.doctor.answer_steps import check_one_step, check_read_steps
-from throughtime.doctor.answers import check_answers, check_pairs
+from throughtime.doctor.answers import SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.evidence import Evidence, context_picture
 from throughtime.doctor.exact_checks import (
-    check_future,
-    check_padding,
     check_reached,
-    check_state,
     reads_all_at_once,
 )
 from throughtime.doctor.gradient_cut import (
@@ -30,9 +29,8 @@ from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mech
 from throughtime.doctor.need import Need, ladder, measure_need
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
-from throughtime.doctor.sample_checks import check_order, check_samples
+from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.target_seen import check_target_seen
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
@@ -40,6 +38,8 @@ from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
 UPDATES = 500
 _KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
+# that the reference predictors have too, so that to learn as they do is no proof
+_OF_ALL = (Cause.ANSWERS_UNFIT, Cause.TARGETS_MISPAIRED, Cause.WRONG_STEP, Cause.ONE_STEP)
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
 _MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
@@ -79,6 +79,7 @@ class Examination:
         self.where = f"layer {layer!r}, {batches} held-out batch{'es' if batches > 1 else ''}"
         self.trainer = Trainer(subject, options.seed, options.training_step, options.optimizer)
         self.trials: dict[Training, Trial] = {}  # of the model as it is
+        self.trained: nn.Module | None = None  # the copy of the first of them
         self.lag = options.lag if options.lag is not None else 1  # at which measurements are taken
         self.known = KnownLag(subject, layer, options.lag, options.seed)
         self.axes: SampleAxes | None = None
@@ -211,7 +212,7 @@ class Examination:
         answered, time = flow.answer > 0, len(flow.norm)
         if options.lag is None:
             self.lag = max(1, time // 2)  # shown nowhere
-        for fault in self._structure(flow, answered):
+        for fault in self._structure(flow):
             found.append(fault)
             if fault.severity == "fault" and self._stands(fault, answered):
                 return fault.cause
@@ -300,8 +301,8 @@ class Examination:
             self.place = "dropped"
         return cut
 
-    def _structure(self, flow: Any, answered: Any) -> list[Finding]:
-        """Run the exact checks in order, up to the first finding."""
+    def _structure(self, flow: Any) -> Iterator[Finding]:
+        """Run the exact checks in order, as long as findings are taken."""
         subject, layer = self.subject, self.layer
         self.axes = axes = sample_axes([*subject.training, *subject.held_out])
         model, batch = subject.copy(), subject.held_out[0]
@@ -312,32 +313,19 @@ class Examination:
         )
         if axes is not None:
             self.evidence.note("samples a batch", f"{axes.count} ({axes.how})")
-        for check in (
-            lambda: None if axes is None else check_samples(subject, layer, axes),
-            lambda: None if axes is None else check_order(subject, layer, axes),
-            lambda: check_state(subject, layer),
-            lambda: check_padding(recording, flow),
-            lambda: None if axes is None else check_future(subject, layer, axes, answered.any(1)),
-            lambda: check_one_step(subject, layer, recording),
-            lambda: None if axes is None else check_pairs(subject, axes),
-            lambda: check_answers(subject),
-            lambda: None if axes is None else check_target_seen(subject, layer, axes),
-            lambda: check_read_steps(subject, layer, axes, flow, recording),
-        ):
+        trainer = self.trainer if self.options.remedies else None
+        for check in exact_checks(subject, layer, axes, recording, flow, trainer, self.clock):
             if self.clock.longest() == 0:
                 self.evidence.missing.append("budget=: more time, for all exact checks")
                 break
             finding = check()
-            if finding is not None and finding.severity == "fault":
-                return [finding]
             if finding is not None:
-                self.evidence.findings.append(finding)
+                yield finding
         if axes is None:
             self.evidence.missing.append(
                 "batches whose sample axis is clear (a vector of targets or lengths): without it, "
                 "the influence of samples on each other was not checked"
             )
-        return []
 
     def _obstacle(self) -> Cause:
         """Find the obstacle to learning, or that the model was not trained enough."""
@@ -413,13 +401,15 @@ class Examination:
     def _trial(self) -> Trial:
         """Train a copy of the model as it is, once."""
         if USUAL not in self.trials:
+            condition = make_condition(self.subject, self.layer, None, self.lag)
             self.trials[USUAL] = self.trainer.train(
-                make_condition(self.subject, self.layer, None, self.lag),
+                condition,
                 seconds=min(0.25 * self.clock.budget, max(self.clock.left(), 1.0)),
                 longest=_GRACE_SHARE * self.clock.longest(),
                 updates=UPDATES,
                 enough=self._enough,
             )
+            self.trained = condition.model
         return self.trials[USUAL]
 
     def _stands(self, fault: Finding, answered: Any) -> bool:
@@ -428,6 +418,8 @@ class Examination:
         It does if a copy as it is does not learn, or if a copy without the fault learns clearly
         more. If not, the finding becomes a warning, which says so.
         """
+        if fault.cause is Cause.TARGET_SEEN or fault.certainty == "measured":
+            return True  # that it learns is the symptom; or it is trained already
         try:
             need, trial = self._need(answered), self._trial()
         except Exception as error:  # noqa: BLE001 what the fault makes the model raise
@@ -435,6 +427,10 @@ class Examination:
             return True
         if not verdict.learns_anyway(need, trial):
             return True
+        if fault.cause in _OF_ALL and self.trained is not None:
+            gained = solved(self.subject, self.trained)
+            if gained is not None and gained <= SOLVED:
+                return True
         if self.options.remedies:
             self._try_remedies(fault.cause)
             if any(verdict.keeps_from_learning(need, r) for r in self.evidence.remedies):

@@ -14,12 +14,14 @@ from throughtime.doctor.subject import Subject, batch_tensors
 OF_CLASSES = ("cross_entropy", "nll_loss")
 OF_VALUES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "sub", "rsub")
 OF_PROBABILITIES = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+ARITHMETIC = {"sub": "The difference", "rsub": "The difference", "mul": "The product"}
+"""Functions of the user's own losses, in words."""
 _LOSSES = (*OF_CLASSES, *OF_VALUES[:4], *OF_PROBABILITIES, "kl_div")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LossCall:
-    """One call in which answers meet targets: of a loss of torch, or a difference of the two.
+    """One call in which answers meet targets: of a loss of torch, or arithmetic of the two.
 
     Attributes:
         name: name of torch's function.
@@ -65,8 +67,8 @@ def loss_calls(
 ) -> tuple[Tensor, list[LossCall]]:
     """Run the loss of a copy, and return it with the calls in which answers meet targets.
 
-    Differences count where they are taken outside the model, of a tensor with a graph and one that
-    is made from the batch alone.
+    Differences and products count where they are taken outside the model, of a tensor with a graph
+    and one that is made from the batch alone.
 
     Arguments:
         subject: data and loss.
@@ -119,9 +121,11 @@ class _Calls(TorchFunctionMode):
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
         operands = _operands(args, kwargs)
-        if name in _LOSSES or (name in OF_VALUES and self.depth == 0):
+        if name in _LOSSES or (name in ARITHMETIC and self.depth == 0):
             self._keep(name, operands)
-        if any(id(operand) in self.of_batch for operand in operands):
+        if name == "setitem" and id(args[-1]) in self.of_batch and not args[0].requires_grad:
+            self.of_batch[id(args[0])] = args[0]
+        if any(id(value) in self.of_batch for value in _tensors([args, kwargs])):
             for tensor in _tensors(result):
                 if not tensor.requires_grad:
                     self.of_batch[id(tensor)] = tensor
