@@ -7,14 +7,16 @@ from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.dependence import Part
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.need import Need
-from throughtime.results.diagnosis import Cause, Finding, Remedy
+from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
+RULE = 0.7  # of the gain: the least that comes back of a rule
 _BITS = 5.0  # a parameter: the most that a network memorises
 
 
 def beats_no_input(need: Need, losses: Sequence[float]) -> bool:
     """Return whether losses are clearly below that of the best answer without inputs."""
-    return difference(need.constant, losses).low > 0
+    gain = difference(need.constant, losses)
+    return gain.low > 0 or gain.value > 0.5 * abs(mean(need.constant))  # of few batches
 
 
 def could_be_memorised(need: Need, losses: Sequence[float], answers: int, parameters: int) -> bool:
@@ -41,6 +43,7 @@ def no_dependence_finding(
     need: Need,
     losses: Sequence[float],
     trial: Trial | None,
+    relearned: Estimate | None,
     sequences: int,
     where: str,
 ) -> Finding:
@@ -51,6 +54,8 @@ def no_dependence_finding(
         losses: held-out losses of the model.
         trial: trial of the model as it is; None for a model that is better than no input, on
             batches that it may have been trained on.
+        relearned: share of that model's gain that came back after wrong targets, if it was
+            measured.
         sequences: number of sequences in which a dependence by lag was sought.
         where: layer and batches.
     """
@@ -62,7 +67,8 @@ def no_dependence_finding(
         "the scaling; or pass lag=."
     )
     effect = difference(min((need.short, need.full), key=mean), need.constant)
-    memorised = trial is None
+    name = "loss of the better predictor above that without inputs"
+    certain = trial is not None
     if trial is None:
         statement = (
             f"The model's loss is {mean(losses):.3g}, and {without}. But these are batches that it "
@@ -71,19 +77,29 @@ def no_dependence_finding(
         )
         advice = f"Pass unseen=, batches that the model was not trained on. {advice}"
     else:
-        copy = f", nor does a copy in {trial.updates} updates"
         statement = (
             "Neither the model nor the reference predictors learn these targets from these inputs"
-            f"{copy}: the model's loss is {mean(losses):.3g}, {without}, {reference}. And {sought}."
+            f", nor does a copy in {trial.updates} updates: the model's loss is "
+            f"{mean(losses):.3g}, {without}, {reference}. And {sought}."
+        )
+    threshold = -0.03 * abs(mean(need.constant))
+    if trial is None and relearned is not None:
+        effect, name, threshold = relearned, "share of the gain that came back", RULE
+        certain = relearned.high < RULE
+        share = max(0.0, relearned.value)
+        statement += (
+            " A copy that was trained on wrong targets of the held-out batches, and then on the "
+            f"other batches again, regained {100 * share:.0f} % of its gain on them; a rule comes "
+            "back entirely."
         )
     return Finding(
         cause=Cause.NO_DEPENDENCE,
-        severity="warning" if memorised else "fault",
-        certainty="suspected" if memorised else "measured",
+        severity="fault" if certain else "warning",
+        certainty="measured" if certain else "suspected",
         statement=statement,
         effect=effect,
-        effect_name="loss of the better reference predictor above that without inputs",
-        threshold=-0.03 * abs(mean(need.constant)),
+        effect_name=name,
+        threshold=threshold,
         measured_on=where,
         remedy=advice,
     )

@@ -27,6 +27,7 @@ from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, ladder, measure_need
+from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.structure import exact_checks
@@ -34,12 +35,13 @@ from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import record
 from throughtime.foreign.sites import find_recurrent
-from throughtime.results.diagnosis import Cause, Diagnosis, Finding
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
 UPDATES = 500
 _KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
 # that the reference predictors have too, so that to learn as they do is no proof
 _OF_ALL = (Cause.ANSWERS_UNFIT, Cause.TARGETS_MISPAIRED, Cause.WRONG_STEP, Cause.ONE_STEP)
+_RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
 _MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
@@ -85,6 +87,7 @@ class Examination:
         self.axes: SampleAxes | None = None
         self.separate = False  # if True, the layer runs several times, each from a fresh state
         self.mechanism: Mechanism | None = None
+        self.relearned: Estimate | None = None  # share of the gain, after wrong targets
         self.place: Where = "model"  # of the fault
         self.measured: Need | None = None
         self.tried: set[Cause] = set()  # causes whose remedies were tried
@@ -248,14 +251,15 @@ class Examination:
         exchanged = context_losses(
             subject, model, layer, answered, need.window, options.seed, seconds
         )
-        memory = verdict.memory(need, self.losses, exchanged)
+        needed = self.known.with_need(need, self.losses)
+        memory = verdict.memory(needed, self.losses, exchanged)
         self.evidence.add_need(need, self.losses, self.known.words)
         self._draw_context(model, answered)
         cut = self._cut(flow, need.lag)
         if self.known.unpredicted(need) and self._memorised(need, answered):
             return self._no_dependence(need, None)
         if memory.known == "yes":
-            found.append(verdict.healthy_finding(memory, need, self.where))
+            found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY
         if cut is not None and need.long is not False:
             found.append(cut)
@@ -269,13 +273,18 @@ class Examination:
         return self._obstacle()
 
     def _memorised(self, need: Need, answered: Any) -> bool:
-        """Return whether the model's loss is low on batches that it may have memorised."""
-        subject = self.subject
+        """Return whether the model is better than no input by what it may have memorised."""
+        subject, seconds = self.subject, _RELEARNING * self.clock.budget
         if subject.unseen or not dependence_findings.beats_no_input(need, self.losses):
             return False
         answers = int(answered.sum()) * (len(subject.training) + len(subject.held_out))
         parameters = sum(p.numel() for p in subject.copy().parameters())
-        return dependence_findings.could_be_memorised(need, self.losses, answers, parameters)
+        if not dependence_findings.could_be_memorised(need, self.losses, answers, parameters):
+            return False
+        self.relearned = relearned_share(
+            subject, self.layer, self.axes, need.constant, seconds, self.options.seed
+        )
+        return self.relearned is None or self.relearned.value < dependence_findings.RULE
 
     def _no_dependence(self, need: Need, trial: Trial | None) -> Cause:
         """Add the finding that no dependence was found; without a trial, of a better model."""
@@ -285,7 +294,7 @@ class Examination:
             self.evidence.missing.append("unseen=: batches that the model was not trained on")
         self.evidence.findings.append(
             dependence_findings.no_dependence_finding(
-                need, self.losses, trial, dependence.sequences, self.where
+                need, self.losses, trial, self.relearned, dependence.sequences, self.where
             )
         )
         return Cause.NO_DEPENDENCE

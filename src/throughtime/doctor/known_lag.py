@@ -1,5 +1,7 @@
 """The lag that the answer needs, as far as it is known: given, found in the data, or measured."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import final
 
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from throughtime.doctor import dependence_findings
 from throughtime.doctor.data_pairs import dependence_of
 from throughtime.doctor.dependence import Dependence, in_words
+from throughtime.doctor.intervals import mean
 from throughtime.doctor.need import Need
 from throughtime.doctor.sample_axes import SampleAxes
 from throughtime.doctor.subject import Subject
@@ -83,6 +86,24 @@ class KnownLag:
         if self.dependence is None or self.given is not None:
             return False
         return not self.dependence.found and not need.learned
+
+    def with_need(self, need: Need, losses: Sequence[float]) -> Need:
+        """Return the need of old inputs, from the data where the predictors leave it open.
+
+        If a model is better than the short predictor, and the data show a dependence beyond its
+        window, old inputs are worth something.
+
+        Arguments:
+            need: need by the predictors.
+            losses: held-out losses of the model.
+        """
+        lag = None if self.dependence is None else self.dependence.lag
+        gain = mean(need.short) - mean(losses)
+        if need.long is not None or lag is None or lag < need.window:
+            return need
+        if gain < 0.1 * abs(mean(need.constant)):
+            return need
+        return dataclasses.replace(need, long=True, lag=self.value)
 
     def misread(self, where: str) -> Finding | None:
         """Return a finding if the targets depend only on inputs after the step of the answer.
