@@ -1,6 +1,6 @@
 """Tomorrow's direction of a random walk is to be predicted from the last 20 days.
 
-Source: "No, LSTMs can't predict stock prices" (towardsdatascience), and deneb.click/blog/lstm.
+Source: ichi.pro, "No, LSTM cannot predict stock prices", and deneb.click/blog/lstm.
 """
 
 import torch

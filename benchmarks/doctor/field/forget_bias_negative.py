@@ -22,12 +22,16 @@ class Encoder(nn.Module):
         self._init_weights(forget_bias)
 
     def _init_weights(self, forget_bias):
-        nn.init.xavier_uniform_(self.lstm.weight_ih_l0)
-        nn.init.orthogonal_(self.lstm.weight_hh_l0)
-        nn.init.zeros_(self.lstm.bias_ih_l0)
-        nn.init.zeros_(self.lstm.bias_hh_l0)
-        hidden_size = self.lstm.bias_hh_l0.data.shape[0] // 4
-        self.lstm.bias_hh_l0.data[hidden_size : 2 * hidden_size] = forget_bias
+        for name, param in self.lstm.named_parameters():
+            if "weight_ih" in name:
+                nn.init.xavier_uniform_(param)
+            elif "weight_hh" in name:
+                nn.init.orthogonal_(param)
+            else:
+                nn.init.zeros_(param)
+            if "bias_hh" in name:
+                hidden_size = param.data.shape[0] // 4
+                param.data[hidden_size : 2 * hidden_size] = forget_bias
 
     def forward(self, ids, lengths):
         packed = pack_padded_sequence(

@@ -20,7 +20,8 @@ class SensorClassifier(nn.Module):
             self.rnn = nn.RNN(12, hidden_dim, batch_first=True)
         else:
             self.rnn = nn.LSTM(12, hidden_dim, batch_first=True)
-            nn.init.constant_(self.rnn.bias_ih_l0[hidden_dim : 2 * hidden_dim], 5.0)
+            bias = dict(self.rnn.named_parameters())["bias_ih_l0"]
+            nn.init.constant_(bias[hidden_dim : 2 * hidden_dim], 5.0)
         self.fc = nn.Linear(hidden_dim, num_class)
 
     def forward(self, signal):

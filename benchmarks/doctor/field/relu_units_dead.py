@@ -16,10 +16,13 @@ class ReLUNet(nn.Module):
         super().__init__()
         self.rnn = nn.RNN(8, hidden, nonlinearity="relu", batch_first=True)
         self.fc = nn.Linear(hidden, 10)
-        nn.init.kaiming_uniform_(self.rnn.weight_ih_l0, nonlinearity="relu")
-        nn.init.orthogonal_(self.rnn.weight_hh_l0)
-        nn.init.constant_(self.rnn.bias_ih_l0, bias)
-        nn.init.zeros_(self.rnn.bias_hh_l0)
+        for name, param in self.rnn.named_parameters():
+            if name.startswith("weight_ih"):
+                nn.init.kaiming_uniform_(param, nonlinearity="relu")
+            elif name.startswith("weight_hh"):
+                nn.init.orthogonal_(param)
+            else:
+                nn.init.constant_(param, bias / 2)
 
     def forward(self, x):
         _, h = self.rnn(x)

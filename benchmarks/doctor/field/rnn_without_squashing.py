@@ -3,6 +3,8 @@
 Source: GitHub pytorch/pytorch#2623, "How to handle exploding/vanishing gradient in Pytorch".
 """
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -31,9 +33,11 @@ class RNN(nn.Module):
 
     def forward(self, line):
         hidden = torch.zeros(line.size(0), self.hidden_size)
+        outputs = []
         for inputs in line.unbind(1):
             output, hidden = self.step(inputs, hidden)
-        return output
+            outputs.append(output)
+        return outputs[-1]
 
 
 def criterion(model, batch):
@@ -58,12 +62,15 @@ def make(faulty: bool) -> Case:
 
     def fit(model):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        finite = copy.deepcopy(model.state_dict())
         for _ in range(6):
             for batch in batches:
                 optimizer.zero_grad()
                 loss = criterion(model, batch)
                 if not torch.isfinite(loss):
+                    model.load_state_dict(finite)
                     return
+                finite = copy.deepcopy(model.state_dict())
                 loss.backward()
                 if not faulty:
                     nn.utils.clip_grad_norm_(model.parameters(), 1.0)

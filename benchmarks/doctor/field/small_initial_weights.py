@@ -1,7 +1,7 @@
 """A hand-written Elman network is initialised with a standard deviation of 0.01.
 
-Source: the character RNN of the PyTorch tutorial, with the initialisation of GitHub
-CarterMcClellan/Machine-Learning-Basics; pexcera.com, "Why Standard RNNs Forget".
+Source: GitHub CarterMcClellan/Machine-Learning-Basics (the cell), yunjey/pytorch-tutorial#90 (small
+initial weights), and pexcera.com, "Why Standard RNNs Forget".
 """
 
 import torch

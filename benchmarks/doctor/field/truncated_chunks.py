@@ -18,7 +18,8 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
         self.linear = nn.Linear(hidden_size, n_classes)
-        nn.init.constant_(self.lstm.bias_ih_l0[hidden_size : 2 * hidden_size], 2.0)
+        bias = dict(self.lstm.named_parameters())["bias_ih_l0"]
+        nn.init.constant_(bias[hidden_size : 2 * hidden_size], 2.0)
 
     def step(self, x, states=None):
         out, states = self.lstm(x, states)
@@ -48,7 +49,7 @@ def make(faulty: bool) -> Case:
 
     def training_step(model, optimizer, batch):
         x, y = batch
-        states = None
+        outputs, states = x.new_zeros(len(x), 2), None
         for inputs in x.split(seq_length, dim=1):
             outputs, states = model.step(inputs, detach(states))
         loss = F.cross_entropy(outputs, y)
