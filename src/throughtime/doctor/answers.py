@@ -20,6 +20,14 @@ from throughtime.results.diagnosis import Cause, Finding
 _BATCHES = 4  # on which answers are looked at
 _SUM = 1e-3  # error of a sum of probabilities
 SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
+OF_PREDICTORS_TOO = (
+    Cause.SAMPLES_MIXED,
+    Cause.ANSWERS_UNFIT,
+    Cause.TARGETS_MISPAIRED,
+    Cause.WRONG_STEP,
+    Cause.ONE_STEP,
+)
+"""Causes that the reference predictors have too: that a copy learns as they do is no proof."""
 _OUT_OF_REACH = 0.1  # of the loss of a constant answer, that no weights can get rid of
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
-from throughtime.doctor.answers import SOLVED, solved
+from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.evidence import Evidence, context_picture
@@ -17,6 +17,7 @@ from throughtime.doctor.exact_checks import (
     check_reached,
     reads_all_at_once,
 )
+from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.gradient_cut import (
     TrainingStep,
     check_cut,
@@ -33,14 +34,12 @@ from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History, history_findings
-from throughtime.foreign.recording import record
+from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
 UPDATES = 500
 _KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
-# that the reference predictors have too, so that to learn as they do is no proof
-_OF_ALL = (Cause.ANSWERS_UNFIT, Cause.TARGETS_MISPAIRED, Cause.WRONG_STEP, Cause.ONE_STEP)
 _RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
@@ -85,6 +84,7 @@ class Examination:
         self.lag = options.lag if options.lag is not None else 1  # at which measurements are taken
         self.known = KnownLag(subject, layer, options.lag, options.seed)
         self.axes: SampleAxes | None = None
+        self.recording: Recording | None = None  # of the bottom level
         self.separate = False  # if True, the layer runs several times, each from a fresh state
         self.mechanism: Mechanism | None = None
         self.relearned: Estimate | None = None  # share of the gain, after wrong targets
@@ -315,11 +315,12 @@ class Examination:
         subject, layer = self.subject, self.layer
         self.axes = axes = sample_axes([*subject.training, *subject.held_out])
         model, batch = subject.copy(), subject.held_out[0]
-        recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
-        self.separate = recording.links.count("fresh") > 1  # several sequences in one answer
-        self.evidence.note(
-            "input of the layer", f"{recording.time} steps of {recording.batch} sequences"
+        self.recording = recording = record(
+            model, lambda: subject.loss(model, batch), layer=layer, level=0
         )
+        self.separate = recording.links.count("fresh") > 1  # several sequences in one answer
+        size = f"{recording.time} steps of {recording.batch} sequences"
+        self.evidence.note("input of the layer", size)
         if axes is not None:
             self.evidence.note("samples a batch", f"{axes.count} ({axes.how})")
         trainer = self.trainer if self.options.remedies else None
@@ -347,8 +348,7 @@ class Examination:
         trial = self._trial()
         suspects = self._suspects(mechanism, None)
         first = suspects[0].cause if suspects else None
-        assert self.measured is not None
-        learns = verdict.learned(self.measured, trial)
+        learns = verdict.learned(need, trial)
         explodes = first is Cause.EXPLODING and not learns
         anyway = mechanism.growth.low > verdict.EXPLODES_ANYWAY
         diverged = self.options.history is not None and self.options.history.diverged
@@ -361,6 +361,12 @@ class Examination:
                 dataclasses.replace(f, severity="note", certainty="suspected") for f in suspects
             )
             return Cause.UNDERTRAINED
+        assert self.recording is not None
+        turned = try_other_axis(self.trainer, self.layer, trial, self.recording, self.clock)
+        if turned is not None:
+            self.tried.add(turned.cause)  # those for its other form
+            evidence.findings.append(turned)
+            return turned.cause
         control: Control | None = None
         if first in (Cause.FORGETTING, Cause.VANISHING) and self.clock.left() > 0:
             control = latch_control(
@@ -436,7 +442,7 @@ class Examination:
             return True
         if not verdict.learns_anyway(need, trial):
             return True
-        if fault.cause in _OF_ALL and self.trained is not None:
+        if fault.cause in OF_PREDICTORS_TOO and self.trained is not None:
             gained = solved(self.subject, self.trained)
             if gained is not None and gained <= SOLVED:
                 return True
