@@ -284,6 +284,17 @@ def test_answers_that_see_all_steps_are_no_mixture() -> None:
     assert check_classes(of(Attending(4), loss, tokens()), "layer") is None
 
 
+def test_steps_that_are_the_classes() -> None:
+    """A pointer: one number for each step, and the step as the target."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0])[..., 0], batch[1])
+
+    batches = [(x, torch.randint(TIME, (BATCH,))) for x, _ in tokens()]
+    assert check_classes(of(Reader(1, steps=True), loss, batches), "layer") is None
+    assert mispaired(Reader(1, steps=True), loss, batches) is None
+
+
 def test_all_pairs_that_are_meant() -> None:
     def ranking(model: nn.Module, batch: Any) -> Tensor:
         return (model(batch[0]) - batch[1][None]).square().mean()
@@ -298,7 +309,7 @@ def test_all_pairs_that_are_meant() -> None:
 
 
 def test_losses_over_the_batch_are_no_fault() -> None:
-    """Negatives within the batch; a correlation; a weighted mean."""
+    """Negatives within the batch; a correlation; a weighted mean; a distance of distributions."""
 
     def negatives(model: nn.Module, batch: Any) -> Tensor:
         answers = model(batch[0])
@@ -312,7 +323,10 @@ def test_losses_over_the_batch_are_no_fault() -> None:
         weights = (batch[1] > 0).float()
         return ((model(batch[0]) - batch[1]).abs() * weights).sum() / weights.sum()
 
-    for loss in (negatives, correlation, masked):
+    def ranks(model: nn.Module, batch: Any) -> Tensor:
+        return (model(batch[0]).sort(0).values - batch[1].sort(0).values).abs().mean()
+
+    for loss in (negatives, correlation, masked, ranks):
         assert mispaired(Reader(2), loss, values((BATCH, 2))) is None
 
 

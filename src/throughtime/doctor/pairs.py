@@ -35,20 +35,23 @@ def check_pairs(subject: Subject, axes: SampleAxes) -> Finding | None:
         return None
     batch = subject.held_out[0]
     before = loss_calls(subject, subject.copy(), batch)[1]
-    shares: dict[int, list[tuple[float, float]]] = {}
+    marks: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for source in range(1, min(axes.count, _TRIED + 1)):
         changed = replace_whole_sample(batch, axes, 0, source)
         after = loss_calls(subject, subject.copy(), changed)[1]
         if [_shape(call) for call in before] != [_shape(call) for call in after]:
             return None
         for k, (one, other) in enumerate(zip(before, after, strict=True)):
-            found = _apart(one, other)
+            found = _changed(one, other)
             if found is not None:
-                shares.setdefault(k, []).append(found)
-        if shares and min(map(len, shares.values())) >= _PAIRS:
+                marks.setdefault(k, []).append(found)
+        if marks and min(map(len, marks.values())) >= _PAIRS:
             break
-    for k, found in shares.items():
-        targets, answers = (min(one[part] for one in found) for part in (0, 1))
+    for k, found in marks.items():
+        # together: of answers that are sorted, others change each time
+        of_answers, of_targets = (torch.stack(part).any(0) for part in zip(*found, strict=True))
+        both = (of_answers & of_targets).sum()
+        targets, answers = (float(1 - both / part.sum()) for part in (of_targets, of_answers))
         meant = before[k].name in ARITHMETIC and _outer(before[k])
         if not meant and targets >= _APART and answers >= _APART:
             return _mispaired(before[k], targets, axes.count)
@@ -73,15 +76,12 @@ def _shape(call: LossCall) -> Any:
     return call.name, call.answers.shape, call.targets.shape
 
 
-def _apart(one: LossCall, other: LossCall) -> tuple[float, float] | None:
-    """Return the share of changed targets with other answers, and of changed answers likewise."""
+def _changed(one: LossCall, other: LossCall) -> tuple[Tensor, Tensor] | None:
+    """Return marks of changed answers and targets, for every pair; None where there are none."""
     before, after = one.answers.detach().double(), other.answers.detach().double()
     scale = before.abs().max().clamp_min(1e-12)
     answers, targets = one.pairs((after - before).abs() > _SAME * scale, _unequal(one, other))
-    if not bool(answers.any()) or not bool(targets.any()):
-        return None
-    both = (answers & targets).sum()
-    return float(1 - both / targets.sum()), float(1 - both / answers.sum())
+    return (answers, targets) if bool(answers.any()) and bool(targets.any()) else None
 
 
 def _unequal(one: LossCall, other: LossCall) -> Tensor:
@@ -148,8 +148,9 @@ def check_classes(subject: Subject, layer: str) -> Finding | None:
         return None
     for call in calls:
         classes = call.answers.shape[call.class_axis] if call.indexed else 1
-        if classes < 2:
-            continue
+        rows = output.numel() // output.shape[-1]
+        if classes < 2 or call.answers.numel() != classes * rows:
+            continue  # no answer at every step: classes may be positions, as of a pointer
         answers = call.answers.movedim(call.class_axis, -1).reshape(-1, classes)
         counts = call.where().flatten().nonzero()[:, 0]
         for place in counts[torch.linspace(0, len(counts) - 1, _PLACES).long()].tolist():
