@@ -1,5 +1,7 @@
 """Answers and losses: kind, range, and pairs of answers and targets, on untrained models."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -353,3 +355,31 @@ def test_verdict() -> None:
         Reader(5, softmax), first_steps(), nn.CrossEntropyLoss(), budget="1s", remedies=False
     )
     assert found.verdict is Cause.ANSWERS_UNFIT
+
+
+COMPILED = """
+import torch
+from torch import nn
+from throughtime.doctor.loss_calls import loss_calls
+from throughtime.doctor.subject import Subject
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+model = torch.compile(Model(), backend="eager")
+batches = [(torch.randn(5, 6, 3), torch.randint(2, (5,)))] * 2
+subject = Subject(model, batches, nn.CrossEntropyLoss(), 6.0)
+calls = loss_calls(subject, subject.copy(), batches[0])[1]
+print([call.name for call in calls])
+"""
+
+
+def test_compiled_model() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "['cross_entropy']\n", done.stderr

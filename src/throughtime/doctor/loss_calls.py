@@ -1,6 +1,8 @@
 """Calls of losses: where the answers of a model meet targets, as torch's functions are called."""
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import Any, final
 
@@ -87,12 +89,19 @@ def loss_calls(
         )
     ]
     try:
-        with torch.enable_grad(), calls:
+        with torch.enable_grad(), _eager(), calls:
             loss = subject.loss(model, batch)
     finally:
         for handle in handles:
             handle.remove()
     return loss, calls.found
+
+
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """Run compiled models eagerly: torch's compiler does not trace under every mode."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()  # nothing is compiled, and its import takes seconds
+    return torch.compiler.set_stance("force_eager")
 
 
 @final
