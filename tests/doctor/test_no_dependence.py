@@ -19,11 +19,12 @@ from throughtime.doctor.dependence_findings import (
 )
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.known_lag import KnownLag
+from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.sample_axes import sample_axes
 from throughtime.doctor.subject import Subject
-from throughtime.doctor.verdict import is_effective
+from throughtime.doctor.verdict import is_effective, mechanism_findings
 from throughtime.results.diagnosis import Remedy
 
 
@@ -93,6 +94,58 @@ def test_where_predictors_leave_it_open_the_data_show_the_need_of_a_good_model()
     short = dataclasses.replace(NOTHING, long=False)
     assert lag.with_need(short, [0.1] * 3).long is False  # measured
     assert known(Dependence((), 100)).with_need(NOTHING, [0.1] * 3).long is None
+
+
+def layer_of(**changed) -> Mechanism:
+    values = {
+        "lag": 9,
+        "arriving": exactly(-12.0),
+        "growth": exactly(0.0),
+        "by_lag": (1.0,),
+        "retention": None,
+        "dead": exactly(0.0),
+        "saturated": exactly(0.0),
+        "units": 5,
+        "activity": None,
+    }
+    return Mechanism(**{**values, **changed})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_faults_over_a_lag_are_named_with_its_origin_or_not_at_all() -> None:
+    suspects = mechanism_findings(layer_of(saturated=exactly(0.9)), None, "here")
+    lag = known(Dependence((Part(9, 9, 0.81),), 100))
+    lag.settle(NOTHING)
+    saturated, vanishing = lag.about(suspects, NOTHING)
+    assert saturated == suspects[0]
+    assert vanishing.statement.endswith(" Lag 9, found in the data (correlation 0.9).")
+    nothing = known(Dependence((), 100))
+    nothing.settle(NOTHING)
+    assert nothing.about(suspects, NOTHING) == suspects[:1]
+    assert known(None, 9).about(suspects, NOTHING) == suspects
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_fault_of_memory_is_tried_where_a_lag_is_known() -> None:
+    lag = known(Dependence((Part(9, 9, 0.81),), 100))
+    lag.settle(NOTHING)
+    assert lag.memory_cause(layer_of(), NOTHING) is Cause.VANISHING
+    assert lag.memory_cause(layer_of(retention=exactly(0.01)), NOTHING) is Cause.FORGETTING
+    assert lag.memory_cause(layer_of(), dataclasses.replace(NOTHING, long=False)) is None
+    assert known(Dependence((), 100)).memory_cause(layer_of(), NOTHING) is None
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_gradient_of_nothing_is_the_likeliest_cause_after_long_training() -> None:
+    lag = known(Dependence((Part(9, 9, 0.81),), 100))
+    lag.settle(NOTHING)
+    (suspect,) = mechanism_findings(layer_of(), None, "here")
+    need = dataclasses.replace(NOTHING, long=True, lag=9)
+    long, short = (Trial([0.7], [0.7], updates, diverged=False) for updates in (400, 40))
+    assert lag.vanishes(suspect, layer_of(), need, long)
+    assert not lag.vanishes(suspect, layer_of(), need, short)
+    assert not lag.vanishes(suspect, layer_of(), NOTHING, long)
+    assert not lag.vanishes(suspect, layer_of(arriving=exactly(-4.0)), need, long)
 
 
 def test_more_answers_than_the_parameters_can_hold_are_not_memorised() -> None:

@@ -39,7 +39,6 @@ from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
 UPDATES = 500
-_KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
 _RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
@@ -112,7 +111,9 @@ class Examination:
                 if f.severity == "warning" and f.cause in (Cause.FORGETTING, Cause.VANISHING)
             ]
             open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
-            memory = self._memory_cause() if cause is Cause.INCONCLUSIVE and not open_ else None
+            memory = None
+            if cause is Cause.INCONCLUSIVE and not open_:
+                memory = self.known.memory_cause(self.mechanism, self.measured)
             self._try_remedies(suspected[0].cause if open_ else memory or cause)
             if open_:
                 cause = self._confirmed(suspected[0])
@@ -122,17 +123,6 @@ class Examination:
         if cause is Cause.INCONCLUSIVE and self.mechanism is not None:
             self.evidence.findings.append(self._open())
         return cause
-
-    def _memory_cause(self) -> Cause | None:
-        """Return the fault of memory that remedies could show; None where no lag is known."""
-        need, known = self.measured, self.known
-        if self.mechanism is None or need is None or need.long is False:
-            return None
-        if known.value is None or known.unpredicted(need):
-            return None
-        retention = self.mechanism.retention
-        forgets = retention is not None and retention.value < _KEPT
-        return Cause.FORGETTING if forgets else Cause.VANISHING
 
     def _carried(self, cause: Cause) -> Cause:
         """Return the cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
@@ -182,16 +172,18 @@ class Examination:
         assert self.measured is not None
         need = self.measured
         effective = [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
-        if not effective:
+        findings, trial = self.evidence.findings, self.trials.get(USUAL)
+        assert self.mechanism is not None
+        if not effective and not self.known.vanishes(suspected, self.mechanism, need, trial):
             return Cause.INCONCLUSIVE
-        findings = self.evidence.findings
-        findings[findings.index(suspected)] = dataclasses.replace(
-            suspected,
-            severity="fault",
-            certainty="measured",
-            statement=f"{suspected.statement} A copy with {effective[0].name} does learn, where "
-            "one as it is, trained alike, does not.",
-        )
+        if effective:
+            findings[findings.index(suspected)] = dataclasses.replace(
+                suspected,
+                severity="fault",
+                certainty="measured",
+                statement=f"{suspected.statement} A copy with {effective[0].name} does learn, "
+                "where one as it is, trained alike, does not.",
+            )
         return suspected.cause
 
     def _cause(self) -> Cause:
@@ -389,10 +381,7 @@ class Examination:
     def _suspects(self, mechanism: Mechanism, control: Control | None) -> list[Finding]:
         """List the obstacles; those over a lag only where one is known and inputs are needed."""
         suspects = verdict.mechanism_findings(mechanism, control, self.where)
-        need, known = self.measured, self.known
-        if known.value is not None and need is not None and not known.unpredicted(need):
-            return suspects
-        return [f for f in suspects if f.cause not in (Cause.FORGETTING, Cause.VANISHING)]
+        return self.known.about(suspects, self.measured)
 
     def _need(self, answered: Any) -> Need:
         """Train the reference predictors, once."""

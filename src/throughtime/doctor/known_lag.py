@@ -7,14 +7,20 @@ from typing import final
 from torch import Tensor
 
 from throughtime.doctor import dependence_findings
+from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.data_pairs import dependence_of
 from throughtime.doctor.dependence import Dependence, in_words
 from throughtime.doctor.intervals import mean
+from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.sample_axes import SampleAxes
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.sites import find_recurrent, site_of
-from throughtime.results.diagnosis import Finding
+from throughtime.results.diagnosis import Cause, Finding
+
+_KEPT = 0.1  # over the lag by the gates: below it a layer that does not learn forgets
+_NOTHING = -6.0  # log10 of a gradient that is lost in the rounding of others
+_LONG = 200  # updates of brief training after which a copy as it is would have learned
 
 
 @final
@@ -104,6 +110,65 @@ class KnownLag:
         if gain < 0.1 * abs(mean(need.constant)):
             return need
         return dataclasses.replace(need, long=True, lag=self.value)
+
+    def about(self, suspects: Sequence[Finding], need: Need | None) -> list[Finding]:
+        """Return obstacles; those over a lag only if it is known, with its origin in the words.
+
+        Arguments:
+            suspects: findings of the mechanism.
+            need: need of old inputs.
+        """
+        over = (Cause.FORGETTING, Cause.VANISHING)
+        if self.value is None or need is None or self.unpredicted(need):
+            return [finding for finding in suspects if finding.cause not in over]
+        if self.given is not None:
+            return list(suspects)
+        origin = f" {self.words[0].upper()}{self.words[1:]}."
+        return [
+            dataclasses.replace(finding, statement=finding.statement + origin)
+            if finding.cause in over
+            else finding
+            for finding in suspects
+        ]
+
+    def memory_cause(self, mechanism: Mechanism | None, need: Need | None) -> Cause | None:
+        """Return the fault of memory that remedies could show; None where no lag is known.
+
+        Arguments:
+            mechanism: measurements of the layer.
+            need: need of old inputs.
+        """
+        if mechanism is None or need is None or need.long is False:
+            return None
+        if self.value is None or self.unpredicted(need):
+            return None
+        retention = mechanism.retention
+        forgets = retention is not None and retention.value < _KEPT
+        return Cause.FORGETTING if forgets else Cause.VANISHING
+
+    def vanishes(
+        self, suspected: Finding, mechanism: Mechanism, need: Need, trial: Trial | None
+    ) -> bool:
+        """Return whether a vanishing gradient is the likeliest cause, although none was confirmed.
+
+        It is if the data and the predictors show the need, next to nothing of the gradient arrives,
+        and long training of a copy as it is did not help.
+
+        Arguments:
+            suspected: suspected cause.
+            mechanism: measurements of the layer.
+            need: need of old inputs.
+            trial: trial of a copy as it is.
+        """
+        shown = self.given is not None or (self.dependence is not None and self.dependence.found)
+        return (
+            suspected.cause is Cause.VANISHING
+            and shown
+            and need.long is True
+            and mechanism.arriving.high < _NOTHING
+            and trial is not None
+            and trial.updates >= _LONG
+        )
 
     def misread(self, where: str) -> Finding | None:
         """Return a finding if the targets depend only on inputs after the step of the answer.
