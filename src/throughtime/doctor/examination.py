@@ -419,13 +419,21 @@ class Examination:
     def _stands(self, fault: Finding, answered: Any) -> bool:
         """Return whether a fault of structure keeps the model from learning.
 
-        It does if a copy as it is does not learn, or if a copy without the fault learns clearly
-        more. If not, the finding becomes a warning, which says so.
+        It does if a copy with fresh weights does not learn, or if a copy without the fault learns
+        clearly more. If not, the finding becomes a warning, which says so.
         """
         if fault.cause is Cause.TARGET_SEEN or fault.certainty == "measured":
             return True  # that it learns is the symptom; or it is trained already
         try:
-            need, trial = self._need(answered), self._trial()
+            need = self._need(answered)
+            # the user may have trained on all batches: only a fresh copy can tell
+            condition = make_condition(
+                self.subject, self.layer, None, self.lag, fresh=self.options.seed
+            )
+            seconds = min(0.25 * self.clock.budget, max(self.clock.left(), 1.0))
+            trial = self.trainer.train(
+                condition, seconds=seconds, updates=UPDATES, enough=self._enough
+            )
         except Exception as error:  # noqa: BLE001 what the fault makes the model raise
             self.evidence.note("a copy as it is, in training", f"{type(error).__name__}: {error}")
             return True
@@ -443,7 +451,7 @@ class Examination:
         findings[findings.index(fault)] = dataclasses.replace(
             fault,
             severity="warning",
-            statement=f"{fault.statement} A copy that is trained as it is learns all the same: its "
+            statement=f"{fault.statement} A copy with fresh weights learns all the same: its "
             f"held-out loss is {mean(trial.after):.3g}, without inputs {mean(need.constant):.3g}.",
         )
         return False

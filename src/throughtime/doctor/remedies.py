@@ -45,7 +45,33 @@ class Condition:
     parameters: Callable[[], list[nn.Parameter]]
 
 
-def make_condition(subject: Subject, layer: str, change: Change | None, lag: int) -> Condition:
+def redraw(model: nn.Module, seed: int) -> None:
+    """Draw the weights of a model afresh, so that it has seen none of the batches.
+
+    Modules reset their own parameters where they can. The entries of others are permuted, which
+    keeps their distribution.
+
+    Arguments:
+        model: model whose parameters are changed in place.
+        seed: seed of the draw.
+    """
+    torch.manual_seed(seed)
+    done: set[int] = set()
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            done |= {id(parameter) for parameter in module.parameters(recurse=False)}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if id(parameter) not in done:
+                order = torch.randperm(parameter.numel()).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
+
+
+def make_condition(
+    subject: Subject, layer: str, change: Change | None, lag: int, *, fresh: int | None = None
+) -> Condition:
     """Return a changed copy of the model.
 
     Arguments:
@@ -171,14 +197,18 @@ def try_changes(
             untried = changes[number:]
             break
         if change.beside is not None and change.beside not in done:
-            condition = make_condition(trainer.subject, layer, None, lag)
-            done[change.beside] = trainer.train(
-                condition,
-                seconds=seconds,
-                updates=updates,
-                training=change.beside,
-                longest=clock.longest() / 2,
-            )
+            try:
+                done[change.beside] = trainer.train(
+                    make_condition(trainer.subject, layer, None, lag),
+                    seconds=seconds,
+                    updates=updates,
+                    training=change.beside,
+                    longest=clock.longest() / 2,
+                )
+            except Exception as error:  # noqa: BLE001 what the model raises in training
+                words = f"{type(error).__name__} in the training of a copy as it is: {error}"
+                refused.append(f"{_named(change, lag)}: {words}")
+                continue
             seconds = max(_share(tried[number:], done, clock), LEAST_SECONDS)
         plain = change.apply is None and change.substitute is None
         if plain and change.training in done:
