@@ -76,8 +76,11 @@ def make_condition(
 
     Arguments:
         change: change of the copy; None for the model as it is.
+        fresh: seed with which the weights are drawn afresh; None for the given weights.
     """
     model = subject.copy(training=True)
+    if fresh is not None:
+        redraw(model, fresh)
     _, module = find_recurrent(model, layer)
     substitute: Substitute | None = None
     if change is not None:

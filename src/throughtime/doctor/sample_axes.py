@@ -122,7 +122,7 @@ def regroup(subject: Subject) -> str:
     if len(batches) == 1 and axes.count >= 2 * _FEW:
         size = max(_FEW, -(-axes.count // _PIECES))
         pieces = [
-            _slice(batches[0], axes, start, start + size)
+            cut_batch(batches[0], axes, start, start + size)
             for start in range(0, axes.count - size + 1, size)
         ]
         words = f"one batch of {axes.count}, split into {len(pieces)}"
@@ -150,7 +150,8 @@ def _is_packed(batch: Any) -> bool:
     return any(isinstance(leaf, PackedSequence) for leaf in leaves)
 
 
-def _slice(batch: Any, axes: SampleAxes, start: int, end: int) -> Any:
+def cut_batch(batch: Any, axes: SampleAxes, start: int, end: int) -> Any:
+    """Return the samples of a batch from one index to below another."""
     for k, axis in enumerate(axes.axes):
         if axis is not None:
             batch = change_tensor(

@@ -98,7 +98,8 @@ def keeps_from_learning(need: Need, remedy: Remedy) -> bool:
     """Return whether a copy without a fault learns clearly more than one with it, trained alike."""
     gain = remedy.before.value - remedy.after.value
     worth = mean(need.constant) - remedy.after.value
-    return remedy.helped and remedy.how == "trained" and gain > (1 - LEARNS) * worth
+    clear = gain > min((1 - LEARNS) * worth, 0.5 * remedy.before.value)
+    return remedy.helped and remedy.how == "trained" and clear
 
 
 def is_effective(need: Need, remedy: Remedy) -> bool:
