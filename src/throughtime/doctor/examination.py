@@ -24,19 +24,19 @@ from throughtime.doctor.gradient_cut import (
     check_training_step,
     flow_in_double,
 )
-from throughtime.doctor.intervals import estimate, mean
+from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, ladder, measure_need
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
-from throughtime.doctor.sample_axes import SampleAxes, cut_batch, sample_axes
+from throughtime.doctor.sample_axes import SampleAxes, sample_axes
+from throughtime.doctor.sample_checks import needs_company
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import History, history_findings
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
-from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
 UPDATES = 500
@@ -438,7 +438,7 @@ class Examination:
             return True
         if not verdict.learns_anyway(need, trial):
             return True
-        if fault.cause is Cause.SAMPLES_MIXED and self._needs_company(condition.model):
+        if fault.cause is Cause.SAMPLES_MIXED and needs_company(self.subject, condition.model):
             return True
         if fault.cause in _OF_ALL:
             gained = solved(self.subject, condition.model)
@@ -456,21 +456,6 @@ class Examination:
             f"held-out loss is {mean(trial.after):.3g}, without inputs {mean(need.constant):.3g}.",
         )
         return False
-
-    def _needs_company(self, model: nn.Module) -> bool:
-        """Return whether a copy does worse on single samples than on batches."""
-        axes = sample_axes([*self.subject.training, *self.subject.held_out])
-        if axes is None:
-            return False
-        batch = self.subject.held_out[0]
-        singles = [cut_batch(batch, axes, k, k + 1) for k in range(axes.count)]
-        try:
-            with evaluating(model):
-                together = float(self.subject.loss(model, batch))
-                alone = estimate([float(self.subject.loss(model, single)) for single in singles])
-        except Exception:  # noqa: BLE001 a model for one size of batch
-            return True
-        return alone.low > together
 
     def _enough(self, losses: list[float]) -> bool:
         need = self.measured

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from throughtime.doctor.exact_checks import SAME, View, view
-from throughtime.doctor.intervals import exactly
-from throughtime.doctor.sample_axes import SampleAxes, replace_sample
+from throughtime.doctor.intervals import estimate, exactly
+from throughtime.doctor.sample_axes import SampleAxes, cut_batch, replace_sample, sample_axes
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording
 from throughtime.foreign.sites import kept_outputs
+from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Finding
 
 _TESTED = 6  # samples of a batch that are replaced, one at a time
@@ -112,6 +113,26 @@ def check_order(subject: Subject, layer: str, axes: SampleAxes) -> Finding | Non
         remedy="Put the answers back in order: answers[order.argsort()] where order sorted the "
         "sequences, or pack_padded_sequence(..., enforce_sorted=False), which does so itself.",
     )
+
+
+def needs_company(subject: Subject, model: nn.Module) -> bool:
+    """Return whether a trained copy does worse on single samples than on their batch."""
+    axes = sample_axes([*subject.training, *subject.held_out])
+    if axes is None:
+        return False
+    batch = subject.held_out[0]
+    try:
+        with evaluating(model):
+            together = float(subject.loss(model, batch))
+            alone = estimate(
+                [
+                    float(subject.loss(model, cut_batch(batch, axes, k, k + 1)))
+                    for k in range(axes.count)
+                ]
+            )
+    except Exception:  # noqa: BLE001 a model for one size of batch raises what it likes
+        return True
+    return alone.low > together
 
 
 def _spread(count: int) -> list[int]:
