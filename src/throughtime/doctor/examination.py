@@ -5,9 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, final
 
-from torch import nn
-
-from throughtime.core.errors import ConfigurationError, ThroughtimeError
+from throughtime.core.errors import ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
@@ -25,7 +23,7 @@ from throughtime.doctor.gradient_cut import (
     flow_in_double,
 )
 from throughtime.doctor.intervals import mean
-from throughtime.doctor.known_lag import KnownLag
+from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, ladder, measure_need
 from throughtime.doctor.relearning import relearned_share
@@ -211,13 +209,7 @@ class Examination:
             found.append(fault)
             if fault.severity == "fault" and self._stands(fault, answered):
                 return fault.cause
-        if options.lag is not None and options.lag >= time:
-            raise ConfigurationError(
-                "lag",
-                got=f"{options.lag} steps, and sequences of {time}",
-                expected=f"less than {time}: the layer has no step {options.lag} before its last",
-                fix="Pass longer sequences, or the lag that they hold.",
-            )
+        check_lag(options.lag, time)
         if not bool(answered.any()):
             cut = self._cut(flow, options.lag)  # in the code: before dead weights
             mechanism = measure_mechanism(
@@ -440,7 +432,7 @@ class Examination:
             return True
         if fault.cause is Cause.SAMPLES_MIXED and needs_company(self.subject, condition.model):
             return True
-        if fault.cause in _OF_ALL:
+        if fault.cause in OF_PREDICTORS_TOO:
             gained = solved(self.subject, condition.model)
             if gained is not None and gained <= SOLVED:
                 return True

@@ -6,6 +6,7 @@ from typing import final
 
 from torch import Tensor
 
+from throughtime.core.errors import ConfigurationError
 from throughtime.doctor import dependence_findings
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.data_pairs import dependence_of
@@ -199,3 +200,18 @@ class KnownLag:
 
     def _one_way(self) -> bool:
         return site_of(find_recurrent(self.subject.copy(), self.layer)[1]).directions == 1
+
+
+def check_lag(lag: int | None, time: int) -> None:
+    """Check that the layer has a step so far before its last.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    if lag is not None and lag >= time:
+        raise ConfigurationError(
+            "lag",
+            got=f"{lag} steps, and sequences of {time}",
+            expected=f"less than {time}: the layer has no step {lag} before its last",
+            fix="Pass longer sequences, or the lag that they hold.",
+        )
