@@ -41,7 +41,7 @@ def make(faulty: bool) -> Case:
         TransferClassifier(freeze_backbone=faulty),
         batches,
         cross_entropy,
-        lambda model: fit(model, batches, cross_entropy, epochs=20),
+        lambda model: fit(model, batches, cross_entropy, epochs=30),
         lambda model: accuracy(model, held_out),
         chance=0.25,
         good=0.9,

@@ -18,6 +18,7 @@ class MyGRUCell(nn.Module):
         self.no_old_state = no_old_state
         self.x2h = nn.Linear(input_size, 3 * hidden_size)
         self.h2h = nn.Linear(hidden_size, 3 * hidden_size)
+        nn.init.constant_(self.h2h.bias[hidden_size : 2 * hidden_size], 1.0)
 
     def forward(self, x, hidden):
         i_r, i_z, i_n = self.x2h(x).chunk(3, 1)
@@ -46,7 +47,7 @@ class GRUModel(nn.Module):
         return self.fc(hn)
 
 
-def trials(count, steps=30):
+def trials(count, steps=32):
     """Return a cue at the first step and noise after it; the class is the cue."""
     x = 0.3 * torch.randn(count, steps, 3)
     cue = torch.randint(2, (count,))
@@ -57,7 +58,7 @@ def trials(count, steps=30):
 
 def make(faulty: bool) -> Case:
     """Return the program; the faulty cell does not add the old state."""
-    batches, held_out = batched(*trials(32 * 32)), batched(*trials(512))
+    batches, held_out = batched(*trials(40 * 32)), batched(*trials(512))
     return Case(
         GRUModel(3, 24, 2, no_old_state=faulty),
         batches,

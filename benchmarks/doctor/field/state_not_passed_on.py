@@ -58,7 +58,7 @@ def make(faulty: bool) -> Case:
 
     def fit(model):
         optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-        for _ in range(10):
+        for _ in range(20):
             for batch in batches:
                 optimizer.zero_grad()
                 td_loss(model, batch).backward()

@@ -31,7 +31,7 @@ def loss_fn(model, batch):
     return kind + F.mse_loss(out["level"].squeeze(1), batch["level"])
 
 
-def events(count, steps=20):
+def events(count, steps=14):
     """Return noisy signals with an event at one of the first four steps."""
     signal = 0.3 * torch.randn(count, steps, 3)
     kind, level = torch.randint(2, (count,)), torch.randn(count)
@@ -56,7 +56,7 @@ def make(faulty: bool) -> Case:
 
     def fit(model):
         optimizer = optimizer_of(model)
-        for _ in range(20):
+        for _ in range(30):
             for batch in batches:
                 training_step(model, optimizer, batch)
 

@@ -43,7 +43,7 @@ def make(faulty: bool) -> Case:
         optimizer.step()
 
     def optimizer_of(model):
-        return torch.optim.Adam(model.parameters(), lr=0.01)
+        return torch.optim.Adam(model.parameters(), lr=0.02)
 
     def fit(model):
         optimizer = optimizer_of(model)
