@@ -122,7 +122,7 @@ VANISHING = Diagnosis(
             Estimate(1.2e-12, 0.9e-12, 1.7e-12, 8),
             Estimate(0.034, 0.029, 0.041, 8),
             0,
-            True,
+            False,
         ),
         Remedy(
             "clip the gradient's norm at 1",

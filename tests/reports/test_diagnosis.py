@@ -103,7 +103,7 @@ def test_remedies_have_before_and_after(pages) -> None:
     ) in text
     assert (
         "gradient at lag 100 instruments on an untrained copy 1.2e-12 9.0e-13 to 1.7e-12 0.0340 "
-        "0.0290 to 0.0410 helped"
+        "0.0290 to 0.0410 not trained"
     ) in text
     assert "0.692 0.690 to 0.694 no clear help torch.nn.utils.clip_grad_norm_" in text
     assert pages["vanishing"].count("button", class_="copy") == 3

@@ -4,6 +4,7 @@ import dataclasses
 from typing import final
 
 from throughtime.doctor import verdict
+from throughtime.doctor.conclusion import advised, leading
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
@@ -62,6 +63,7 @@ class Evidence:
     def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
         """Return the diagnosis with a verdict, whose findings come first."""
         findings = sorted(self.findings, key=lambda finding: finding.cause is not cause)
+        findings = [advised(finding, self.remedies) for finding in findings]
         if findings and findings[0].cause is cause:
             sentence = findings[0].statement
         elif cause is Cause.EXPLODING:
@@ -73,7 +75,7 @@ class Evidence:
             )
         return Diagnosis(
             verdict=cause,
-            sentence=sentence,
+            sentence=leading(cause, sentence, self.remedies),
             findings=tuple(findings),
             remedies=tuple(self.remedies),
             pictures=tuple(self.pictures),

@@ -23,7 +23,7 @@ from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.unchanged import evaluating
-from throughtime.results.diagnosis import Cause, Estimate, Remedy
+from throughtime.results.diagnosis import Cause, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
 _NO_TIME = "the time went to others"
@@ -218,10 +218,11 @@ def try_changes(
             trial = done[change.training]
         else:
             try:
+                beside = None if change.beside is None else done[change.beside]
                 trial = trainer.train(
                     make_condition(trainer.subject, layer, change, lag),
                     seconds=seconds,
-                    updates=updates,
+                    updates=updates if beside is None else max(1, min(updates, beside.updates)),
                     training=change.training,
                     longest=clock.longest(),
                 )
@@ -255,7 +256,7 @@ def _trained(change: Change, before: list[float], trial: Trial, lag: int) -> Rem
         name=_named(change, lag),
         code=change.code.replace("{lag}", str(lag)),
         how="trained",
-        quantity="held-out loss",
+        quantity="validation loss",
         before=estimate(before),
         after=estimate(trial.after),
         updates=trial.updates,
@@ -298,14 +299,7 @@ def _measured(
                 before=before.arriving,
                 after=after.arriving,
                 updates=0,
-                helped=_nearer_to_zero(before.arriving, after.arriving),
+                helped=False,  # a gradient that arrives is not yet an answer that is learned
             )
         )
     return remedies, untried
-
-
-def _nearer_to_zero(before: Estimate, after: Estimate) -> bool:
-    """Return whether a logarithm is clearly nearer to 0, that of an unchanged gradient."""
-    if not all(map(math.isfinite, (before.low, before.high, after.low, after.high))):
-        return False
-    return max(abs(after.low), abs(after.high)) < min(abs(before.low), abs(before.high))

@@ -152,6 +152,8 @@ def how(remedy: Remedy) -> str:
 
 def helped(remedy: Remedy) -> str:
     """Return in words if a remedy helped."""
+    if remedy.how == "instruments":
+        return "not trained"
     return "helped" if remedy.helped else "no clear help"
 
 
@@ -318,11 +320,13 @@ def _paragraph(remedy: Remedy) -> Text:
 
 def _how(remedy: Remedy) -> str:
     if remedy.how == "instruments":
-        return "instruments alone"
+        return "not trained"
     return "1 update" if remedy.updates == 1 else f"{remedy.updates:,} updates"
 
 
 def _helped(remedy: Remedy) -> Text:
+    if remedy.how == "instruments":
+        return Text("-", style="dim")
     return Text("yes", style="bold green") if remedy.helped else Text("no", style="dim")
 
 

@@ -98,11 +98,11 @@ class Remedy:
         code: Python code of the change that a reader can paste; "" where there is none.
         how: "trained" if copies with and without it were trained alike, and their losses compared;
             "instruments" if the untrained copy alone was measured.
-        quantity: Name of the measured quantity: "held-out loss", "gradient at lag 40".
+        quantity: Name of the measured quantity: "validation loss", "gradient at lag 40".
         before: The quantity without the change.
         after: The quantity with the change.
         updates: Number of updates of each copy; 0 where none was trained.
-        helped: If True, the difference is clear of the noise, in the right direction.
+        helped: If True, it was trained, and its loss is lower by more than the noise.
     """
 
     name: str
