@@ -20,7 +20,7 @@ def finding(cause: Cause, certainty: Certainty = "measured") -> Finding:
     return Finding(cause, "fault", certainty, "It is so.", None, "", None, "here", "Do that.")
 
 
-WORKED = remedy(SKIP, 3.48, 0.0312, helped=True)
+WORKED = remedy(SKIP, 3.48, 0.0312, helped=True, code="...")
 LESS = remedy(ORTHOGONAL, 3.48, 2.0, helped=True)
 FAILED = remedy(ORTHOGONAL, 3.48, 3.46, helped=False)
 

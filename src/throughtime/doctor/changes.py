@@ -14,11 +14,11 @@ from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State, map_state, state_tensors
+from throughtime.doctor import written_code
 from throughtime.doctor.brief_training import USUAL, Training
 from throughtime.doctor.exact_checks import lengths_of
+from throughtime.doctor.written_code import Code, cells_of
 from throughtime.engines import Place, Request, Result, run
-from throughtime.foreign.site import CellSite, LayerSite
-from throughtime.foreign.sites import site_of
 from throughtime.results.diagnosis import Cause
 
 
@@ -239,8 +239,8 @@ class Change:
     """One change that may be a remedy.
 
     Attributes:
-        name: name in a few words.
-        code: code for a reader to paste; {lag} stands for the lag.
+        name: name in a few words; {lag} stands for the lag.
+        code: function that writes code for a reader to paste.
         causes: causes that it may remedy.
         apply: function of a copy's recurrent module and the lag, which changes the module in place.
         substitute: function from the lag to the substitute that runs the layer in the copy; None
@@ -249,10 +249,11 @@ class Change:
         beside: training of the copy that it is compared with; None for no training at all.
         where: place of the fault for which it is of use.
         fits: function that returns True if the change can be made in a module.
+        over_lag: If True, it is made for a lag, which must be known.
     """
 
     name: str
-    code: str
+    code: Code
     causes: tuple[Cause, ...]
     apply: Callable[[nn.Module, int], None] | None = None
     substitute: Callable[[int], Substitute] | None = None
@@ -260,31 +261,21 @@ class Change:
     beside: Training | None = USUAL
     where: Where = "anywhere"
     fits: Callable[[nn.Module], bool] = lambda module: True
+    over_lag: bool = False
 
 
 def _named(module: nn.Module, part: str) -> Iterator[nn.Parameter]:
     return (p for name, p in module.named_parameters() if part in name)
 
 
-def _cells(module: nn.Module) -> list[Cell]:
-    """Return the cells of a recurrent module, on its own tensors; none of a registered module."""
-    site = site_of(module)
-    if isinstance(site, LayerSite):
-        return list(site.replica.cells())
-    if isinstance(site, CellSite):
-        tensors = {name: getattr(module, name) for name, _ in site.cell.named_parameters()}
-        return [bind(site.cell, tensors)]
-    return []
-
-
 def _gated(module: nn.Module) -> bool:
     """Return True if every cell has a gate that keeps its memory."""
-    cells = _cells(module)
+    cells = cells_of(module)
     return bool(cells) and all(cell.remember_gates for cell in cells)
 
 
 def _has_gate_bias(module: nn.Module) -> bool:
-    biases = (getattr(cell, "bias_ih", None) for cell in _cells(module))
+    biases = (getattr(cell, "bias_ih", None) for cell in cells_of(module))
     return _gated(module) and all(bias is not None for bias in biases)
 
 
@@ -293,12 +284,12 @@ def _plain(module: nn.Module) -> bool:
 
 
 def _is_lstm(module: nn.Module) -> bool:
-    cells = _cells(module)
+    cells = cells_of(module)
     return bool(cells) and all(cell.torch_equivalent == "LSTM" for cell in cells)
 
 
 def _initialized(module: nn.Module, initializer: Initializer) -> None:
-    for cell in _cells(module):
+    for cell in cells_of(module):
         initializer(cell)
 
 
@@ -360,33 +351,33 @@ def _long_lstm(lag: int) -> OtherCell:
 CHANGES: tuple[Change, ...] = (
     Change(
         "the other order of time and batch",
-        "layer.batch_first = not layer.batch_first",
+        written_code.other_axis_first,
         (Cause.TIME_BATCH_SWAPPED,),
         _other_axis_first,
         fits=lambda module: isinstance(getattr(module, "batch_first", None), bool),
     ),
     Change(
         "the answer read at each sequence's last valid step",
-        "output[lengths - 1, torch.arange(len(lengths))]  # or h_n of a packed batch",
+        written_code.read_at_the_end,
         (Cause.PADDING_READ,),
         substitute=lambda lag: HeldToTheEnd(lengths_of),
     ),
     Change(
         "a fresh state for every batch",
-        "output, state = layer(x)  # no stored state",
+        written_code.fresh_state,
         (Cause.STATE_LEAK,),
         substitute=lambda lag: Reattached(dropped=False, kept=False),
     ),
     Change(
         "the graph kept between the calls of the layer",
-        "# remove .detach() and no_grad() between the steps of one sequence",
+        written_code.graph_kept,
         (Cause.GRADIENT_CUT,),
         substitute=lambda lag: Reattached(dropped=False, kept=True),
         where="model",
     ),
     Change(
         "one backward pass through the whole sequence",
-        "loss_fn(model, batch).backward()  # all steps of a sequence in one window",
+        written_code.whole_sequence,
         (Cause.GRADIENT_CUT,),
         training=Training(own="optimizer"),
         beside=Training(own="step"),
@@ -394,74 +385,75 @@ CHANGES: tuple[Change, ...] = (
     ),
     Change(
         "the state passed on between the calls of the layer",
-        "output, state = layer(chunk, state)",
+        written_code.state_passed_on,
         (Cause.FORGETTING,),
         substitute=lambda lag: Reattached(dropped=True, kept=True),
         where="dropped",
     ),
     Change(
         "gate biases by chrono initialisation",
-        "layer.bias_ih_l0.data[H:2*H] = torch.empty(H).uniform_(1, 2 * {lag}).log()"
-        "  # and for an LSTM: layer.bias_ih_l0.data[:H] = -layer.bias_ih_l0.data[H:2*H]",
+        written_code.chrono,
         (Cause.FORGETTING, Cause.VANISHING),
         _chrono,
         fits=_has_gate_bias,
+        over_lag=True,
     ),
     Change(
         "gate biases that keep: 3",
-        "layer.bias_ih_l0.data[H:2*H] = 3.0  # forget gate of an LSTM, update gate of a GRU",
+        written_code.gates_that_keep,
         (Cause.FORGETTING, Cause.VANISHING),
         lambda module, lag: _initialized(module, initializers.forget_bias(3.0)),
         fits=_has_gate_bias,
     ),
     Change(
         "orthogonal recurrent weights",
-        "nn.init.orthogonal_(layer.weight_hh_l0)",
+        written_code.orthogonal,
         (Cause.VANISHING, Cause.EXPLODING, Cause.FORGETTING),
         _orthogonal,
         fits=_plain,
     ),
     Change(
         "identity recurrent weights",
-        "nn.init.eye_(layer.weight_hh_l0)",
+        written_code.identity,
         (Cause.VANISHING, Cause.DEAD_UNITS),
         _identity,
         fits=_plain,
     ),
     Change(
         "an LSTM with chrono initialisation in the layer's place",
-        "layer = tt.LSTM(input_size, hidden_size)  # then its gate biases by chrono initialisation",
+        written_code.long_lstm,
         (Cause.VANISHING, Cause.FORGETTING, Cause.EXPLODING, Cause.DEAD_UNITS),
         substitute=_long_lstm,
         fits=lambda module: not _is_lstm(module),
     ),
     Change(
         "a skip connection over {lag} steps",
-        "tt.RNN(input_size, hidden_size, lags=(1, {lag}))  # or any gated cell with lags",
+        written_code.skip,
         (Cause.VANISHING, Cause.FORGETTING),
         substitute=SkipOver,
+        over_lag=True,
     ),
     Change(
         "the gradient's norm clipped at 1",
-        "nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+        written_code.clip,
         (Cause.EXPLODING,),
         beside=Training(clip_norm=None),
     ),
     Change(
         "weights drawn afresh",
-        "layer.reset_parameters(); nn.init.orthogonal_(layer.weight_hh_l0)",
+        written_code.afresh,
         (Cause.SATURATED, Cause.DEAD_UNITS, Cause.EXPLODING),
         _afresh,
     ),
     Change(
         "more updates of the same kind",
-        "# Adam, learning rate 3e-3, gradient clipped to norm 1",
+        written_code.adam(3e-3),
         (Cause.UNDERTRAINED,),
         beside=None,
     ),
     Change(
         "a larger step",
-        "# Adam, learning rate 1e-2, gradient clipped to norm 1",
+        written_code.adam(1e-2),
         (Cause.UNDERTRAINED, Cause.INCONCLUSIVE),
         training=Training(learning_rate=1e-2),
     ),

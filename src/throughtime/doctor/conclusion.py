@@ -46,7 +46,7 @@ def advised(finding: Finding, remedies: Sequence[Remedy]) -> Finding:
         failed = f"{finding.remedy} On a copy this alone did not clearly help in "
         advice = finding.remedy if worked else f"{failed}{_updates(trained)}."
     elif worked:
-        advice = f"{_helps(worked[0])}. The code is below."
+        advice = f"{_helps(worked[0])}.{' The code is below.' if worked[0].code else ''}"
     else:
         names = "; ".join(remedy.name for remedy in trained)
         advice = f"Trained for {_updates(trained)} without clear help: {names}."

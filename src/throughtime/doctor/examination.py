@@ -155,7 +155,7 @@ class Examination:
         _, module = find_recurrent(self.subject.copy(), self.layer)
         changes = changes_for(cause, module, self.place)
         if self.known.value is None:  # what is made for a lag needs one
-            changes = [c for c in changes if "{lag}" not in c.name + c.code]
+            changes = [c for c in changes if not c.over_lag]
         trial = self.trials.get(USUAL)
         updates = UPDATES if trial is None else max(trial.updates, 1)
         remedies, untried = try_changes(

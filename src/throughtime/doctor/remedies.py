@@ -21,6 +21,7 @@ from throughtime.doctor.gradient_cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.written_code import written
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Remedy
@@ -235,7 +236,7 @@ def try_changes(
             if plain:
                 done[change.training] = trial
         before = trial.before if change.beside is None else done[change.beside].after
-        remedies.append(_trained(change, before, trial, lag))
+        remedies.append(_trained(change, before, trial, trainer.subject, layer, lag))
     remedies.sort(key=lambda remedy: (not remedy.helped, remedy.after.value))
     refused += [f"{_named(change, lag)}: {_NO_TIME}" for change in untried]
     return remedies, refused
@@ -251,16 +252,19 @@ def _named(change: Change, lag: int) -> str:
     return change.name.replace("{lag}", str(lag))
 
 
-def _trained(change: Change, before: list[float], trial: Trial, lag: int) -> Remedy:
+def _trained(
+    change: Change, before: list[float], trial: Trial, subject: Subject, layer: str, lag: int
+) -> Remedy:
+    helped = difference(trial.after, before).high < 0
     return Remedy(
         name=_named(change, lag),
-        code=change.code.replace("{lag}", str(lag)),
+        code=written(change.code, subject, layer, lag) if helped else "",
         how="trained",
         quantity="validation loss",
         before=estimate(before),
         after=estimate(trial.after),
         updates=trial.updates,
-        helped=difference(trial.after, before).high < 0,
+        helped=helped,
     )
 
 
@@ -293,7 +297,7 @@ def _measured(
         remedies.append(
             Remedy(
                 name=_named(change, lag),
-                code=change.code.replace("{lag}", str(lag)),
+                code="",
                 how="instruments",
                 quantity=f"log10 of the gradient at lag {lag}, relative to that near the answer",
                 before=before.arriving,
