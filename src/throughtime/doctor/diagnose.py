@@ -1,9 +1,11 @@
 """The doctor: from a model, batches and a loss to a verdict with its evidence."""
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -18,6 +20,9 @@ from throughtime.doctor.verdict import History
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
+
+Report: TypeAlias = Callable[[str, float], None]
+"""Function of the name of a stage, and of the share of the budget that is spent."""
 
 _EVALUATION = 0.02  # of the budget: the most that an evaluation of the held-out batches takes
 
@@ -35,6 +40,7 @@ def diagnose(
     history: History | None = None,
     unseen: Iterable[Any] | None = None,
     remedies: bool = True,
+    progress: bool | Report = True,
     seed: int = 0,
 ) -> Diagnosis:
     """Find out why a recurrent network does not remember, and what helps.
@@ -63,6 +69,8 @@ def diagnose(
         unseen: batches like `batches` that the model was not trained on. Losses are then measured
             on these, so that memorised batches are not taken for a rule.
         remedies: If True, copies with changes are trained.
+        progress: If True, a terminal or notebook shows the stage; a script without one shows
+            nothing. Or a function of the stage's name and the share of the budget that is spent.
         seed: seed of the doctor's own random numbers.
 
     Returns:
@@ -95,8 +103,15 @@ def diagnose(
     found = recurrent_layers(model)
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
     options = Options(lag, training_step, optimizer, history, remedies, seed)
-    with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
-        clock = Clock(seconds)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        random_states_kept(seed),
+        contextlib.ExitStack() as stack,
+    ):
+        report = stack.enter_context(_reporting(progress, seconds))
+        clock = Clock(seconds, report=report)
+        clock.at("drawing batches")
         subject = Subject(model, batches, loss_fn, seconds / 10, unseen)
         regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))
@@ -106,12 +121,27 @@ def diagnose(
         for done, name in enumerate(names):
             share = clock
             if len(names) > 1:
-                share = Clock(seconds / len(names), clock.left() / (len(names) - done))
+                left = clock.left() / (len(names) - done)
+                share = Clock(seconds / len(names), left, lambda s, n=name: report(f"{n}: {s}"))
             diagnoses[name] = Examination(subject, name, share, options).run()
     diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
     facts = [Fact("layer that the loss never runs", name) for name in idle]
     facts += [Fact("batches", regrouped)] if regrouped else []
     return dataclasses.replace(diagnosis, facts=(*diagnosis.facts, *facts))
+
+
+@contextlib.contextmanager
+def _reporting(progress: bool | Report, seconds: float) -> Iterator[Callable[[str], None]]:
+    """Yield a function of a stage's name, which adds the share of the budget."""
+    if progress is False:
+        yield lambda stage: None
+        return
+    from throughtime.reports.progress import progress_shown
+
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        show = stack.enter_context(progress_shown(seconds)) if progress is True else progress
+        yield lambda stage: show(stage, min(1.0, (time.monotonic() - started) / seconds))
 
 
 def as_seconds(budget: str | float) -> float:

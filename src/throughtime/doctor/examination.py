@@ -325,6 +325,7 @@ class Examination:
         """Find the obstacle to learning, or that the model was not trained enough."""
         subject, evidence, need = self.subject, self.evidence, self.measured
         assert need is not None
+        self.clock.at("measuring gradients and units")
         self.mechanism = mechanism = measure_mechanism(
             subject, self.layer, self.lag, _MECHANISM * self.clock.budget
         )
@@ -353,6 +354,7 @@ class Examination:
             return turned.cause
         control: Control | None = None
         if first in (Cause.FORGETTING, Cause.VANISHING) and self.clock.left() > 0:
+            self.clock.at("training the layer on the latch task")
             control = latch_control(
                 subject,
                 self.layer,
@@ -397,6 +399,7 @@ class Examination:
     def _trial(self) -> Trial:
         """Train a copy of the model as it is, once."""
         if USUAL not in self.trials:
+            self.clock.at("training a copy as it is")
             condition = make_condition(self.subject, self.layer, None, self.lag)
             self.trials[USUAL] = self.trainer.train(
                 condition,

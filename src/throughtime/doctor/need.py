@@ -62,6 +62,7 @@ def measure_need(
     Arguments:
         answered: (time,) True at the steps that the loss reads.
     """
+    clock.at("training reference predictors")
     time = len(answered)
     window = max(1, (lag if lag is not None else time // 4) // 2)
     seconds = min(seconds, clock.left())

@@ -196,6 +196,7 @@ def try_changes(
     remedies: list[Remedy] = []
     refused: list[str] = []
     for number, change in enumerate(tried):
+        clock.at(f"training a copy with {_named(change, lag)}")
         seconds = _share(tried[number:], done, clock)
         if remedies and seconds < LEAST_SECONDS:
             untried = changes[number:]

@@ -38,6 +38,7 @@ def exact_checks(
         trainer: trainer of copies; None where none are to be trained.
         clock: clock of the diagnosis.
     """
+    clock.at("exact checks")
     answered = (flow.answer > 0).any(1)
     reading = check_read_steps(subject, layer, axes, flow, recording)
     half = reading is not None and reading.severity == "warning"

@@ -34,10 +34,16 @@ class Clock:
     Arguments:
         budget: length in seconds.
         left: seconds that are left at the start; the whole budget by default.
+        report: function that `at` calls with the name of a stage.
     """
 
-    def __init__(self, budget: float, left: float | None = None):
-        self.budget, self.started = budget, time.monotonic()
+    def __init__(
+        self,
+        budget: float,
+        left: float | None = None,
+        report: Callable[[str], None] = lambda stage: None,
+    ):
+        self.budget, self.started, self.at = budget, time.monotonic(), report
         self._more = 0.0 if left is None else left - budget
 
     def spent(self) -> float:
