@@ -215,6 +215,32 @@ def test_a_layer_that_the_loss_does_not_train(fault: str) -> None:
     assert fault in found.statement
 
 
+class Twins(nn.Module):
+    """Runs the layer on two sequences; reads both results, or the second alone."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.layer, self.both = nn.GRU(WIDTH, 5, batch_first=True), both
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Classes."""
+        first, second = self.layer(a)[0][:, -1], self.layer(b)[0][:, -1]
+        return self.head(first * second if self.both else second * second)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_two_calls_on_two_inputs_are_two_sequences(both: bool) -> None:
+    batches = [(x, torch.randn_like(x), y) for x, y in first_steps()]
+    model = Twins(both)
+    s = subject(model, batches, lambda m, b: nn.functional.cross_entropy(m(b[0], b[1]), b[2]))
+    flow = flow_in_double(s, "layer", s.held_out[0])
+    found = check_cut(s, "layer", flow, None)
+    assert (found is None) == both
+    if found is not None:
+        assert "does not depend on call 1" in found.statement
+
+
 class GraphKeeping(nn.Module):
     """Keeps its state for the next batch, with its graph."""
 

@@ -247,7 +247,9 @@ class Examination:
             return Cause.HEALTHY
         if cut is not None and need.long is not False:
             found.append(cut)
-            return cut.cause
+            # two calls may be two sequences; a copy is not trained by the user's own step
+            if self.place == "step" or self._stands(cut, answered):
+                return cut.cause
         if need.long is False and verdict.does_as_well_as_short(need, self.losses):
             if reads_all_at_once(subject, layer, answered):
                 found.append(verdict.pooled_finding(need, self.losses, self.where))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
-from throughtime.doctor.subject import Subject, map_tensors
+from throughtime.doctor.sample_axes import change_tensor
+from throughtime.doctor.subject import Subject, batch_tensors, map_tensors
 from throughtime.foreign.site import AdaptedSite
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.watching import Watched, Watcher, watch
@@ -72,6 +73,8 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
             remedy="Remove the detach() or no_grad() between steps, or cut less often: the window "
             "of truncated backpropagation must be longer than the dependency.",
         )
+    if _of_other_tensors(subject, layer):  # two sequences, such as the twins of a siamese network
+        return _unread_call(flow, where)
     return Finding(
         cause=Cause.FORGETTING,
         severity="fault",
@@ -84,6 +87,53 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
         measured_on=where,
         remedy="Pass the state of one call of the layer on to the next: a call without a state "
         "starts from zeros.",
+    )
+
+
+def _of_other_tensors(subject: Subject, layer: str) -> bool:
+    """Return whether the inputs of different calls come from different tensors of the batch."""
+    batch, other = subject.held_out[0], subject.training[0]
+    model = subject.copy()
+
+    def calls(given: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        watched = watch(
+            model, lambda: subject.loss(model, given), layer=layer, level=0, gradients=False
+        )
+        return [call.request.inputs for call in watched.calls]
+
+    plain, replacements = calls(batch), batch_tensors(other)
+    origins: dict[int, set[int]] = {}
+    for k, tensor in enumerate(batch_tensors(batch)):
+        if k >= len(replacements) or replacements[k].shape != tensor.shape or tensor.dim() < 2:
+            continue
+        changed = calls(change_tensor(batch, k, lambda _, new=replacements[k]: new))
+        if len(changed) != len(plain):
+            return False
+        for call, (before, after) in enumerate(zip(plain, changed, strict=True)):
+            if before.shape != after.shape or not torch.equal(before, after):
+                origins.setdefault(call, set()).add(k)
+    found = list(origins.values())
+    return len(found) > 1 and not set.intersection(*found)
+
+
+def _unread_call(flow: GradientFlow, where: str) -> Finding | None:
+    """Return the finding that the loss does not read a call of the layer at all."""
+    parts = flow.norm.split(list(flow.calls))
+    unread = [k + 1 for k, part in enumerate(parts) if float(part.max()) == 0]
+    if not unread or len(unread) == len(parts):
+        return None
+    return Finding(
+        cause=Cause.FORGETTING,
+        severity="fault",
+        certainty="proved",
+        statement=f"The loss does not depend on call {unread[0]} of the layer: its output and its "
+        f"state are dropped, of {len(parts)} calls in all.",
+        effect=exactly(float(len(unread)), len(parts)),
+        effect_name="calls of the layer that the loss does not read",
+        threshold=0.0,
+        measured_on=where,
+        remedy="Look for a variable that is overwritten, or is not used, after the layer.",
     )
 
 
