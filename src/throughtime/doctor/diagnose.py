@@ -12,10 +12,11 @@ from torch import nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.exact_checks import never_run
-from throughtime.doctor.examination import Examination, Options
-from throughtime.doctor.gradient_cut import TrainingStep
+from throughtime.doctor.examination import Examination
+from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.user_training import as_training, check_runs
 from throughtime.doctor.verdict import History
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
@@ -35,8 +36,8 @@ def diagnose(
     budget: str | float = "60s",
     layer: str | None = None,
     lag: int | None = None,
-    training_step: TrainingStep | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    training_step: Callable[..., Any] | str | None = None,
+    optimizer: torch.optim.Optimizer | Callable[[Any], Any] | None = None,
     history: History | None = None,
     unseen: Iterable[Any] | None = None,
     remedies: bool = True,
@@ -63,8 +64,11 @@ def diagnose(
             budget.
         lag: number of steps between the answer and the inputs that it depends on, where known; if
             None, it is sought in the data.
-        training_step: the user's own function of (model, optimizer, batch). It shows truncation.
-        optimizer: the user's optimiser, for training_step.
+        training_step: the user's own step: a function of (model, optimizer, batch) or of (model,
+            batch), or a method of the model of (batch) or (batch, batch_idx), or its name. It shows
+            truncation, gradients that are not zeroed, and parameters that are not trained.
+        optimizer: the user's optimiser; or a function that makes it of a model, or a class. It
+            shows steps of the wrong size, weight decay, and parameters that it does not hold.
         history: record of the user's training.
         unseen: batches like `batches` that the model was not trained on. Losses are then measured
             on these, so that memorised batches are not taken for a rule.
@@ -79,7 +83,7 @@ def diagnose(
     Raises:
         ConfigurationError: no recurrent layer; no batches; a loss that is no scalar; weights that
             are not finite; a model that cannot be copied, or raises; a lag that is longer than the
-            sequences.
+            sequences; a training_step or optimizer that does not run on a copy.
         UnknownNameError: no recurrent layer of that name.
         DataError: batches that are not finite.
 
@@ -102,7 +106,8 @@ def diagnose(
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
     found = recurrent_layers(model)
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
-    options = Options(lag, training_step, optimizer, history, remedies, seed)
+    step, maker = as_training(model, training_step, optimizer)
+    options = Options(lag, step, maker, history, remedies, seed)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -113,6 +118,7 @@ def diagnose(
         clock = Clock(seconds, report=report)
         clock.at("drawing batches")
         subject = Subject(model, batches, loss_fn, seconds / 10, unseen)
+        check_runs(subject, model, step, maker)
         regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))
         idle = never_run(subject, names) if len(names) > 1 else []

@@ -11,58 +11,34 @@ from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.evidence import Evidence, context_picture
-from throughtime.doctor.exact_checks import (
-    check_reached,
-    reads_all_at_once,
-)
+from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
-from throughtime.doctor.gradient_cut import (
-    TrainingStep,
-    check_cut,
-    check_training_step,
-    flow_in_double,
-)
+from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
+from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, ladder, measure_need
+from throughtime.doctor.options import Options
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import needs_company
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.verdict import History, history_findings
+from throughtime.doctor.training_settings import check_copies, check_own_training
+from throughtime.doctor.training_step import check_steps
+from throughtime.doctor.verdict import history_findings
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
-UPDATES = 500
 _RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
+_STEPS = 0.05  # of the budget: the most that calls of the user's step take
 _DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
 _MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
 _GRACE_SHARE = 0.6  # of the longest time: the most that the training of the model as it is takes
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Arguments of `diagnose` beside model, data and loss.
-
-    Attributes:
-        lag: length of the dependency.
-        training_step, optimizer: parts of the user's training.
-        history: record of the user's training.
-        remedies: If True, remedies are tried.
-        seed: seed of orders and noise.
-    """
-
-    lag: int | None = None
-    training_step: TrainingStep | None = None
-    optimizer: Any = None
-    history: History | None = None
-    remedies: bool = True
-    seed: int = 0
 
 
 @final
@@ -88,6 +64,7 @@ class Examination:
         self.place: Where = "model"  # of the fault
         self.measured: Need | None = None
         self.tried: set[Cause] = set()  # causes whose remedies were tried
+        self.own: Finding | None = None  # fault of the user's step or optimiser
 
     def run(self) -> Diagnosis:
         """Examine, try remedies, and put the diagnosis together."""
@@ -117,6 +94,8 @@ class Examination:
                 cause = self._confirmed(suspected[0])
             elif memory is not None:
                 cause = self._carried(memory)
+        if self.own is not None and cause is not self.own.cause:
+            self.evidence.findings.append(dataclasses.replace(self.own, severity="warning"))
         self._note_missing()
         if cause is Cause.INCONCLUSIVE and self.mechanism is not None:
             self.evidence.findings.append(self._open())
@@ -210,7 +189,14 @@ class Examination:
             if fault.severity == "fault" and self._stands(fault, answered):
                 return fault.cause
         check_lag(options.lag, time)
+        self.own = check_steps(
+            subject, layer, options.training_step, options.optimizer, _STEPS * self.clock.budget
+        )
+        fault = self.own if self.own is not None and self.own.severity == "fault" else None
         if not bool(answered.any()):
+            if fault is not None:
+                found.append(fault)
+                return fault.cause
             cut = self._cut(flow, options.lag)  # in the code: before dead weights
             mechanism = measure_mechanism(
                 subject, layer, min(self.lag, time - 1), _MECHANISM * self.clock.budget
@@ -256,6 +242,9 @@ class Examination:
                 return Cause.HEALTHY
             found.append(verdict.no_need_finding(need, self.where))
             return Cause.NO_LONG_DEPENDENCY
+        if fault is not None:
+            found.append(fault)
+            return fault.cause
         return self._obstacle()
 
     def _memorised(self, need: Need, answered: Any) -> bool:
@@ -332,10 +321,18 @@ class Examination:
             subject, self.layer, self.lag, _MECHANISM * self.clock.budget
         )
         evidence.add_mechanism(mechanism, self.known.value)
+        copies = FreshCopies(self.trainer, self.layer, need, self.clock, self._enough)
+        fault = check_own_training(copies, self.where) if self.options.remedies else None
+        if fault is not None:
+            return self._by_copies(copies, fault)
         trial = self._trial()
         suspects = self._suspects(mechanism, None)
         first = suspects[0].cause if suspects else None
         learns = verdict.learned(need, trial)
+        if self.options.remedies and not learns:
+            fault = check_copies(copies, mechanism, trial, self.where)
+        if fault is not None:
+            return self._by_copies(copies, fault)
         explodes = first is Cause.EXPLODING and not learns
         anyway = mechanism.growth.low > verdict.EXPLODES_ANYWAY
         diverged = self.options.history is not None and self.options.history.diverged
@@ -350,7 +347,8 @@ class Examination:
             return Cause.UNDERTRAINED
         assert self.recording is not None
         turned = try_other_axis(self.trainer, self.layer, trial, self.recording, self.clock)
-        if turned is not None:
+        fresh = None if turned is None else copies.plain()  # as its layer is
+        if turned is not None and not (fresh is not None and copies.clearly_better(fresh, trial)):
             self.tried.add(turned.cause)  # those for its other form
             evidence.findings.append(turned)
             return turned.cause
@@ -373,6 +371,11 @@ class Examination:
         if not faults and unpredicted:
             return self._no_dependence(need, trial)
         return faults[0].cause if faults else Cause.INCONCLUSIVE
+
+    def _by_copies(self, copies: FreshCopies, fault: Finding) -> Cause:
+        self.evidence.findings.append(fault)
+        self.evidence.remedies += copies.remedies
+        return fault.cause
 
     def _suspects(self, mechanism: Mechanism, control: Control | None) -> list[Finding]:
         """List the obstacles; those over a lag only where one is known and inputs are needed."""

@@ -10,14 +10,13 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.sample_axes import change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, map_tensors
+from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
 from throughtime.foreign.site import AdaptedSite
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.watching import Watched, Watcher, watch
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.instruments.input_influence import exchange_older
 from throughtime.results.diagnosis import Cause, Finding
-
-TrainingStep = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
 
 
 def flow_in_double(
@@ -141,7 +140,7 @@ def check_training_step(
     subject: Subject,
     layer: str,
     step: TrainingStep,
-    optimizer: torch.optim.Optimizer | None,
+    optimizer: OptimizerOf | None,
     lag: int | None,
 ) -> Finding | None:
     """Run the user's own step on a copy, and check that gradients cross the layer's calls."""
@@ -176,17 +175,6 @@ def check_training_step(
         remedy="Make the window of truncated backpropagation longer than the dependency"
         + ("." if lag is None else f": more than {lag} steps."),
     )
-
-
-def optimizer_for(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None
-) -> torch.optim.Optimizer:
-    """Return an optimiser for a copy, of the user's class and options; Adam if there is none."""
-    if optimizer is None:
-        return torch.optim.Adam(model.parameters(), lr=1e-3)
-    group = optimizer.param_groups[0]
-    options = {name: group[name] for name in optimizer.defaults if name in group}
-    return type(optimizer)(model.parameters(), **options)
 
 
 def _window(flow: GradientFlow) -> int | None:

@@ -17,10 +17,10 @@ from throughtime.doctor.brief_training import (
     train_briefly,
 )
 from throughtime.doctor.changes import CHANGES, Change, Substitute, Where
-from throughtime.doctor.gradient_cut import TrainingStep, optimizer_for
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
 from throughtime.doctor.written_code import written
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.unchanged import evaluating
@@ -113,7 +113,7 @@ class Trainer:
         subject: Subject,
         seed: int,
         step: TrainingStep | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: OptimizerOf | None = None,
     ):
         self.subject, self.seed, self.step, self.optimizer = subject, seed, step, optimizer
 
@@ -134,7 +134,7 @@ class Trainer:
                 return [float(condition.loss(batch)) for batch in self.subject.held_out]
 
         return train_briefly(
-            lambda: self._update(condition, training),
+            lambda: self.update(condition, training),
             evaluate,
             self.subject.training,
             seconds=seconds,
@@ -145,7 +145,8 @@ class Trainer:
             longest=longest,
         )
 
-    def _update(self, condition: Condition, training: Training) -> Update:
+    def update(self, condition: Condition, training: Training) -> Update:
+        """Return the function that makes updates of a condition."""
         if training.own == "nothing":
             optimizer = torch.optim.Adam(condition.parameters(), lr=training.learning_rate)
             return by_gradient(condition.loss, optimizer, training.clip_norm)
@@ -156,8 +157,7 @@ class Trainer:
         assert step is not None
 
         def update(batch: Any) -> float:
-            value = step(condition.model, optimizer, batch)
-            return float(value) if isinstance(value, Tensor | float) else 0.0
+            return step(condition.model, optimizer, batch)
 
         return update
 

@@ -1,0 +1,131 @@
+"""Trials on equal fresh copies of a model, which have seen none of the batches."""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from throughtime.doctor.brief_training import USUAL, Training, Trial
+from throughtime.doctor.intervals import difference, estimate, mean
+from throughtime.doctor.need import Need
+from throughtime.doctor.remedies import LEAST_SECONDS, Condition, Trainer, make_condition
+from throughtime.doctor.subject import Clock
+from throughtime.results.diagnosis import Remedy
+
+UPDATES = 500
+_SHARE = 0.2  # of the budget: the most that one copy takes
+_LEARNED = 0.1  # of the loss without input: the least gain of a copy that learns
+
+
+@final
+class FreshCopies:
+    """Trains copies whose weights are drawn afresh, all alike, with and without a change.
+
+    Arguments:
+        trainer: trainer of copies, with the user's own step and optimiser.
+        layer: name of the recurrent layer.
+        need: losses of the reference predictors.
+        clock: clock of the diagnosis.
+        enough: function from held-out losses to True if training may end there.
+
+    Attributes:
+        remedies: changes that made a copy learn.
+        refused: changes that were not tried, with the reason.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        layer: str,
+        need: Need,
+        clock: Clock,
+        enough: Callable[[list[float]], bool] | None = None,
+    ):
+        self.trainer, self.layer, self.need = trainer, layer, need
+        self.clock, self.enough = clock, enough
+        self.remedies: list[Remedy] = []
+        self.refused: list[str] = []
+        self._plain: Trial | None = None
+
+    def plain(self) -> Trial | None:
+        """Train one as it is by the doctor's own training, once; None where no time is left."""
+        if self._plain is None:
+            self._plain = self.train("a fresh copy as it is")
+        return self._plain
+
+    def train(
+        self,
+        name: str,
+        change: Callable[[Condition], Condition] | None = None,
+        *,
+        trainer: Trainer | None = None,
+        training: Training = USUAL,
+    ) -> Trial | None:
+        """Train one.
+
+        Arguments:
+            name: the change in words.
+            change: function that changes a condition.
+            trainer: another trainer, with another optimiser.
+            training: training of the copy.
+
+        Returns:
+            The trial; None where no time is left, or where the changed model raises.
+        """
+        trainer = self.trainer if trainer is None else trainer
+        if self.clock.left() < LEAST_SECONDS:
+            self.refused.append(f"{name}: the time went to others")
+            return None
+        try:
+            condition = self.condition()
+            trial = trainer.train(
+                condition if change is None else change(condition),
+                seconds=min(_SHARE * self.clock.budget, self.clock.left() / 2),
+                longest=self.clock.longest() / 2,
+                updates=UPDATES,
+                training=training,
+                enough=self.enough,
+            )
+        except Exception as error:  # noqa: BLE001 what the model raises with the change
+            self.refused.append(f"{name}: {type(error).__name__}: {error}")
+            return None
+        return trial if trial.updates or trial.diverged else None
+
+    def condition(self) -> Condition:
+        """Return one that is not trained yet."""
+        trainer = self.trainer
+        return make_condition(trainer.subject, self.layer, None, 1, fresh=trainer.seed)
+
+    def learns(self, trial: Trial) -> bool:
+        """Return whether a copy is clearly better than the best answer without inputs."""
+        least = _LEARNED * abs(mean(self.need.constant))
+        return difference(trial.after, self.need.constant).high < 0 and self.gain(trial) > least
+
+    def gain(self, trial: Trial) -> float:
+        """Return the gain of a trial over the best answer without inputs."""
+        return mean(self.need.constant) - mean(trial.after)
+
+    def clearly_better(self, trial: Trial, other: Trial) -> bool:
+        """Return whether a copy learns, and another gains less than half as much."""
+        if not self.learns(trial) or difference(trial.after, other.after).high >= 0:
+            return False
+        halved = 0 <= mean(trial.after) < mean(other.after) / 2
+        return halved or self.gain(other) < 0.5 * self.gain(trial)
+
+    def add_remedy(self, name: str, code: str, before: Trial, after: Trial) -> None:
+        """Add a change that made a copy learn."""
+        self.remedies.append(
+            Remedy(
+                name=name,
+                code=code,
+                how="trained",
+                quantity="held-out loss",
+                before=estimate(before.after),
+                after=estimate(after.after),
+                updates=after.updates,
+                helped=True,
+            )
+        )
+
+
+def in_words(losses: Sequence[float]) -> str:
+    """Return the mean of losses in words."""
+    return f"{mean(losses):.3g}"

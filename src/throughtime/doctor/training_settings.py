@@ -1,0 +1,216 @@
+"""Checks of the user's own training by copies: step size, weight decay, weights that are ruined."""
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from throughtime.doctor.brief_training import Training, Trial
+from throughtime.doctor.dropout import check_dropout
+from throughtime.doctor.fresh_copies import FreshCopies, in_words
+from throughtime.doctor.input_scale import check_scale
+from throughtime.doctor.intervals import difference
+from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.remedies import Trainer
+from throughtime.doctor.user_training import OptimizerOf
+from throughtime.doctor.verdict import SATURATED
+from throughtime.foreign.sites import find_recurrent
+from throughtime.results.diagnosis import Cause, Finding
+
+_NOT_LEARNED = 0.2  # of the gain of the doctor's training: below it the user's does not learn
+
+
+def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
+    """Train a fresh copy by the user's own step or optimiser, and an equal one by the doctor's.
+
+    Where the doctor's learns and the user's does not, the weight decay is taken away, and the
+    learning rate changed by factors of 10.
+
+    Arguments:
+        copies: trials; the trainer has the user's step and optimiser.
+        where: layer and batches, in words.
+    """
+    trainer = copies.trainer
+    if trainer.optimizer is None:
+        return None
+    own = Training(own="optimizer" if trainer.step is None else "step", clip_norm=None)
+    usual = copies.plain()
+    if usual is None or not copies.learns(usual):
+        return None
+    theirs = copies.train("your own training", training=own)
+    if theirs is None or (theirs.updates < usual.updates and not theirs.diverged):
+        return None
+    limit = _NOT_LEARNED * copies.gain(usual)
+    if copies.gain(theirs) >= limit or difference(usual.after, theirs.after).high >= 0:
+        return None
+    subject = trainer.subject
+    groups = trainer.optimizer(subject.copy(training=True)).param_groups
+    rate = max(float(group["lr"]) for group in groups if "lr" in group)
+    decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
+    words_of = "training_step" if trainer.step is not None else "optimiser"
+    words = (
+        f"A fresh copy that is trained by your own {words_of} does not learn: held-out loss "
+        f"{in_words(theirs.after)} after {theirs.updates} updates"
+        f"{', where it diverges' if theirs.diverged else ''}. "
+    )
+    beside = f" (The doctor's training, Adam at 3e-3, brings it to {in_words(usual.after)}.)"
+    changes: list[tuple[Cause, str, str, dict[str, float]]] = []
+    if decay > 0:
+        changes.append((Cause.WEIGHT_DECAY, "no weight decay", "weight_decay=0", {"decay": 0.0}))
+    large = theirs.diverged or _moves_far(copies, own)
+    for factor in (0.1, 0.01, 0.001, 10.0) if large else (10.0, 100.0, 1000.0, 1e4, 0.1):
+        new = rate * factor
+        changes.append((Cause.STEP_SIZE, f"learning rate {new:g}", f"lr={new:g}", {"rate": factor}))
+    for cause, name, code, change in changes:
+        other = Trainer(subject, trainer.seed, trainer.step, _changed(trainer.optimizer, **change))
+        trial = copies.train(name, trainer=other, training=own)
+        if trial is None or trial.diverged or not copies.clearly_better(trial, theirs):
+            continue
+        copies.add_remedy(f"{name}, in your own training", code, theirs, trial)
+        was = f"weight decay {decay:g}" if cause is Cause.WEIGHT_DECAY else f"{rate:g}"
+        return Finding(
+            cause=cause,
+            severity="fault",
+            certainty="measured",
+            statement=f"{words}With {name} in place of {was} it falls to "
+            f"{in_words(trial.after)} in {trial.updates} updates.{beside}",
+            effect=difference(trial.after, theirs.after),
+            effect_name=f"change of the held-out loss with {name}",
+            threshold=0.0,
+            measured_on=where,
+            remedy=f"Set {code} (now {was}).",
+        )
+    return None
+
+
+def _changed(
+    optimizer: OptimizerOf, *, rate: float = 1.0, decay: float | None = None
+) -> OptimizerOf:
+    """Return a maker of optimisers with the learning rate times a factor, or another decay."""
+
+    def make(model: nn.Module) -> Optimizer:
+        made = optimizer(model)
+        for group in made.param_groups:
+            if "lr" in group:
+                group["lr"] = group["lr"] * rate
+            if decay is not None and "weight_decay" in group:
+                group["weight_decay"] = decay
+        return made
+
+    return make
+
+
+def _moves_far(copies: FreshCopies, own: Training) -> bool:
+    """Return whether ten updates of the user's training move weights farther than the doctor's."""
+    trainer, moved = copies.trainer, list[float]()
+    for training in (own, Training()):
+        condition = copies.condition()
+        start = [p.detach().clone() for p in condition.parameters()]
+        update = trainer.update(condition, training)
+        for k in range(10):
+            update(trainer.subject.training[k % len(trainer.subject.training)])
+        ends = [p.detach() for p in condition.parameters()]
+        moved.append(sum(float((a - b).square().sum()) for a, b in zip(ends, start, strict=True)))
+    return not moved[0] < moved[1]
+
+
+def check_weights(
+    copies: FreshCopies, mechanism: Mechanism, trial: Trial, where: str
+) -> Finding | None:
+    """Check whether the weights are at fault where the layer is saturated: a fresh copy learns.
+
+    Arguments:
+        copies: trials of fresh copies.
+        mechanism: measurements of the layer with the given weights.
+        trial: trial of the given weights, by the doctor's training.
+        where: layer and batches, in words.
+    """
+    usual = copies.plain()
+    if usual is None or not copies.clearly_better(usual, trial):
+        return None
+    copies.add_remedy(
+        "all weights drawn afresh",
+        "# make the model anew, and train it with a smaller step",
+        trial,
+        usual,
+    )
+    subject = copies.trainer.subject
+    _, module = find_recurrent(subject.copy(), copies.layer)
+    moved = moved_biases(module)
+    statement = (
+        f"The weights are at fault: {100 * mechanism.saturated.value:.0f} % of the activations lie "
+        "in the flat part of their nonlinearity, and with the doctor's training they stay at a "
+        f"held-out loss of {in_words(trial.after)}; a copy with fresh weights learns "
+        f"({in_words(usual.after)} after {usual.updates} updates)."
+    )
+    if moved is not None:
+        statement += (
+            f" Training moved them there: the two biases of a unit, which get the same updates, "
+            f"lie {moved:.1f} from 0 together."
+        )
+    return Finding(
+        cause=Cause.SATURATED if moved is None else Cause.STEP_SIZE,
+        severity="fault",
+        certainty="measured" if moved is None else "suspected",
+        statement=statement,
+        effect=difference(usual.after, trial.after),
+        effect_name="held-out loss with fresh weights, minus that with the given ones",
+        threshold=0.0,
+        measured_on=where,
+        remedy="Make the model anew and train with a smaller learning rate (Adam at 3e-3 learned "
+        "here), clipped, with gradients zeroed in each step; pass training_step= and optimizer= to "
+        "see which it is."
+        if moved is not None
+        else "Draw smaller initial weights: the default ones of torch learned here. Or train with "
+        "a smaller step.",
+    )
+
+
+_MOVED = 1.0  # root mean square of the sum of two biases: fresh ones are below 0.3 at 16 units
+
+
+def moved_biases(module: Any) -> float | None:
+    """Return the root mean square of b_ih + b_hh, where training moved both by the same.
+
+    They get the same gradient, but for the candidate of a GRU, and the same updates. So their
+    difference is that of their start.
+
+    Arguments:
+        module: recurrent module with biases bias_ih... and bias_hh...
+
+    Returns:
+        The size; None where they are small, differ, or are not there.
+    """
+    named = dict(module.named_parameters())
+    largest: float | None = None
+    for name, inner in named.items():
+        other = named.get(name.replace("bias_ih", "bias_hh"))
+        if not name.startswith("bias_ih") or other is None or other.shape != inner.shape:
+            continue
+        kept = 2 * len(inner) // 3 if isinstance(module, nn.GRU | nn.GRUCell) else len(inner)
+        a, b = inner.detach().double()[:kept], other.detach().double()[:kept]
+        # within gates: a start may give all units of a gate the same bias
+        spread = (a + b).reshape(-1, int(module.hidden_size)).std(1, correction=0)
+        together, apart = (float(x.square().mean().sqrt()) for x in (spread, a - b))
+        if together > _MOVED and apart < 0.3 * together:
+            largest = max(together, largest or 0.0)
+    return largest
+
+
+def check_copies(
+    copies: FreshCopies, mechanism: Mechanism, trial: Trial, where: str
+) -> Finding | None:
+    """Check scale, dropout and weights, where a copy as it is does not learn.
+
+    Arguments:
+        copies: trials of fresh copies.
+        mechanism: measurements of the layer.
+        trial: trial of the model as it is.
+        where: layer and batches, in words.
+    """
+    saturated = mechanism.saturated.low > SATURATED
+    return (
+        check_scale(copies, where, saturated=saturated)
+        or check_dropout(copies, where)
+        or (check_weights(copies, mechanism, trial, where) if saturated else None)
+    )

@@ -1,0 +1,298 @@
+"""Exact checks of the user's step and optimiser: what they train, and that gradients are zeroed."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from throughtime.doctor.intervals import exactly
+from throughtime.doctor.subject import Subject
+from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
+from throughtime.results.diagnosis import Cause, Finding
+
+_CALLS, _MOST_CALLS = 12, 64  # of the step; the most where gradients of many batches are summed
+_SUMMED = 3  # changed weights without a zeroed gradient: more is no accumulation
+_SHOWN = 4  # names in a sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Calls of the user's step on a copy.
+
+    Attributes:
+        calls: number of calls.
+        changed: names of the parameters that changed.
+        updates: number of calls in which a parameter changed.
+        unzeroed: If True, no gradient was zeroed between the first update and the last call.
+        sums: norm of the last gradient of all parameters, relative to that of its own batch.
+        reached: names of the parameters that got a gradient other than 0.
+    """
+
+    calls: int
+    changed: frozenset[str]
+    updates: int
+    unzeroed: bool
+    sums: float
+    reached: frozenset[str]
+
+
+def run_steps(
+    subject: Subject, step: TrainingStep, optimizer: OptimizerOf | None, seconds: float
+) -> Steps:
+    """Run the user's step a dozen times on a copy, and watch gradients and parameters.
+
+    Where no parameter changes, it is run up to 64 times.
+
+    Arguments:
+        seconds: time after which no call is made, but for the first four.
+    """
+    model = subject.copy(training=True)
+    made = optimizer_for(model, optimizer)
+    watched = [p for p in model.parameters() if p.requires_grad]
+    gradients = _Gradients(watched)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = [p.detach().clone() for p in watched]
+    end, updates, calls = time.monotonic() + seconds, 0, 0
+    try:
+        while calls < _CALLS or (updates == 0 and calls < _MOST_CALLS):
+            if calls >= _SUMMED + 1 and time.monotonic() > end:
+                break
+            step(model, made, subject.training[calls % len(subject.training)])
+            calls += 1
+            after = [p.detach().clone() for p in watched]
+            moved = [not torch.equal(a, b) for a, b in zip(after, before, strict=True)]
+            gradients.end_call(moved)
+            updates += any(moved)
+            before = after
+    finally:
+        gradients.remove()
+    changed = frozenset(n for n, p in model.named_parameters() if not torch.equal(p, start[n]))
+    reached = {id(watched[k]) for k in gradients.reached}
+    return Steps(
+        calls,
+        changed,
+        updates,
+        gradients.unzeroed,
+        gradients.sums,
+        frozenset(name for name, p in model.named_parameters() if id(p) in reached),
+    )
+
+
+class _Gradients:
+    """Watches where gradients are added, and to what.
+
+    Attributes:
+        sums: norm of the summed gradients in the last call, relative to that of the last added.
+        reached: numbers of the parameters that got a gradient other than 0.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        self.parameters = list(parameters)
+        self.handles: list[Any] = []
+        self.empty: dict[int, bool] = {}  # before the gradient that is being added
+        self.fresh: set[int] = set()  # parameters whose gradient started from 0 in this call
+        self.added: set[int] = set()
+        self.after_update = [0] * len(self.parameters)  # sums without a start, since an update
+        self.zeroed = [False] * len(self.parameters)
+        self.updated = [False] * len(self.parameters)
+        self.own, self.sum = 0.0, 0.0
+        self.sums = 1.0
+        self.reached: set[int] = set()
+        for k, parameter in enumerate(self.parameters):
+            self.handles += [
+                parameter.register_hook(lambda gradient, k=k: self._before(k, gradient)),
+                parameter.register_post_accumulate_grad_hook(lambda _, k=k: self._after(k)),
+            ]
+
+    def _before(self, k: int, gradient: Tensor) -> None:
+        old = self.parameters[k].grad
+        self.empty[k] = old is None or not bool(old.any())
+        squared = float(gradient.detach().double().square().sum())
+        self.own += squared
+        if squared > 0:
+            self.reached.add(k)
+
+    def _after(self, k: int) -> None:
+        gradient = self.parameters[k].grad
+        self.added.add(k)
+        if self.empty[k]:
+            self.fresh.add(k)
+        if gradient is not None:
+            self.sum += float(gradient.detach().double().square().sum())
+
+    def end_call(self, moved: list[bool]) -> None:
+        """Count the call. A start from 0 counts where an earlier call changed the parameter."""
+        for k, has_moved in enumerate(moved):
+            if self.updated[k] and k in self.added:
+                self.zeroed[k] |= k in self.fresh
+                self.after_update[k] += has_moved
+            self.updated[k] |= has_moved
+        if self.own > 0:
+            self.sums = math.sqrt(self.sum / self.own)
+        self.own = self.sum = 0.0
+        self.fresh.clear()
+        self.added.clear()
+
+    @property
+    def unzeroed(self) -> bool:
+        """True if parameters changed again and again, and no gradient of theirs was zeroed."""
+        counted = [k for k, count in enumerate(self.after_update) if count]
+        return bool(counted) and all(
+            not self.zeroed[k] and self.after_update[k] >= _SUMMED for k in counted
+        )
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        for handle in self.handles:
+            handle.remove()
+
+
+def check_zeroed(steps: Steps) -> Finding | None:
+    """Check that the gradients of earlier updates are not added to those of the next.
+
+    Arguments:
+        steps: calls of the user's step. Gradients that are summed over a few batches, and zeroed
+            after the update, are right.
+    """
+    if not steps.unzeroed:
+        return None
+    return Finding(
+        cause=Cause.NOT_ZEROED,
+        severity="fault",
+        certainty="proved",
+        statement=f"training_step adds each gradient to those of all earlier updates: in "
+        f"{steps.calls} calls with {steps.updates} updates none was zeroed, and the last gradient "
+        f"is {steps.sums:.1f} times that of its own batch.",
+        effect=exactly(steps.sums),
+        effect_name="gradient at the last call, relative to that of its batch",
+        threshold=1.0,
+        measured_on=f"{steps.calls} calls of training_step on a copy",
+        remedy="Call optimizer.zero_grad() in each step, before loss.backward().",
+    )
+
+
+def check_held(
+    subject: Subject, layer: str, optimizer: OptimizerOf | None, steps: Steps | None
+) -> Finding | None:
+    """Check that training changes every parameter of the layer that has a gradient.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        optimizer: maker of the user's optimiser; None for none.
+        steps: calls of the user's step; None for none.
+    """
+    model = subject.copy(training=True)
+    loss = subject.loss(model, subject.training[0])
+    named = dict(model.named_parameters())
+    trained = {name: p for name, p in named.items() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    moving = {n for n, g in zip(trained, gradients, strict=True) if g is not None and bool(g.any())}
+    held = {name for name, p in named.items() if _holds(optimizer_for(model, optimizer), p)}
+    inside = {n for n in named if n.startswith(f"{layer}.") or not layer}
+    changed = set[str]() if steps is None else steps.changed
+    if steps is not None and not changed and moving & held:
+        rates = ", ".join(f"{g['lr']:g}" for g in optimizer_for(model, optimizer).param_groups)
+        return _not_trained(
+            f"training_step changes no parameter of the model in {steps.calls} calls.",
+            0,
+            len(moving),
+            "Call loss.backward() and optimizer.step() in it, with the model and the optimiser "
+            f"that it is given; the learning rate is {rates}.",
+            severity="fault",
+        )
+    missing = moving - held
+    unmoved = set[str]()
+    if steps is not None:  # what gets a gradient may not move by rounding
+        unmoved = moving - steps.changed - steps.reached
+    for names, what, remedy in (
+        (
+            missing,
+            "The optimiser does not hold",
+            "Make the optimiser of all parameters, after the model is complete: "
+            "torch.optim.Adam(model.parameters()).",
+        ),
+        (
+            unmoved - missing,
+            "In training_step no gradient reaches, although the loss has one,",
+            "Look for what keeps their gradient from the optimiser in training_step: a no_grad(), "
+            "a detach(), a zero_grad() after backward().",
+        ),
+    ):
+        found = sorted(names & inside) or sorted(names)
+        if found and not set(found) & changed:
+            return _not_trained(
+                f"{what} {listed(found)}: {'they stay' if len(found) > 1 else 'it stays'} as "
+                f"{'they are' if len(found) > 1 else 'it is'}.",
+                len(moving) - len(names),
+                len(moving),
+                remedy,
+                severity="fault" if names & inside else "warning",
+            )
+    frozen = sorted(n for n in inside if not named[n].requires_grad)
+    if frozen and moving & inside:
+        return _not_trained(
+            f"{listed(frozen)} of layer {layer!r} require no gradient: they are frozen.",
+            len(inside) - len(frozen),
+            len(inside),
+            "Call requires_grad_(True) on them before the optimiser is made.",
+            severity="warning",
+        )
+    return None
+
+
+def _holds(optimizer: Optimizer, parameter: nn.Parameter) -> bool:
+    return any(p is parameter for group in optimizer.param_groups for p in group["params"])
+
+
+def listed(names: list[str]) -> str:
+    """Return names in a sentence; of many, the first few and their number."""
+    if len(names) <= _SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[: _SHOWN - 1])} and {len(names) - _SHOWN + 1} more parameters"
+
+
+def _not_trained(statement: str, trained: int, of: int, remedy: str, *, severity: Any) -> Finding:
+    return Finding(
+        cause=Cause.NOT_TRAINED,
+        severity=severity,
+        certainty="proved",
+        statement=statement,
+        effect=exactly(float(trained)),
+        effect_name=f"parameters that are trained, of {of} that have a gradient",
+        threshold=float(of),
+        measured_on="a copy, with the training that was passed",
+        remedy=remedy,
+    )
+
+
+def check_steps(
+    subject: Subject,
+    layer: str,
+    step: TrainingStep | None,
+    optimizer: OptimizerOf | None,
+    seconds: float,
+) -> Finding | None:
+    """Check the user's step and optimiser exactly: what they train, and that gradients are zeroed.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        step: the user's step; None for none.
+        optimizer: maker of the user's optimiser; None for none.
+        seconds: time after which the step is not called again, but for the first four.
+    """
+    try:
+        steps = None if step is None else run_steps(subject, step, optimizer, seconds)
+    except Exception:  # noqa: BLE001 what a fault makes the step raise, as a kept graph
+        return None
+    held = check_held(subject, layer, optimizer, steps)
+    zeroed = None if steps is None else check_zeroed(steps)
+    if held is not None and (held.severity == "fault" or zeroed is None):
+        return held
+    return zeroed
