@@ -14,6 +14,7 @@ from throughtime.doctor.brief_training import USUAL
 from throughtime.doctor.changes import CHANGES, OtherCell, SkipOver
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.user_training import as_training_step
 from throughtime.foreign.sites import find_recurrent, run_by
 
 
@@ -176,8 +177,10 @@ def test_a_cut_in_the_step_is_mended_by_the_whole_sequence() -> None:
             super().__init__(*arguments, **options)
             made.append(self)
 
-    own = Counted(s.copy().parameters(), lr=0.25)
-    trainer = Trainer(s, 0, windowed, own)
+    def own(model: nn.Module) -> torch.optim.Optimizer:
+        return Counted(model.parameters(), lr=0.25)
+
+    trainer = Trainer(s, 0, as_training_step(windowed, s.copy()), own)
     _, module = find_recurrent(s.copy())
     changes = changes_for(Cause.GRADIENT_CUT, module, "step")
     assert [c.name for c in changes] == ["one backward pass through the whole sequence"]
@@ -186,7 +189,7 @@ def test_a_cut_in_the_step_is_mended_by_the_whole_sequence() -> None:
     assert remedies[0].how == "trained"
     assert remedies[0].updates == 8
     assert remedies[0].before != remedies[0].after
-    assert len(made) == 3  # the user's, and one for each copy
+    assert len(made) == 2  # one for each copy
     assert all(group["lr"] == 0.25 for one in made for group in one.param_groups)
 
 

@@ -126,7 +126,6 @@ def argument(a): return 1
 def bad_option(): return nn.RNN(2, 3), data(), nn.MSELoss(), {"lagg": 1}
 def bad_options(): return nn.RNN(2, 3), data(), nn.MSELoss(), [1]
 def no_batches(): return nn.RNN(2, 3), None, nn.MSELoss()
-def frozen(): return nn.RNN(2, 3).requires_grad_(False), data(), nn.MSELoss()
 def scripted(): return torch.jit.script(nn.RNN(2, 3)), data(), nn.MSELoss()
 def loss_exits(): return nn.RNN(2, 3), data(), lambda m, b: sys.exit(0)
 def backward():
@@ -163,7 +162,6 @@ def broken_batches():
         ("no_batches", 2, "batches: got TypeError: 'NoneType' object is not iterable, expected a"),
         ("broken_batches", 2, "batches: got OSError: disk [gone], expected a list, a DataLoader"),
         ("uncopied", 2, "copy of Uncopied: got ValueError: no copy, expected a model that"),
-        ("frozen", 2, "weights of RNN: got none that requires a gradient: all are frozen"),
         ("scripted", 2, "model: got a scripted or traced module, expected the module that it was"),
         ("loss_exits", 2, "the model, the batches or the loss: got sys.exit(0), expected code"),
         ("backward", 2, "let it return the loss, and leave backward() and step() to the doctor"),

@@ -331,6 +331,8 @@ class Examination:
         learns = verdict.learned(need, trial)
         if self.options.remedies and not learns:
             fault = check_copies(copies, mechanism, trial, self.where)
+        for refused in copies.refused:
+            evidence.note("not tried", refused)
         if fault is not None:
             return self._by_copies(copies, fault)
         explodes = first is Cause.EXPLODING and not learns

@@ -29,7 +29,7 @@ class Steps:
         changed: names of the parameters that changed.
         updates: number of calls in which a parameter changed.
         unzeroed: If True, no gradient was zeroed between the first update and the last call.
-        sums: norm of the last gradient of all parameters, relative to that of its own batch.
+        sums: largest norm of a gradient of all parameters, relative to that of its own batch.
         reached: names of the parameters that got a gradient other than 0.
     """
 
@@ -87,7 +87,7 @@ class _Gradients:
     """Watches where gradients are added, and to what.
 
     Attributes:
-        sums: norm of the summed gradients in the last call, relative to that of the last added.
+        sums: largest norm of the summed gradients of a call, relative to that of the added ones.
         reached: numbers of the parameters that got a gradient other than 0.
     """
 
@@ -133,7 +133,7 @@ class _Gradients:
                 self.after_update[k] += has_moved
             self.updated[k] |= has_moved
         if self.own > 0:
-            self.sums = math.sqrt(self.sum / self.own)
+            self.sums = max(self.sums, math.sqrt(self.sum / self.own))
         self.own = self.sum = 0.0
         self.fresh.clear()
         self.added.clear()
@@ -166,10 +166,10 @@ def check_zeroed(steps: Steps) -> Finding | None:
         severity="fault",
         certainty="proved",
         statement=f"training_step adds each gradient to those of all earlier updates: in "
-        f"{steps.calls} calls with {steps.updates} updates none was zeroed, and the last gradient "
-        f"is {steps.sums:.1f} times that of its own batch.",
+        f"{steps.calls} calls with {steps.updates} updates none was zeroed, and a gradient is up "
+        f"to {steps.sums:.1f} times that of its own batch.",
         effect=exactly(steps.sums),
-        effect_name="gradient at the last call, relative to that of its batch",
+        effect_name="largest gradient, relative to that of its batch",
         threshold=1.0,
         measured_on=f"{steps.calls} calls of training_step on a copy",
         remedy="Call optimizer.zero_grad() in each step, before loss.backward().",
