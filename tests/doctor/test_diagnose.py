@@ -326,6 +326,7 @@ def test_a_cut_in_the_step_comes_before_a_dead_read_out() -> None:
         x, y = batch
         _, state = model.layer(x[:, :6])
         outputs, _ = model.layer(x[:, 6:], state.detach())
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model.head(outputs[:, -1]), y).backward()
         optimizer.step()
 

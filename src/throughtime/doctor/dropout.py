@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.intervals import difference
-from throughtime.doctor.remedies import Condition
+from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.subject import Subject
 from throughtime.results.diagnosis import Cause, Finding
 
@@ -99,6 +99,8 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
         copies: trials of fresh copies.
         where: layer and batches, in words.
     """
+    if copies.clock.left() < LEAST_SECONDS:
+        return None
     strong = strong_dropout(copies.trainer.subject)
     if not strong:
         return None

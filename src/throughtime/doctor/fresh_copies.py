@@ -117,7 +117,7 @@ class FreshCopies:
                 name=name,
                 code=code,
                 how="trained",
-                quantity="held-out loss",
+                quantity="validation loss",
                 before=estimate(before.after),
                 after=estimate(after.after),
                 updates=after.updates,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -18,7 +19,7 @@ from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.loss_calls import OF_VALUES, loss_calls
-from throughtime.doctor.remedies import Condition
+from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.subject import Subject
 from throughtime.engines import Place, Request, Result, run
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
@@ -26,6 +27,7 @@ from throughtime.foreign.watching import watch
 from throughtime.results.diagnosis import Cause, Finding
 
 _BATCHES = 8  # of which statistics are taken
+_SECONDS = 0.02  # of the budget: the most that those of inputs or targets take
 _FAR, _FAR_SATURATED = 10.0, 3.0  # of means and deviations
 _TINY = 0.03  # of the root mean square of all features: the layer hardly gets an input
 _UNEVEN = 2.0  # of deviations, and half of it for means, where nothing else is found
@@ -81,16 +83,19 @@ def scale_of(values: Tensor) -> Scale:
     return Scale(values.mean(0), values.std(0, correction=0), distinct)
 
 
-def input_scale(subject: Subject, layer: str) -> Scale:
+def input_scale(subject: Subject, layer: str, seconds: float = math.inf) -> Scale:
     """Return the scale of what the layer gets from the training batches, without padding.
 
     Arguments:
         subject: model, data and loss.
         layer: name of the recurrent layer.
+        seconds: time after which no further batch is run.
     """
-    model = subject.copy()
+    model, end = subject.copy(), time.monotonic() + seconds
     parts: list[Tensor] = []
     for batch in subject.training[:_BATCHES]:
+        if parts and time.monotonic() > end:
+            break
         watched = watch(
             model,
             functools.partial(subject.loss, model, batch),
@@ -108,10 +113,18 @@ def input_scale(subject: Subject, layer: str) -> Scale:
     return scale_of(torch.cat(parts))
 
 
-def target_scale(subject: Subject) -> Scale | None:
-    """Return the scale of all targets together; None where they are no values."""
-    model, parts = subject.copy(), list[Tensor]()
+def target_scale(subject: Subject, seconds: float = math.inf) -> Scale | None:
+    """Return the scale of all targets together; None where they are no values.
+
+    Arguments:
+        subject: model, data and loss.
+        seconds: time after which no further batch is run.
+    """
+    model, end = subject.copy(), time.monotonic() + seconds
+    parts: list[Tensor] = []
     for batch in subject.training[:_BATCHES]:
+        if parts and time.monotonic() > end:
+            break
         calls = [c for c in loss_calls(subject, model, batch)[1] if c.name in OF_VALUES]
         if len(calls) != 1:
             return None
@@ -132,7 +145,10 @@ def check_scale(
         mild: If True, scales count that are usually no obstacle.
     """
     subject, layer = copies.trainer.subject, copies.layer
-    inputs, targets = input_scale(subject, layer), target_scale(subject)
+    if copies.clock.left() < LEAST_SECONDS:
+        return None
+    seconds = _SECONDS * copies.clock.budget
+    inputs, targets = input_scale(subject, layer, seconds), target_scale(subject, seconds)
     far_targets = targets if targets is not None and targets.furthest > _TARGETS_FAR else None
     far = inputs.furthest > (_FAR_SATURATED if saturated else _FAR) or inputs.size < _TINY
     if mild:

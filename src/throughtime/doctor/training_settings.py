@@ -11,7 +11,8 @@ from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.input_scale import check_scale
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.mechanism import Mechanism
-from throughtime.doctor.remedies import Trainer
+from throughtime.doctor.remedies import Condition, Trainer
+from throughtime.doctor.training_step import listed
 from throughtime.doctor.user_training import OptimizerOf
 from throughtime.doctor.verdict import SATURATED
 from throughtime.foreign.sites import find_recurrent
@@ -197,6 +198,43 @@ def moved_biases(module: Any) -> float | None:
     return largest
 
 
+def check_frozen(copies: FreshCopies, where: str) -> Finding | None:
+    """Check whether parameters of the layer that are frozen keep the model from learning.
+
+    Arguments:
+        copies: trials of fresh copies.
+        where: layer and batches, in words.
+    """
+    _, module = find_recurrent(copies.trainer.subject.copy(), copies.layer)
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    if not frozen:
+        return None
+
+    def trained(condition: Condition) -> Condition:
+        find_recurrent(condition.model, copies.layer)[1].requires_grad_(True)
+        return condition
+
+    usual, trial = copies.plain(), copies.train("all parameters of the layer trained", trained)
+    if usual is None or trial is None or not copies.clearly_better(trial, usual):
+        return None
+    layer = copies.layer or "model"
+    code = f"{layer}.requires_grad_(True)  # before the optimiser is made"
+    copies.add_remedy("all parameters of the layer trained", code, usual, trial)
+    return Finding(
+        cause=Cause.NOT_TRAINED,
+        severity="fault",
+        certainty="measured",
+        statement=f"{listed(frozen)} of layer {copies.layer!r} are frozen. A fresh copy that "
+        f"trains them learns: held-out loss {in_words(trial.after)}; an equal one as it is has "
+        f"{in_words(usual.after)} after the same training.",
+        effect=difference(trial.after, usual.after),
+        effect_name="change of the held-out loss with them trained",
+        threshold=0.0,
+        measured_on=where,
+        remedy=f"Call {layer}.requires_grad_(True) before the optimiser is made.",
+    )
+
+
 def check_copies(
     copies: FreshCopies, mechanism: Mechanism, trial: Trial, where: str
 ) -> Finding | None:
@@ -212,5 +250,6 @@ def check_copies(
     return (
         check_scale(copies, where, saturated=saturated)
         or check_dropout(copies, where)
+        or check_frozen(copies, where)
         or (check_weights(copies, mechanism, trial, where) if saturated else None)
     )

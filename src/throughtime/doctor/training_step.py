@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject
@@ -188,16 +187,29 @@ def check_held(
         steps: calls of the user's step; None for none.
     """
     model = subject.copy(training=True)
-    loss = subject.loss(model, subject.training[0])
     named = dict(model.named_parameters())
+    inside = {n for n in named if n.startswith(f"{layer}.") or not layer}
+    frozen = sorted(n for n in inside if not named[n].requires_grad)
+    if frozen:
+        return _not_trained(
+            f"{listed(frozen)} of layer {layer!r} require no gradient: they are frozen.",
+            len(inside) - len(frozen),
+            len(inside),
+            "Call requires_grad_(True) on them before the optimiser is made.",
+            severity="warning",
+        )
+    if optimizer is None and steps is None:
+        return None
+    loss = subject.loss(model, subject.training[0])
     trained = {name: p for name, p in named.items() if p.requires_grad}
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     moving = {n for n, g in zip(trained, gradients, strict=True) if g is not None and bool(g.any())}
-    held = {name for name, p in named.items() if _holds(optimizer_for(model, optimizer), p)}
-    inside = {n for n in named if n.startswith(f"{layer}.") or not layer}
+    groups = optimizer_for(model, optimizer).param_groups
+    of_optimizer = {id(p) for group in groups for p in group["params"]}
+    held = {name for name, p in named.items() if id(p) in of_optimizer}
     changed = set[str]() if steps is None else steps.changed
     if steps is not None and not changed and moving & held:
-        rates = ", ".join(f"{g['lr']:g}" for g in optimizer_for(model, optimizer).param_groups)
+        rates = ", ".join(f"{group['lr']:g}" for group in groups if "lr" in group)
         return _not_trained(
             f"training_step changes no parameter of the model in {steps.calls} calls.",
             0,
@@ -234,20 +246,7 @@ def check_held(
                 remedy,
                 severity="fault" if names & inside else "warning",
             )
-    frozen = sorted(n for n in inside if not named[n].requires_grad)
-    if frozen and moving & inside:
-        return _not_trained(
-            f"{listed(frozen)} of layer {layer!r} require no gradient: they are frozen.",
-            len(inside) - len(frozen),
-            len(inside),
-            "Call requires_grad_(True) on them before the optimiser is made.",
-            severity="warning",
-        )
     return None
-
-
-def _holds(optimizer: Optimizer, parameter: nn.Parameter) -> bool:
-    return any(p is parameter for group in optimizer.param_groups for p in group["params"])
 
 
 def listed(names: list[str]) -> str:
