@@ -74,10 +74,10 @@ def adam(rate: float, decay: float = 0.0) -> Any:
 @pytest.mark.parametrize(
     ("rate", "decay", "works", "cause", "line"),
     [
-        (0.3, 0.0, "learning rate 0.03", Cause.STEP_SIZE, "lr=0.03"),
-        (0.3, 0.0, "learning rate 0.003", Cause.STEP_SIZE, "lr=0.003"),
-        (1e-6, 0.0, "learning rate 0.001", Cause.STEP_SIZE, "lr=0.001"),
-        (0.003, 0.3, "no weight decay", Cause.WEIGHT_DECAY, "weight_decay=0"),
+        (0.3, 0.0, "a learning rate of 0.03", Cause.STEP_SIZE, "lr=0.03"),
+        (0.3, 0.0, "a learning rate of 0.003", Cause.STEP_SIZE, "lr=0.003"),
+        (1e-6, 0.0, "a learning rate of 0.001", Cause.STEP_SIZE, "lr=0.001"),
+        (0.003, 0.3, "a weight decay of 0", Cause.WEIGHT_DECAY, "weight_decay=0"),
         (0.3, 0.0, "none", None, ""),
     ],
 )
@@ -110,7 +110,7 @@ def test_the_change_that_makes_the_users_training_learn(
 def test_no_fault_of_the_users_training(usual: Any, theirs: Any, planted) -> None:
     results, _ = planted
     results |= {"a fresh copy as it is": usual, "your own training": theirs}
-    results |= {"learning rate 0.03": trial(0.1), "learning rate 3": trial(0.1)}
+    results |= {"a learning rate of 0.03": trial(0.1), "a learning rate of 3": trial(0.1)}
     assert check_own_training(copies_of(gru(), optimizer=adam(0.3)), "here") is None
 
 

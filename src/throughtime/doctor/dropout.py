@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from throughtime.doctor.brief_training import Trial
-from throughtime.doctor.fresh_copies import FreshCopies, in_words
+from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.subject import Subject
@@ -110,16 +110,15 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
         trial = copies.train("little dropout", _with_little)
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
-    name = f"dropout of at most {_WEAK:g}"
+    name = f"a dropout of {_WEAK:g} at most"
     copies.add_remedy(name, f"p={_WEAK:g}  # p is the share that is dropped", usual, trial)
     places = ", ".join(f"{100 * share:.0f} % at {place}" for place, share in strong.items())
     return Finding(
         cause=Cause.DROPOUT,
         severity="fault",
         certainty="measured",
-        statement=f"Dropout removes too much: {places}. A fresh copy with {name} learns: held-out "
-        f"loss {in_words(trial.after)}; an equal one as it is has {in_words(usual.after)} after "
-        "the same training.",
+        statement=f"Dropout removes too much: {places}. A fresh copy with {name} learns, an equal "
+        "one as it is does not.",
         effect=difference(trial.after, usual.after),
         effect_name=f"change of the held-out loss with {name}",
         threshold=0.0,

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from throughtime.core.cell import Cell, bind
 from throughtime.core.errors import EngineRefusalError
 from throughtime.doctor.brief_training import Trial
-from throughtime.doctor.fresh_copies import FreshCopies, in_words
+from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.loss_calls import OF_VALUES, loss_calls
 from throughtime.doctor.remedies import LEAST_SECONDS, Condition
@@ -213,7 +213,7 @@ def _finding(
             parts.append(f"the targets ({targets.words()})")
         given = f"Not scaled to mean 0 and deviation 1: {' and '.join(parts)}."
         what = "inputs" if targets is None else "targets" if inputs is None else "both"
-        name = f"{'inputs and targets' if what == 'both' else what} standardised"
+        name = f"standardised {'inputs and targets' if what == 'both' else what}"
         lines = {
             "inputs": "x = (x - x_train.mean((0, 1))) / x_train.std((0, 1))",
             "targets": "y = (y - y_train.mean()) / y_train.std()",
@@ -225,9 +225,7 @@ def _finding(
         cause=Cause.UNSCALED,
         severity="fault",
         certainty="measured",
-        statement=f"{given} A fresh copy with {name} learns: held-out loss "
-        f"{in_words(trial.after)}; an equal one as it is has {in_words(usual.after)} after the "
-        "same training.",
+        statement=f"{given} A fresh copy with {name} learns, an equal one as it is does not.",
         effect=difference(trial.after, usual.after),
         effect_name=f"change of the held-out loss with {name}",
         threshold=0.0,
