@@ -85,7 +85,7 @@ def test_the_change_that_makes_the_users_training_learn(
     rate: float, decay: float, works: str, cause: Any, line: str, planted
 ) -> None:
     results, _ = planted
-    results["a fresh copy as it is"] = trial(0.1)
+    results["as it is"] = trial(0.1)
     results[works] = trial(0.12)
     copies = copies_of(gru(), optimizer=adam(rate, decay))
     found = check_own_training(copies, "here")
@@ -109,7 +109,7 @@ def test_the_change_that_makes_the_users_training_learn(
 )
 def test_no_fault_of_the_users_training(usual: Any, theirs: Any, planted) -> None:
     results, _ = planted
-    results |= {"a fresh copy as it is": usual, "your own training": theirs}
+    results |= {"as it is": usual, "your own training": theirs}
     results |= {"a learning rate of 0.03": trial(0.1), "a learning rate of 3": trial(0.1)}
     assert check_own_training(copies_of(gru(), optimizer=adam(0.3)), "here") is None
 
@@ -134,7 +134,7 @@ def test_fresh_copies_are_equal_and_unlike_the_given_model() -> None:
 def test_ruined_weights(moved: bool, planted) -> None:
     """Training moves both biases of a unit by the same; a start does not."""
     results, _ = planted
-    results["a fresh copy as it is"] = trial(0.1)
+    results["as it is"] = trial(0.1)
     model = Classifier(nn.LSTM(WIDTH, 5, batch_first=True))
     with torch.no_grad():
         model.layer.bias_ih_l0.add_(8 * torch.randn(20))
@@ -283,7 +283,7 @@ def test_scaled_inputs_are_not_tried(planted) -> None:
 
 def test_targets_far_from_the_answers(planted) -> None:
     results, _ = planted
-    results |= {"a fresh copy as it is": trial(9e5), "standardised inputs": trial(20.0)}
+    results |= {"as it is": trial(9e5), "standardised inputs": trial(20.0)}
     batches = [(x, 50 * torch.randn(len(x), 2) + 900) for x, _ in first_steps(8)]
     copies = copies_of(gru(), batches, mse)
     copies.need = Need([9e5] * 3, [9e5] * 3, [9e5] * 3, 3, None, None, {}, learned=False)

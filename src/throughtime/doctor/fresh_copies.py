@@ -48,7 +48,7 @@ class FreshCopies:
     def plain(self) -> Trial | None:
         """Train one as it is by the doctor's own training, once; None where no time is left."""
         if self._plain is None:
-            self._plain = self.train("a fresh copy as it is")
+            self._plain = self.train("as it is")
         return self._plain
 
     def train(
@@ -74,6 +74,7 @@ class FreshCopies:
         if self.clock.left() < LEAST_SECONDS:
             self.refused.append(f"{name}: the time went to others")
             return None
+        self.clock.at(f"training a fresh copy: {name}")
         try:
             condition = self.condition()
             trial = trainer.train(
