@@ -40,7 +40,8 @@ class Scale:
     """Inputs of a layer, or targets.
 
     Attributes:
-        mean, deviation: by feature.
+        mean: mean by feature.
+        deviation: standard deviation by feature.
         values: different values, sorted, if they are whole numbers of one feature; None if not.
     """
 

@@ -210,8 +210,8 @@ def as_training(
 
     Arguments:
         model: the user's model.
-        step: as in `as_training_step`.
-        optimizer: as in `as_optimizer`; if None, it may come from `configure_optimizers` of the
+        step: the user's step, as in `as_training_step`.
+        optimizer: the user's optimiser, as in `as_optimizer`; if None, it may come from `configure_optimizers` of the
             model whose method the step is, or from the object that the step is a method of.
 
     Raises:
