@@ -211,8 +211,9 @@ def as_training(
     Arguments:
         model: the user's model.
         step: the user's step, as in `as_training_step`.
-        optimizer: the user's optimiser, as in `as_optimizer`; if None, it may come from `configure_optimizers` of the
-            model whose method the step is, or from the object that the step is a method of.
+        optimizer: the user's optimiser, as in `as_optimizer`; if None, it may come from
+            `configure_optimizers` of the model whose method the step is, or from the object that
+            the step is a method of.
 
     Raises:
         ConfigurationError: one is of no known form.
