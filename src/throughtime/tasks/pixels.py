@@ -27,8 +27,10 @@ from throughtime.tasks.task import Split, check_at_least
 class PixelSequences(SequenceTask):
     """Tell what an image shows after reading its pixels, row by row from the top left.
 
-    With the pixels p_0 ... p_{N-1} in [0, 1] (permuted: in a fixed random order), step t reads
+    With the pixels q_0 ... q_{N-1} in [0, 1] (permuted: in a fixed random order), and the mean m
+    and the deviation d of all pixels of the training images, step t reads
 
+        p_i = (q_i - m) / d                              standardized; else p_i = q_i
         x_t = (p_{t s}, ..., p_{t s + k - 1}),   t = 0, 1, ...
 
     for k pixels per step and stride s, until all pixels have been read; beyond the end, and only
@@ -45,6 +47,7 @@ class PixelSequences(SequenceTask):
         pixels_per_step: k.
         stride: s; None for k.
         permutation_seed: seed of the order of pixels; None for the order in the image.
+        standardized: If True, pixels have zero mean and unit variance over the training images.
         solved_accuracy: share of right answers from which the task counts as solved.
         criterion: the same in words, with its source.
 
@@ -73,6 +76,7 @@ class PixelSequences(SequenceTask):
         pixels_per_step: int,
         stride: int | None,
         permutation_seed: int | None,
+        standardized: bool,
         solved_accuracy: float,
         criterion: str,
     ):
@@ -92,6 +96,8 @@ class PixelSequences(SequenceTask):
         if permutation_seed is not None:
             order = permutation(count, permutation_seed, "pixel order")
         self._reads, self._overhang = _reads(order, pixels_per_step, stride)
+        self._beyond = self._reads == count
+        self._mean, self._deviation = _statistics(image_set) if standardized else (0.0, 1.0)
         self.length = len(self._reads)
         self.dependency_length = self.length - 1
         labels = image_set.splits["test"].labels
@@ -140,11 +146,19 @@ class PixelSequences(SequenceTask):
         # Turned while they are bytes, so that reading steps copies whole rows of the batch.
         steps = np.ascontiguousarray(levels.T)[self._reads].transpose(0, 2, 1)
         inputs = np.divide(steps, np.float32(self._white), dtype=np.float32, order="C")
+        if self._deviation != 1.0:
+            inputs -= np.float32(self._mean)
+            inputs /= np.float32(self._deviation)
+            inputs.transpose(0, 2, 1)[self._beyond] = 0.0
         return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(images.labels[which]))
 
 
 def digits(
-    *, image_size: int = 8, pixels_per_step: int = 1, stride: int | None = None
+    *,
+    image_size: int = 8,
+    pixels_per_step: int = 1,
+    stride: int | None = None,
+    standardized: bool = True,
 ) -> PixelSequences:
     """Handwritten digits, 8 x 8, one pixel at a time; they come with the package.
 
@@ -152,12 +166,13 @@ def digits(
         image_size: side in pixels; other than 8: resized by area.
         pixels_per_step: pixels that a step reads.
         stride: pixels from one step's first to the next one's; None: as many as are read.
+        standardized: If True, pixels have zero mean and unit variance; else they are in [0, 1].
 
     Example:
         >>> digits().length, digits(pixels_per_step=8).length
         (64, 8)
     """
-    return _digits("digits", image_size, pixels_per_step, stride, None)
+    return _digits("digits", image_size, pixels_per_step, stride, None, standardized)
 
 
 def permuted_digits(
@@ -166,14 +181,17 @@ def permuted_digits(
     pixels_per_step: int = 1,
     stride: int | None = None,
     permutation_seed: int = 0,
+    standardized: bool = True,
 ) -> PixelSequences:
     """Handwritten digits, 8 x 8, their pixels in a fixed random order.
 
     Arguments:
-        image_size, pixels_per_step, stride: options of `digits`.
+        image_size, pixels_per_step, stride, standardized: options of `digits`.
         permutation_seed: seed of the order, which is the same for all images and runs.
     """
-    return _digits("permuted-digits", image_size, pixels_per_step, stride, permutation_seed)
+    return _digits(
+        "permuted-digits", image_size, pixels_per_step, stride, permutation_seed, standardized
+    )
 
 
 def mnist(
@@ -182,6 +200,7 @@ def mnist(
     pixels_per_step: int = 1,
     stride: int | None = None,
     data_dir: str | None = None,
+    standardized: bool = True,
 ) -> PixelSequences:
     """MNIST digits, 28 x 28, one pixel at a time (Le, Jaitly & Hinton 2015).
 
@@ -190,6 +209,7 @@ def mnist(
         pixels_per_step: pixels that a step reads.
         stride: pixels from one step's first to the next one's; None: as many as are read.
         data_dir: folder of the four idx files; None: THROUGHTIME_DATA, else they are downloaded.
+        standardized: If True, pixels have zero mean and unit variance; else they are in [0, 1].
 
     Raises:
         DataError: see `load_mnist`.
@@ -202,6 +222,7 @@ def mnist(
         pixels_per_step=pixels_per_step,
         stride=stride,
         permutation_seed=None,
+        standardized=standardized,
         solved_accuracy=0.97,
         criterion=criterion,
     )
@@ -214,11 +235,12 @@ def permuted_mnist(
     stride: int | None = None,
     permutation_seed: int = 0,
     data_dir: str | None = None,
+    standardized: bool = True,
 ) -> PixelSequences:
     """MNIST digits, 28 x 28, their pixels in a fixed random order (Le, Jaitly & Hinton 2015).
 
     Arguments:
-        image_size, pixels_per_step, stride, data_dir: options of `mnist`.
+        image_size, pixels_per_step, stride, data_dir, standardized: options of `mnist`.
         permutation_seed: seed of the order, which is the same for all images and runs. The papers'
             orders are unknown to us: theirs and ours differ by chance.
 
@@ -233,13 +255,19 @@ def permuted_mnist(
         pixels_per_step=pixels_per_step,
         stride=stride,
         permutation_seed=permutation_seed,
+        standardized=standardized,
         solved_accuracy=0.82,
         criterion=criterion,
     )
 
 
 def _digits(
-    name: str, image_size: int, pixels_per_step: int, stride: int | None, seed: int | None
+    name: str,
+    image_size: int,
+    pixels_per_step: int,
+    stride: int | None,
+    seed: int | None,
+    standardized: bool,
 ) -> PixelSequences:
     return PixelSequences(
         name,
@@ -248,9 +276,17 @@ def _digits(
         pixels_per_step=pixels_per_step,
         stride=stride,
         permutation_seed=seed,
+        standardized=standardized,
         solved_accuracy=0.95,
         criterion="held-out accuracy of at least 95 % (our choice)",
     )
+
+
+@lru_cache(maxsize=2)
+def _statistics(image_set: ImageSet) -> tuple[float, float]:
+    """Return the mean and the deviation of the pixels of the training images, in [0, 1]."""
+    pixels = image_set.splits["training"].images / image_set.white
+    return float(pixels.mean()), float(pixels.std())
 
 
 def _check_options(name: str, side: int, pixels_per_step: int, stride: int) -> None:
