@@ -247,12 +247,12 @@ def test_history_is_told() -> None:
     diagnosis = quick(swapped(), first_steps(), history=history)
     assert diagnosis.verdict is Cause.TIME_BATCH_SWAPPED
     said = [finding.statement for finding in diagnosis.findings]
-    assert any("1e+04 times its median, at update 31" in text for text in said)
+    assert any("1e+04 times its median, at entry 31" in text for text in said)
     assert any("still falling" in text for text in said)
     assert not any("history=" in item for item in diagnosis.missing_evidence)
     wrong = tt.doctor.History(losses=[1.0, float("nan"), 1.0])
     said = [f.statement for f in quick(swapped(), first_steps(), history=wrong).findings]
-    assert any("the loss of update 2 of 3 was not finite" in text for text in said)
+    assert any("entry 2 of 3 of the loss is not finite" in text for text in said)
 
 
 @pytest.mark.parametrize("between", ["carry", "detach"])

@@ -89,6 +89,10 @@ def test_the_command(project, capsys) -> None:
     document = json.loads(captured.out, parse_constant=pytest.fail)
     assert document["verdict"] == "TIME_BATCH_SWAPPED"
     assert not (project / "diagnosis.html").exists()
+    assert main([*words, "--json", "--fail-on", "fault"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "TIME_BATCH_SWAPPED"
+    assert main([*words, "--fail-on", "fault"]) == 1
+    assert main([*words, "--fail-on", "faults"]) == 2
     assert main(["diagnose", "my_project.py:wrong"]) == 2
     assert main(["diagnose", "my_project.py:make", "--budget", "soon"]) == 2
 

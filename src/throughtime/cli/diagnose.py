@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from throughtime.cli.arguments import flag, option, parse, position, whole_number
+from throughtime.cli.arguments import flag, one_of, option, parse, position, whole_number
 from throughtime.cli.output import remark, show, show_json, show_place
 
 
@@ -14,8 +14,9 @@ class Arguments:
 
     source: str = position(
         "SOURCE",
-        "my_project.py:make, a function that returns (model, batches, loss); or the folder of a "
-        "run of throughtime train or compare.",
+        "my_project.py:make, a function that returns (model, batches, loss), or also a dict of "
+        "further arguments of diagnose, such as training_step, optimizer, unseen and history; or "
+        "the folder of a run of throughtime train or compare.",
     )
     layer: str | None = option(
         "NAME", "Name of the recurrent layer within the model.", usual="the only one"
@@ -30,6 +31,12 @@ class Arguments:
     no_remedies: bool = flag("Do not train copies with changes.")
     seed: int = option(
         "N", "Seed of the doctor's own random numbers.", whole_number, default=0, usual="0"
+    )
+    fail_on: str | None = option(
+        "fault",
+        "Exit with code 1 if the verdict is a fault, as a check in CI needs it.",
+        one_of("fault"),
+        usual="0 with any verdict",
     )
     out: str | None = option("FILE", "The report.", usual="diagnosis.html")
     json: bool = flag(
@@ -62,13 +69,14 @@ def run(words: Sequence[str]) -> int:
             seed=arguments.seed,
             **options,
         )
+    code = int(arguments.fail_on == "fault" and diagnosis.faulty)
     if arguments.json:
         show_json(diagnosis.to_json())
         if arguments.out is not None:
             diagnosis.save(arguments.out)
-        return 0
+        return code
     out = arguments.out or "diagnosis.html"
     diagnosis.save(out)
     show(diagnosis)
     show_place("report", out)
-    return 0
+    return code

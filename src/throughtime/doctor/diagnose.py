@@ -13,11 +13,11 @@ from torch import nn
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.exact_checks import never_run
 from throughtime.doctor.examination import Examination
+from throughtime.doctor.history import as_history
 from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.user_training import as_training, check_runs
-from throughtime.doctor.verdict import History
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
@@ -38,7 +38,7 @@ def diagnose(
     lag: int | None = None,
     training_step: Callable[..., Any] | str | None = None,
     optimizer: torch.optim.Optimizer | Callable[[Any], Any] | None = None,
-    history: History | None = None,
+    history: Any = None,
     unseen: Iterable[Any] | None = None,
     remedies: bool = True,
     progress: bool | Report = True,
@@ -69,7 +69,8 @@ def diagnose(
             truncation, gradients that are not zeroed, and parameters that are not trained.
         optimizer: the user's optimiser; or a function that makes it of a model, or a class. It
             shows steps of the wrong size, weight decay, and parameters that it does not hold.
-        history: record of the user's training.
+        history: record of the user's training: a list of losses, a `History` with gradient norms
+            too, a dict of lists or Keras' History, or rows as Lightning's CSVLogger writes.
         unseen: batches like `batches` that the model was not trained on. Losses are then measured
             on these, so that memorised batches are not taken for a rule.
         remedies: If True, copies with changes are trained.
@@ -107,7 +108,8 @@ def diagnose(
     found = recurrent_layers(model)
     names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
     step, maker = as_training(model, training_step, optimizer)
-    options = Options(lag, step, maker, history, remedies, seed)
+    record = None if history is None else as_history(history)
+    options = Options(lag, step, maker, record, remedies, seed)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),

@@ -15,6 +15,7 @@ from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
 from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
+from throughtime.doctor.history import history_findings
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
@@ -28,7 +29,6 @@ from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.training_settings import check_copies, check_own_training
 from throughtime.doctor.training_step import check_steps
-from throughtime.doctor.verdict import history_findings
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding

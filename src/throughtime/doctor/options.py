@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from throughtime.doctor.history import History
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep
-from throughtime.doctor.verdict import History
 
 
 @dataclasses.dataclass(frozen=True)

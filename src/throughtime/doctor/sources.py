@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
-from throughtime.doctor.diagnose import History
+from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch

@@ -63,9 +63,9 @@ def headline(diagnosis: Diagnosis) -> str:
 
 def mood(diagnosis: Diagnosis) -> str:
     """Return "good", "bad" or "open" for a verdict."""
-    if diagnosis.verdict in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
-        return "good"
-    return "open" if diagnosis.verdict is Cause.INCONCLUSIVE else "bad"
+    if diagnosis.faulty:
+        return "bad"
+    return "open" if diagnosis.verdict is Cause.INCONCLUSIVE else "good"
 
 
 def certainty(diagnosis: Diagnosis) -> Certainty | None:
@@ -136,7 +136,8 @@ def effect(finding: Finding) -> str:
     parts += [f"n = {count(finding.effect.n)}"] if finding.effect.n > 1 else []
     said += f" ({', '.join(parts)})" if parts else ""
     if finding.threshold is not None:
-        side = "below" if finding.effect.value < finding.threshold else "above"
+        away = finding.effect.value - finding.threshold
+        side = "at" if away == 0 else "below" if away < 0 else "above"
         said += f"; {side} the threshold {number(finding.threshold)}"
     return said
 

@@ -38,6 +38,10 @@ class Cause(enum.Enum):
     UNDERTRAINED = "undertrained"
     INCONCLUSIVE = "inconclusive"
 
+    def __str__(self) -> str:
+        """Return the cause in words."""
+        return self.value
+
 
 Severity: TypeAlias = Literal["fault", "warning", "note"]
 """A fault keeps the model from remembering; a warning may; a note is for information."""
@@ -198,6 +202,15 @@ class Diagnosis(Record):
     seconds: float
     budget: float
     model: str
+
+    @property
+    def faulty(self) -> bool:
+        """True if the verdict is a fault; False if it is good, or inconclusive."""
+        return self.verdict not in (
+            Cause.HEALTHY,
+            Cause.NO_LONG_DEPENDENCY,
+            Cause.INCONCLUSIVE,
+        )
 
     def __str__(self) -> str:
         """Return the whole diagnosis as text of 80 columns."""
