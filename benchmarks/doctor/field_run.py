@@ -28,7 +28,7 @@ KINDS = ("right", "partly", "inconclusive", "wrong", "raised")
 
 
 def judge(case: Case, verdict: str | None) -> str:
-    """Return the kind of a verdict: of KINDS for a faulty program; for a healthy one right or wrong.
+    """Return the kind of a verdict, one of KINDS; a healthy program has no partly right one.
 
     Arguments:
         case: The program that was diagnosed.
