@@ -1,6 +1,8 @@
 """Sources of a diagnosis, and the command."""
 
 import copy
+import dataclasses
+import itertools
 import json
 import random
 import sys
@@ -13,7 +15,7 @@ from throughtime import errors
 from throughtime.cli.main import main
 from throughtime.doctor import diagnose
 from throughtime.doctor.sources import from_text
-from throughtime.training import RunConfig, train
+from throughtime.training import RunConfig, load_model, train
 
 PROJECT = """
 import torch
@@ -112,6 +114,34 @@ def test_a_run_of_ours(tmp_path) -> None:
     )
     with pytest.raises(errors.ConfigurationError, match="got 0 trained runs in it, expected one"):
         from_text(str(tmp_path / "run" / "checkpoint-20"))
+
+
+def test_the_step_of_a_run_is_that_of_its_training(tmp_path) -> None:
+    """Weights after 20 updates of the run, and after 20 steps on the same batches."""
+    config = RunConfig(
+        task="latch:length=6",
+        model="rnn:hidden=3",
+        batch_size=8,
+        optimizer="SGD",
+        learning_rate=0.5,
+        clip_norm=0.1,
+        clip_value=0.02,
+    )
+    train(dataclasses.replace(config, steps=1), tmp_path / "start")
+    train(dataclasses.replace(config, steps=20), tmp_path / "run")
+    given = from_text(str(tmp_path / "run"))
+    _, task, model = load_model(tmp_path / "start")
+    optimizer = given.options["optimizer"](model)
+    for batch in itertools.islice(task.batches("training", 8, seed=0, start=1), 19):
+        given.options["training_step"](model, optimizer, batch)
+    for mine, of_run in zip(model.parameters(), given.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, of_run)
+
+
+def test_a_run_of_another_learner_has_no_step_to_show(tmp_path) -> None:
+    config = RunConfig("latch:length=6", "rnn:hidden=3", steps=2, batch_size=8, learner="rtrl")
+    train(config, tmp_path)
+    assert "training_step" not in from_text(str(tmp_path)).options
 
 
 HOSTILE = """

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch
-from throughtime.training import RunFolder, load_model, read_metrics
+from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
+from throughtime.training.optimizers import build_optimizer
 
 _BATCHES = 64
 _OPTIONS = ("lag", "layer", "training_step", "optimizer", "history", "unseen")
@@ -149,7 +151,7 @@ def exits_refused() -> Iterator[None]:
 
 
 def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
-    """Return a run's model, with fresh batches of its task and the record of its training."""
+    """Return a run's model, fresh batches of its task, its training and the record of it."""
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder, command)
     config, task, model = load_model(folder)
@@ -180,7 +182,33 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
         ) from error
     new = round(HELD_OUT * len(batches))  # all are
     options = {"lag": lag, "history": history, "unseen": batches[:new]}
+    if (config.learner, config.gradient_propagation, config.sparse_outputs) == ("bptt", 0, 0):
+        options |= _own_training(config, loss)
     return DiagnosisInput(model, batches[new:], loss, options)
+
+
+def _own_training(
+    config: RunConfig, loss: Callable[[nn.Module, Any], Tensor]
+) -> dict[str, Callable[..., Any]]:
+    """Return the step and the optimiser of a run, with the largest learning rate."""
+
+    def training_step(model: nn.Module, optimizer: Optimizer, batch: Any) -> Tensor:
+        value = loss(model, batch)
+        optimizer.zero_grad()
+        value.backward()
+        if config.clip_value is not None:
+            nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        return value
+
+    def optimizer(model: nn.Module) -> Optimizer:
+        return build_optimizer(
+            config.optimizer, model.parameters(), config.learning_rate, config.optimizer_options
+        )
+
+    return {"training_step": training_step, "optimizer": optimizer}
 
 
 def _start_of(batch: SequenceBatch) -> SequenceBatch:
