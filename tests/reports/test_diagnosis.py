@@ -14,6 +14,7 @@ from rich.console import Console
 from throughtime.core.errors import RunWriteError
 from throughtime.reports import diagnosis_text as words
 from throughtime.reports.diagnosis_text import diagnosis_text, printed
+from throughtime.reports.drawing import empty
 from throughtime.reports.page import CARRYING, render_fragment, render_page
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate
 
@@ -288,8 +289,12 @@ def test_fragment_is_compact_and_without_scripts(name: str) -> None:
     fragment = ALL[name]._repr_html_()
     page = Page(fragment)
     assert fragment == render_fragment(ALL[name])
-    assert len(fragment) < 12_000
-    assert not {"script", "style", "img", "link", "svg"} & {tag for tag, _ in page.elements}
+    assert len(fragment) < 40_000
+    assert not {"script", "style", "img", "link"} & {tag for tag, _ in page.elements}
+    drawn = [picture for picture in ALL[name].pictures if not empty(picture)]
+    assert [tag for tag, _ in page.elements].count("svg") == len(drawn)
+    for picture in drawn:
+        assert " ".join(picture.title.split()) in f"{page.text} {page.folded_text}"
     for finding in ALL[name].findings:
         assert " ".join(finding.statement.split()) in page.text
     for remedy in ALL[name].remedies:

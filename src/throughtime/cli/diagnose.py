@@ -50,7 +50,10 @@ def run(words: Sequence[str]) -> int:
 
     from throughtime.doctor import diagnose
     from throughtime.doctor.sources import exits_refused, from_text
+    from throughtime.results.record import check_suffix
 
+    if arguments.out is not None:
+        check_suffix(arguments.out)  # before the time is spent
     given = from_text(arguments.source)
     options = dict(given.options)
     if arguments.lag is not None:

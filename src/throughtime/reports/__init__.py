@@ -1,9 +1,11 @@
 """Tables, figures and pages from results. Never trains, never measures."""
 
 import html
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from throughtime.core.errors import ConfigurationError
 from throughtime.reports.read import load, read_comparison, read_run
 from throughtime.results.comparison import Comparison
 from throughtime.results.diagnosis import Diagnosis
@@ -23,7 +25,27 @@ def _views(table: Callable[[Any], Any], page: Callable[..., str]) -> Views:
     def text(record: Any) -> str:
         return printed(table(record))
 
-    return Views(text, table, page, lambda record: f"<pre>{html.escape(text(record))}</pre>")
+    return Views(
+        text, table, page, lambda record: f"<pre>{html.escape(text(record))}</pre>", _image
+    )
+
+
+def _image(record: Any, form: str) -> bytes:
+    """Return a record's first picture as a file."""
+    from throughtime.reports.picture_svg import picture_svg
+    from throughtime.reports.plot import plot
+
+    if form == "svg" and isinstance(record, Diagnosis) and record.pictures:
+        return picture_svg(record.pictures[0], alone=True).encode()
+    figure = plot(record)
+    if importlib.util.find_spec("kaleido") is None:
+        raise ConfigurationError(
+            f"a picture as .{form}",
+            got="no package kaleido, with which plotly writes such files",
+            expected="a page, with all pictures: .html",
+            fix="Or pip install kaleido.",
+        )
+    return figure.to_image(format=form)
 
 
 def _of_diagnosis() -> Views:

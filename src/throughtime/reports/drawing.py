@@ -89,17 +89,21 @@ class ValueAxis:
     def apply(self, figure: go.Figure) -> None:
         """Set the range and the ticks of a figure."""
         figure.update_yaxes(range=[self.low, self.high])
-        ends = [(self._bottom, "0" if self.logarithmic else "-∞")] if self._down else []
-        ends += [(self._top, "∞")] if self._up else []
-        if not self.logarithmic and not ends:
+        if not self.logarithmic and not (self._up or self._down):
             return
-        ticks = (_powers if self.logarithmic else _steps)(self.low, self.high)
-        ticks = [(at, text) for at, text in ticks if self._clear(at)] + ends
+        ticks = self.ticks()
         figure.update_yaxes(
             tickvals=[self._value(at) for at, _ in ticks], ticktext=[text for _, text in ticks]
         )
         if self.logarithmic:
             figure.update_yaxes(type="log")
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return ticks by position, with those of the edges; HTML for powers of ten."""
+        ends = [(self._bottom, "0" if self.logarithmic else "-∞")] if self._down else []
+        ends += [(self._top, "∞")] if self._up else []
+        ticks = (_powers if self.logarithmic else round_ticks)(self.low, self.high)
+        return [(at, text) for at, text in ticks if self._clear(at)] + ends
 
     def _clear(self, at: float) -> bool:
         """Return True if a tick is far enough from those of the edges."""
@@ -112,7 +116,7 @@ class ValueAxis:
 def _powers(low: float, high: float) -> list[tuple[float, str]]:
     """Ticks between two powers of ten: some six of them."""
     if high - low < 0.3:  # less than a factor of two
-        return [(math.log10(float(text)), text) for _, text in _steps(10**low, 10**high)]
+        return [(math.log10(float(text)), text) for _, text in round_ticks(10**low, 10**high)]
     if high - low < 2.5:
         factors = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         powers = range(math.floor(low), math.ceil(high) + 1)
@@ -129,8 +133,8 @@ def _power(exponent: int) -> str:
     return f"10<sup>{exponent}</sup>"
 
 
-def _steps(low: float, high: float) -> list[tuple[float, str]]:
-    """Ticks at round numbers between two: some six of them."""
+def round_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return ticks at round numbers between two, some six of them."""
     raw = (high - low) / 6
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw)

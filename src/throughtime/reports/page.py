@@ -18,6 +18,7 @@ from throughtime.reports.comparison_text import csv_link, finding, model_rows, r
 from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.lines import DASHES
 from throughtime.reports.numbers import plain
+from throughtime.reports.picture_svg import picture_svg
 from throughtime.results.atomic import write_whole
 from throughtime.results.comparison import Comparison, Run
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
@@ -207,11 +208,16 @@ def render_page(diagnosis: Diagnosis, drawings: Sequence[Drawing] = ()) -> str:
 
 
 def render_fragment(diagnosis: Diagnosis) -> str:
-    """Return the verdict, the findings and the remedies as HTML for notebooks.
+    """Return the verdict, the findings, the remedies and the pictures as HTML for notebooks.
 
-    There is no script and no figure in it.
+    There is no script in it: the pictures are SVG.
     """
-    return templates().get_template("diagnosis_fragment.html").render(**_content(diagnosis))
+    shown = [(one, Markup(picture_svg(one))) for one in diagnosis.pictures if not empty(one)]  # noqa: S704 -- escaped there
+    return (
+        templates()
+        .get_template("diagnosis_fragment.html")
+        .render(**_content(diagnosis), pictures=shown[:CARRYING], folded=shown[CARRYING:])
+    )
 
 
 def _content(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -19,12 +19,14 @@ class Views(NamedTuple):
         terminal: An object that rich prints.
         page: The text of an HTML file that needs no network.
         fragment: HTML for a notebook, without scripts.
+        image: A picture as a file of a format, "svg" or "png".
     """
 
     text: Callable[[Any], str]
     terminal: Callable[[Any], Any]
     page: Callable[..., str]
     fragment: Callable[[Any], str]
+    image: Callable[[Any, str], bytes]
 
 
 _VIEWS: dict[type, Callable[[], Views]] = {}
@@ -142,8 +144,9 @@ class Record:
         without a network.
 
         Arguments:
-            path: A file in a folder that exists. It is replaced. With the suffix ".json" it is
-                JSON, otherwise a page.
+            path: A file in a folder that exists. It is replaced. Its suffix selects the form: JSON
+                by ".json", text by ".txt", the first picture by ".svg", ".png" or ".pdf", and a
+                page by ".html" or no suffix.
             drawings: More figures for a page.
 
         Returns:
@@ -151,14 +154,40 @@ class Record:
 
         Raises:
             RunWriteError: The file cannot be written, or the disk is full.
+            ConfigurationError: The suffix is another; or the package that makes such a picture is
+                not installed.
         """
         path = Path(path)
+        check_suffix(path)
         if path.suffix == ".json":
             content = json.dumps(self.to_json(), allow_nan=False).encode()
+        elif path.suffix in _PICTURES:
+            content = views_of(self).image(self, path.suffix[1:])
         else:
-            content = views_of(self).page(self, drawings).encode("utf-8", "backslashreplace")
+            views = views_of(self)
+            text = views.text(self) + "\n" if path.suffix == ".txt" else views.page(self, drawings)
+            content = text.encode("utf-8", "backslashreplace")
         write_whole(path, content)
         return path
+
+
+_PICTURES = (".svg", ".png", ".pdf")
+_SUFFIXES = (".html", ".htm", "", ".json", ".txt", *_PICTURES)
+
+
+def check_suffix(path: str | Path) -> None:
+    """Check that a record can be saved under a name.
+
+    Raises:
+        ConfigurationError: Its suffix is none of those that `Record.save` takes.
+    """
+    suffix = Path(path).suffix
+    if suffix not in _SUFFIXES:
+        raise ConfigurationError(
+            f"form of {Path(path).name}",
+            got=repr(suffix),
+            expected=", ".join(filter(None, _SUFFIXES)),
+        )
 
 
 def read_record(path: str | Path) -> Record:
