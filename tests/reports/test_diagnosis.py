@@ -348,3 +348,16 @@ def test_json_of_a_diagnosis_is_plain() -> None:
 def test_diagnosis_is_a_plain_value() -> None:
     assert isinstance(VANISHING, Diagnosis)
     assert dataclasses.replace(VANISHING) == VANISHING
+
+
+def test_a_logarithm_is_shown_as_a_power_of_ten() -> None:
+    name = "log10 of the gradient at lag 90"
+    finding = dataclasses.replace(
+        VANISHING.findings[0],
+        effect=Estimate(-9.02, -9.21, -8.8, 8),
+        effect_name=name,
+        threshold=-3,
+    )
+    assert words.effect(finding) == (
+        "the gradient at lag 90: 10^-9.0 (10^-9.2 to 10^-8.8, n = 8); below the threshold 10^-3"
+    )

@@ -20,6 +20,7 @@ from throughtime.doctor.subject import Clock, Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _TRIAL = 0.1  # of the budget, for each of two copies
@@ -125,7 +126,7 @@ def _unpacked(layer: str, lengths: Tensor, read: Tensor) -> Finding | None:
         severity="fault",
         certainty="proved",
         statement=f"Of the {int(short.sum())} sequences that are shorter than {len(read)} steps, "
-        f"{100 * share:.0f} % are read after their end only, where a packed layer's outputs are "
+        f"{in_percent(share)} are read after their end only, where a packed layer's outputs are "
         "zeros: their answers do not depend on the inputs.",
         effect=exactly(share),
         effect_name="share of short sequences of which no output is read",

@@ -15,6 +15,7 @@ from throughtime.doctor.loss_calls import OF_CLASSES, OF_VALUES, LossCall, loss_
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.sites import kept_outputs, recurrent_layers
 from throughtime.foreign.unchanged import modes_kept
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _BATCHES = 4  # on which answers are looked at
@@ -196,7 +197,7 @@ def _out_of_reach(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | Non
     bounded = last.words.startswith("the recurrent layer")
     return _Unfit(
         f"The answers are the bare outputs of {last.words if bounded else 'a ' + last.words}, "
-        f"{_span(last)}; {100 * share:.0f} % of the targets ({float(targets.min()):.3g} to "
+        f"{_span(last)}; {in_percent(share)} of the targets ({float(targets.min()):.3g} to "
         f"{float(targets.max()):.3g}) are out of their reach.",
         _without(last.words)
         if bounded

@@ -7,6 +7,7 @@ from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.dependence import Part
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.need import Need
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
 RULE = 0.7  # of the gain: the least that comes back of a rule
@@ -89,7 +90,7 @@ def no_dependence_finding(
         share = max(0.0, relearned.value)
         statement += (
             " A copy that was trained on wrong targets of the held-out batches, and then on the "
-            f"other batches again, regained {100 * share:.0f} % of its gain on them; a rule comes "
+            f"other batches again, regained {in_percent(share)} of its gain on them; a rule comes "
             "back entirely."
         )
     return Finding(

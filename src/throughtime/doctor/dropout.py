@@ -12,6 +12,7 @@ from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.subject import Subject
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _STRONG = 0.6  # share that is dropped, from which it is a suspect
@@ -112,7 +113,7 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
         return None
     name = f"a dropout of {_WEAK:g} at most"
     copies.add_remedy(name, f"p={_WEAK:g}  # p is the share that is dropped", usual, trial)
-    places = ", ".join(f"{100 * share:.0f} % at {place}" for place, share in strong.items())
+    places = ", ".join(f"{in_percent(share)} at {place}" for place, share in strong.items())
     return Finding(
         cause=Cause.DROPOUT,
         severity="fault",

@@ -10,6 +10,7 @@ from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.subject import Clock
 from throughtime.reports.curves import gate_saturation, time_constants
+from throughtime.reports.numbers import in_percent, times
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Finding, Picture, Remedy, Series
 
 
@@ -47,13 +48,12 @@ class Evidence:
     def add_mechanism(self, mechanism: Mechanism, lag: int | None) -> None:
         """Add the measurements of the layer's state and gradient, at the lag where it is known."""
         if lag is not None:
-            self.note(f"gradient at lag {lag}, relative", f"10^{mechanism.arriving.value:.1f}")
-        self.note("largest growth of the gradient", f"10^{mechanism.growth.value:.1f}")
-        self.note("dead units", f"{100 * mechanism.dead.value:.0f} %")
-        self.note("saturated activations", f"{100 * mechanism.saturated.value:.0f} %")
+            self.note(f"gradient at lag {lag}, relative", in_percent(10**mechanism.arriving.value))
+        self.note("largest growth of the gradient", f"{times(10**mechanism.growth.value)} times")
+        self.note("dead units", in_percent(mechanism.dead.value))
+        self.note("saturated activations", in_percent(mechanism.saturated.value))
         if mechanism.retention is not None and lag is not None:
-            kept = f"{100 * mechanism.retention.value:.2g} %"
-            self.note(f"kept by the gates over {lag} steps", kept)
+            self.note(f"kept by the gates over {lag} steps", in_percent(mechanism.retention.value))
         self.pictures.append(gradient_picture(mechanism, lag))
         if mechanism.activity.time_constants is not None:
             self.pictures.append(time_constants(mechanism.activity, lag))

@@ -15,6 +15,7 @@ from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import kept_outputs, site_of
 from throughtime.instruments.gradient_flow import GradientFlow
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _MOST_BATCHES = 16
@@ -356,7 +357,7 @@ def check_padding(recording: Recording, flow: GradientFlow) -> Finding | None:
         cause=Cause.PADDING_READ,
         severity="fault",
         certainty="proved",
-        statement=f"{100 * read:.0f} % of the {int(short.sum())} sequences that end before step "
+        statement=f"{in_percent(read)} of the {int(short.sum())} sequences that end before step "
         f"{recording.time} are read after their end, on average {float(missed):.0f} steps of "
         "padding later.",
         effect=estimate(shares.tolist()),

@@ -12,6 +12,7 @@ from throughtime.doctor.loss_calls import ARITHMETIC, LossCall, loss_calls
 from throughtime.doctor.sample_axes import SampleAxes, replace_sample
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.sites import find_recurrent, kept_outputs
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
@@ -107,7 +108,7 @@ def _mispaired(call: LossCall, share: float, count: int) -> Finding:
         )
     else:
         statement = (
-            f"{100 * share:.0f} % of a sample's targets or more meet answers of other samples in "
+            f"{in_percent(share)} of a sample's targets or more meet answers of other samples in "
             f"{name.replace('The', 'the')} (answers {answers}, targets {targets}): the axes are "
             "in another order."
         )

@@ -24,7 +24,7 @@ from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimize
 from throughtime.doctor.written_code import written
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.unchanged import evaluating
-from throughtime.results.diagnosis import Cause, Remedy
+from throughtime.results.diagnosis import Cause, Estimate, Remedy
 
 LEAST_SECONDS = 0.3  # of training, below which a change is only measured
 _NO_TIME = "the time went to others"
@@ -300,11 +300,17 @@ def _measured(
                 name=_named(change, lag),
                 code="",
                 how="instruments",
-                quantity=f"log10 of the gradient at lag {lag}, relative to that near the answer",
-                before=before.arriving,
-                after=after.arriving,
+                quantity=f"gradient at lag {lag}, relative to that near the answer",
+                before=_raised(before.arriving),
+                after=_raised(after.arriving),
                 updates=0,
                 helped=False,  # a gradient that arrives is not yet an answer that is learned
             )
         )
     return remedies, untried
+
+
+def _raised(logarithm: Estimate) -> Estimate:
+    """Return the estimate of a number from that of its logarithm to base 10."""
+    ends = (10.0**end for end in (logarithm.value, logarithm.low, logarithm.high))
+    return Estimate(*ends, logarithm.n)

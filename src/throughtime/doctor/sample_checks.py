@@ -13,6 +13,7 @@ from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording
 from throughtime.foreign.sites import kept_outputs
 from throughtime.foreign.unchanged import evaluating
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _TESTED = 6  # samples of a batch that are replaced, one at a time
@@ -305,7 +306,7 @@ def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> 
             "steps when one sample is replaced, and share them with other samples"
             if before
             else "Samples are mixed in the answers: replacing one sample changes those of others, "
-            f"by {100 * size:.2g} % of its own change"
+            f"by {in_percent(size)} of its own change"
         )
         + ".",
         effect=exactly(size),

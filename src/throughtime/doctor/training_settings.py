@@ -16,6 +16,7 @@ from throughtime.doctor.training_step import listed
 from throughtime.doctor.user_training import OptimizerOf
 from throughtime.doctor.verdict import SATURATED
 from throughtime.foreign.sites import find_recurrent
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
 _NOT_LEARNED = 0.2  # of the gain of the doctor's training: below it the user's does not learn
@@ -142,7 +143,7 @@ def check_weights(
     _, module = find_recurrent(subject.copy(), copies.layer)
     moved = moved_biases(module)
     statement = (
-        f"The weights are at fault: {100 * mechanism.saturated.value:.0f} % of the activations lie "
+        f"The weights are at fault: {in_percent(mechanism.saturated.value)} of the activations lie "
         "in the flat part of their nonlinearity, and a copy does not learn, but one with fresh "
         "weights does."
     )

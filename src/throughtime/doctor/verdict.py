@@ -8,6 +8,7 @@ from throughtime.doctor.brief_training import Control, Trial
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
+from throughtime.reports.numbers import in_percent, times
 from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
 # Set on the development family of benchmarks/doctor; the published matrix is of another family.
@@ -125,7 +126,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.EXPLODING,
-                f"The gradient grows {_power(m.growth.value)} times on its way back.",
+                f"The gradient grows {times(10**m.growth.value)} times on its way back.",
                 m.growth,
                 "log10 of the gradient's largest growth over lags",
                 EXPLODES,
@@ -138,7 +139,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.SATURATED,
-                f"{100 * m.saturated.value:.0f} % of the activations lie in the flat part of their "
+                f"{in_percent(m.saturated.value)} of the activations lie in the flat part of their "
                 "nonlinearity, where hardly any gradient passes.",
                 m.saturated,
                 "share of saturated activations",
@@ -151,7 +152,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.DEAD_UNITS,
-                f"{100 * m.dead.value:.0f} % of the {m.units} units give the same output whatever "
+                f"{in_percent(m.dead.value)} of the {m.units} units give the same output whatever "
                 "the input.",
                 m.dead,
                 "share of units whose output never changes",
@@ -166,7 +167,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.FORGETTING,
-                f"Even the units that keep longest keep {_part(m.retention.value)} of their "
+                f"Even the units that keep longest keep {in_percent(m.retention.value)} of their "
                 f"memory over {m.lag} steps: the gates erase it.{words}",
                 m.retention,
                 f"part of the memory kept over {m.lag} steps",
@@ -180,7 +181,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
         found.append(
             _finding(
                 Cause.VANISHING,
-                f"Of the gradient near the answer, 1 part in {_power(-m.arriving.value)} arrives "
+                f"Of the gradient near the answer, {in_percent(10**m.arriving.value)} arrives "
                 f"{m.lag} steps back.{words}",
                 m.arriving,
                 f"log10 of the gradient at lag {m.lag}, relative to that near the answer",
@@ -199,7 +200,7 @@ def healthy_finding(memory: Memory, need: Need, where: str) -> Finding:
     lag = f" from {need.lag} steps back and more" if need.lag else ""
     effect = memory.gained if memory.gained is not None else memory.harm
     part = (
-        f"Its gain from old inputs is {100 * memory.gained.value:.0f} % of that of a reference "
+        f"Its gain from old inputs is {in_percent(memory.gained.value)} of that of a reference "
         "predictor of all inputs at once"
         if memory.gained is not None
         else "Its loss rises when old inputs are exchanged"
@@ -309,8 +310,8 @@ def no_need_finding(need: Need, where: str) -> Finding:
 
 def gradient_words(mechanism: Mechanism) -> str:
     """Return the gradient that arrives at the lag in words."""
-    part = _power(-mechanism.arriving.value)
-    return f"of the gradient near the answer 1 part in {part} arrives {mechanism.lag} steps back"
+    part = in_percent(10**mechanism.arriving.value)
+    return f"of the gradient near the answer {part} arrives {mechanism.lag} steps back"
 
 
 def undertrained_finding(trial: Trial, where: str) -> Finding:
@@ -364,14 +365,3 @@ def _control_words(control: Control, lag: int) -> str:
         f" The same layer does not learn the latch task at this lag either (loss "
         f"{control.loss.value:.2g}; guessing has {math.log(2):.2g})."
     )
-
-
-def _part(share: float) -> str:
-    """Return a share of 1 in words."""
-    if share <= 0:
-        return "nothing"
-    return f"{100 * share:.2g} %" if share > 1e-4 else f"1 part in {_power(-math.log10(share))}"
-
-
-def _power(logarithm: float) -> str:
-    return f"{10**logarithm:.2g}" if abs(logarithm) < 4 else f"10^{logarithm:.0f}"

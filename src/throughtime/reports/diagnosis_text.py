@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from throughtime.core.escaping import escaped
-from throughtime.reports.numbers import count, duration, number
+from throughtime.reports.numbers import count, duration, number, power
 from throughtime.results.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
 
 MEANINGS = {
@@ -130,16 +130,27 @@ def effect(finding: Finding) -> str:
     """Return the size of an effect, its interval and threshold; "" where there is none."""
     if finding.effect is None:
         return ""
-    value, _, _ = numbers(finding.effect)
-    said = f"{finding.effect_name}: {value}" if finding.effect_name else value
-    parts = [interval(finding.effect)] if interval(finding.effect) else []
+    name, logarithm = finding.effect_name, finding.effect_name.startswith(_LOGARITHM)
+    if logarithm:
+        name = name.removeprefix(_LOGARITHM)
+        ends = (finding.effect.value, finding.effect.low, finding.effect.high)
+        value, low, high = (power(end, 1) for end in ends)
+        within = "" if exact(finding.effect) else f"{low} to {high}"
+    else:
+        (value, _, _), within = numbers(finding.effect), interval(finding.effect)
+    said = f"{name}: {value}" if name else value
+    parts = [within] if within else []
     parts += [f"n = {count(finding.effect.n)}"] if finding.effect.n > 1 else []
     said += f" ({', '.join(parts)})" if parts else ""
     if finding.threshold is not None:
         away = finding.effect.value - finding.threshold
         side = "at" if away == 0 else "below" if away < 0 else "above"
-        said += f"; {side} the threshold {number(finding.threshold)}"
+        threshold = power(finding.threshold) if logarithm else number(finding.threshold)
+        said += f"; {side} the threshold {threshold}"
     return said
+
+
+_LOGARITHM = "log10 of "  # begins the name of an effect that is one; it is shown as a power of ten
 
 
 def how(remedy: Remedy) -> str:

@@ -21,6 +21,50 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def in_percent(value: float) -> str:
+    """A measured share: two digits of a percentage, or a power of ten where it is tiny.
+
+    Example:
+        >>> [in_percent(v) for v in (1.0, 0.523, 0.0341, 0.00012, 3e-9, 0.0)]
+        ['100 %', '52 %', '3.4 %', '0.012 %', '10^-9', '0 %']
+    """
+    if not math.isfinite(value):
+        return number(value)
+    if 0 < abs(value) < _SMALL:
+        return power(math.log10(abs(value)))
+    percentage = 100 * value if abs(value) >= 0.095 else float(f"{100 * value:.2g}")
+    return f"{percentage:.0f} %" if abs(value) >= 0.095 else f"{percentage:g} %"
+
+
+def times(value: float) -> str:
+    """A measured factor: two digits, or a power of ten where it is large.
+
+    Example:
+        >>> [times(v) for v in (1.26, 31.6, 5230.0, 3e7)]
+        ['1.3', '32', '5,200', '10^7']
+    """
+    if not math.isfinite(value) or value <= 0:
+        return number(value)
+    if value >= 1 / _SMALL:
+        return power(math.log10(value))
+    return number(float(f"{value:.2g}"))
+
+
+def power(logarithm: float, decimals: int = 0) -> str:
+    """A power of ten.
+
+    Example:
+        >>> power(-8.5231), power(-8.5231, 1), power(-math.inf)
+        ('10^-9', '10^-8.5', '0')
+    """
+    if not math.isfinite(logarithm):
+        return "0" if logarithm == -math.inf else number(logarithm)
+    return f"10^{logarithm:.{decimals}f}"
+
+
+_SMALL = 1e-4  # a share below which a percentage is hard to read
+
+
 def percent_spread(value: Spread | None) -> str:
     """Mean and standard deviation of shares; the mean alone where there is one value.
 
