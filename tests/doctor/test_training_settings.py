@@ -25,6 +25,7 @@ from throughtime.doctor.need import Need
 from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.training_settings import (
+    check_copies,
     check_frozen,
     check_own_training,
     check_weights,
@@ -273,6 +274,23 @@ def test_what_makes_a_copy_learn_is_named(batches: Any, works: str, line: str, p
     assert line in copies.remedies[0].code
     results[works] = trial(0.69)
     assert check_scale(copies, "here", saturated=False) is None
+
+
+def test_pixels_count_where_nothing_else_is_found(planted) -> None:
+    """In [0, 1], far from mean 0 and deviation 1, but usually no obstacle."""
+    results, asked = planted
+    results["standardised inputs"] = trial(0.1)
+    batches = [(torch.rand(10, 12, WIDTH), torch.randint(2, (10,))) for _ in range(8)]
+    copies = copies_of(gru(), batches)
+    mechanism = measure_mechanism(copies.trainer.subject, "layer", 3)
+    suspect = check_scale(copies, "here", saturated=False, mild=True)
+    assert suspect is not None
+    asked.clear()
+    assert check_copies(copies, mechanism, trial(0.69), [suspect], "here") is None
+    assert not asked
+    found = check_copies(copies, mechanism, trial(0.69), [], "here")
+    assert found is not None
+    assert found.cause is Cause.UNSCALED
 
 
 def test_scaled_inputs_are_not_tried(planted) -> None:

@@ -330,7 +330,7 @@ class Examination:
         first = suspects[0].cause if suspects else None
         learns = verdict.learned(need, trial)
         if self.options.remedies and not learns:
-            fault = check_copies(copies, mechanism, trial, self.where)
+            fault = check_copies(copies, mechanism, trial, suspects, self.where)
         for refused in copies.refused:
             evidence.note("not tried", refused)
         if fault is not None:

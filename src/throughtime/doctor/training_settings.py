@@ -1,5 +1,6 @@
 """Checks of the user's own training by copies: step size, weight decay, weights that are ruined."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -238,7 +239,11 @@ def check_frozen(copies: FreshCopies, where: str) -> Finding | None:
 
 
 def check_copies(
-    copies: FreshCopies, mechanism: Mechanism, trial: Trial, where: str
+    copies: FreshCopies,
+    mechanism: Mechanism,
+    trial: Trial,
+    suspects: Sequence[Finding],
+    where: str,
 ) -> Finding | None:
     """Check scale, dropout and weights, where a copy as it is does not learn.
 
@@ -246,6 +251,7 @@ def check_copies(
         copies: trials of fresh copies.
         mechanism: measurements of the layer.
         trial: trial of the model as it is.
+        suspects: obstacles in the layer; where there are none, a scale counts that seldom matters.
         where: layer and batches, in words.
     """
     saturated = mechanism.saturated.low > SATURATED
@@ -254,4 +260,5 @@ def check_copies(
         or check_dropout(copies, where)
         or check_frozen(copies, where)
         or (check_weights(copies, mechanism, trial, where) if saturated else None)
+        or (None if suspects else check_scale(copies, where, saturated=False, mild=True))
     )
