@@ -351,7 +351,7 @@ def test_a_cell_with_a_forward_of_its_own_is_refused():
         def forward(self, x, h=None):
             return super().forward(100 * x, h)
 
-    with pytest.raises(errors.ConfigurationError, match=r"own.*register\(Scaled"):
+    with pytest.raises(errors.ConfigurationError, match=r"(?s)own.*register\(Scaled"):
         site_of(Scaled(3, 5))
 
 
@@ -366,11 +366,13 @@ def test_errors_name_what_looks_recurrent():
             super().__init__()
             self.mix = TimeMixer()
 
-    with pytest.raises(errors.ConfigurationError, match=r"TimeMixer \(mix\).*register\(TimeMixer"):
+    with pytest.raises(
+        errors.ConfigurationError, match=r"(?s)TimeMixer \(mix\).*register\(TimeMixer"
+    ):
         find_recurrent(SeqLSTM())
-    with pytest.raises(errors.ConfigurationError, match=r"got TimeMixer.*register\(TimeMixer"):
+    with pytest.raises(errors.ConfigurationError, match=r"(?s)got TimeMixer.*register\(TimeMixer"):
         find_recurrent(SeqLSTM(), "mix")
-    with pytest.raises(errors.ConfigurationError, match=r"the model\).*register\(TimeMixer"):
+    with pytest.raises(errors.ConfigurationError, match=r"(?s)the model\).*register\(TimeMixer"):
         find_recurrent(TimeMixer())
     with pytest.raises(errors.UnknownNameError):
         find_recurrent(SeqLSTM(), "mixer")

@@ -18,6 +18,7 @@ from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.user_training import as_training, check_runs
+from throughtime.foreign.found_cells import cells_found
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
@@ -105,8 +106,6 @@ def diagnose(
         )
     if lag is not None and (not isinstance(lag, int) or lag < 1):
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
-    found = recurrent_layers(model)
-    names = list(found) if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
     step, maker = as_training(model, training_step, optimizer)
     record = None if history is None else as_history(history)
     options = Options(lag, step, maker, record, remedies, seed)
@@ -120,6 +119,10 @@ def diagnose(
         clock = Clock(seconds, report=report)
         clock.at("drawing batches")
         subject = Subject(model, batches, loss_fn, seconds / 10, unseen)
+        batch = subject.held_out[0]
+        stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
+        found = recurrent_layers(model)
+        names = [*found] if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
         check_runs(subject, model, step, maker)
         regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))

@@ -1,5 +1,6 @@
 """Several instruments on one model: each result, or the reason why there is none."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError, UnknownNameError
 from throughtime.doctor.subject import Subject
+from throughtime.foreign.found_cells import cells_found
 from throughtime.foreign.sites import find_recurrent
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.instruments import (
@@ -164,9 +166,16 @@ def inspect(
     check_names(instruments)
     if lag is not None and lag < 1:
         raise ConfigurationError("lag", got=repr(lag), expected="a number of steps, at least 1")
-    found, module = find_recurrent(model, layer)
-    with torch.inference_mode(False), torch.enable_grad(), random_states_kept(seed):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        random_states_kept(seed),
+        contextlib.ExitStack() as stack,
+    ):
         subject = Subject(model, batches, loss_fn, _SECONDS)
+        batch = subject.held_out[0]
+        stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
+        found, module = find_recurrent(model, layer)
         bench = _Bench(subject, found, seed)
         before = subject.held_out_losses(bench.model)  # fails in words where the loss raises
         measurements = tuple(_measure(bench, name) for name in dict.fromkeys(instruments))

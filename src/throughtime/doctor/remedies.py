@@ -312,5 +312,5 @@ def _measured(
 
 def _raised(logarithm: Estimate) -> Estimate:
     """Return the estimate of a number from that of its logarithm to base 10."""
-    ends = (10.0**end for end in (logarithm.value, logarithm.low, logarithm.high))
-    return Estimate(*ends, logarithm.n)
+    value, low, high = (10.0**end for end in (logarithm.value, logarithm.low, logarithm.high))
+    return Estimate(value, low, high, logarithm.n)

@@ -1,8 +1,10 @@
 """Adapters: descriptions of the steps of recurrent modules of other packages, by class."""
 
+import contextlib
 import dataclasses
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -110,9 +112,59 @@ def looks_recurrent(module: nn.Module) -> bool:
     return named or any(name.startswith("weight_hh") for name in module._parameters)
 
 
-def how_to_register(kind: type) -> str:
-    """Return one sentence on what to do about a class that is not known."""
-    return f"Describe its steps: throughtime.instruments.register({kind.__name__}, ...)."
+def known_by_class(kind: type) -> bool:
+    """Return whether a class is one of torch's or throughtime's recurrent modules."""
+    return issubclass(kind, nn.RNNBase | nn.RNNCellBase | RecurrentLayer)
+
+
+@contextlib.contextmanager
+def registered(adapters: Mapping[type[nn.Module], Adapter]) -> Iterator[None]:
+    """Register adapters of classes, and put the earlier ones back when the block ends."""
+    before = dict(_REGISTERED)
+    _REGISTERED.update(adapters)
+    try:
+        yield
+    finally:
+        _REGISTERED.clear()
+        _REGISTERED.update(before)
+
+
+def takes_state(module: nn.Module) -> bool:
+    """Return whether a module's forward takes two arguments or more, as x and a state."""
+    return len(_arguments(module)) >= 2
+
+
+def _arguments(module: nn.Module) -> list[str]:
+    """List the arguments of a module's forward; none where they are not known."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    kinds = {parameter.kind for parameter in parameters}
+    return [] if inspect.Parameter.VAR_POSITIONAL in kinds else [p.name for p in parameters]
+
+
+def how_to_register(module: nn.Module) -> str:
+    """Return the line that describes the steps of a module whose class is not known."""
+    kind = type(module).__name__
+    parameters = _arguments(module)
+    if len(parameters) == 1:
+        return (
+            f"If forward of {kind} runs all steps in a loop, move one step into a module of its "
+            "own, forward(x, state) -> state: it is found where the loop calls it."
+        )
+    sizes = ("hidden_size", "hidden_dim", "hidden", "units", "nhid")
+    size = next((f"cell.{n}" for n in sizes if isinstance(getattr(module, n, None), int)), "WIDTH")
+    step, zeros = "cell.forward", f"torch.zeros(n, {size})"
+    if len(parameters) > 2:  # as forward(x, h, c)
+        states = len(parameters) - 1
+        step = "lambda x, state: cell(x, *state)"
+        zeros = f"({', '.join([zeros] * states)})"
+    return (
+        f"Describe its steps, with Steps and register of throughtime.instruments:\n"
+        f"  register({kind}, lambda cell: Steps({step}, lambda n: {zeros}))\n"
+        'where a step returns the new state; after an output: returns="output and state".'
+    )
 
 
 _FORMS = {

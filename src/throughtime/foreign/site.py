@@ -52,7 +52,7 @@ class LayerSite(Site):
                 f"{type(layer).__name__}",
                 got="a forward of its own",
                 expected="that of torch.nn or throughtime, whose replica is known",
-                fix=how_to_register(type(layer)),
+                fix=how_to_register(layer),
             )
         self.layer, self.replica = layer, _replica(layer)
         self.levels, self.directions = self.replica.num_layers, self.replica.num_directions

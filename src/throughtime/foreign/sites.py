@@ -12,7 +12,7 @@ from throughtime.cells import ElmanCell, GRUCell, LSTMCell
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.engines import Engine, Place, Request, Result, Runner
-from throughtime.foreign.adapters import adapter_of, how_to_register, looks_recurrent
+from throughtime.foreign.adapters import adapter_of, how_to_register, looks_recurrent, takes_state
 from throughtime.foreign.site import AdaptedSite, CellSite, LayerSite, Site
 from throughtime.layers import RecurrentLayer
 
@@ -52,7 +52,7 @@ def find_recurrent(model: nn.Module, name: str | None = None) -> tuple[str, nn.M
         if name in found:
             return name, found[name]
         unknown = dict(model.named_modules()).get(name)
-        if unknown is None or not looks_recurrent(unknown):
+        if unknown is None or not (looks_recurrent(unknown) or takes_state(unknown)):
             raise UnknownNameError("recurrent layer", name, found)
         raise _not_known(unknown)
     if len(found) == 1:
@@ -67,7 +67,7 @@ def find_recurrent(model: nn.Module, name: str | None = None) -> tuple[str, nn.M
         if seen:
             named = [f"{type(m).__name__} ({n or 'the model'})" for n, m in seen.items()]
             got += f" that are known, and what looks like some: {', '.join(named[:5])}"
-            fix = how_to_register(type(next(iter(seen.values()))))
+            fix = how_to_register(next(iter(seen.values())))
     raise ConfigurationError(type(model).__name__, got=got, expected="one", fix=fix)
 
 
@@ -159,7 +159,10 @@ class _Placed(Engine):
         return functools.partial(self._run, request, place)
 
 
-_KNOWN = "nn.RNN/LSTM/GRU, their cells, a layer of throughtime, or a registered class"
+_KNOWN = (
+    "nn.RNN/LSTM/GRU, their cells, a layer of throughtime, a registered class, or a cell that the "
+    "model's loop calls once a step as cell(x, state)"
+)
 
 
 def _not_known(module: nn.Module) -> ConfigurationError:
@@ -167,7 +170,7 @@ def _not_known(module: nn.Module) -> ConfigurationError:
         "recurrent layer",
         got=type(module).__name__,
         expected=_KNOWN,
-        fix=how_to_register(type(module)),
+        fix=how_to_register(module),
     )
 
 
@@ -203,7 +206,7 @@ def _torch_cell(module: nn.Module) -> Site:
             f"{type(module).__name__}",
             got="a forward of its own",
             expected="that of nn.RNNCell, nn.LSTMCell or nn.GRUCell",
-            fix=how_to_register(type(module)),
+            fix=how_to_register(module),
         )
     return CellSite(
         module, cell, lambda given, fresh: fresh._replace(h=given), lambda state: state.h
