@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from throughtime.doctor import diagnose, examination
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.remedies import Trainer
@@ -81,3 +82,18 @@ def test_layer_that_gets_other_features_than_the_data() -> None:
 def test_answers_at_every_step() -> None:
     data = [(x, y[:, None].repeat(1, FEATURES)) for x, y in batches()]
     assert tried(Model(nn.GRU(SERIES, 6, batch_first=True), steps=True), data) is None
+
+
+def test_the_other_axis_is_not_tried_where_the_gradient_vanishes(monkeypatch) -> None:
+    """On the other axis every input is near, so that a copy learns there too."""
+    called: list[Any] = []
+    monkeypatch.setattr(examination, "try_other_axis", lambda *given: called.append(given))
+    torch.manual_seed(1)
+    inputs, targets = 0.5 * torch.randn(640, 60, 4), torch.randint(2, (640,))
+    inputs[:, 0] = 0.0
+    inputs[torch.arange(640), 0, targets] = 3.0
+    data = list(zip(inputs.split(32), targets.split(32), strict=True))
+    model = Model(nn.RNN(4, 12, batch_first=True))
+    found = diagnose(model, data, nn.CrossEntropyLoss(), budget="6s", remedies=False)
+    assert found.verdict is Cause.VANISHING
+    assert called == []

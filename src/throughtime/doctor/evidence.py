@@ -3,15 +3,20 @@
 import dataclasses
 from typing import final
 
+from jaxtyping import Bool
+from torch import Tensor, nn
+
 from throughtime.doctor import verdict
 from throughtime.doctor.conclusion import advised, leading
 from throughtime.doctor.intervals import mean
-from throughtime.doctor.mechanism import Mechanism
-from throughtime.doctor.need import Need
-from throughtime.doctor.subject import Clock
+from throughtime.doctor.mechanism import Mechanism, context_losses
+from throughtime.doctor.need import Need, ladder
+from throughtime.doctor.subject import Clock, Subject
 from throughtime.reports.curves import gate_saturation, time_constants
 from throughtime.reports.numbers import in_percent, times
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Finding, Picture, Remedy, Series
+
+_DRAWING = 0.05  # of the budget: the most that a picture takes
 
 
 @final
@@ -59,6 +64,33 @@ class Evidence:
             self.pictures.append(time_constants(mechanism.activity, lag))
         if mechanism.activity.gates is not None:
             self.pictures.append(gate_saturation(mechanism.activity))
+
+    def draw_context(
+        self,
+        subject: Subject,
+        layer: str,
+        model: nn.Module,
+        answered: Bool[Tensor, "time batch"],
+        need: Need,
+        losses: list[float],
+        clock: Clock,
+    ) -> None:
+        """Add the picture of the loss by the age of inputs that are another sequence's."""
+        points: dict[int, float] = {}
+        needed = [need.lag] if need.lag is not None and need.lag < len(answered) else []
+        rungs = ladder(1, len(answered))[::2]
+        end = clock.spent() + _DRAWING * clock.budget
+        for older in dict.fromkeys([*needed, *rungs[::2], *rungs[1::2]]):  # coarsely first
+            if clock.longest() == 0 or (points and clock.spent() > end):
+                break
+            left = end - clock.spent()
+            exchanged = context_losses(subject, model, layer, answered, older, 0, left)
+            if exchanged is not None:
+                # a rise on some batches, added to the loss on all
+                rise = mean(exchanged) - mean(losses[: len(exchanged)])
+                points[older] = mean(losses) + rise
+        if points:
+            self.pictures.append(context_picture(points, need, losses))
 
     def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
         """Return the diagnosis with a verdict, whose findings come first."""

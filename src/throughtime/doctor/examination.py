@@ -10,7 +10,7 @@ from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
-from throughtime.doctor.evidence import Evidence, context_picture
+from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
@@ -19,7 +19,7 @@ from throughtime.doctor.history import history_findings
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
-from throughtime.doctor.need import Need, ladder, measure_need
+from throughtime.doctor.need import Need, measure_need
 from throughtime.doctor.options import Options
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
@@ -35,7 +35,6 @@ from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
 
 _RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
 _STEPS = 0.05  # of the budget: the most that calls of the user's step take
-_DRAWING = 0.05  # of the budget: the most that a picture takes
 _EXCHANGE = 0.05  # of the budget: the most that the exchange of old inputs takes
 _MECHANISM = 0.1  # of the budget: the most that the measurement of the mechanism takes
 _GRACE_SHARE = 0.6  # of the longest time: the most that the training of the model as it is takes
@@ -224,7 +223,7 @@ class Examination:
         needed = self.known.with_need(need, self.losses)
         memory = verdict.memory(needed, self.losses, exchanged)
         self.evidence.add_need(need, self.losses, self.known.words)
-        self._draw_context(model, answered)
+        self.evidence.draw_context(subject, layer, model, answered, need, self.losses, self.clock)
         cut = self._cut(flow, need.lag)
         if self.known.unpredicted(need) and self._memorised(need, answered):
             return self._no_dependence(need, None)
@@ -348,7 +347,9 @@ class Examination:
             )
             return Cause.UNDERTRAINED
         assert self.recording is not None
-        turned = try_other_axis(self.trainer, self.layer, trial, self.recording, self.clock)
+        turned = None  # on the other axis every input is near: where memory fails, that helps too
+        if first not in (Cause.FORGETTING, Cause.VANISHING):
+            turned = try_other_axis(self.trainer, self.layer, trial, self.recording, self.clock)
         fresh = None if turned is None else copies.plain()  # as its layer is
         if turned is not None and not (fresh is not None and copies.clearly_better(fresh, trial)):
             self.tried.add(turned.cause)  # those for its other form
@@ -464,25 +465,6 @@ class Examination:
         assert need is not None
         best = min(mean(need.full), mean(need.short))
         return need.learned and mean(losses) < best + 0.1 * (mean(need.constant) - best)
-
-    def _draw_context(self, model: Any, answered: Any) -> None:
-        need, points = self._need(answered), {}
-        needed = [need.lag] if need.lag is not None and need.lag < len(answered) else []
-        rungs = ladder(1, len(answered))[::2]
-        end = self.clock.spent() + _DRAWING * self.clock.budget
-        for older in dict.fromkeys([*needed, *rungs[::2], *rungs[1::2]]):  # coarsely first
-            if self.clock.longest() == 0 or (points and self.clock.spent() > end):
-                break
-            left = end - self.clock.spent()
-            exchanged = context_losses(
-                self.subject, model, self.layer, answered, older, self.options.seed, left
-            )
-            if exchanged is not None:
-                # a rise on some batches, added to the loss on all
-                rise = mean(exchanged) - mean(self.losses[: len(exchanged)])
-                points[older] = mean(self.losses) + rise
-        if points:
-            self.evidence.pictures.append(context_picture(points, need, self.losses))
 
     def _note_missing(self) -> None:
         missing = self.evidence.missing
