@@ -79,7 +79,7 @@ def adam(rate: float, decay: float = 0.0) -> Any:
         (0.3, 0.0, "a learning rate of 0.003", Cause.STEP_SIZE, "lr=0.003"),
         (1e-6, 0.0, "a learning rate of 0.001", Cause.STEP_SIZE, "lr=0.001"),
         (0.003, 0.3, "a weight decay of 0", Cause.WEIGHT_DECAY, "weight_decay=0"),
-        (0.3, 0.0, "none", None, ""),
+        (0.02, 0.0, "none", None, ""),
     ],
 )
 def test_the_change_that_makes_the_users_training_learn(
@@ -97,6 +97,25 @@ def test_the_change_that_makes_the_users_training_learn(
         (remedy,) = copies.remedies
         assert remedy.code == line
         assert (round(remedy.before.value, 2), round(remedy.after.value, 2)) == (0.69, 0.12)
+
+
+@pytest.mark.parametrize(
+    ("rate", "size"), [(30.0, "large"), (1e-7, "small"), (0.01, None), (1e-4, None)]
+)
+def test_steps_that_no_other_rate_mends(rate: float, size: str | None, planted) -> None:
+    """Ten updates of Adam go as far as its learning rate, relative to that of the doctor's."""
+    results, asked = planted
+    results["as it is"] = trial(0.1)
+    copies = copies_of(gru(), optimizer=adam(rate))
+    found = check_own_training(copies, "here")
+    assert (found is not None) == (size is not None)
+    if found is not None:
+        assert f"the steps are too {size}" in found.statement
+        assert found.effect is not None
+        assert found.effect.value == pytest.approx(rate / 3e-3, rel=0.5)
+        rates = [float(name.split()[-1]) for name in asked if "rate" in name]
+        assert len(rates) == 3
+        assert all(0.0001 <= r <= 0.1 for r in rates)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Checks of the user's own training by copies: step size, weight decay, weights that are ruined."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from throughtime.doctor.brief_training import Training, Trial
 from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.input_scale import check_scale
-from throughtime.doctor.intervals import difference
+from throughtime.doctor.intervals import difference, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.training_step import listed
@@ -20,6 +21,8 @@ from throughtime.foreign.sites import find_recurrent
 from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
+_SLOW, _SMALL, _LARGE = 1 / 3, 1 / 50, 30.0  # of distances, relative to the doctor's training
+_USUAL_IN_WORDS = "Adam, learning rate 3e-3, gradient clipped to norm 1"
 _NOT_LEARNED = 0.2  # of the gain of the doctor's training: below it the user's does not learn
 
 
@@ -27,7 +30,8 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
     """Train a fresh copy by the user's own step or optimiser, and an equal one by the doctor's.
 
     Where the doctor's learns and the user's does not, the weight decay is taken away, and the
-    learning rate changed by factors of 10.
+    learning rate is changed by powers of 10: so that the user's updates go about as far as the
+    doctor's. Where none helps, updates are at fault that go much farther, or not nearly as far.
 
     Arguments:
         copies: trials; the trainer has the user's step and optimiser.
@@ -48,7 +52,7 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
         return None
     subject = trainer.subject
     groups = trainer.optimizer(subject.copy(training=True)).param_groups
-    rate = max(float(group["lr"]) for group in groups if "lr" in group)
+    rate = max((float(group["lr"]) for group in groups if "lr" in group), default=0.0)
     decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
     words_of = "training_step" if trainer.step is not None else "optimiser"
     words = (
@@ -62,11 +66,11 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
         changes.append(
             (Cause.WEIGHT_DECAY, "a weight decay of 0", "weight_decay=0", {"decay": 0.0})
         )
-    large = theirs.diverged or _moves_far(copies, own)
-    for factor in (0.1, 0.01, 0.001, 10.0) if large else (10.0, 100.0, 1000.0, 1e4, 0.1):
+    distance = _relative_distance(copies, own)
+    for factor in _factors(distance) if rate > 0 else ():
         new = rate * factor
         changes.append(
-            (Cause.STEP_SIZE, f"a learning rate of {new:g}", f"lr={new:g}", {"rate": factor})
+            (Cause.STEP_SIZE, f"a learning rate of {new:.3g}", f"lr={new:.3g}", {"rate": factor})
         )
     for cause, name, code, change in changes:
         other = Trainer(subject, trainer.seed, trainer.step, _changed(trainer.optimizer, **change))
@@ -86,7 +90,24 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
             measured_on=where,
             remedy=f"Set {code}, in place of {was:g}.",
         )
-    return None
+    if _SMALL / 10 < distance < _LARGE:
+        return None
+    copies.add_remedy("the doctor's training", "# " + _USUAL_IN_WORDS, theirs, usual)
+    far = f"{distance:,.0f} times as far as"
+    if distance < 1:
+        far = f"{1 / distance:,.0f} times less far than"
+    return Finding(
+        cause=Cause.STEP_SIZE,
+        severity="fault",
+        certainty="measured",
+        statement=f"{words}Ten of your updates move the weights {far} the doctor's: "
+        f"the steps are too {'large' if distance > 1 else 'small'}.",
+        effect=exactly(distance),
+        effect_name="distance of ten updates, relative to that of the doctor's training",
+        threshold=_LARGE if distance > 1 else _SMALL / 10,
+        measured_on=where,
+        remedy=f"Train with {_USUAL_IN_WORDS}; the learning rate is {rate:g} now.",
+    )
 
 
 def _changed(
@@ -106,8 +127,24 @@ def _changed(
     return make
 
 
-def _moves_far(copies: FreshCopies, own: Training) -> bool:
-    """Return whether ten updates of the user's training move weights farther than the doctor's."""
+def _factors(distance: float) -> list[float]:
+    """List the factors of the learning rate that may help, the likeliest first.
+
+    Arguments:
+        distance: distance of the user's updates, relative to those of the doctor's. Steps that are
+            only a little smaller are slow, which is no fault.
+    """
+    if not math.isfinite(distance):
+        return [0.1, 0.01, 0.001]
+    power = -round(math.log10(max(distance, 1e-12)))
+    powers = [power, power - 1, power + 1]
+    if distance < _SMALL:
+        return [10.0**p for p in powers if p > 0]
+    return [10.0**p for p in powers if p < 0] if distance > _SLOW else []
+
+
+def _relative_distance(copies: FreshCopies, own: Training) -> float:
+    """Return the distance of ten updates of the user's, relative to that of the doctor's."""
     trainer, moved = copies.trainer, list[float]()
     for training in (own, Training()):
         condition = copies.condition()
@@ -116,8 +153,10 @@ def _moves_far(copies: FreshCopies, own: Training) -> bool:
         for k in range(10):
             update(trainer.subject.training[k % len(trainer.subject.training)])
         ends = [p.detach() for p in condition.parameters()]
-        moved.append(sum(float((a - b).square().sum()) for a, b in zip(ends, start, strict=True)))
-    return not moved[0] < moved[1]
+        squares = [float((a - b).square().sum()) for a, b in zip(ends, start, strict=True)]
+        moved.append(math.sqrt(sum(squares)))
+    finite = math.isfinite(moved[0]) and moved[1] > 0
+    return max(moved[0] / moved[1], 1e-12) if finite else math.inf
 
 
 def check_weights(
@@ -136,7 +175,7 @@ def check_weights(
         return None
     copies.add_remedy(
         "fresh weights and smaller steps",
-        "# make the model anew; Adam, learning rate 3e-3, gradient clipped to norm 1",
+        f"# make the model anew; {_USUAL_IN_WORDS}",
         trial,
         usual,
     )
