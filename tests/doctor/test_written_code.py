@@ -145,9 +145,7 @@ def test_forward_has_to_be_adapted_to_another_state() -> None:
     subject = Subject(Final(), [torch.randn(4, 7, WIDTH)], lambda m, x: m(x).sum(1).mean(), 6.0)
     code = written(change("an LSTM").code, subject, "rnn", LAG)
     assert code.startswith("model.rnn = nn.LSTM(3, 6, batch_first=True)\n")
-    assert code.endswith(
-        "# its state is (h, c) and not h alone: adapt the lines of forward that use it"
-    )
+    assert code.endswith("# its state is (h, c), not h alone: adapt the lines that use it")
 
 
 @pytest.mark.parametrize("start", ["the graph kept", "the state passed", "a fresh", "one backward"])
@@ -155,6 +153,18 @@ def test_lines_of_forward_run(start: str) -> None:
     subject = Subject(Chunked("detach"), first_steps(4), cross_entropy, 6.0)
     code = written(change(start).code, subject, "layer", LAG)
     assert "model.layer(x" in code or "loss_fn(model, batch)" in code
+
+
+@pytest.mark.parametrize("options", [{}, STACKED])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_lines_are_not_broken_in_a_terminal(kind, options) -> None:
+    """A broken line cannot be copied: 80 columns hold the indentation and 78 more."""
+    subject = Subject(model_of(kind, **options), first_steps(4), cross_entropy, 6.0)
+    _, module = find_recurrent(subject.copy())
+    for one in (c for c in CHANGES if c.fits(module)):
+        code = written(one.code, subject, "layer", 100)
+        assert max(map(len, code.splitlines()), default=0) <= 78, code
+        assert "adapt" not in code  # the model does not use the state
 
 
 def test_paths_and_code_that_cannot_be_written() -> None:

@@ -51,7 +51,7 @@ Code: TypeAlias = Callable[[Target], str]
 """Function from the layer to the code of a change; "" where none can be written."""
 
 
-_OTHER_STATE = "# its state is (h, c) and not h alone: adapt the lines of forward that use it"
+_OTHER_STATE = "# its state is (h, c), not h alone: adapt the lines that use it"
 
 
 def path_of(layer: str) -> str:
@@ -91,12 +91,27 @@ def written(code: Code, subject: Subject, layer: str, lag: int) -> str:
         carry_out(text, {"model": model, **names, **_of_call(module, *calls[0])})
     except Exception:  # noqa: BLE001 code that does not run is not shown
         return ""
+    if text.endswith(_OTHER_STATE) and _uses_no_state(subject, layer, batch):
+        text = text.removesuffix(f"\n{_OTHER_STATE}")
     try:
         with evaluating(model):
             subject.loss(model, batch)
     except Exception:  # noqa: BLE001 what forward makes of the new layer
         return text if text.endswith(_OTHER_STATE) else ""
     return text
+
+
+def _uses_no_state(subject: Subject, layer: str, batch: Any) -> bool:
+    """Return whether forward does without the layer's final state."""
+    model = subject.copy()
+    _, module = find_recurrent(model, layer)
+    module.register_forward_hook(lambda _, given, out: (out[0], None))
+    try:
+        with evaluating(model):
+            subject.loss(model, batch)
+    except Exception:  # noqa: BLE001 what forward makes of no state
+        return False
+    return isinstance(module, nn.RNNBase)
 
 
 def _of_call(module: nn.Module, given: Any, out: Any) -> dict[str, Any]:
@@ -245,7 +260,7 @@ def read_at_the_end(target: Target) -> str:
     index = "lengths - 1, torch.arange(len(lengths))"
     if first:
         index = "torch.arange(len(lengths)), lengths - 1"
-    return f"last = output[{index}]  # output of {path}; lengths without the padding"
+    return f"# output of {path}, lengths without the padding\nlast = output[{index}]"
 
 
 def fresh_state(target: Target) -> str:
@@ -255,9 +270,7 @@ def fresh_state(target: Target) -> str:
 
 def graph_kept(target: Target) -> str:
     """Write a call that keeps the graph."""
-    return (
-        f"output, state = {target.path}(x, state)  # state with its graph: no detach(), no_grad()"
-    )
+    return f"# no detach() and no no_grad()\noutput, state = {target.path}(x, state)"
 
 
 def state_passed_on(target: Target) -> str:
@@ -268,13 +281,13 @@ def state_passed_on(target: Target) -> str:
 def whole_sequence(target: Target) -> str:
     """Write one backward pass."""
     del target
-    return "loss_fn(model, batch).backward()  # all steps of a sequence in one window"
+    return "# all steps of a sequence in one window\nloss_fn(model, batch).backward()"
 
 
 def clip(target: Target) -> str:
     """Write clipping."""
     del target
-    return "nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # between backward() and step()"
+    return "# between backward() and step()\nnn.utils.clip_grad_norm_(model.parameters(), 1.0)"
 
 
 def adam(learning_rate: float) -> Code:
@@ -293,14 +306,15 @@ def long_lstm(target: Target) -> str:
     """Write an LSTM of the same sizes in the layer's place, with chrono initialisation."""
     module = target.module
     if target.layer_of_torch:
-        made = f"nn.LSTM({_arguments(module, module.input_size)})"
+        made = _call(target.path, "nn.LSTM", _arguments(module, module.input_size))
     elif isinstance(module, nn.RNNCellBase):
-        made = f"nn.LSTMCell({module.input_size}, {module.hidden_size}{_place(module)})"
+        sizes = f"{module.input_size}, {module.hidden_size}{_place(module)}"
+        made = _call(target.path, "nn.LSTMCell", sizes)
     else:
         return ""
     lstm = nn.LSTM(1, module.hidden_size, device="meta")
     cell = cells_of(lstm)[0]
-    changed = [f"{target.path} = {made}"]
+    changed = [made]
     if module.bias:
         changed.append(_chrono(target, cell))
     return "\n".join([*changed, _OTHER_STATE])
@@ -313,22 +327,30 @@ def skip(target: Target) -> str:
     if not one or getattr(module, "proj_size", 0):
         return ""
     kind, width, time = type(module).__name__, module.hidden_size, int(module.batch_first)
-    before = f"outputs[-1][:, : block.shape[{time}]]" if time else "outputs[-1][: block.shape[0]]"
+    before = f"[:, : block.shape[{time}]]" if time else "[: block.shape[0]]"
     return f"""class Skipping(nn.{kind}):
-    def forward(self, x, state=None):  # each step also reads the output {lag} steps before
-        outputs = []
+    # each step also reads the output of {lag} steps before
+    def forward(self, x, state=None):
+        past, outputs = x.new_zeros(*x.split({lag}, {time})[0].shape[:2], {width}), []
         for block in x.split({lag}, {time}):
-            past = {before} if outputs else (
-                block.new_zeros(*block.shape[:-1], {width})
-            )
-            output, state = super().forward(torch.cat([block, past], -1), state)
-            outputs.append(output)
+            x_and_past = torch.cat([block, past{before}], -1)
+            past, state = super().forward(x_and_past, state)
+            outputs.append(past)
         return torch.cat(outputs, {time}), state
 
 weights = {path}.state_dict()
-weights["weight_ih_l0"] = nn.functional.pad(weights["weight_ih_l0"], (0, {width}))
-{path} = Skipping({_arguments(module, module.input_size + width)})
-{path}.load_state_dict(weights)  # as before until it is trained"""
+wide = nn.functional.pad(weights["weight_ih_l0"], (0, {width}))
+{_call(path, "Skipping", _arguments(module, module.input_size + width))}
+{path}.load_state_dict({{**weights, "weight_ih_l0": wide}})"""
+
+
+_WIDTH = 76  # columns, beyond which a terminal breaks a line of code
+
+
+def _call(path: str, made: str, arguments: str) -> str:
+    """Write an assignment to the layer, on three lines where one is too long."""
+    line = f"{path} = {made}({arguments})"
+    return line if len(line) <= _WIDTH else f"{path} = {made}(\n    {arguments}\n)"
 
 
 def _arguments(module: nn.RNNBase, input_size: int) -> str:
