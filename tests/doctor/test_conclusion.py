@@ -1,9 +1,14 @@
 """The headline and the advice, from remedies by hand."""
 
+from types import SimpleNamespace
+
 import pytest
+from torch import nn
 
 from throughtime.doctor.conclusion import advised, leading
+from throughtime.doctor.dropout import less_dropout
 from throughtime.doctor.intervals import exactly
+from throughtime.doctor.written_code import carry_out
 from throughtime.results.diagnosis import Cause, Certainty, Finding, Remedy
 
 SKIP, ORTHOGONAL = "a skip connection over 90 steps", "orthogonal recurrent weights"
@@ -54,3 +59,26 @@ def test_advice_is_what_the_trials_left() -> None:
     assert advised(proved, [remedy(GRAPH, 3.0, 0.1, helped=True)]) == proved
     failed = advised(proved, [remedy(GRAPH, 3.0, 2.9, helped=False, updates=1)])
     assert failed.remedy == "Do that. On a copy this alone did not clearly help in 1 update."
+
+
+def test_advice_of_other_checks_stays() -> None:
+    """It names what to change, and the remedy leads the sentence."""
+    unscaled = finding(Cause.UNSCALED)
+    standardised = remedy("standardised inputs", 0.7, 0.001, helped=True)
+    assert advised(unscaled, [standardised]) == unscaled
+    sentence = leading(Cause.UNSCALED, "It is so.", [standardised])
+    assert sentence == "Standardised inputs fix it: validation loss 0.7 → 0.001. It is so."
+
+
+def test_code_for_less_dropout_names_the_places() -> None:
+    model = nn.ModuleDict(
+        {
+            "lstm": nn.LSTM(3, 4, 2, dropout=0.9),
+            "head": nn.Sequential(nn.Dropout(0.8), nn.Dropout(0.05)),
+        }
+    )
+    code = less_dropout(model)
+    assert code == "model.lstm.dropout = 0.1\nmodel.head[0].p = 0.1"
+    carry_out(code, {"model": SimpleNamespace(**dict(model.named_children()))})
+    assert [m.p for m in model["head"]] == [0.1, 0.05]  # pyright: ignore
+    assert "F.dropout" in less_dropout(nn.Linear(2, 2))

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from throughtime.doctor.changes import CHANGES
+from throughtime.doctor.changes import CHANGES, Change
 from throughtime.reports.numbers import count, number
 from throughtime.results.diagnosis import Cause, Finding, Remedy
 
@@ -35,7 +35,8 @@ def advised(finding: Finding, remedies: Sequence[Remedy]) -> Finding:
     Arguments:
         remedies: all remedies, in any order.
     """
-    tried = [] if finding.cause in _EXPLAINED else _of(finding.cause, remedies)
+    tried = [r for r in _of(finding.cause, remedies) if _starts(r)]  # advice of others is exact
+    tried = [] if finding.cause in _EXPLAINED else tried
     trained = [remedy for remedy in tried if remedy.how == "trained"]
     if not finding.remedy or not tried:
         return finding
@@ -54,13 +55,13 @@ def advised(finding: Finding, remedies: Sequence[Remedy]) -> Finding:
 
 
 def _of(cause: Cause, remedies: Sequence[Remedy]) -> list[Remedy]:
-    """List the remedies against a cause."""
-    starts = {c.name.partition("{lag}")[0]: c.causes for c in CHANGES}
-    return [
-        remedy
-        for remedy in remedies
-        if all(cause in causes for start, causes in starts.items() if remedy.name.startswith(start))
-    ]
+    """List the remedies against a cause; those that are no change of the table are of any."""
+    return [r for r in remedies if all(cause in change.causes for change in _starts(r))]
+
+
+def _starts(remedy: Remedy) -> list[Change]:
+    """List the changes by whose name a remedy is called; none for one of another check."""
+    return [c for c in CHANGES if remedy.name.startswith(c.name.partition("{lag}")[0])]
 
 
 def _helps(remedy: Remedy) -> str:

@@ -12,6 +12,7 @@ from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.subject import Subject
+from throughtime.doctor.written_code import path_of
 from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
 
@@ -112,7 +113,7 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
     name = f"a dropout of {_WEAK:g} at most"
-    copies.add_remedy(name, f"p={_WEAK:g}  # p is the share that is dropped", usual, trial)
+    copies.add_remedy(name, less_dropout(copies.trainer.subject.copy()), usual, trial)
     places = ", ".join(f"{in_percent(share)} at {place}" for place, share in strong.items())
     return Finding(
         cause=Cause.DROPOUT,
@@ -126,6 +127,17 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
         measured_on=where,
         remedy="Set p to 0.1 to 0.5 there: p is the share that is dropped, not that which is kept.",
     )
+
+
+def less_dropout(model: nn.Module) -> str:
+    """Return code that lets every module of a model drop little."""
+    shares = {name: _share_of(module) for name, module in model.named_modules()}
+    strong = [name for name, share in shares.items() if share is not None and share > _WEAK]
+    named = (
+        (name, "p" if hasattr(model.get_submodule(name), "p") else "dropout") for name in strong
+    )
+    lines = [f"{path_of(name)}.{attribute} = {_WEAK:g}" for name, attribute in named]
+    return "\n".join(lines) or f"p={_WEAK:g}  # of F.dropout: the share that is dropped"
 
 
 def _with_little(condition: Condition) -> Condition:

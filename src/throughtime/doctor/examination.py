@@ -50,7 +50,8 @@ class Examination:
         _, module = find_recurrent(model, layer)
         self.evidence = Evidence(f"{type(model).__name__} with {layer or 'itself'}: {module}")
         batches = len(subject.held_out)
-        self.where = f"layer {layer!r}, {batches} held-out batch{'es' if batches > 1 else ''}"
+        place = f"layer {layer!r}" if layer else "the model itself"
+        self.where = f"{place}, {batches} held-out batch{'es' if batches > 1 else ''}"
         self.trainer = Trainer(subject, options.seed, options.training_step, options.optimizer)
         self.trials: dict[Training, Trial] = {}  # of the model as it is
         self.lag = options.lag if options.lag is not None else 1  # at which measurements are taken
