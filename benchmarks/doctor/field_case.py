@@ -1,7 +1,7 @@
 """The program of a field case, its data and training, and its check on two seeds.
 
 `python -m benchmarks.doctor.field_case NAME ...` trains the faulty and the healthy program of each
-case and prints their scores. Without a name it checks all cases.
+case, of field or of field_development, and prints their scores. Without a name it checks all cases.
 """
 
 import sys
@@ -80,10 +80,10 @@ class Case:
 
 def build(name: str, faulty: bool, seed: int) -> Case:
     """Return the program of a case from a seed, which fixes its data and its initial weights."""
-    from benchmarks.doctor.field import load
+    from benchmarks.doctor import field, field_development
 
     torch.manual_seed(seed)
-    return load(name).make(faulty)
+    return (field if name in field.NAMES else field_development).load(name).make(faulty)
 
 
 def batched(*tensors: Tensor, size: int = 32) -> list[Any]:
@@ -152,6 +152,66 @@ def explained(model: nn.Module, batches: Iterable[Any]) -> float:
     return 1 - float((answer - target).square().mean() / target.var(unbiased=False))
 
 
+def cued(
+    count: int, steps: int, classes: int = 2, at: int = 0, noise: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Return noise of (sequence, step, feature) whose step `at` alone shows the class, and it."""
+    x, y = noise * torch.randn(count, steps, max(4, classes)), torch.randint(classes, (count,))
+    x[:, at] = 0
+    x[torch.arange(count), at, y] = 3
+    return x, y
+
+
+def classifier(
+    model: nn.Module,
+    train: Sequence[Any],
+    test: Sequence[Any],
+    accept: set[str] | dict[str, set[str]],
+    epochs: int = 10,
+    classes: int = 2,
+    lr: float = 0.01,
+    good: float = 0.9,
+    options: Callable[[nn.Module], dict[str, Any]] = no_options,
+) -> Case:
+    """Return the case of a classifier with cross-entropy and Adam, scored by its accuracy."""
+    return Case(
+        model,
+        list(train),
+        cross_entropy,
+        lambda m: fit(m, train, cross_entropy, epochs, lr),
+        lambda m: accuracy(m, test),
+        1 / classes,
+        good,
+        accept,
+        options,
+    )
+
+
+def forecaster(
+    model: nn.Module,
+    train: Sequence[Any],
+    test: Sequence[Any],
+    accept: set[str] | dict[str, set[str]],
+    epochs: int = 10,
+    loss: Loss = squared_error,
+    lr: float = 0.01,
+    good: float = 0.9,
+    options: Callable[[nn.Module], dict[str, Any]] = no_options,
+) -> Case:
+    """Return the case of a regression with Adam, scored by the share of variance explained."""
+    return Case(
+        model,
+        list(train),
+        loss,
+        lambda m: fit(m, train, loss, epochs, lr),
+        lambda m: explained(m, test),
+        0.0,
+        good,
+        accept,
+        options,
+    )
+
+
 def digits() -> tuple[Tensor, Tensor]:
     """Return the 8x8 digits, in [0, 1], in an order that the seed draws, and their classes."""
     with np.load(str(resources.files("throughtime") / "tasks/data/digits.npz")) as archive:
@@ -179,11 +239,11 @@ def prose(count: int) -> Tensor:
 
 def main(names: Sequence[str]) -> int:
     """Check the named cases, print a line for each program, and return 1 if one fails."""
-    from benchmarks.doctor.field import NAMES
+    from benchmarks.doctor import field, field_development
 
     torch.set_num_threads(1)
     failed: list[str] = []
-    for name in names or NAMES:
+    for name in names or (*field.NAMES, *field_development.NAMES):
         for faulty in (True, False):
             for seed in (0, 1):
                 start = time.process_time()
