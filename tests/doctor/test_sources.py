@@ -43,6 +43,21 @@ def with_options():
     return *make(), {"lag": beside.LAG}
 
 
+def step(model, optimizer, batch):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward()
+    optimizer.step()
+
+
+def with_training():
+    model, batches, loss = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    history = {"loss": [0.7, float("nan")]}
+    more = {"training_step": step, "optimizer": optimizer, "history": history}
+    return model, batches[:6], loss, {**more, "unseen": batches[6:]}
+
+
 def wrong():
     return 3
 """
@@ -97,6 +112,17 @@ def test_the_command(project, capsys) -> None:
     assert main([*words, "--fail-on", "faults"]) == 2
     assert main(["diagnose", "my_project.py:wrong"]) == 2
     assert main(["diagnose", "my_project.py:make", "--budget", "soon"]) == 2
+
+
+def test_the_command_takes_the_users_training(project, capsys) -> None:
+    words = ["diagnose", "my_project.py:with_training", "--budget", "2s", "--no-remedies", "--json"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    said = " ".join(document["missing_evidence"])
+    assert not {"training_step=", "history=", "unseen="} & set(said.split())
+    assert any("entry 2 of 2 of the loss" in one["statement"] for one in document["findings"])
+    assert main([*words, "--out", "a.jpeg"]) == 2
+    assert "form of a.jpeg: got '.jpeg'" in capsys.readouterr().err
 
 
 def test_a_run_of_ours(tmp_path) -> None:

@@ -119,6 +119,61 @@ def test_the_model_itself_may_be_the_cell() -> None:
         assert find_recurrent(model) == ("", model)
 
 
+class Separate(nn.Module):
+    """h and c as arguments of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden_size, self.gates = 5, nn.Linear(8, 10)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        keep, new = self.gates(torch.cat([x, h], 1)).chunk(2, 1)
+        c = keep.sigmoid() * c + new.tanh()
+        return c.tanh(), c
+
+
+class Apart(nn.Module):
+    """A loop over such a cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = Separate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, c = pair(x)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], h, c=c)
+        return h
+
+
+def register_line(error: Exception) -> Any:
+    """Return what the line of an error registers."""
+    line = next(line for line in str(error).splitlines() if "register(" in line)
+    made: dict[type, Any] = {}
+
+    def register(kind: type, adapter: Any) -> None:
+        made[kind] = adapter
+
+    exec(line.strip(), {"register": register, "Steps": Steps, "torch": torch, **globals()})
+    return made
+
+
+def test_tensors_of_the_state_as_arguments_of_their_own() -> None:
+    """Found, and registered by the line that the error prints, it has autograd's gradients."""
+    model = Apart()
+    with pytest.raises(errors.ConfigurationError) as error:
+        find_recurrent(model, "cell")
+    with registered(register_line(error.value)):
+        expected = gradient_flow(model, lambda: loss(model))
+    with cells_found(model, loss):
+        found = gradient_flow(model, lambda: loss(model))
+    torch.testing.assert_close(found.norm, expected.norm)
+    given = X.clone().requires_grad_()
+    (at_input,) = torch.autograd.grad(model(given).square().mean(), given)
+    assert found.norm.shape == (7,)
+    assert (found.norm > 0).tolist() == (at_input.norm(dim=(0, 2)) > 0).tolist()
+
+
 class Scaled(nn.Module):
     """Takes two arguments, and is no step: its result has another width."""
 
@@ -136,15 +191,6 @@ class Counting(Gated):
     def forward(self, x: Tensor, state: Any = None) -> Any:
         self.kept = x
         return super().forward(x, state)
-
-
-class Separate(nn.Module):
-    """h and c as arguments of their own."""
-
-    hidden_size = 5
-
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return h + x.mean(1, keepdim=True), c
 
 
 class WholeRNN(nn.Module):
@@ -208,14 +254,7 @@ def test_the_line_works_as_it_is_printed() -> None:
     model = Loop(Gated("state"), zeros)
     with pytest.raises(errors.ConfigurationError) as error:
         find_recurrent(model, "cell")
-    line = next(line for line in str(error.value).splitlines() if "register(" in line)
-    made: dict[type, Any] = {}
-
-    def register(kind: type, adapter: Any) -> None:
-        made[kind] = adapter
-
-    exec(line.strip(), {"register": register, "Steps": Steps, "torch": torch, "Gated": Gated})
-    with registered(made):
+    with registered(register_line(error.value)):
         assert gradient_flow(model, lambda: loss(model)).norm.shape == (7,)
 
 

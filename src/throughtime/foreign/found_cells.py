@@ -36,6 +36,7 @@ class _Calls:
         start: state of the first call; None if it got none.
         end: state that the last call returned.
         unlike: If True, a call was no step.
+        apart: If True, the tensors of the state are arguments of their own.
     """
 
     links: int = 0
@@ -44,6 +45,7 @@ class _Calls:
     start: Any = None
     end: Any = None
     unlike: bool = False
+    apart: bool = False
 
     def add(self, x: Any, state: Any, result: Any) -> None:
         """Add a call, or note that it is no step."""
@@ -102,6 +104,8 @@ def _candidates(model: nn.Module, loss: Callable[[nn.Module], Any]) -> dict[type
         ) -> None:
             values = inspect.signature(module.forward).bind(*given, **named).arguments.values()
             x, state, *more = (*values, None)[: max(2, len(values))]
+            if more and all(isinstance(part, Tensor) for part in (state, *more)):
+                state, more, one.apart = (state, *more), [], True  # forward(x, h, c)
             one.unlike |= any(value is not None for value in more)
             one.add(x, state, result)
 
@@ -142,7 +146,12 @@ def _adapter(seen: Mapping[Any, _Calls]) -> Adapter:
             return type(like)(*states) if hasattr(like, "_fields") else type(like)(states)
 
         memories = ("c",) if len(parts) == 2 else ()
-        return Steps(module.forward, initial, one.form, memories=memories)
+
+        def apart(x: Tensor, state: Any) -> Any:
+            return module.forward(x, *state)
+
+        step = apart if one.apart else module.forward
+        return Steps(step, initial, one.form, memories=memories)
 
     return adapter
 

@@ -140,6 +140,7 @@ class AdaptedSite(Site):
     def __init__(self, module: nn.Module, adapter: Adapter):
         self.module, self.adapter = module, adapter
         self.cell: AdaptedCell | None = None
+        self._apart = False  # if True, the state's tensors are arguments of their own: x, h, c
 
     def call(self, engine: Engine, *arguments: Any, **options: Any) -> Any:
         """Run one step of a cell, or all steps of a layer.
@@ -185,6 +186,10 @@ class AdaptedSite(Site):
             first, second = [*self._signature.parameters, "", ""][:2]
             given = dict(bound.arguments)
             arguments = (given.pop(first, None), given.pop(second, None))
+            apart = [arguments[1], *given.values()]
+            if len(apart) == self._parts and all(isinstance(part, Tensor) for part in apart):
+                self._apart = True
+                return arguments[0], tuple(apart)
             if any(value is not None for value in given.values()):
                 raise ConfigurationError(
                     f"{type(self.module).__name__}.forward",
@@ -193,6 +198,12 @@ class AdaptedSite(Site):
                 )
         x, state = (*arguments, None)[:2]
         return x, state
+
+    @functools.cached_property
+    def _parts(self) -> int:
+        """Number of tensors of the adapter's state, if it is a tuple; else 0."""
+        state = self.adapter(self.module).initial(1)
+        return len(state) if isinstance(state, tuple | list) else 0
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature:
@@ -208,7 +219,7 @@ class AdaptedSite(Site):
             for name, buffer in part._buffers.items():
                 part._buffers[name] = None if buffer is None else buffer.clone()
         with torch.no_grad(), random_states_kept():
-            arguments = (x,) if state is None else (x, state)
+            arguments = (x,) if state is None else (x, *state) if self._apart else (x, state)
             expected, again = (pytree.tree_leaves(own.forward(*arguments)) for _ in range(2))
             if not all(_equal(a, b) for a, b in zip(expected, again, strict=True)):
                 return  # it draws at random, and its steps need not draw in the same order
