@@ -303,7 +303,10 @@ class _Reader:
                 y = y.reshape(*y.shape[:2], -1).transpose(0, 1)[steps]
             else:
                 assert ends is not None
-                x = _ending(x, ends(number).expand(x.shape[1]))
+                last = ends(number).expand(x.shape[1])
+                if int(last.max()) >= x.shape[0]:
+                    continue  # a batch of shorter sequences than the one whose answers were found
+                x = _ending(x, last)
                 y = y.reshape(1, y.shape[0], -1)
             xs.append(x)
             ys.append(y)

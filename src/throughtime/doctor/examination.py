@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, final
 
-from throughtime.core.errors import ThroughtimeError
+from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
@@ -180,7 +180,13 @@ class Examination:
         if unreached is not None:
             found.append(unreached)
             return unreached.cause
-        flow = flow_in_double(subject, layer, subject.held_out[0])
+        model, batch = subject.copy(), subject.held_out[0]
+        try:
+            flow = flow_in_double(subject, layer, batch)
+            self.recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
+        except ConfigurationError as error:  # calls that cannot be put in one order of time
+            found.append(verdict.stopped_finding(error, self.where))
+            return Cause.INCONCLUSIVE
         answered, time = flow.answer > 0, len(flow.norm)
         if options.lag is None:
             self.lag = max(1, time // 2)  # shown nowhere
@@ -289,10 +295,8 @@ class Examination:
         """Run the exact checks in order, as long as findings are taken."""
         subject, layer = self.subject, self.layer
         self.axes = axes = sample_axes([*subject.training, *subject.held_out])
-        model, batch = subject.copy(), subject.held_out[0]
-        self.recording = recording = record(
-            model, lambda: subject.loss(model, batch), layer=layer, level=0
-        )
+        recording = self.recording
+        assert recording is not None
         self.separate = recording.links.count("fresh") > 1  # several sequences in one answer
         size = f"{recording.time} steps of {recording.batch} sequences"
         self.evidence.note("input of the layer", size)
