@@ -48,7 +48,6 @@ def as_pandas() -> list[dict[str, float]]:
         types.SimpleNamespace(columns=["loss"], to_dict=lambda how: [{"loss": 0.7}, {"loss": 0.6}]),
         History((0.7, 0.6)),
     ],
-    ids=str,
 )
 def test_the_losses_of_the_training(given) -> None:
     assert as_history(given).losses == (0.7, 0.6)
