@@ -7,7 +7,7 @@ import torch
 from doctor.faulty_models import Classifier, cross_entropy, first_steps
 from torch import nn
 
-from throughtime.doctor import Cause, diagnose
+from throughtime.doctor import Cause, diagnose, examination
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.dependence import Dependence, Part
 from throughtime.doctor.dependence_findings import (
@@ -17,13 +17,15 @@ from throughtime.doctor.dependence_findings import (
     open_finding,
     wrong_step_finding,
 )
+from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.known_lag import KnownLag
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
+from throughtime.doctor.options import Options
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.sample_axes import sample_axes
-from throughtime.doctor.subject import Subject
+from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import is_effective, mechanism_findings
 from throughtime.results.diagnosis import Remedy
 
@@ -254,3 +256,18 @@ def test_a_rule_comes_back_entirely_and_memorised_answers_do_not() -> None:
     share = relearned_share(subject, "layer", sample_axes(batches), constant, 60.0, 0)
     assert share is not None
     assert share.value < RULE
+
+
+@pytest.mark.parametrize(("fresh", "memorised"), [(0.1, False), (0.69, True)])
+def test_what_a_fresh_copy_learns_is_not_memorised(
+    fresh: float, memorised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the predictors learn nothing, and little comes back after wrong targets."""
+    monkeypatch.setattr(examination, "relearned_share", lambda *_: exactly(0.2))
+    trial = Trial([0.7] * 3, [fresh] * 3, 500, diverged=False)
+    monkeypatch.setattr(FreshCopies, "plain", lambda _: trial)
+    subject, clock = Subject(classifier(), noise(), cross_entropy, 1.0), Clock(60.0)
+    one = examination.Examination(subject, "layer", clock, Options(None, None, None, None, True, 0))
+    one.copies = FreshCopies(one.trainer, "layer", NOTHING, clock)
+    one.losses = [0.05] * 3
+    assert one._memorised(NOTHING, torch.ones(12, 10) > 0) is memorised

@@ -405,3 +405,22 @@ def test_an_unscaled_model_is_told_by_training() -> None:
     assert found.cause is Cause.UNSCALED
     assert found.effect is not None
     assert found.effect.high < 0
+
+
+@pytest.mark.parametrize(
+    ("model", "fresh", "good"),
+    [
+        (0.1, 0.1, True),
+        (0.1, 0.69, False),
+        (0.4, 0.1, False),
+        (0.33, 0.2, False),
+        (0.2, 0.12, True),
+    ],
+)
+def test_a_good_model_gains_as_much_as_a_copy_that_learns(
+    model: float, fresh: float, good: bool, planted
+) -> None:
+    """Gains over 0.7: at least half of it, and at least 0.8 of the copy's."""
+    results, _ = planted
+    results["as it is"] = trial(fresh)
+    assert copies_of(gru()).do_no_better([model] * 3) is good

@@ -1,12 +1,14 @@
 """From numbers to verdicts."""
 
+import dataclasses
+
 import pytest
 
 from throughtime.doctor import Cause
 from throughtime.doctor.intervals import estimate, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
-from throughtime.doctor.verdict import is_effective, mechanism_findings
+from throughtime.doctor.verdict import is_effective, mechanism_findings, without_floor
 from throughtime.results.diagnosis import Remedy
 
 
@@ -74,3 +76,16 @@ def test_a_cure_makes_a_copy_remember_that_did_not() -> None:
 def test_small_parts_are_said_in_powers(kept: float, words: str) -> None:
     finding = mechanism_findings(mechanism(retention=exactly(kept)), None, "here")[0]
     assert f"keep longest keep {words} of their memory" in finding.statement
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_where_the_loss_falls_below_0_obstacles_are_suspected_alone() -> None:
+    suspects = mechanism_findings(
+        mechanism(growth=exactly(2.0), saturated=exactly(0.9), dead=exactly(0.9)), None, "here"
+    )
+    need = Need([0.5], [-2.0], [-3.0], 3, None, None, {}, learned=False)
+    found = without_floor(suspects, need, [0.4])
+    assert [f.severity for f in found] == ["fault", "warning", "warning"]
+    assert without_floor(suspects, dataclasses.replace(need, short=[0.5], full=[0.5]), [0.4]) == (
+        suspects
+    )

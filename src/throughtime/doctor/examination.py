@@ -64,6 +64,7 @@ class Examination:
         self.place: Where = "model"  # of the fault
         self.measured: Need | None = None
         self.tried: set[Cause] = set()  # causes whose remedies were tried
+        self.copies: FreshCopies | None = None
         self.own: Finding | None = None  # fault of the user's step or optimiser
 
     def run(self) -> Diagnosis:
@@ -80,11 +81,8 @@ class Examination:
     def _examine(self) -> Cause:
         cause = self._cause()
         if self.options.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
-            suspected = [
-                f
-                for f in self.evidence.findings
-                if f.severity == "warning" and f.cause in (Cause.FORGETTING, Cause.VANISHING)
-            ]
+            warnings = [f for f in self.evidence.findings if f.severity == "warning"]
+            suspected = [f for f in warnings if f.cause in (Cause.FORGETTING, Cause.VANISHING)]
             open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
             memory = None
             if cause is Cause.INCONCLUSIVE and not open_:
@@ -164,12 +162,8 @@ class Examination:
         return suspected.cause
 
     def _cause(self) -> Cause:
-        subject, layer, options, found = (
-            self.subject,
-            self.layer,
-            self.options,
-            self.evidence.findings,
-        )
+        subject, layer, options = self.subject, self.layer, self.options
+        found = self.evidence.findings
         if options.history is not None:
             found.extend(history_findings(options.history))
         self.losses = subject.held_out_losses(subject.copy())
@@ -265,7 +259,11 @@ class Examination:
         self.relearned = relearned_share(
             subject, self.layer, self.axes, need.constant, seconds, self.options.seed
         )
-        return self.relearned is None or self.relearned.value < dependence_findings.RULE
+        if self.relearned is not None and self.relearned.value >= dependence_findings.RULE:
+            return False
+        assert self.copies is not None
+        fresh = self.copies.plain()  # no predictor may fit; it saw no held-out batch
+        return fresh is None or not self.copies.learns(fresh)
 
     def _no_dependence(self, need: Need, trial: Trial | None) -> Cause:
         """Add the finding that no dependence was found; without a trial, of a better model."""
@@ -319,13 +317,18 @@ class Examination:
     def _obstacle(self) -> Cause:
         """Find the obstacle to learning, or that the model was not trained enough."""
         subject, evidence, need = self.subject, self.evidence, self.measured
+        copies = self.copies
         assert need is not None
+        assert copies is not None
         self.clock.at("measuring gradients and units")
         self.mechanism = mechanism = measure_mechanism(
             subject, self.layer, self.lag, _MECHANISM * self.clock.budget
         )
         evidence.add_mechanism(mechanism, self.known.value)
-        copies = FreshCopies(self.trainer, self.layer, need, self.clock, self._enough)
+        if not need.learned and copies.do_no_better(self.losses):
+            suspects = self._suspects(mechanism, None)
+            evidence.findings += verdict.as_good_findings(need, self.losses, suspects, self.where)
+            return Cause.HEALTHY
         fault = check_own_training(copies, self.where) if self.options.remedies else None
         if fault is not None:
             return self._by_copies(copies, fault)
@@ -388,7 +391,9 @@ class Examination:
     def _suspects(self, mechanism: Mechanism, control: Control | None) -> list[Finding]:
         """List the obstacles; those over a lag only where one is known and inputs are needed."""
         suspects = verdict.mechanism_findings(mechanism, control, self.where)
-        return self.known.about(suspects, self.measured)
+        assert self.measured is not None
+        suspects = self.known.about(suspects, self.measured)
+        return verdict.without_floor(suspects, self.measured, self.losses)
 
     def _need(self, answered: Any) -> Need:
         """Train the reference predictors, once."""
@@ -407,6 +412,9 @@ class Examination:
             )
             self.known.settle(self.measured)
             self.lag = self.known.value or self.measured.window
+            self.copies = FreshCopies(
+                self.trainer, self.layer, self.measured, self.clock, self._enough
+            )
         return self.measured
 
     def _trial(self) -> Trial:

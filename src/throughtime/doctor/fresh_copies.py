@@ -12,6 +12,8 @@ from throughtime.results.diagnosis import Remedy
 
 UPDATES = 500
 _SHARE = 0.2  # of the budget: the most that one copy takes
+_GOOD = 0.5  # of the loss without input: the least gain of a good model
+_AS_MUCH = 0.8  # of a fresh copy's gain: the least gain of a model that is as good
 _LEARNED = 0.1  # of the loss without input: the least gain of a copy that learns
 
 
@@ -99,6 +101,18 @@ class FreshCopies:
         """Return whether a copy is clearly better than the best answer without inputs."""
         least = _LEARNED * abs(mean(self.need.constant))
         return difference(trial.after, self.need.constant).high < 0 and self.gain(trial) > least
+
+    def do_no_better(self, losses: Sequence[float]) -> bool:
+        """Return whether a copy learns, and the model is good and gains about as much or more.
+
+        Arguments:
+            losses: held-out losses of the model.
+        """
+        gain = mean(self.need.constant) - mean(losses)
+        if not gain >= _GOOD * abs(mean(self.need.constant)):
+            return False
+        trial = self.plain()
+        return trial is not None and self.learns(trial) and gain >= _AS_MUCH * self.gain(trial)
 
     def gain(self, trial: Trial) -> float:
         """Return the gain of a trial over the best answer without inputs."""

@@ -238,6 +238,54 @@ def pooled_finding(need: Need, losses: Sequence[float], where: str) -> Finding:
     )
 
 
+def as_good_findings(
+    need: Need, losses: Sequence[float], suspects: Sequence[Finding], where: str
+) -> list[Finding]:
+    """List the finding that the model is good, and the obstacles in its layer as notes.
+
+    Arguments:
+        need: losses of the reference predictors, none of which learns.
+        suspects: obstacles.
+    """
+    good = Finding(
+        cause=Cause.HEALTHY,
+        severity="note",
+        certainty="measured",
+        statement=f"The model has learned: its loss is {mean(losses):.3g}, without inputs it is "
+        f"{mean(need.constant):.3g}. A copy with fresh weights learns too.",
+        effect=difference(need.constant, losses),
+        effect_name="loss of the model below that without inputs",
+        threshold=0.5 * abs(mean(need.constant)),
+        measured_on=where,
+        remedy="",
+    )
+    notes = [dataclasses.replace(f, severity="note", certainty="suspected") for f in suspects]
+    return [good, *notes]
+
+
+def without_floor(
+    suspects: Sequence[Finding], need: Need, losses: Sequence[float]
+) -> list[Finding]:
+    """Return obstacles; only suspected ones where the loss falls below 0.
+
+    Such a loss, of a policy's gradient for example, may fall while answers get worse. Then it is no
+    evidence that an obstacle does harm. Growth of the gradient harms in any case.
+
+    Arguments:
+        suspects: obstacles in the layer.
+        need: losses of the reference predictors.
+        losses: held-out losses of the model.
+    """
+    if min(map(mean, (need.constant, need.short, need.full, losses))) >= 0:
+        return list(suspects)
+    return [
+        f
+        if f.cause is Cause.EXPLODING
+        else dataclasses.replace(f, severity="warning", certainty="suspected")
+        for f in suspects
+    ]
+
+
 def overflow_finding(losses: Sequence[float], where: str) -> Finding:
     """Return the finding that the loss is not finite, although weights and data are."""
     count = sum(not math.isfinite(loss) for loss in losses)
