@@ -47,6 +47,7 @@ def test_top_of_the_package() -> None:
     assert document["verdict"] == "TIME_BATCH_SWAPPED"
 
 
+@pytest.mark.usefixtures("unchecked")  # the checks draw from `random` too
 def test_nothing_of_the_users_is_changed() -> None:
     model = swapped().train()
     model.register_buffer("count", torch.ones(2))

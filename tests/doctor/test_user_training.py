@@ -158,6 +158,7 @@ def test_an_optimiser_keeps_its_groups_its_options_and_its_first_step_size() -> 
     assert len(own.state) == 3
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("step", "optimizer", "said"),
     [
