@@ -138,7 +138,9 @@ def _right(group: Sequence[dict[str, Any]]) -> float:
 
 def lines(summary: Summary) -> list[str]:
     """A summary as a person reads it."""
-    columns = [*CAUSES, UNDECIDED, "ERROR"]
+    # causes that are never planted have a column where they were a verdict
+    others = {c for row in summary.confusion.values() for c in row} - {*CAUSES, UNDECIDED, "ERROR"}
+    columns = [*CAUSES, *sorted(others), UNDECIDED, "ERROR"]
     text = ["planted             " + "".join(f"{_short(c):>7}" for c in columns) + "  recall"]
     for cause, row in summary.confusion.items():
         cells = "".join(f"{row.get(c, 0) or '.':>7}" for c in columns)
