@@ -31,7 +31,7 @@ from throughtime.doctor.training_settings import check_copies, check_own_trainin
 from throughtime.doctor.training_step import check_steps
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
-from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Finding, Remedy
 
 _RELEARNING = 0.15  # of the budget: the most that the test of memorised answers takes
 _STEPS = 0.05  # of the budget: the most that calls of the user's step take
@@ -99,11 +99,15 @@ class Examination:
             self.evidence.findings.append(self._open())
         return cause
 
+    def _effective(self) -> list[Remedy]:
+        """List the remedies with which a copy remembers, and without which it does not."""
+        need = self.measured
+        assert need is not None
+        return [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
+
     def _carried(self, cause: Cause) -> Cause:
         """Return the cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
-        assert self.measured is not None
-        need = self.measured
-        effective = [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
+        effective = self._effective()
         if not effective:
             return Cause.INCONCLUSIVE
         self.evidence.findings.append(
@@ -146,7 +150,7 @@ class Examination:
         """Return the suspected cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
         assert self.measured is not None
         need = self.measured
-        effective = [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
+        effective = self._effective()
         findings, trial = self.evidence.findings, self.trials.get(USUAL)
         assert self.mechanism is not None
         if not effective and not self.known.vanishes(suspected, self.mechanism, need, trial):
@@ -441,23 +445,18 @@ class Examination:
             return True  # that it learns is the symptom; or it is trained already
         try:
             need = self._need(answered)
-            # the user may have trained on all batches: only a fresh copy can tell
-            condition = make_condition(
-                self.subject, self.layer, None, self.lag, fresh=self.options.seed
-            )
-            seconds = min(0.25 * self.clock.budget, max(self.clock.left(), 1.0))
-            trial = self.trainer.train(
-                condition, seconds=seconds, updates=UPDATES, enough=self._enough
-            )
         except Exception as error:  # noqa: BLE001 what the fault makes the model raise
-            self.evidence.note("a copy as it is, in training", f"{type(error).__name__}: {error}")
+            self.evidence.note("predictors, in training", f"{type(error).__name__}: {error}")
             return True
-        if not verdict.learns_anyway(need, trial):
+        assert self.copies is not None
+        # the user may have trained on all batches: only a fresh copy can tell
+        trial, model = self.copies.plain(), self.copies.model
+        if trial is None or model is None or not verdict.learns_anyway(need, trial):
             return True
-        if fault.cause is Cause.SAMPLES_MIXED and needs_company(self.subject, condition.model):
+        if fault.cause is Cause.SAMPLES_MIXED and needs_company(self.subject, model):
             return True
         if fault.cause in OF_PREDICTORS_TOO:
-            gained = solved(self.subject, condition.model)
+            gained = solved(self.subject, model)
             if gained is not None and gained <= SOLVED:
                 return True
         if self.options.remedies:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+from torch import nn
+
 from throughtime.doctor.brief_training import USUAL, Training, Trial
 from throughtime.doctor.intervals import difference, estimate, mean
 from throughtime.doctor.need import Need
@@ -31,6 +33,7 @@ class FreshCopies:
     Attributes:
         remedies: changes that made a copy learn.
         refused: changes that were not tried, with the reason.
+        model: copy that `plain` trained; None before.
     """
 
     def __init__(
@@ -45,12 +48,18 @@ class FreshCopies:
         self.clock, self.enough = clock, enough
         self.remedies: list[Remedy] = []
         self.refused: list[str] = []
+        self.model: nn.Module | None = None
         self._plain: Trial | None = None
 
     def plain(self) -> Trial | None:
         """Train one as it is by the doctor's own training, once; None where no time is left."""
         if self._plain is None:
-            self._plain = self.train("as it is")
+
+            def keep(condition: Condition) -> Condition:
+                self.model = condition.model
+                return condition
+
+            self._plain = self.train("as it is", keep)
         return self._plain
 
     def train(
