@@ -22,7 +22,8 @@ def leading(cause: Cause, statement: str, remedies: Sequence[Remedy]) -> str:
     worked = [r for r in _of(cause, remedies) if r.helped]
     if not worked:
         return statement
-    best = min(worked, key=lambda remedy: remedy.after.value)
+    # not the lowest loss: a change may be compared with a copy that another change has mended
+    best = max(worked, key=lambda remedy: remedy.before.value - remedy.after.value)
     return f"{_helps(best)}. {statement}"
 
 
