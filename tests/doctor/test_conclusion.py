@@ -44,6 +44,13 @@ def test_the_sentence_begins_with_the_remedy_that_worked(remedies, sentence) -> 
     assert leading(Cause.VANISHING, "It is so.", remedies) == sentence
 
 
+def test_a_change_of_a_copy_that_is_mended_already_does_not_lead() -> None:
+    more = remedy("more updates of the same kind", 0.69, 1e-5, helped=True)
+    larger = remedy("a larger step", 1e-5, 1e-7, helped=True)
+    sentence = leading(Cause.UNDERTRAINED, "It is so.", [larger, more])
+    assert sentence.startswith("More updates of the same kind fix it")
+
+
 def test_advice_is_what_the_trials_left() -> None:
     measured, proved = finding(Cause.VANISHING), finding(Cause.GRADIENT_CUT, "proved")
     assert advised(measured, []) == measured
