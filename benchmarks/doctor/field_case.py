@@ -1,7 +1,7 @@
 """The program of a field case, its data and training, and its check on two seeds.
 
 `python -m benchmarks.doctor.field_case NAME ...` trains the faulty and the healthy program of each
-case, of field or of field_development, and prints their scores. Without a name it checks all cases.
+case and prints their scores. Without a name it checks all cases of all folders.
 """
 
 import sys
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,23 @@ class Case:
 
 def build(name: str, faulty: bool, seed: int) -> Case:
     """Return the program of a case from a seed, which fixes its data and its initial weights."""
-    from benchmarks.doctor import field, field_development
-
     torch.manual_seed(seed)
-    return (field if name in field.NAMES else field_development).load(name).make(faulty)
+    return folder_of(name).load(name).make(faulty)
+
+
+def folders() -> tuple[ModuleType, ...]:
+    """Return the packages that hold field cases."""
+    from benchmarks.doctor import field, field_development, field_second
+
+    return field, field_second, field_development
+
+
+def folder_of(name: str) -> ModuleType:
+    """Return the package that holds the case of a name."""
+    for folder in folders():
+        if name in folder.NAMES:
+            return folder
+    raise ValueError(f"got {name!r}, expected the name of a field case")
 
 
 def batched(*tensors: Tensor, size: int = 32) -> list[Any]:
@@ -239,11 +253,9 @@ def prose(count: int) -> Tensor:
 
 def main(names: Sequence[str]) -> int:
     """Check the named cases, print a line for each program, and return 1 if one fails."""
-    from benchmarks.doctor import field, field_development
-
     torch.set_num_threads(1)
     failed: list[str] = []
-    for name in names or (*field.NAMES, *field_development.NAMES):
+    for name in names or [name for folder in folders() for name in folder.NAMES]:
         for faulty in (True, False):
             for seed in (0, 1):
                 start = time.process_time()
