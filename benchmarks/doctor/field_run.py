@@ -106,7 +106,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Run the cases of a folder and write benchmarks/results/doctor-FOLDER.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.doctor.field_run")
-    parser.add_argument("--folder", default="field", help="field, field_second or field_development")
+    parser.add_argument("--folder", default="field", help="a package of field cases")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget", default="30s")
     parser.add_argument("--seed", type=int, default=0)
