@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from throughtime.doctor import Cause
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.dropout import Dropouts, check_dropout, strong_dropout
-from throughtime.doctor.fresh_copies import FreshCopies
+from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
 from throughtime.doctor.input_scale import (
     _standardised,
     _with_embedding,
@@ -360,11 +360,25 @@ def test_strong_dropout_is_found_and_bounded(shares: Any, places: Any, planted) 
     copies = copies_of(model)
     assert strong_dropout(copies.trainer.subject) == places
     results["little dropout"] = trial(0.1)
-    found = check_dropout(copies, "here")
+    found = check_dropout(copies, [0.69] * 3, "here")
     assert (found is not None) == bool(places)
+    assert check_dropout(copies, [0.15] * 3, "here") is None  # it has learned all the same
     if found is not None:
         assert found.cause is Cause.DROPOUT
         assert next(iter(places)) in found.statement
+
+
+def test_strong_dropout_in_spite_of_which_a_copy_learns(planted) -> None:
+    results, _ = planted
+    results |= {"as it is": trial(0.3), "little dropout": trial(0.2)}
+    assert check_dropout(copies_of(Dropping(0.8, 0.0, 0.0)), [0.69] * 3, "here") is None
+
+
+def test_a_copy_like_another_makes_as_many_updates() -> None:
+    copies = copies_of(gru())
+    copies.enough = lambda losses: True
+    assert copies.train("until enough").updates == UPDATES // 8
+    assert copies.train("alike", like=trial(0.5, updates=9)).updates == 9
 
 
 def test_a_bound_on_dropout_drops_that_share() -> None:

@@ -1,5 +1,6 @@
 """Check of dropout, by training copies with less of it."""
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -94,11 +95,14 @@ def _share_of(module: nn.Module) -> float | None:
     return share
 
 
-def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
+def check_dropout(copies: FreshCopies, losses: Sequence[float], where: str) -> Finding | None:
     """Check whether strong dropout keeps the model from learning: a copy with less of it learns.
+
+    It does not where the model has learned nearly as much, which may have taken it more updates.
 
     Arguments:
         copies: trials of fresh copies.
+        losses: held-out losses of the model.
         where: layer and batches, in words.
     """
     if copies.clock.left() < LEAST_SECONDS:
@@ -109,8 +113,10 @@ def check_dropout(copies: FreshCopies, where: str) -> Finding | None:
     usual = copies.plain()
     trial: Trial | None = None
     if usual is not None:
-        trial = copies.train("little dropout", _with_little)
+        trial = copies.train("little dropout", _with_little, like=usual)
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
+        return None
+    if copies.as_good(losses, trial):
         return None
     name = f"a dropout of {_WEAK:g} at most"
     copies.add_remedy(name, less_dropout(copies.trainer.subject.copy()), usual, trial)

@@ -10,6 +10,7 @@ from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
+from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
@@ -232,6 +233,11 @@ class Examination:
         cut = self._cut(flow, need.lag)
         if self.known.unpredicted(need) and self._memorised(need, answered):
             return self._no_dependence(need, None)
+        assert self.copies is not None
+        if options.remedies:  # first: in evaluation mode all else ignores it
+            dropped = check_dropout(self.copies, self.losses, self.where)
+            if dropped is not None:
+                return self._by_copies(self.copies, dropped)
         if memory.known == "yes":
             found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY

@@ -69,6 +69,7 @@ class FreshCopies:
         *,
         trainer: Trainer | None = None,
         training: Training = USUAL,
+        like: Trial | None = None,
     ) -> Trial | None:
         """Train one.
 
@@ -77,6 +78,8 @@ class FreshCopies:
             change: function that changes a condition.
             trainer: another trainer, with another optimiser.
             training: training of the copy.
+            like: trial whose number of updates is made, whatever is learned before; None for as
+                many as are enough.
 
         Returns:
             The trial; None where no time is left, or where the changed model raises.
@@ -92,9 +95,9 @@ class FreshCopies:
                 condition if change is None else change(condition),
                 seconds=min(_SHARE * self.clock.budget, self.clock.left() / 2),
                 longest=self.clock.longest() / 2,
-                updates=UPDATES,
+                updates=UPDATES if like is None else like.updates,
                 training=training,
-                enough=self.enough,
+                enough=self.enough if like is None else None,
             )
         except Exception as error:  # noqa: BLE001 what the model raises with the change
             self.refused.append(f"{name}: {type(error).__name__}: {error}")
@@ -121,7 +124,16 @@ class FreshCopies:
         if not gain >= _GOOD * abs(mean(self.need.constant)):
             return False
         trial = self.plain()
-        return trial is not None and self.learns(trial) and gain >= _AS_MUCH * self.gain(trial)
+        return trial is not None and self.learns(trial) and self.as_good(losses, trial)
+
+    def as_good(self, losses: Sequence[float], trial: Trial) -> bool:
+        """Return whether a model gains about as much as a copy, or more.
+
+        Arguments:
+            losses: held-out losses of the model.
+            trial: trial of the copy.
+        """
+        return mean(self.need.constant) - mean(losses) >= _AS_MUCH * self.gain(trial)
 
     def gain(self, trial: Trial) -> float:
         """Return the gain of a trial over the best answer without inputs."""

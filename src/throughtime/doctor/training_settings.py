@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from throughtime.doctor.brief_training import Training, Trial
-from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.input_scale import check_scale
 from throughtime.doctor.intervals import difference, exactly
@@ -284,7 +283,7 @@ def check_copies(
     suspects: Sequence[Finding],
     where: str,
 ) -> Finding | None:
-    """Check scale, dropout and weights, where a copy as it is does not learn.
+    """Check scale and weights, where a copy as it is does not learn.
 
     Arguments:
         copies: trials of fresh copies.
@@ -296,7 +295,6 @@ def check_copies(
     saturated = mechanism.saturated.low > SATURATED
     return (
         check_scale(copies, where, saturated=saturated)
-        or check_dropout(copies, where)
         or check_frozen(copies, where)
         or (check_weights(copies, mechanism, trial, where) if saturated else None)
         or (None if suspects else check_scale(copies, where, saturated=False, mild=True))
