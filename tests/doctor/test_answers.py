@@ -181,6 +181,23 @@ def test_a_model_that_is_right_all_the_same() -> None:
     assert found.severity == "warning"
 
 
+@pytest.mark.parametrize("known", [1, 2])
+def test_a_label_that_is_constant_is_not_right_all_the_same(known: int) -> None:
+    """Of two labels the model knows one, or both; three of four answers are right at least."""
+
+    class Tagger(Reader):
+        def forward(self, x: Tensor) -> Tensor:
+            signs = 30 * x[..., :2].sign() + 0 * self.layer(x)[0].sum((1, 2))[:, None, None]
+            return torch.where(torch.arange(2) < known, signs, -30.0).sigmoid()
+
+    batches = [(x, (x[..., :2] > torch.tensor([0.0, 1.0])).float()) for x, _ in tokens()]
+    if known == 2:
+        batches = [(x, (x[..., :2] > 0).float()) for x, _ in batches]
+    found = check_answers(of(Tagger(2), nn.BCEWithLogitsLoss(), batches))
+    assert found is not None
+    assert found.severity == ("fault" if known == 1 else "warning")
+
+
 def mispaired(model: nn.Module, loss: Any, batches: list, axes: SampleAxes | None = None) -> Any:
     subject = of(model, loss, batches)
     found = sample_axes([*subject.training, *subject.held_out]) if axes is None else axes

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.last_functions import LastFunction, last_function, views_before
-from throughtime.doctor.loss_calls import OF_CLASSES, OF_VALUES, LossCall, loss_calls
+from throughtime.doctor.loss_calls import (
+    OF_CLASSES,
+    OF_PROBABILITIES,
+    OF_VALUES,
+    LossCall,
+    loss_calls,
+)
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.sites import kept_outputs, recurrent_layers
 from throughtime.foreign.unchanged import modes_kept
@@ -20,6 +26,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _BATCHES = 4  # on which answers are looked at
 _SUM = 1e-3  # error of a sum of probabilities
+_RARE = 0.05  # of the targets: a label that is rarer counts with the others alone
 SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
 OF_PREDICTORS_TOO = (
     Cause.SAMPLES_MIXED,
@@ -148,8 +155,7 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
 
 
 def _unfit_logits(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | None:
-    targets = torch.cat([call.targets[call.where()].detach().double() for call in calls])
-    share = float(targets.mean()) if len(targets) else 0.0
+    share = _share(calls)
     if not 0 < share < 1:
         return None
     entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
@@ -214,8 +220,8 @@ def _are_probabilities(call: LossCall) -> bool:
 
 
 def _finding(fault: _Unfit, calls: Sequence[LossCall], place: str) -> Finding:
-    gained = solved_share(calls)
-    anyway = gained is not None and gained > SOLVED
+    gained = [solved_share(one) for one in (calls, *_by_label(calls))]
+    anyway = gained[0] is not None and all(g is None or g > SOLVED for g in gained)
     return Finding(
         cause=Cause.ANSWERS_UNFIT,
         severity="warning" if anyway else "fault",
@@ -231,6 +237,26 @@ def _finding(fault: _Unfit, calls: Sequence[LossCall], place: str) -> Finding:
         f"{len(calls)} held-out batch{'es' if len(calls) > 1 else ''}",
         remedy=fault.remedy.format(place=place),
     )
+
+
+def _by_label(calls: Sequence[LossCall]) -> list[list[LossCall]]:
+    """Divide calls of a binary loss by the last axis: one label may be right, and another constant.
+
+    Labels that are nearly always the same are left out: a single sample would decide.
+    """
+    first = calls[0].targets
+    same = all(call.answers.shape == call.targets.shape for call in calls)
+    if calls[0].name not in OF_PROBABILITIES or not same or first.dim() < 2:
+        return []
+    labels = [
+        [LossCall(call.name, call.answers[..., k], call.targets[..., k]) for call in calls]
+        for k in range(min(call.targets.shape[-1] for call in calls))
+    ]
+    return [one for one in labels if _RARE < _share(one) < 1 - _RARE]
+
+
+def _share(calls: Sequence[LossCall]) -> float:
+    return float(torch.cat([call.targets[call.where()].double() for call in calls]).mean())
 
 
 def _named_outputs(model: nn.Module, stack: contextlib.ExitStack) -> list[tuple[str, Any]]:
