@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
+from throughtime.core import errors
 from throughtime.instruments import gradient_flow, record
 
 
@@ -50,3 +52,35 @@ def test_a_state_without_its_graph_is_detached_however_it_is_made() -> None:
         return state.sum()
 
     assert gradient_flow(cell, loss).links == ("fresh", *3 * ("detached",))
+
+
+def test_two_calls_on_packed_sequences_follow_each_other() -> None:
+    """Each call is as alone; steps beyond a length start afresh, so that nothing crosses them."""
+    torch.manual_seed(0)
+    layer = nn.LSTM(2, 3)
+    lengths = torch.tensor([5, 2, 4])
+    one, two = (
+        pack_padded_sequence(torch.randn(5, 3, 2), lengths, enforce_sorted=False) for _ in range(2)
+    )
+
+    def loss():
+        return layer(one)[0].data.square().sum() + layer(two)[0].data.sum()
+
+    recording = record(layer, loss)
+    assert recording.calls == (5, 5)
+    assert recording.lengths is None
+    padding = torch.arange(5)[:, None] >= lengths
+    assert recording.resets is not None
+    assert torch.equal(recording.resets[:5], padding)
+    assert bool(recording.resets[5].all())
+    assert torch.equal(recording.resets[6:], padding[1:])
+    for k, packed in enumerate((one, two)):
+        alone = record(layer, lambda packed=packed: layer(packed)[0].data.sum())
+        assert torch.equal(recording.states.h[5 * k :][:5][~padding], alone.states.h[~padding])
+
+    def connected():
+        _, state = layer(one)
+        return layer(two, state)[0].data.sum()
+
+    with pytest.raises(errors.ConfigurationError, match="one goes on from the state of another"):
+        record(layer, connected)

@@ -17,7 +17,7 @@ from throughtime.doctor.history import as_history
 from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.user_training import as_training, check_runs
+from throughtime.doctor.user_training import as_training, check_runs, holds_hidden
 from throughtime.foreign.found_cells import cells_found
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
@@ -118,11 +118,13 @@ def diagnose(
         report = stack.enter_context(_reporting(progress, seconds))
         clock = Clock(seconds, report=report)
         clock.at("drawing batches")
-        subject = Subject(model, batches, loss_fn, seconds / 10, unseen)
+        register = not holds_hidden(model, optimizer, maker)
+        subject = Subject(model, batches, loss_fn, seconds / 10, unseen, register=register)
         batch = subject.held_out[0]
         stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
-        found = recurrent_layers(model)
-        names = [*found] if layer is None and len(found) > 1 else [find_recurrent(model, layer)[0]]
+        copied = subject.copy()
+        found = recurrent_layers(copied)
+        names = [*found] if layer is None and len(found) > 1 else [find_recurrent(copied, layer)[0]]
         check_runs(subject, model, step, maker)
         regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))

@@ -72,6 +72,8 @@ def check_reached(subject: Subject, layer: str) -> Finding | None:
             f"The loss does not run layer {layer!r}: forward never calls it.",
             f"Call {layer or 'the layer'} in forward and use its output, or remove it.",
         )
+    if not trained and any(layer == n or layer.startswith(f"{n}.") for n in subject.registered):
+        return None  # see check_registered
     if not trained and parameters:
         return _not_trained(
             layer,

@@ -11,6 +11,7 @@ from throughtime.doctor.intervals import exactly
 from throughtime.doctor.sample_axes import change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, map_tensors
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
+from throughtime.foreign.loop_site import LoopSite
 from throughtime.foreign.site import AdaptedSite
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.watching import Watched, Watcher, watch
@@ -53,7 +54,7 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
         return None
     dropped, crosses = "fresh" in flow.links[1:], "detached" in flow.links
     _, module = find_recurrent(subject.copy(), layer)
-    if not (dropped or crosses) and isinstance(site_of(module), AdaptedSite):
+    if not (dropped or crosses) and isinstance(site_of(module), AdaptedSite | LoopSite):
         crosses = _state_crosses(subject, layer, window)  # a step that is not ours may detach
     where = f"layer {layer!r}, one batch of {flow.answer.shape[1]} sequences"
     if not crosses and not dropped:

@@ -11,6 +11,7 @@ from throughtime.doctor.sample_axes import SampleAxes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.target_seen import check_target_seen
+from throughtime.doctor.training_step import check_registered
 from throughtime.foreign.recording import Recording
 from throughtime.instruments.gradient_flow import GradientFlow
 from throughtime.results.diagnosis import Finding
@@ -52,6 +53,7 @@ def exact_checks(
         return try_whole_halves(trainer, layer, reading, clock)
 
     return (
+        lambda: check_registered(subject),
         lambda: None if half else reading,
         of_samples(lambda axes: check_samples(subject, layer, axes)),
         of_samples(lambda axes: check_order(subject, layer, axes)),

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from throughtime.core.errors import ConfigurationError, DataError, ThroughtimeError
+from throughtime.foreign.hidden import register_hidden
 from throughtime.foreign.unchanged import evaluating
 
 MOST_BATCHES = 64
@@ -71,12 +72,15 @@ class Subject:
         seconds: time in which batches are drawn.
         unseen: batches that the model was not trained on, which are held out in place of the last
             quarter; None for none.
+        register: If True, modules that the model holds and does not list, as in a Python list, are
+            registered, with parameters that stay as they are.
 
     Attributes:
         training: batches that copies are trained on.
         held_out: batches that copies are measured on; the same where there is only one.
         device: device of the first parameter.
         unseen: If True, the model was not trained on the held-out batches.
+        registered: expression for each module that was registered, by its name in copies.
 
     Raises:
         ConfigurationError: no batches; weights that are not finite; a model that cannot be copied.
@@ -89,9 +93,12 @@ class Subject:
         loss_fn: Any,
         seconds: float,
         unseen: Iterable[Any] | None = None,
+        *,
+        register: bool = True,
     ):
         self.loss_fn = as_loss_function(loss_fn)
         self._model = copy_model(model)
+        self.registered = register_hidden(self._model) if register else {}
         self.unseen = False
         self.divide(take_batches(batches, seconds))
         if unseen is not None:

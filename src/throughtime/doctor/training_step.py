@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
+from throughtime.foreign.hidden import hidden_tensors
 from throughtime.results.diagnosis import Cause, Finding
 
 _CALLS, _MOST_CALLS = 12, 64  # of the step; the most where gradients of many batches are summed
@@ -189,7 +190,8 @@ def check_held(
     model = subject.copy(training=True)
     named = dict(model.named_parameters())
     inside = {n for n in named if n.startswith(f"{layer}.") or not layer}
-    frozen = sorted(n for n in inside if not named[n].requires_grad)
+    hidden = tuple(f"{name}." for name in subject.registered)  # see check_registered
+    frozen = sorted(n for n in inside if not (named[n].requires_grad or n.startswith(hidden)))
     if frozen:
         return _not_trained(
             f"{listed(frozen)} of layer {layer!r} require no gradient: they are frozen.",
@@ -267,6 +269,39 @@ def _not_trained(statement: str, trained: int, of: int, remedy: str, *, severity
         threshold=float(of),
         measured_on="a copy, with the training that was passed",
         remedy=remedy,
+    )
+
+
+def check_registered(subject: Subject) -> Finding | None:
+    """Check that the loss reaches no parameters that model.parameters() does not list.
+
+    Arguments:
+        subject: model, data and loss.
+    """
+    model = subject.copy(training=True)
+    hidden: dict[str, torch.Tensor] = dict(hidden_tensors(model))
+    for name, path in subject.registered.items():
+        named = model.get_submodule(name).named_parameters()
+        hidden |= {f"{path}.{n}": p.requires_grad_() for n, p in named}
+    if not hidden:
+        return None
+    loss = subject.loss(model, subject.training[0])
+    if not loss.requires_grad:
+        return None
+    gradients = torch.autograd.grad(loss, list(hidden.values()), allow_unused=True)
+    moving = [n for n, g in zip(hidden, gradients, strict=True) if g is not None and bool(g.any())]
+    if not moving:
+        return None
+    held = moving[0].partition("[")[0]
+    return _not_trained(
+        f"model.parameters() does not list {listed(moving)}, which the loss reaches: torch "
+        "registers attributes that are an nn.Module or nn.Parameter, and nothing in a list or "
+        "dict. An optimiser of model.parameters() does not train them.",
+        0,
+        len(moving),
+        f"Make {held} an nn.ModuleList, nn.ModuleDict, nn.ParameterList or nn.Parameter of the "
+        "same.",
+        severity="fault",
     )
 
 

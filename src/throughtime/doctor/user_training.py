@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
-from throughtime.doctor.subject import Subject
+from throughtime.doctor.subject import Subject, copy_model
+from throughtime.foreign.hidden import hidden_tensors
 from throughtime.foreign.unchanged import unchanged
 
 TrainingStep: TypeAlias = Callable[[nn.Module, Optimizer, Any], float]
@@ -129,6 +130,24 @@ def _like(optimizer: Optimizer, model: nn.Module) -> OptimizerOf:
         return made
 
     return make
+
+
+def holds_hidden(model: nn.Module, optimizer: Any, maker: OptimizerOf | None) -> bool:
+    """Return whether the user's optimiser holds parameters that model.parameters() does not list.
+
+    Arguments:
+        model: the user's model.
+        optimizer: the optimiser as it was given.
+        maker: its maker, of `as_optimizer`.
+    """
+    hidden = hidden_tensors(model)
+    if not hidden or maker is None:
+        return False
+    if not isinstance(optimizer, Optimizer):
+        model = copy_model(model)
+        optimizer, hidden = maker(model), hidden_tensors(model)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return any(id(tensor) in held for tensor in hidden.values())
 
 
 def as_training_step(step: Any, model: nn.Module) -> TrainingStep | None:

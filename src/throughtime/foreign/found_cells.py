@@ -1,4 +1,4 @@
-"""Custom cells in a user's own loop, found by their calls: once a step, with input and state."""
+"""Custom cells in a user's own loop, found by their calls; and loops written out in one forward."""
 
 import contextlib
 import dataclasses
@@ -18,6 +18,7 @@ from throughtime.foreign.adapters import (
     registered,
     takes_state,
 )
+from throughtime.foreign.loop_site import LoopsError, looped
 from throughtime.foreign.sites import recurrent_layers
 from throughtime.foreign.unchanged import evaluating
 from throughtime.foreign.watching import watch
@@ -67,7 +68,8 @@ def cells_found(model: nn.Module, loss: Callable[[nn.Module], Any]) -> Iterator[
     A module is such a cell if every call is forward(x, state) with x of (batch, input), and returns
     a state of the same form, alone or after an output; and if some call goes on from the call
     before, or it is named as recurrent modules are. It is tried: its steps, run from outside, have
-    to give what its forward gives. Nothing is done where the model has a layer that is known.
+    to give what its forward gives. Without such a cell, the innermost modules whose forward runs
+    over all steps are known. Nothing is done where the model has a layer that is known.
 
     Arguments:
         model: copy of the model. What the loss changes in it stays changed.
@@ -85,8 +87,39 @@ def cells_found(model: nn.Module, loss: Callable[[nn.Module], Any]) -> Iterator[
                         watch(model, lambda: loss(model), layer=name, gradients=False)
             except Exception:  # noqa: BLE001 what its steps raise when they are run from outside
                 del adapters[kind]
-    with registered(adapters):
+    with registered(adapters), looped({} if adapters else _with_loops(model, loss)):
         yield
+
+
+def _with_loops(model: nn.Module, loss: Callable[[nn.Module], Any]) -> dict[type[nn.Module], int]:
+    """Return the number of loops over time in the forwards of the innermost modules with some."""
+    found: dict[str, nn.Module] = {}
+    numbers: dict[type[nn.Module], int] = {}
+    modules = [
+        (n, m) for n, m in model.named_modules() if not type(m).__module__.startswith("torch.")
+    ]
+    for name, module in reversed(modules):
+        if any(not name or inner.startswith(f"{name}.") for inner in found):
+            continue
+        for number in _loops_in(model, name, module, loss):
+            found[name], numbers[type(module)] = module, number
+    return numbers
+
+
+def _loops_in(model: nn.Module, name: str, module: nn.Module, loss: Any) -> Iterator[int]:
+    """Yield the number of loops in a module's forward, if there are some."""
+    number = 1
+    for _ in range(2):  # the first time may tell the number
+        with looped({type(module): number}), evaluating(model):
+            try:
+                watch(model, lambda: loss(model), layer=name, gradients=False)
+            except LoopsError as error:
+                number = error.found
+                continue
+            except Exception:  # noqa: BLE001 what its steps raise when they are run from outside
+                return
+        yield number
+        return
 
 
 def _candidates(model: nn.Module, loss: Callable[[nn.Module], Any]) -> dict[type, Adapter]:

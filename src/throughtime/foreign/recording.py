@@ -218,8 +218,9 @@ def record(
 
     Where the model calls the layer several times (chunks of a long sequence, or a cell that it
     steps by itself), the calls follow each other in time. Where a call starts from the cell's
-    initial state, `resets` is True. Where the model makes the call's state from the end of the call
-    before (a mask, dropout), `starts` holds it.
+    initial state, `resets` is True, and at the padding of several calls with lengths. Where the
+    model makes the call's state from the end of the call before (a mask, dropout), `starts` holds
+    it.
 
     Arguments:
         model: any module that holds a recurrent layer or cell. It is unchanged afterwards.
@@ -251,13 +252,15 @@ def record(
             expected="the same sequences in every call",
         )
     first = requests[0]
-    several = len(requests) > 1
-    if several and any(request.lengths is not None for request in requests):
+    fresh = [call.link == "fresh" for call in watched.calls]
+    padded = any(request.lengths is not None for request in requests)
+    if padded and not all(fresh):
         raise ConfigurationError(
-            "loss", got="several calls of the layer, with lengths", expected="one call"
+            "loss",
+            got="calls of the layer with lengths, of which one goes on from the state of another",
+            expected="one call, or calls that start from the initial state each",
         )
-    fresh = torch.tensor([call.link == "fresh" for call in watched.calls], device="cpu")
-    resets = _resets(requests, fresh.tolist())
+    resets = _resets(requests, fresh)
     times = itertools.accumulate((call.steps for call in watched.calls), initial=0)
     starts = {
         t: map_state(lambda s: s.detach(), call.request.state)
@@ -283,7 +286,7 @@ def record(
         initial=map_state(lambda s: s.detach(), first.state),
         states=map_state(join, *(call.result.states for call in watched.calls)),
         outputs=join(*(call.result.outputs for call in watched.calls)),
-        lengths=first.lengths,
+        lengths=first.lengths if len(requests) == 1 else None,
         resets=resets,
         streams=tuple(join(*parts) for parts in zip(*(r.streams for r in requests), strict=True)),
         calls=tuple(call.steps for call in watched.calls),
@@ -293,7 +296,7 @@ def record(
 
 
 def _resets(requests: list[Request], fresh: list[bool]) -> Tensor | None:
-    """Join the resets of all calls, with a reset where a later call starts afresh."""
+    """Join the resets of all calls, with one where a later call starts afresh or has padding."""
     if not any(fresh[1:]) and all(request.resets is None for request in requests):
         return None
     parts: list[Tensor] = []
@@ -306,5 +309,8 @@ def _resets(requests: list[Request], fresh: list[bool]) -> Tensor | None:
         )
         if k > 0 and fresh[k]:
             resets[0] = True
+        if len(requests) > 1 and request.lengths is not None:
+            steps = torch.arange(time, device=resets.device)[:, None]
+            resets |= steps >= request.lengths.to(resets.device)
         parts.append(resets)
     return torch.cat(parts)

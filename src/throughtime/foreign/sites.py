@@ -13,6 +13,7 @@ from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.engines import Engine, Place, Request, Result, Runner
 from throughtime.foreign.adapters import adapter_of, how_to_register, looks_recurrent, takes_state
+from throughtime.foreign.loop_site import LoopSite, is_looped
 from throughtime.foreign.site import AdaptedSite, CellSite, LayerSite, Site
 from throughtime.layers import RecurrentLayer
 
@@ -182,6 +183,8 @@ def _maker(module: nn.Module) -> Callable[[nn.Module], Site] | None:
         return LayerSite
     if isinstance(module, nn.RNNCellBase):
         return _torch_cell
+    if is_looped(module):
+        return LoopSite
     return None
 
 

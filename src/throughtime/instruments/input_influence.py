@@ -247,11 +247,11 @@ def exchange_older(
 
     def change(request: Request, start: int) -> Request:
         x = request.inputs
-        steps = torch.arange(start, start + x.shape[0])[:, None]
+        steps = torch.arange(x.shape[0])[:, None]
         # padding is never read: a shorter sequence begins again
-        source = steps if request.lengths is None else steps % lengths[permutation]
-        other = x[(source - start).to(x.device), permutation.to(x.device)]
-        old: Bool[Tensor, "time batch"] = (steps < lengths - 1 - lag).to(x.device)
+        source = steps if request.lengths is None else steps % request.lengths.cpu()[permutation]
+        other = x[source.to(x.device), permutation.to(x.device)]
+        old: Bool[Tensor, "time batch"] = (start + steps < lengths - 1 - lag).to(x.device)
         return dataclasses.replace(request, inputs=torch.where(old[..., None], other, x))
 
     return change
