@@ -28,6 +28,16 @@ def test_identity_on_one_gate_leaves_the_others():
         torch.testing.assert_close(block, 0.5 * torch.eye(6) if name == "cell" else before[name])
 
 
+@pytest.mark.parametrize("initializer", [initializers.identity(), initializers.orthogonal()])
+def test_of_several_lags_the_longest_keeps_the_norm_of_the_past(initializer):
+    """A state that has been the same for as long as the longest lag keeps its norm in one step."""
+    cell = ElmanCell(3, 6, nonlinearity="identity", lags=(1, 2, 5), bias=False).double()
+    initializer(cell)
+    h = torch.randn(6, dtype=torch.float64)
+    total = sum(cell.recurrent_matrix(lag) @ h for lag in cell.lags)
+    torch.testing.assert_close(total.norm(), h.norm())
+
+
 def test_spectral_radius_rescales_and_keeps_the_direction():
     cell = ElmanCell(3, 20).double()
     before = cell.weight_hh.detach().clone()

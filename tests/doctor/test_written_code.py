@@ -7,6 +7,7 @@ import torch
 from doctor.faulty_models import WIDTH, Chunked, Classifier, cross_entropy, first_steps
 from torch import Tensor, nn
 
+import throughtime as tt
 from throughtime.doctor.changes import CHANGES, Change
 from throughtime.doctor.remedies import make_condition
 from throughtime.doctor.subject import Subject
@@ -59,8 +60,13 @@ STACKED = {"num_layers": 2, "bidirectional": True}
 INITIAL = [c for c in CHANGES if c.apply is not None and not c.name.startswith("the other order")]
 
 
-@pytest.mark.parametrize("options", [{}, STACKED])
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [*((kind, options) for kind in KINDS for options in ({}, STACKED)), (tt.RNN, {"lags": (1, 5)})],
+)
 def test_initial_weights_are_those_of_the_trained_copy(kind, options, monkeypatch) -> None:
     """From the same draws every parameter of every level and direction is the same."""
     subject = Subject(model_of(kind, **options), first_steps(4), cross_entropy, 6.0)

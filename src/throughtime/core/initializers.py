@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell
+from throughtime.core.cell import Cell, recurrent_weight
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 
 Initializer: TypeAlias = Callable[[Cell], None]
@@ -52,13 +52,14 @@ def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[
 
 
 def orthogonal(
-    gain: float = 1.0, *, parameter: str = "weight_hh", gates: tuple[str, ...] = ()
+    gain: float = 1.0, *, parameter: str | None = None, gates: tuple[str, ...] = ()
 ) -> Initializer:
     """A random orthogonal matrix for each gate: W W^T = gain^2 I (Saxe et al. 2013).
 
     Arguments:
         gain: scale of the matrix.
-        parameter: name of the weight.
+        parameter: name of the weight; None for the recurrent matrix of the longest lag, and 0 for
+            those of shorter lags.
         gates: names of gates; () for all.
     """
     return functools.partial(
@@ -70,13 +71,14 @@ def orthogonal(
 
 
 def identity(
-    scale: float = 1.0, *, parameter: str = "weight_hh", gates: tuple[str, ...] = ()
+    scale: float = 1.0, *, parameter: str | None = None, gates: tuple[str, ...] = ()
 ) -> Initializer:
     """scale * I for each gate (Le et al. 2015).
 
     Arguments:
         scale: value on the diagonal.
-        parameter: name of the weight; its blocks must be square.
+        parameter: name of the weight, whose blocks must be square; None for the recurrent matrix of
+            the longest lag, and 0 for those of shorter lags.
         gates: names of gates; () for all.
     """
     return functools.partial(
@@ -205,10 +207,15 @@ def irnn(scale: float = 1.0, input_std: float = 1e-3) -> Initializer:
 
 
 def _fill(
-    cell: Cell, *, fill: Callable[[Tensor], object], parameter: str, gates: tuple[str, ...]
+    cell: Cell, *, fill: Callable[[Tensor], object], parameter: str | None, gates: tuple[str, ...]
 ) -> None:
+    *shorter, longest = getattr(cell, "lags", ()) or (1,)
     with torch.no_grad():
-        for block in gate_blocks(cell, parameter, gates):
+        # the sum of several such matrices would have a gain of their number
+        for lag in shorter if parameter is None else ():
+            for block in gate_blocks(cell, recurrent_weight(lag), gates):
+                block.zero_()
+        for block in gate_blocks(cell, parameter or recurrent_weight(longest), gates):
             fill(block)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import LSTMCell
 from throughtime.core import initializers
-from throughtime.core.cell import Cell, bind
+from throughtime.core.cell import Cell, bind, recurrent_weight
 from throughtime.core.errors import ConfigurationError, EngineRefusalError
 from throughtime.core.initializers import Initializer
 from throughtime.core.state import State, map_state, state_tensors
@@ -297,6 +297,13 @@ def _chrono(module: nn.Module, lag: int) -> None:
     _initialized(module, initializers.chrono(max(3, 2 * lag + 1)))
 
 
+def _zero_shorter_lags(module: nn.Module) -> None:
+    """Set the recurrent matrices of all lags but the longest to 0: their gains would add up."""
+    for cell in cells_of(module):
+        for lag in getattr(cell, "lags", ())[:-1]:
+            cell.get_parameter(recurrent_weight(lag)).detach().zero_()
+
+
 def _orthogonal(module: nn.Module, lag: int) -> None:
     del lag
     for weight in _named(module, "weight_hh"):
@@ -305,6 +312,7 @@ def _orthogonal(module: nn.Module, lag: int) -> None:
                 dtype = torch.promote_types(block.dtype, torch.float32)  # halves have no QR
                 drawn = torch.empty(block.shape, dtype=dtype, device=block.device)
                 block.copy_(nn.init.orthogonal_(drawn))
+    _zero_shorter_lags(module)
     if _plain(module):
         for bias in _named(module, "bias"):
             bias.detach().zero_()
@@ -314,6 +322,7 @@ def _identity(module: nn.Module, lag: int) -> None:
     del lag
     for weight in _named(module, "weight_hh"):
         nn.init.eye_(weight.detach())
+    _zero_shorter_lags(module)
     for bias in _named(module, "bias"):
         bias.detach().zero_()
 

@@ -4,13 +4,13 @@ Names in the code: `model`, and in a line of forward `x`, `output` and `state` o
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, bind
+from throughtime.core.cell import Cell, bind, recurrent_weight
 from throughtime.doctor.exact_checks import lengths_of
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.site import CellSite, LayerSite
@@ -208,21 +208,30 @@ def orthogonal(target: Target) -> str:
             "    if block.shape[0] == block.shape[1]:",
             "        nn.init.orthogonal_(block)",
         ]
-    lines = [f"for name, weight in {target.path}.named_parameters():"]
-    lines += ['    if "weight_hh" in name:', *(f"        {line}" for line in fill)]
-    return "\n".join([*lines, *([] if gated else _ZERO_BIAS)])
+    return "\n".join([*_recurrent_lines(target, fill), *([] if gated else _ZERO_BIAS)])
 
 
 _ZERO_BIAS = ['    elif "bias" in name:', "        nn.init.zeros_(weight)"]
 
 
-def identity(target: Target) -> str:
-    """Write recurrent weights that are the identity, and biases of 0."""
+def _recurrent_lines(target: Target, fill: Sequence[str]) -> list[str]:
+    """Write a loop that fills the recurrent matrices; of several lags the longest, others are 0."""
+    longest = max(
+        (d for cell in cells_of(target.module) for d in getattr(cell, "lags", ())), default=1
+    )
     lines = [
         f"for name, weight in {target.path}.named_parameters():",
-        '    if "weight_hh" in name:',
+        f'    if "{recurrent_weight(longest)}" in name:',
+        *(f"        {line}" for line in fill),
     ]
-    return "\n".join([*lines, "        nn.init.eye_(weight)", *_ZERO_BIAS])
+    if longest > 1:
+        lines += ['    elif "weight_hh" in name:', "        nn.init.zeros_(weight)"]
+    return lines
+
+
+def identity(target: Target) -> str:
+    """Write recurrent weights that are the identity, and biases of 0."""
+    return "\n".join([*_recurrent_lines(target, ["nn.init.eye_(weight)"]), *_ZERO_BIAS])
 
 
 def afresh(target: Target) -> str:

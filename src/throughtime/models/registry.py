@@ -128,8 +128,9 @@ def recurrent_layer(
         layers: number of cells on top of each other.
         bidirectional: If True, a second cell in each layer runs from the end.
         dropout: probability that an output of a layer, except the last, is zeroed in training.
-        init: first recurrent matrix: torch's uniform one, or orthogonal, the identity, or sparse
-            with a spectral radius of 0.95 ("smart_tanh" of Pascanu et al. 2013).
+        init: recurrent matrix: torch's uniform one; orthogonal or the identity at the longest lag,
+            with 0 at shorter ones; or sparse with a spectral radius of 0.95
+            ("smart_tanh" of Pascanu et al. 2013).
         forget_bias: bias of the gates that keep the memory.
         chrono: longest dependency in steps, for chrono initialisation.
         engine: name of the engine.
