@@ -18,7 +18,9 @@ from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.user_training import as_training, check_runs, holds_hidden
+from throughtime.doctor.without_layer import WithoutLayer, uses_weights_again
 from throughtime.foreign.found_cells import cells_found
+from throughtime.foreign.loop_site import looped
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
 from throughtime.foreign.unchanged import random_states_kept
 from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
@@ -54,7 +56,8 @@ def diagnose(
     old inputs is measured. Then copies are trained briefly, as they are and with remedies.
 
     Arguments:
-        model: any module that holds a recurrent layer or cell of torch or of throughtime.
+        model: any module that holds a recurrent layer or cell of torch or of throughtime, or a
+            loop over time in its forward.
         batches: a list, a DataLoader or an endless iterator; up to 64 are taken, and the last
             quarter is held out. More sequences make a better diagnosis; a thousand are good.
         loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
@@ -124,7 +127,15 @@ def diagnose(
         stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
         copied = subject.copy()
         found = recurrent_layers(copied)
-        names = [*found] if layer is None and len(found) > 1 else [find_recurrent(copied, layer)[0]]
+        try:
+            one = [] if layer is None and len(found) > 1 else [find_recurrent(copied, layer)[0]]
+        except ConfigurationError as error:
+            if found or layer is not None or not uses_weights_again(subject):
+                raise
+            check_runs(subject, model, step, maker)
+            with looped({type(copied): 0}):
+                return WithoutLayer(subject, clock, options, error).run()
+        names = one or [*found]
         check_runs(subject, model, step, maker)
         regrouped = "" if subject.unseen else regroup(subject)
         subject.limit_held_out(_EVALUATION * seconds / len(names))

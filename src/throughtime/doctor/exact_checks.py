@@ -24,18 +24,22 @@ SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """Inputs of the recurrent layer, and the answer of the model."""
+    """Inputs of the recurrent layer, if there is one, and the answer of the model."""
 
-    recording: Recording
+    recording: Recording | None
     answer: Tensor | None
 
 
-def view(subject: Subject, layer: str, batch: Any) -> View:
+def view(subject: Subject, layer: str | None, batch: Any) -> View:
     """Run a fresh copy on a batch, the same random numbers each time."""
     model = subject.copy()
     torch.manual_seed(0)
-    with kept_outputs(model) as outputs:
-        recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
+    recording = None
+    with kept_outputs(model) as outputs, torch.no_grad():
+        if layer is None:
+            subject.loss(model, batch)
+        else:
+            recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
     answers: list[Tensor] = []
     for output in outputs:
         tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
@@ -242,7 +246,8 @@ def check_future(
         second = view(subject, layer, _late_replaced(batch, k, axis, middle))
         if second.answer is None or second.answer.shape != first.answer.shape:
             return None
-        if not _changed_inputs_alone(first.recording, second.recording, middle):
+        recordings = first.recording, second.recording
+        if None in recordings or not _changed_inputs_alone(*recordings, middle):
             continue
         early = _time_first(first.answer, second.answer, time, axes.count)
         if early is None or float(early[middle:].max()) == 0:

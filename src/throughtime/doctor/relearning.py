@@ -74,7 +74,7 @@ def relearned_share(
 
     without = mean(constant)
     goal = without - _REGAINED * (without - mean(losses(watched)))
-    wrong = [_exchanged(batch, targets, axes, generator) for batch in subject.held_out]
+    wrong = [exchanged(batch, targets, axes, generator) for batch in subject.held_out]
     lost = train(
         wrong, lambda made: made >= _LEAST and mean(losses(subject.held_out)) >= 0.9 * without
     )
@@ -87,10 +87,16 @@ def relearned_share(
     return estimate([(c - loss) / gain for c, loss in zip(constant, after, strict=True)])
 
 
-def _exchanged(
+def exchanged(
     batch: Any, targets: Sequence[int], axes: SampleAxes | None, generator: torch.Generator
 ) -> Any:
-    """Return a batch with its targets exchanged among samples, all tensors of them alike."""
+    """Return a batch with its targets exchanged among samples, all tensors of them alike.
+
+    Arguments:
+        targets: numbers of the tensors of targets.
+        axes: sample axes of the tensors; the first axis where they are not known.
+        generator: source of the order.
+    """
     order: Tensor | None = None
     for k in targets:
         axis = 0 if axes is None else axes.axes[k]

@@ -21,7 +21,7 @@ _MIXED = 1e-3  # of a sample's own change: the change of another sample's answer
 _CLEAR = 2.0  # times the second largest change: the change that marks the row of a sample
 
 
-def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | None:
+def check_samples(subject: Subject, layer: str | None, axes: SampleAxes) -> Finding | None:
     """Check that each sample is a row of its own in the layer and in the answers.
 
     Samples are replaced by copies of others, one at a time. A tensor of the batch takes part if the
@@ -32,7 +32,7 @@ def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | N
 
     Arguments:
         subject: the model and its data.
-        layer: name of the recurrent layer.
+        layer: name of the recurrent layer; None to compare answers alone.
         axes: sample axis of each tensor of a batch.
     """
     batch = subject.held_out[0]
@@ -48,10 +48,11 @@ def check_samples(subject: Subject, layer: str, axes: SampleAxes) -> Finding | N
         leaks: list[float] = []
         for target, source in pairs:
             second = view(subject, layer, replace_sample(batch, axes, k, target, source))
-            changed = _changed(first.recording.inputs, second.recording.inputs)
-            if changed is None or not bool(changed.any()):
-                continue
-            changes.append(changed)
+            if first.recording is not None and second.recording is not None:
+                changed = _changed(first.recording.inputs, second.recording.inputs)
+                if changed is None or not bool(changed.any()):
+                    continue
+                changes.append(changed)
             leaked = _leaked(first, second, axes.count, target)
             if leaked is not None:
                 leaks.append(leaked)
@@ -279,10 +280,12 @@ def _row(
     return int(rows.argmax()) if largest > _CLEAR * second and largest > 0 else None
 
 
-def _finding(kind: str, size: float, recording: Recording, axes: SampleAxes) -> Finding:
-    where = f"layer {recording.layer!r}, one batch of {axes.count} samples"
-    shape = f"{recording.time} steps of {recording.batch} sequences"
-    if kind == "swapped":
+def _finding(kind: str, size: float, recording: Recording | None, axes: SampleAxes) -> Finding:
+    where = f"one batch of {axes.count} samples"
+    if recording is not None:
+        where = f"layer {recording.layer!r}, {where}"
+    if kind == "swapped" and recording is not None:
+        shape = f"{recording.time} steps of {recording.batch} sequences"
         return Finding(
             cause=Cause.TIME_BATCH_SWAPPED,
             severity="fault",

@@ -35,7 +35,7 @@ class Loop:
         late: numbers of those that no state is made from, and are carried out after the loop.
         given: inputs of the steps: for each, the tensor of every step.
         states: the tensors that each step gets from the one before; h is the first.
-        initial: those of the first step.
+        initial: tensors that the first step gets in their place.
         exports: tensors of the steps that are read after the loop, at other steps than the last.
         constants: tensors from before the loop that every step reads.
     """
