@@ -374,11 +374,11 @@ def test_strong_dropout_in_spite_of_which_a_copy_learns(planted) -> None:
     assert check_dropout(copies_of(Dropping(0.8, 0.0, 0.0)), [0.69] * 3, "here") is None
 
 
-def test_a_copy_like_another_makes_as_many_updates() -> None:
+def test_a_copy_may_make_all_updates() -> None:
     copies = copies_of(gru())
     copies.enough = lambda losses: True
     assert copies.train("until enough").updates == UPDATES // 8
-    assert copies.train("alike", like=trial(0.5, updates=9)).updates == 9
+    assert copies.train("all of them", updates=9).updates == 9
 
 
 def test_a_bound_on_dropout_drops_that_share() -> None:

@@ -16,7 +16,7 @@ from throughtime.core.initializers import Initializer
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.doctor import written_code
 from throughtime.doctor.brief_training import USUAL, Training
-from throughtime.doctor.exact_checks import lengths_of
+from throughtime.doctor.padding import lengths_of
 from throughtime.doctor.written_code import Code, cells_of
 from throughtime.engines import Place, Request, Result, run
 from throughtime.results.diagnosis import Cause

@@ -113,7 +113,7 @@ def check_dropout(copies: FreshCopies, losses: Sequence[float], where: str) -> F
     usual = copies.plain()
     trial: Trial | None = None
     if usual is not None:
-        trial = copies.train("little dropout", _with_little, like=usual)
+        trial = copies.train("little dropout", _with_little, updates=usual.updates)
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
     if copies.as_good(losses, trial):

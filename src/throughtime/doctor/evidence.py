@@ -11,6 +11,7 @@ from throughtime.doctor.conclusion import advised, leading
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.mechanism import Mechanism, context_losses
 from throughtime.doctor.need import Need, ladder
+from throughtime.doctor.options import Options
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.reports.curves import gate_saturation, time_constants
 from throughtime.reports.numbers import in_percent, times
@@ -91,6 +92,29 @@ class Evidence:
                 points[older] = mean(losses) + rise
         if points:
             self.pictures.append(context_picture(points, need, losses))
+
+    def note_missing(self, batches: int, options: Options, *, lag_open: bool) -> None:
+        """Add the arguments that would allow a more certain verdict.
+
+        Arguments:
+            batches: number of held-out batches.
+            options: arguments of the diagnosis.
+            lag_open: If True, no lag is known.
+        """
+        if batches == 1:
+            self.missing.append("more batches: with one held-out batch no interval can be given")
+        if options.training_step is None:
+            self.missing.append(
+                "training_step=: your own step of training, to check it for truncation and detach()"
+            )
+        if options.history is None:
+            self.missing.append(
+                "history=: your losses and gradient norms, to check them for spikes"
+            )
+        if lag_open:
+            self.missing.append(
+                "lag=: the number of steps between an answer and the inputs that it depends on"
+            )
 
     def diagnosis(self, cause: Cause, clock: Clock) -> Diagnosis:
         """Return the diagnosis with a verdict, whose findings come first."""

@@ -22,6 +22,7 @@ from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, measure_need
 from throughtime.doctor.options import Options
+from throughtime.doctor.pooled_padding import check_pooled_padding
 from throughtime.doctor.relearning import relearned_share
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
@@ -95,7 +96,8 @@ class Examination:
                 cause = self._carried(memory)
         if self.own is not None and cause is not self.own.cause:
             self.evidence.findings.append(dataclasses.replace(self.own, severity="warning"))
-        self._note_missing()
+        lag_open = self.known.value is None and self.measured is not None
+        self.evidence.note_missing(len(self.subject.held_out), self.options, lag_open=lag_open)
         if cause is Cause.INCONCLUSIVE and self.mechanism is not None:
             self.evidence.findings.append(self._open())
         return cause
@@ -234,10 +236,10 @@ class Examination:
         if self.known.unpredicted(need) and self._memorised(need, answered):
             return self._no_dependence(need, None)
         assert self.copies is not None
-        if options.remedies:  # first: in evaluation mode all else ignores it
-            dropped = check_dropout(self.copies, self.losses, self.where)
-            if dropped is not None:
-                return self._by_copies(self.copies, dropped)
+        hidden = self._hidden(flow) if options.remedies else None
+        if hidden is not None and hidden.severity == "fault":
+            return self._by_copies(self.copies, hidden)
+        found.extend([] if hidden is None else [hidden])
         if memory.known == "yes":
             found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY
@@ -393,6 +395,16 @@ class Examination:
             return self._no_dependence(need, trial)
         return faults[0].cause if faults else Cause.INCONCLUSIVE
 
+    def _hidden(self, flow: Any) -> Finding | None:
+        """Find a fault that the predictors share, and in spite of which a model learns a part."""
+        found = self.evidence.findings
+        assert self.copies is not None
+        assert self.recording is not None
+        dropped = check_dropout(self.copies, self.losses, self.where)
+        if dropped is not None or any(f.cause is Cause.PADDING_READ for f in found):
+            return dropped
+        return check_pooled_padding(self.copies, self.recording, flow, self.where)
+
     def _by_copies(self, copies: FreshCopies, fault: Finding) -> Cause:
         self.evidence.findings.append(fault)
         self.evidence.remedies += copies.remedies
@@ -483,18 +495,3 @@ class Examination:
         assert need is not None
         best = min(mean(need.full), mean(need.short))
         return need.learned and mean(losses) < best + 0.1 * (mean(need.constant) - best)
-
-    def _note_missing(self) -> None:
-        missing = self.evidence.missing
-        if len(self.subject.held_out) == 1:
-            missing.append("more batches: with one held-out batch no interval can be given")
-        if self.options.training_step is None:
-            missing.append(
-                "training_step=: your own step of training, to check it for truncation and detach()"
-            )
-        if self.options.history is None:
-            missing.append("history=: your losses and gradient norms, to check them for spikes")
-        if self.known.value is None and self.measured is not None:
-            missing.append(
-                "lag=: the number of steps between an answer and the inputs that it depends on"
-            )

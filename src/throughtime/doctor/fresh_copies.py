@@ -69,7 +69,8 @@ class FreshCopies:
         *,
         trainer: Trainer | None = None,
         training: Training = USUAL,
-        like: Trial | None = None,
+        updates: int | None = None,
+        given: bool = False,
     ) -> Trial | None:
         """Train one.
 
@@ -78,8 +79,8 @@ class FreshCopies:
             change: function that changes a condition.
             trainer: another trainer, with another optimiser.
             training: training of the copy.
-            like: trial whose number of updates is made, whatever is learned before; None for as
-                many as are enough.
+            updates: number of updates, whatever is learned before; None for as many as are enough.
+            given: If True, it starts from the given weights.
 
         Returns:
             The trial; None where no time is left, or where the changed model raises.
@@ -88,26 +89,27 @@ class FreshCopies:
         if self.clock.left() < LEAST_SECONDS:
             self.refused.append(f"{name}: the time went to others")
             return None
-        self.clock.at(f"training a fresh copy: {name}")
+        self.clock.at(f"training a {'' if given else 'fresh '}copy: {name}")
         try:
-            condition = self.condition()
+            condition = self.condition(given=given)
             trial = trainer.train(
                 condition if change is None else change(condition),
                 seconds=min(_SHARE * self.clock.budget, self.clock.left() / 2),
                 longest=self.clock.longest() / 2,
-                updates=UPDATES if like is None else like.updates,
+                updates=UPDATES if updates is None else updates,
                 training=training,
-                enough=self.enough if like is None else None,
+                enough=self.enough if updates is None else None,
             )
         except Exception as error:  # noqa: BLE001 what the model raises with the change
             self.refused.append(f"{name}: {type(error).__name__}: {error}")
             return None
         return trial if trial.updates or trial.diverged else None
 
-    def condition(self) -> Condition:
-        """Return one that is not trained yet."""
+    def condition(self, *, given: bool = False) -> Condition:
+        """Return one that is not trained yet, with fresh weights or the given ones."""
         trainer = self.trainer
-        return make_condition(trainer.subject, self.layer, None, 1, fresh=trainer.seed)
+        fresh = None if given else trainer.seed
+        return make_condition(trainer.subject, self.layer, None, 1, fresh=fresh)
 
     def learns(self, trial: Trial) -> bool:
         """Return whether a copy is clearly better than the best answer without inputs."""

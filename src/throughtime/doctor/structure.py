@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from throughtime.doctor.answer_steps import check_one_step, check_read_steps, try_whole_halves
 from throughtime.doctor.answers import check_answers
-from throughtime.doctor.exact_checks import check_future, check_padding, check_state
+from throughtime.doctor.exact_checks import check_future, check_state
+from throughtime.doctor.padding import check_padding
 from throughtime.doctor.pairs import check_classes, check_pairs
 from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.sample_axes import SampleAxes
@@ -58,7 +59,7 @@ def exact_checks(
         of_samples(lambda axes: check_samples(subject, layer, axes)),
         of_samples(lambda axes: check_order(subject, layer, axes)),
         lambda: check_state(subject, layer),
-        lambda: check_padding(recording, flow),
+        lambda: check_padding(recording, flow, subject.held_out[0]),
         lambda: check_one_step(subject, layer, recording),
         of_samples(lambda axes: check_pairs(subject, axes)),
         lambda: check_classes(subject, layer),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.cell import Cell, bind, recurrent_weight
-from throughtime.doctor.exact_checks import lengths_of
+from throughtime.doctor.padding import lengths_of
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.site import CellSite, LayerSite
 from throughtime.foreign.sites import find_recurrent, site_of
