@@ -1,8 +1,8 @@
 """The learning rate is multiplied by 0.8 after each batch in place of each epoch.
 
-Source: forum kind, a scheduler whose `step` stands in the loop over the batches. After some dozen
-batches the steps are too small to learn anything. Task: the load on a bridge, the sum of the axles
-that a sensor marked as heavy.
+Source: ivadomed/ivadomed pull request 55, a scheduler that steps in the loop over the batches.
+After some dozen batches the steps are too small to learn anything. Task: the load on a bridge, the
+sum of the axles that a sensor marked as heavy.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """The loss is rebuilt from its value, `torch.tensor(loss.item(), requires_grad=True)`.
 
-Source: forum kind, the error "element 0 of tensors does not require grad" cured in the wrong way.
+Source: kind: the error "element 0 of tensors does not require grad" cured in the wrong way.
 No gradient reaches the model. Data: handwritten digits, half a row of pixels a step; the target is
 the last quarter of the image.
 """

@@ -1,6 +1,6 @@
 """The optimiser holds the parameters of a model that was replaced by a copy afterwards.
 
-Source: pytorch/pytorch forum kind, "model = copy.deepcopy(model)" after the optimiser was made.
+Source: skorch-dev/skorch issue 317, the weights of a model do not change after `copy.deepcopy`.
 No parameter of the model in use changes. Task: the wind of a station from the mean of its gusts.
 """
 

@@ -51,7 +51,7 @@ class SpikingClassifier(nn.Module):
 
 
 def make(faulty: bool) -> Case:
-    batches = batched(*cued(32 * 34, 25, noise=0.3))
+    batches = batched(*cued(32 * 34, 35, noise=0.5))
     return classifier(
         SpikingClassifier(surrogate=not faulty),
         batches[:28],

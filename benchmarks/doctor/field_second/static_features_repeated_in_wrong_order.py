@@ -1,8 +1,8 @@
 """Static features are repeated with `repeat(steps, 1)` and then viewed as (batch, step, feature).
 
-Source: kind: the reshape mistakes of datascience.stackexchange.com 54551 and of threads on static
-covariates of LSTM forecasters. A sample then reads the static features of other samples. Data:
-sites with several sensors; the static features say which sensor of the site is the target.
+Source: kind: reshape mistakes as in datascience.stackexchange.com 54551, here of static features.
+A sample then reads the static features of other samples. Data: sites with several sensors; the
+static features say which sensor of the site is the target.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A rate network subtracts a firing threshold that no input current reaches: no unit ever fires.
 
-Source: Lightning-style forum kind, "all my rectified units output zero" (kind: dead units), in a
+Source: kind: rectifiers that no input drives (theneuralbase.com, "Dead neurons (ReLU)"), in a
 network of rectified rates as in models of working memory. Task: keep a direction over a delay.
 """
 
