@@ -4,7 +4,6 @@ Source: discuss.pytorch.org 159152 (kind: layers that the module does not hold).
 digits, half a column of pixels a step.
 """
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks.doctor.field_case import Case, batched, classifier, digits

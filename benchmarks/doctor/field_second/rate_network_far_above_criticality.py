@@ -1,4 +1,4 @@
-"""A rate network starts with a gain of 8, deep in the chaotic regime: gradients explode.
+"""A rate network starts with a gain of 14, deep in the chaotic regime: gradients explode.
 
 Source: pytorch/pytorch issue 2769, explosive growth in training (kind: recurrent gain). The network
 should report at the end which of two pulses, early or late, was the larger one.
@@ -26,18 +26,18 @@ class ChaoticRates(nn.Module):
         return self.readout(torch.tanh(current))
 
 
-def comparisons(count: int, steps: int = 40) -> tuple[Tensor, Tensor]:
+def comparisons(count: int, steps: int = 50) -> tuple[Tensor, Tensor]:
     pulses = 0.5 + 1.5 * torch.rand(count, 2)
     x = 0.05 * torch.randn(count, steps, 2)
     x[:, 2:6, 0] += pulses[:, :1]
-    x[:, 24:28, 1] += pulses[:, 1:]
+    x[:, 30:34, 1] += pulses[:, 1:]
     return x, (pulses[:, 0] > pulses[:, 1]).long()
 
 
 def make(faulty: bool) -> Case:
     batches = batched(*comparisons(32 * 40))
     return classifier(
-        ChaoticRates(gain=8.0 if faulty else 1.0),
+        ChaoticRates(gain=14.0 if faulty else 1.0),
         batches[:32],
         batches[32:],
         accept={"right": {"exploding gradient"}, "partly": {"saturated", "forgetting"}}

@@ -26,7 +26,7 @@ class RecurrentQ(nn.Module):
 def episodes(count: int) -> tuple[Tensor, Tensor]:
     sign = torch.randint(4, (count,))
     observations = 0.2 * torch.randn(count, STEPS, 5)
-    observations[torch.arange(count), 2, sign] += 3
+    observations[torch.arange(count), 12, sign] += 3
     best = torch.full((count, STEPS), -100)
     for crossing in (25, 32, 39):
         observations[:, crossing, 4] += 2

@@ -39,7 +39,7 @@ class ValveModel(nn.Module):
 def runs(count: int, steps: int = 50) -> tuple[Tensor, Tensor]:
     setting = torch.randn(count)
     x = 0.5 * torch.randn(count, steps, 3)
-    x[:, :, 1:] = 0
+    x[:, :, 2] = 0
     x[:, :3, 1] = setting[:, None]
     x[:, :3, 2] = 3
     return x, setting

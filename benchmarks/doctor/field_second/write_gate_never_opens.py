@@ -1,4 +1,4 @@
-"""A leaky memory cell starts with a write-gate bias of -14: nothing is ever written to its state.
+"""A leaky memory cell starts with a write-gate bias of -20: nothing is ever written to its state.
 
 Source: discuss.pytorch.org 117004, on a custom gated cell (kind: a gate stuck by its bias). The
 target of the tracker is the position of a landmark, in the frame of the path walked since.
@@ -40,13 +40,13 @@ def walks(count: int, steps: int = 20) -> tuple[Tensor, Tensor]:
 def make(faulty: bool) -> Case:
     batches = batched(*walks(32 * 44))
     return forecaster(
-        Tracker(bias=-14.0 if faulty else -1.0),
+        Tracker(bias=-20.0 if faulty else -1.0),
         batches[:36],
         batches[36:],
         accept={"right": {"saturated"}, "partly": {"gradient cut", "vanishing gradient"}}
         if faulty
         else {"healthy"},
-        epochs=20,
+        epochs=12,
         lr=0.005,
         good=0.75,
     )
