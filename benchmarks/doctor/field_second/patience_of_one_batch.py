@@ -56,7 +56,5 @@ def make(faulty: bool) -> Case:
         lambda model: explained(model, test),
         chance=0.0,
         good=0.8,
-        accept={"right": {"undertrained"}, "partly": {"not trained"}}
-        if faulty
-        else {"healthy", "no long dependency"},
+        accept={"right": {"undertrained"}, "partly": {"not trained"}} if faulty else {"healthy"},
     )

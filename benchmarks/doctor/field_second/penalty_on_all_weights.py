@@ -41,7 +41,7 @@ def make(faulty: bool) -> Case:
         batches[46:],
         accept={"right": {"weight decay"}, "partly": {"forgetting", "vanishing gradient"}}
         if faulty
-        else {"healthy", "no long dependency"},
+        else {"healthy"},
         epochs=14,
         loss=penalised if faulty else squared_error,
         lr=0.006,
