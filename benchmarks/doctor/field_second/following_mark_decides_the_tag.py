@@ -40,7 +40,10 @@ def make(faulty: bool) -> Case:
         MoodTagger(bidirectional=not faulty),
         batches[:32],
         batches[32:],
-        {"right": {"answer at the wrong step", "no dependence found"}, "partly": set()}
+        {
+            "right": {"answer at the wrong step", "no dependence found"},
+            "partly": {"no long dependency"},
+        }
         if faulty
         else {"healthy", "no long dependency"},
         epochs=8,
