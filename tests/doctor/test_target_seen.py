@@ -8,9 +8,10 @@ from doctor.faulty_models import BATCH, TIME
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from throughtime.doctor.sample_axes import SampleAxes
+from throughtime.doctor.sample_axes import SampleAxes, layer_axes
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.target_seen import check_target_seen
+from throughtime.instruments import record
 from throughtime.results.diagnosis import Cause, Finding
 
 KINDS = 5
@@ -73,6 +74,37 @@ def test_forecaster_that_runs_backwards_too(ahead: int) -> None:
     batches = [(s[:, :-ahead], s[:, ahead:]) for s in tokens(TIME)]
     fault(found(Tagger(both=True), batches, classes), f"t + {ahead}", "bidirectional=False")
     assert found(Tagger(), batches, classes) is None
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+@pytest.mark.parametrize("both", [True, False])
+def test_targets_that_the_loss_cuts_from_its_inputs(ahead: int, both: bool) -> None:
+    """The batch is one tensor; its samples are those of the layer's batch."""
+
+    def loss(model: nn.Module, text: Tensor) -> Tensor:
+        answers = model(text)[:, :-ahead]
+        return F.cross_entropy(answers.flatten(0, 1), text[:, ahead:].flatten())
+
+    batches = [torch.randint(KINDS, (30, TIME)) for _ in range(4)]
+    s = Subject(Tagger(both=both), batches, loss, 6.0)
+    model = s.copy()
+    axes = layer_axes(batches[0], record(model, lambda: s.loss(model, batches[0]), level=0))
+    assert axes == SampleAxes((0,), 30, "the batch of the layer")
+    wrong = check_target_seen(s, "memory", axes)
+    if both:
+        fault(wrong, f"the target at step t is batch at step t + {ahead}", "bidirectional=False")
+    else:
+        assert wrong is None
+
+
+def test_targets_that_are_made_of_several_inputs() -> None:
+    """A difference of neighbours, which the answer sees both of, is no copy."""
+
+    def loss(model: nn.Module, x: Tensor) -> Tensor:
+        return F.mse_loss(model(x)[:, 1:, 0], x[:, 1:, 0] * x[:, :-1, 0])
+
+    s = Subject(Tagger(2, 1), [torch.randn(30, TIME, 2) for _ in range(4)], loss, 6.0)
+    assert check_target_seen(s, "memory", SampleAxes((0,), 30, "given")) is None
 
 
 def test_recall_is_a_task() -> None:

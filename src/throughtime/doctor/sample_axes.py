@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.foreign.recording import Recording
 
 # standard deviations of the null distribution; on the benchmark's development family wrong readings
 # were seen at up to 6, right ones from 36 on
@@ -75,6 +76,24 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     if size is not None and best[0] > _CLEAR and all(best[0] > 2 * other for other in others):
         return SampleAxes(best[1], size, "targets depend on inputs that way alone")
     return None
+
+
+def layer_axes(batch: Any, recording: Recording) -> SampleAxes | None:
+    """Return the axes that have the size of the layer's batch; None where two or none have it.
+
+    They are those of the samples if the layer does not take another axis for them.
+
+    Arguments:
+        batch: batch that was recorded.
+        recording: recording of the bottom level.
+    """
+    axes: list[int | None] = []
+    for tensor in batch_tensors(batch):
+        fitting = [k for k, size in enumerate(tensor.shape[:2]) if size == recording.batch]
+        if tensor.dim() and len(fitting) != 1:
+            return None
+        axes.append(fitting[0] if fitting else None)
+    return SampleAxes(tuple(axes), recording.batch, "the batch of the layer")
 
 
 def replace_sample(batch: Any, axes: SampleAxes, tensor: int, target: int, source: int) -> Any:

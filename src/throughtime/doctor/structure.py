@@ -8,7 +8,7 @@ from throughtime.doctor.exact_checks import check_future, check_state
 from throughtime.doctor.padding import check_padding
 from throughtime.doctor.pairs import check_classes, check_pairs
 from throughtime.doctor.remedies import Trainer
-from throughtime.doctor.sample_axes import SampleAxes
+from throughtime.doctor.sample_axes import SampleAxes, layer_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.target_seen import check_target_seen
@@ -48,6 +48,10 @@ def exact_checks(
     def of_samples(check: Callable[[SampleAxes], Finding | None]) -> Check:
         return lambda: None if axes is None else check(axes)
 
+    def target_seen() -> Finding | None:
+        known = axes if axes is not None else layer_axes(subject.held_out[0], recording)
+        return None if known is None else check_target_seen(subject, layer, known)
+
     def read_halves() -> Finding | None:
         if reading is None or not half or trainer is None:
             return reading if half else None
@@ -65,6 +69,6 @@ def exact_checks(
         lambda: check_classes(subject, layer),
         lambda: check_answers(subject),
         of_samples(lambda axes: check_future(subject, layer, axes, answered)),
-        of_samples(lambda axes: check_target_seen(subject, layer, axes)),
+        target_seen,
         read_halves,
     )

@@ -21,6 +21,7 @@ from throughtime.results.diagnosis import Cause, Finding, Severity
 
 _BATCHES = 16
 _LEAST = 32  # pairs of a target and an input: fewer may agree by chance
+_CHANGED = 8  # targets of one batch that change with an input: fewer may be equal by chance
 _AHEAD = 8  # steps by which a target may be an input of later on
 _EQUAL = 0.99  # of whole numbers, and of each but the most frequent one
 _AFFINE = 1e-9  # 1 - |correlation| of numbers that are equal up to an affine map
@@ -37,6 +38,8 @@ class _Equal:
         at: the step of the inputs that the target at that step equals.
         shift: difference of the two; 0 where there is one target a sample.
         features: features of the inputs that the targets are; None for tokens.
+
+    Where both are one tensor, targets are made within the loss: step and shift are not theirs.
     """
 
     targets: int
@@ -195,6 +198,10 @@ def _seen(
             continue
         before, then = call.answers.detach(), answer.answers.detach()
         reacts = (then - before).abs() > _SAME * before.abs().max()
+        if equal.targets == equal.inputs and not _copied(
+            _grid_of(batch, axes, equal), _grid_of(other, axes, equal), target.targets[here]
+        ):
+            continue
         answers, targets = call.pairs(reacts, here)
         if float((answers & targets).sum() / targets.sum()) < 0.5:
             continue
@@ -203,8 +210,24 @@ def _seen(
             continue
         narrow = inputs.cell.output_size < inputs.inputs.shape[-1] and call.name in OF_VALUES
         meant = narrow or len(calls) > 1  # an autoencoder; a task beside the main one
+        if equal.targets == equal.inputs:
+            equal = dataclasses.replace(equal, shift=min(changed) - read[0])
         return _finding(subject, layer, equal, both, "warning" if meant else "fault")
     return None
+
+
+def _grid_of(batch: Any, axes: SampleAxes, equal: _Equal) -> Tensor:
+    """Return the step of the inputs in question, samples first."""
+    axis, tensor = axes.axes[equal.inputs], batch_tensors(batch)[equal.inputs]
+    assert axis is not None
+    return tensor.transpose(0, axis)[:, equal.at]
+
+
+def _copied(before: Tensor, after: Tensor, targets: Tensor) -> bool:
+    """Return whether the targets that changed with an input are its new values."""
+    values = after[before != after]
+    same = values.numel() == targets.numel() >= _CHANGED
+    return same and torch.allclose(values.double(), targets.double())
 
 
 def _recording(subject: Subject, layer: str, batch: Any) -> Recording:
@@ -248,8 +271,9 @@ def _finding(
         what = f"{targets} is {inputs} at step {equal.at}{features}"
     else:
         later = f" + {equal.shift}" if equal.shift else ""
+        targets = "the target" if equal.targets == equal.inputs else targets
         what = f"{targets} at step t is {inputs} at step t{later}{features}"
-    if equal.targets == equal.inputs:
+    if equal.targets == equal.inputs and not equal.shift:
         what = f"{targets} at step t is both the input and the target of step t"
     reading = (
         f"{layer!r} runs backwards too, so that the answer sees it"
