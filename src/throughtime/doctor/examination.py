@@ -15,8 +15,14 @@ from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
-from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
+from throughtime.doctor.gradient_cut import (
+    check_cut,
+    check_stopped,
+    check_training_step,
+    flow_in_double,
+)
 from throughtime.doctor.history import history_findings
+from throughtime.doctor.input_scale import check_scale
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
@@ -214,7 +220,7 @@ class Examination:
             first = [
                 *([] if cut is None else [cut]),
                 *saturated,
-                verdict.unread_finding(self.where),
+                check_stopped(subject, layer) or verdict.unread_finding(self.where),
             ]
             found.extend(first)
             return first[0].cause
@@ -348,7 +354,9 @@ class Examination:
         suspects = self._suspects(mechanism, None)
         first = suspects[0].cause if suspects else None
         learns = verdict.learned(need, trial)
-        if self.options.remedies and not learns:
+        if self.options.remedies and learns:
+            fault = check_scale(copies, self.where, saturated=False)
+        elif self.options.remedies:
             fault = check_copies(copies, mechanism, trial, suspects, self.where)
         for refused in copies.refused:
             evidence.note("not tried", refused)
@@ -360,6 +368,9 @@ class Examination:
         if diverged or trial.diverged or explodes or anyway:
             evidence.findings.extend(suspects)
             return Cause.EXPLODING
+        if learns and verdict.leaves_little(need, trial):
+            evidence.findings += verdict.as_good_findings(need, self.losses, suspects, self.where)
+            return Cause.HEALTHY
         if learns:
             evidence.findings.append(verdict.undertrained_finding(trial, self.where))
             evidence.findings.extend(

@@ -1,5 +1,6 @@
 """Cuts of the gradient on its way back, in the model or in the training step."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
+from throughtime.doctor.remedies import redraw
 from throughtime.doctor.sample_axes import change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, map_tensors
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
@@ -87,6 +89,54 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
         measured_on=where,
         remedy="Pass the state of one call of the layer on to the next: a call without a state "
         "starts from zeros.",
+    )
+
+
+def check_stopped(subject: Subject, layer: str) -> Finding | None:
+    """Check whether the loss changes with the layer's inputs, while its gradient is always 0.
+
+    A copy with fresh weights tells the code from weights that were ruined.
+
+    Arguments:
+        subject: model whose loss has no gradient at the layer's outputs.
+        layer: name of the recurrent layer.
+    """
+    fresh, batch = subject.altered(lambda model: redraw(model, 0)), subject.held_out[0]
+    if bool((flow_in_double(fresh, layer, batch).answer > 0).any()):
+        return None
+    model = fresh.copy()
+
+    def loss(factor: float) -> float:
+        torch.manual_seed(0)
+        return float(
+            watch(
+                model,
+                lambda: subject.loss(model, batch),
+                layer=layer,
+                level=0,
+                change=lambda request, _: dataclasses.replace(
+                    request, inputs=factor * request.inputs
+                ),
+                gradients=False,
+            ).loss
+        )
+
+    losses = [loss(factor) for factor in (1.0, -1.0, 10.0, -10.0)]
+    if len(set(losses)) == 1:
+        return None
+    return Finding(
+        cause=Cause.NOT_TRAINED,
+        severity="fault",
+        certainty="proved",
+        statement="The loss changes with the inputs of the layer, but its gradient is exactly 0 "
+        "at every output of the layer, with fresh weights too: a function between the layer and "
+        "the loss has no gradient.",
+        effect=exactly(max(losses) - min(losses)),
+        effect_name="change of the loss with other inputs of the layer",
+        threshold=0.0,
+        measured_on=f"layer {layer!r} with fresh weights, one batch",
+        remedy="Take rounding, comparisons and argmax out of what the loss reads; give it the "
+        "scores themselves.",
     )
 
 

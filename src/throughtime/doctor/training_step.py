@@ -17,6 +17,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _CALLS, _MOST_CALLS = 12, 64  # of the step; the most where gradients of many batches are summed
 _SUMMED = 3  # changed weights without a zeroed gradient: more is no accumulation
+_FALLEN = 0.01  # of the learning rate: less is left where it falls to nothing at once
 _SHOWN = 4  # names in a sentence
 
 
@@ -31,6 +32,7 @@ class Steps:
         unzeroed: If True, no gradient was zeroed between the first update and the last call.
         sums: largest norm of a gradient of all parameters, relative to that of its own batch.
         reached: names of the parameters that got a gradient other than 0.
+        rates: largest learning rate of a group, before the first call and after the last.
     """
 
     calls: int
@@ -39,6 +41,7 @@ class Steps:
     unzeroed: bool
     sums: float
     reached: frozenset[str]
+    rates: tuple[float, float]
 
 
 def run_steps(
@@ -57,7 +60,7 @@ def run_steps(
     gradients = _Gradients(watched)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     before = [p.detach().clone() for p in watched]
-    end, updates, calls = time.monotonic() + seconds, 0, 0
+    end, updates, calls, rate = time.monotonic() + seconds, 0, 0, _rate(made)
     try:
         while calls < _CALLS or (updates == 0 and calls < _MOST_CALLS):
             if calls >= _SUMMED + 1 and time.monotonic() > end:
@@ -80,7 +83,12 @@ def run_steps(
         gradients.unzeroed,
         gradients.sums,
         frozenset(name for name, p in model.named_parameters() if id(p) in reached),
+        (rate, _rate(made)),
     )
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float:
+    return max((float(g["lr"]) for g in optimizer.param_groups if "lr" in g), default=0.0)
 
 
 class _Gradients:
@@ -173,6 +181,29 @@ def check_zeroed(steps: Steps) -> Finding | None:
         threshold=1.0,
         measured_on=f"{steps.calls} calls of training_step on a copy",
         remedy="Call optimizer.zero_grad() in each step, before loss.backward().",
+    )
+
+
+def check_rate(steps: Steps) -> Finding | None:
+    """Check that the learning rate does not fall to nothing within a few calls.
+
+    Arguments:
+        steps: calls of the user's step.
+    """
+    first, last = steps.rates
+    if not last < _FALLEN * first:
+        return None
+    return Finding(
+        cause=Cause.STEP_SIZE,
+        severity="fault",
+        certainty="proved",
+        statement=f"training_step lowers the learning rate from {first:.3g} to {last:.3g} in "
+        f"{steps.calls} calls.",
+        effect=exactly(last / first),
+        effect_name="part of the learning rate that is left",
+        threshold=_FALLEN,
+        measured_on=f"{steps.calls} calls of training_step on a copy",
+        remedy="Lower the learning rate once an epoch, not in each step, or more slowly.",
     )
 
 
@@ -329,4 +360,4 @@ def check_steps(
     zeroed = None if steps is None else check_zeroed(steps)
     if held is not None and (held.severity == "fault" or zeroed is None):
         return held
-    return zeroed
+    return zeroed or (None if steps is None else check_rate(steps))
