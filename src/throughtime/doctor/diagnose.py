@@ -16,7 +16,7 @@ from throughtime.doctor.examination import Examination
 from throughtime.doctor.history import as_history
 from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
-from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.subject import Clock, Subject, check_finite, copy_model, not_finite, redraw
 from throughtime.doctor.user_training import as_training, check_runs, holds_hidden
 from throughtime.doctor.without_layer import WithoutLayer, uses_weights_again
 from throughtime.foreign.found_cells import cells_found
@@ -28,6 +28,8 @@ from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
 Report: TypeAlias = Callable[[str, float], None]
 """Function of the name of a stage, and of the share of the budget that is spent."""
 
+_DIVERGES = (Cause.STEP_SIZE, Cause.EXPLODING, Cause.NOT_ZEROED, Cause.UNSCALED)
+"""Verdicts on fresh weights that explain why a training ended in weights that are not finite."""
 _EVALUATION = 0.02  # of the budget: the most that an evaluation of the held-out batches takes
 
 
@@ -122,7 +124,9 @@ def diagnose(
         clock = Clock(seconds, report=report)
         clock.at("drawing batches")
         register = not holds_hidden(model, optimizer, maker)
-        subject = Subject(model, batches, loss_fn, seconds / 10, unseen, register=register)
+        diverged = not_finite(model) if step is not None or maker is not None else ""
+        examined = _fresh(model, seed) if diverged else model
+        subject = Subject(examined, batches, loss_fn, seconds / 10, unseen, register=register)
         batch = subject.held_out[0]
         stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
         copied = subject.copy()
@@ -149,9 +153,22 @@ def diagnose(
                 share = Clock(seconds / len(names), left, lambda s, n=name: report(f"{n}: {s}"))
             diagnoses[name] = Examination(subject, name, share, options).run()
     diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
+    if diverged:
+        if diagnosis.verdict not in _DIVERGES:
+            check_finite(model)  # raises
+        words = f"not finite in {diverged}; all was measured on fresh weights"
+        diagnosis = dataclasses.replace(
+            diagnosis, facts=(Fact("weights of the model", words), *diagnosis.facts)
+        )
     facts = [Fact("layer that the loss never runs", name) for name in idle]
     facts += [Fact("batches", regrouped)] if regrouped else []
     return dataclasses.replace(diagnosis, facts=(*diagnosis.facts, *facts))
+
+
+def _fresh(model: nn.Module, seed: int) -> nn.Module:
+    fresh = copy_model(model)
+    redraw(fresh, seed)
+    return fresh
 
 
 @contextlib.contextmanager

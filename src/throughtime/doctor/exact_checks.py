@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from throughtime.core.state import state_tensors
+from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import difference, exactly
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
-from throughtime.doctor.subject import Subject, batch_tensors
+from throughtime.doctor.subject import Subject, batch_tensors, redraw
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import kept_outputs, site_of
+from throughtime.foreign.watching import Watched, watch
 from throughtime.results.diagnosis import Cause, Finding
 
 _MOST_BATCHES = 16
@@ -102,6 +104,69 @@ def check_reached(subject: Subject, layer: str) -> Finding | None:
         if graph
         else "Remove the no_grad() or inference_mode() around the layer, or what detaches its "
         "inputs and freezes it.",
+    )
+
+
+def check_stopped(subject: Subject, layer: str) -> Finding | None:
+    """Check why the gradient of the loss is 0 at every output of the layer: code, or weights.
+
+    A copy with fresh weights tells the two apart.
+
+    Arguments:
+        subject: model whose loss has no gradient at the layer's outputs.
+        layer: name of the recurrent layer.
+
+    Returns:
+        The fault of the code; None where fresh weights have a gradient.
+    """
+    fresh, batch = subject.altered(lambda model: redraw(model, 0)), subject.held_out[0]
+    if bool((flow_in_double(fresh, layer, batch).answer > 0).any()):
+        return None
+    model = fresh.copy()
+
+    def run(factor: float) -> Watched:
+        torch.manual_seed(0)
+        return watch(
+            model,
+            lambda: subject.loss(model, batch),
+            layer=layer,
+            level=0,
+            change=lambda request, _: dataclasses.replace(request, inputs=factor * request.inputs),
+            gradients=False,
+        )
+
+    runs = [run(factor) for factor in (1.0, -1.0, 10.0, -10.0)]
+    losses = [float(one.loss) for one in runs]
+    changes = len(set(losses)) > 1
+    packed = any(call.request.lengths is not None for call in runs[0].calls)
+    why, remedy = (
+        "The loss changes with the inputs of the layer: a function between the two has no "
+        "gradient.",
+        "Take rounding, comparisons and argmax out of what the loss reads; give it the scores.",
+    )
+    if not changes:
+        why, remedy = (
+            "The loss does not change with the inputs of the layer either: it reads none of its "
+            "outputs.",
+            "Look for a mask that is inverted, or an index of other steps, between the layer and "
+            "the loss.",
+        )
+    if not changes and packed:
+        why = (
+            "The loss does not change with the inputs of the layer either: of packed sequences it "
+            "reads only what lies after their ends, which is always 0."
+        )
+    return Finding(
+        cause=Cause.PADDING_READ if packed and not changes else Cause.NOT_TRAINED,
+        severity="fault",
+        certainty="proved",
+        statement="The gradient of the loss is exactly 0 at every output of the layer, with fresh "
+        f"weights too. {why}",
+        effect=exactly(max(losses) - min(losses)),
+        effect_name="change of the loss with other inputs of the layer",
+        threshold=0.0,
+        measured_on=f"layer {layer!r} with fresh weights, one batch",
+        remedy=remedy,
     )
 
 

@@ -10,19 +10,19 @@ from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
+from throughtime.doctor.data_pairs import RAISED
 from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.evidence import Evidence
-from throughtime.doctor.exact_checks import check_reached, reads_all_at_once
+from throughtime.doctor.exact_checks import check_reached, check_stopped, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
 from throughtime.doctor.gradient_cut import (
     check_cut,
-    check_stopped,
+    check_erased,
     check_training_step,
     flow_in_double,
 )
 from throughtime.doctor.history import history_findings
-from throughtime.doctor.input_scale import check_scale
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
@@ -35,7 +35,7 @@ from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import needs_company
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.training_settings import check_copies, check_own_training
+from throughtime.doctor.training_settings import check_copies, check_learning, check_own_training
 from throughtime.doctor.training_step import check_steps
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
@@ -300,6 +300,9 @@ class Examination:
         """Find a cut of the gradient in the model or in the training step."""
         subject, layer, options = self.subject, self.layer, self.options
         cut = check_cut(subject, layer, flow, lag)
+        needed = lag or self.known.value
+        if cut is None and needed is not None:
+            cut = check_erased(subject, layer, flow, needed)
         if options.training_step is not None and cut is None:
             cut = check_training_step(subject, layer, options.training_step, options.optimizer, lag)
             self.place = "model" if cut is None else "step"
@@ -323,7 +326,11 @@ class Examination:
             if self.clock.longest() == 0:
                 self.evidence.missing.append("budget=: more time, for all exact checks")
                 break
-            finding = check()
+            try:
+                finding = check()
+            except RAISED as error:  # the model or the loss refuses changed data
+                self.evidence.note("an experiment", f"{type(error).__name__}: {error}")
+                continue
             if finding is not None:
                 yield finding
         if axes is None:
@@ -355,7 +362,7 @@ class Examination:
         first = suspects[0].cause if suspects else None
         learns = verdict.learned(need, trial)
         if self.options.remedies and learns:
-            fault = check_scale(copies, self.where, saturated=False)
+            fault = check_learning(copies, self.where)
         elif self.options.remedies:
             fault = check_copies(copies, mechanism, trial, suspects, self.where)
         for refused in copies.refused:

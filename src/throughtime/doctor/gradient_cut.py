@@ -1,6 +1,5 @@
 """Cuts of the gradient on its way back, in the model or in the training step."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor.intervals import exactly
-from throughtime.doctor.remedies import redraw
 from throughtime.doctor.sample_axes import change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, map_tensors
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
@@ -19,7 +17,10 @@ from throughtime.foreign.sites import find_recurrent, run_by, site_of
 from throughtime.foreign.watching import Watched, Watcher, watch
 from throughtime.instruments.gradient_flow import GradientFlow, gradient_flow
 from throughtime.instruments.input_influence import exchange_older
+from throughtime.reports.numbers import in_percent
 from throughtime.results.diagnosis import Cause, Finding
+
+_ERASED = 0.9  # of the answers: from there on a state that is set to 0 is no start of an episode
 
 
 def flow_in_double(
@@ -92,51 +93,48 @@ def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None)
     )
 
 
-def check_stopped(subject: Subject, layer: str) -> Finding | None:
-    """Check whether the loss changes with the layer's inputs, while its gradient is always 0.
-
-    A copy with fresh weights tells the code from weights that were ruined.
+def check_erased(subject: Subject, layer: str, flow: GradientFlow, lag: int) -> Finding | None:
+    """Check that the model does not set the state to 0 between calls, over most of the lag.
 
     Arguments:
-        subject: model whose loss has no gradient at the layer's outputs.
-        layer: name of the recurrent layer.
+        flow: gradient flow on the first held-out batch.
+        lag: steps between the answers and the inputs that they depend on.
     """
-    fresh, batch = subject.altered(lambda model: redraw(model, 0)), subject.held_out[0]
-    if bool((flow_in_double(fresh, layer, batch).answer > 0).any()):
+    if "changed" not in flow.links:
         return None
-    model = fresh.copy()
-
-    def loss(factor: float) -> float:
-        torch.manual_seed(0)
-        return float(
-            watch(
-                model,
-                lambda: subject.loss(model, batch),
-                layer=layer,
-                level=0,
-                change=lambda request, _: dataclasses.replace(
-                    request, inputs=factor * request.inputs
-                ),
-                gradients=False,
-            ).loss
-        )
-
-    losses = [loss(factor) for factor in (1.0, -1.0, 10.0, -10.0)]
-    if len(set(losses)) == 1:
+    model, batch = subject.copy(), subject.held_out[0]
+    watched = watch(
+        model, lambda: subject.loss(model, batch), layer=layer, level=0, gradients=False
+    )
+    calls = watched.calls
+    if any(call.steps != 1 for call in calls) or len(calls) != len(flow.answer):
+        return None
+    gone = [torch.zeros(calls[0].request.state.h.shape[0], dtype=torch.bool)]
+    for before, call in zip(calls, calls[1:], strict=False):
+        start, end = call.request.state.h.flatten(1), before.result.state.h.flatten(1)
+        gone.append((~start.any(1) & end.any(1)).cpu())
+    erased = torch.stack(gone).double()  # (time, batch)
+    answered = (flow.answer > 0).cpu()
+    answered[:lag] = False
+    total = erased.cumsum(0)
+    since = total - torch.cat([torch.zeros_like(total[:lag]), total[:-lag]])
+    cut = since[answered] > 0
+    share = float(cut.double().mean()) if len(cut) else 0.0
+    if share < _ERASED:
         return None
     return Finding(
-        cause=Cause.NOT_TRAINED,
+        cause=Cause.FORGETTING,
         severity="fault",
         certainty="proved",
-        statement="The loss changes with the inputs of the layer, but its gradient is exactly 0 "
-        "at every output of the layer, with fresh weights too: a function between the layer and "
-        "the loss has no gradient.",
-        effect=exactly(max(losses) - min(losses)),
-        effect_name="change of the loss with other inputs of the layer",
-        threshold=0.0,
-        measured_on=f"layer {layer!r} with fresh weights, one batch",
-        remedy="Take rounding, comparisons and argmax out of what the loss reads; give it the "
-        "scores themselves.",
+        statement=f"Between its calls the model sets the state to 0, in "
+        f"{in_percent(float(erased[1:].mean()))} of all steps of sequences: nothing of the inputs "
+        f"{lag} steps back is left in {in_percent(share)} of the answers.",
+        effect=exactly(share, len(cut)),
+        effect_name=f"share of answers before which the state was 0 within {lag} steps",
+        threshold=_ERASED,
+        measured_on=f"layer {layer!r}, one batch of {erased.shape[1]} sequences",
+        remedy="Look at the mask that the state is multiplied by: it may be inverted (1 - done keeps "
+        "the state within an episode).",
     )
 
 

@@ -19,7 +19,7 @@ from throughtime.doctor.brief_training import (
 from throughtime.doctor.changes import CHANGES, Change, Substitute, Where
 from throughtime.doctor.intervals import difference, estimate
 from throughtime.doctor.mechanism import Mechanism, measure_mechanism
-from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.subject import Clock, Subject, redraw
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
 from throughtime.doctor.written_code import written
 from throughtime.foreign.sites import find_recurrent, run_by, site_of
@@ -44,30 +44,6 @@ class Condition:
     model: nn.Module
     loss: Callable[[Any], Tensor]
     parameters: Callable[[], list[nn.Parameter]]
-
-
-def redraw(model: nn.Module, seed: int) -> None:
-    """Draw the weights of a model afresh, so that it has seen none of the batches.
-
-    Modules reset their own parameters where they can. The entries of others are permuted, which
-    keeps their distribution.
-
-    Arguments:
-        model: model whose parameters are changed in place.
-        seed: seed of the draw.
-    """
-    torch.manual_seed(seed)
-    done: set[int] = set()
-    for module in model.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-            done |= {id(parameter) for parameter in module.parameters(recurse=False)}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if id(parameter) not in done:
-                order = torch.randperm(parameter.numel()).to(parameter.device)
-                parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
 def make_condition(

@@ -115,17 +115,7 @@ class Subject:
                 expected="weights with values",
                 fix="Load them, or model.to_empty(device=...) and initialise them.",
             )
-        for name, tensor in itertools.chain(
-            self._model.named_parameters(), self._model.named_buffers()
-        ):
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise ConfigurationError(
-                    f"weights of {type(model).__name__}",
-                    got=f"numbers that are not finite in {name}",
-                    expected="finite weights",
-                    fix="The training has diverged. Pass the model as it was before, with the same "
-                    "batches; or a fresh one with history=, in which the divergence shows.",
-                )
+        check_finite(self._model)
 
     def divide(self, batches: list[Any]) -> None:
         """Take other batches: the last quarter is held out.
@@ -314,6 +304,52 @@ def floating_tensors(batch: Any) -> list[Tensor]:
     leaves = pytree.tree_leaves(batch, is_leaf=lambda x: isinstance(x, PackedSequence))
     tensors = [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves]
     return [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+def not_finite(model: nn.Module) -> str:
+    """Return the name of the first parameter or buffer that is not finite; "" for none."""
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    return next((name for name, tensor in named if not _is_finite(tensor)), "")
+
+
+def check_finite(model: nn.Module) -> None:
+    """Check that all parameters and buffers are finite.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    if name := not_finite(model):
+        raise ConfigurationError(
+            f"weights of {type(model).__name__}",
+            got=f"numbers that are not finite in {name}",
+            expected="finite weights",
+            fix="The training has diverged. Pass training_step= and optimizer= to find out why; or "
+            "the model as it was before; or a fresh one with history=.",
+        )
+
+
+def redraw(model: nn.Module, seed: int) -> None:
+    """Draw the weights of a model afresh, so that it has seen none of the batches.
+
+    Modules reset their own parameters where they can. The entries of others are permuted, which
+    keeps their distribution.
+
+    Arguments:
+        model: model whose parameters are changed in place.
+        seed: seed of the draw.
+    """
+    torch.manual_seed(seed)
+    done: set[int] = set()
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            done |= {id(parameter) for parameter in module.parameters(recurse=False)}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if id(parameter) not in done:
+                order = torch.randperm(parameter.numel()).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
 def copy_model(model: nn.Module) -> nn.Module:

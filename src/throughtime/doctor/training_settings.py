@@ -109,6 +109,40 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
     )
 
 
+def check_learning(copies: FreshCopies, where: str) -> Finding | None:
+    """Check scale and step size, where a copy of the model learns when it is trained on.
+
+    Arguments:
+        copies: trials of fresh copies.
+        where: layer and batches, in words.
+    """
+    return check_scale(copies, where, saturated=False) or _check_distance(copies, where)
+
+
+def _check_distance(copies: FreshCopies, where: str) -> Finding | None:
+    """Check whether the user's updates are far shorter than those by which a copy learns."""
+    trainer = copies.trainer
+    if trainer.optimizer is None:
+        return None
+    own = Training(own="optimizer" if trainer.step is None else "step", clip_norm=None)
+    distance = _relative_distance(copies, own)
+    if distance >= _SMALL:
+        return None
+    return Finding(
+        cause=Cause.STEP_SIZE,
+        severity="fault",
+        certainty="measured",
+        statement=f"A copy learns by the doctor's training. Ten of your own updates move the "
+        f"weights {1 / distance:,.0f} times less far: the steps are too small.",
+        effect=exactly(distance),
+        effect_name="distance of ten updates, relative to that of the doctor's training",
+        threshold=_SMALL,
+        measured_on=where,
+        remedy=f"Train with {_USUAL_IN_WORDS}; or look for what makes the updates small: the "
+        "learning rate, a limit of the gradient's norm, eps of Adam.",
+    )
+
+
 def _changed(
     optimizer: OptimizerOf, *, rate: float = 1.0, decay: float | None = None
 ) -> OptimizerOf:

@@ -57,6 +57,7 @@ def as_optimizer(optimizer: Any, model: nn.Module) -> OptimizerOf | None:
     if not callable(optimizer):
         raise ConfigurationError("optimizer", got=type(optimizer).__name__, expected=_OPTIMIZERS)
     of_parameters = _takes_parameters(optimizer)
+    theirs = {id(parameter) for parameter in model.parameters()}
 
     def make(copied: nn.Module) -> Optimizer:
         try:
@@ -72,11 +73,11 @@ def as_optimizer(optimizer: Any, model: nn.Module) -> OptimizerOf | None:
                 got=f"a function that returns {type(made).__name__}",
                 expected=_OPTIMIZERS,
             )
-        own = {id(parameter) for parameter in copied.parameters()}
-        if not any(id(p) in own for group in made.param_groups for p in group["params"]):
+        if any(id(p) in theirs for group in made.param_groups for p in group["params"]):
             raise ConfigurationError(
                 "optimizer",
-                got="a function whose optimiser holds other parameters than those of its argument",
+                got="a function whose optimiser holds parameters of the model itself, not of its "
+                "argument",
                 expected=_OPTIMIZERS,
             )
         return made
