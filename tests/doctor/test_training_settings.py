@@ -27,6 +27,7 @@ from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.training_settings import (
     check_copies,
     check_frozen,
+    check_learning,
     check_own_training,
     check_weights,
     moved_biases,
@@ -438,3 +439,13 @@ def test_a_good_model_gains_as_much_as_a_copy_that_learns(
     results, _ = planted
     results["as it is"] = trial(fresh)
     assert copies_of(gru()).do_no_better([model] * 3) is good
+
+
+@pytest.mark.parametrize(("rate", "fault"), [(1e-6, True), (1e-3, False)])
+def test_updates_that_are_far_too_short_where_a_copy_learns(rate: float, fault: bool) -> None:
+    found = check_learning(copies_of(gru(), optimizer=adam(rate)), "here")
+    assert (found is not None) == fault
+    if found is not None:
+        assert found.cause is Cause.STEP_SIZE
+        assert found.effect is not None
+        assert found.effect.value < 1 / 500

@@ -180,3 +180,21 @@ def test_frozen_parameters_of_a_layer_are_a_warning() -> None:
     assert found is not None
     assert found.severity == "warning"
     assert "layer.weight_hh_l0" in found.statement
+
+
+@pytest.mark.parametrize(("factor", "fault"), [(0.5, True), (0.99, False), (1.0, False)])
+def test_a_learning_rate_that_falls_to_nothing_in_a_dozen_steps(factor: float, fault: bool) -> None:
+    usual = step_of("first")
+
+    def step(made, optimizer, batch) -> float:
+        usual(made, optimizer, batch)
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+        return 0.0
+
+    found = check_steps(subject(model()), "layer", step, sgd, 60.0)
+    assert (found is not None) == fault
+    if found is not None:
+        assert found.cause is Cause.STEP_SIZE
+        assert found.effect is not None
+        assert found.effect.value == pytest.approx(0.5**12)

@@ -1,5 +1,6 @@
 """The user's step and optimiser in the forms that people have them, run on copies."""
 
+import copy
 import functools
 from typing import Any
 
@@ -9,7 +10,7 @@ from doctor.faulty_models import WIDTH, Classifier, cross_entropy, first_steps
 from torch import nn
 
 from throughtime import errors
-from throughtime.doctor import diagnose
+from throughtime.doctor import Cause, diagnose
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.user_training import as_optimizer, as_training, as_training_step, check_runs
 
@@ -168,7 +169,7 @@ def test_an_optimiser_keeps_its_groups_its_options_and_its_first_step_size() -> 
         (lambda a, b, c, d: None, None, r"got a function of \(a, b, c, d\)"),
         (of_three, 0.1, "optimizer: got float, expected an optimiser"),
         (of_three, lambda model: None, "a function that returns NoneType"),
-                (of_three, sgd(nn.Linear(2, 3)), "none of the model's parameters"),
+        (of_three, sgd(nn.Linear(2, 3)), "none of the model's parameters"),
         (lambda model, x, y: x[0], None, "training_step: got TypeError"),
     ],
 )
@@ -201,3 +202,43 @@ def test_a_step_that_trains_the_users_model_is_refused_and_undone() -> None:
 def test_a_step_without_any_form_is_none() -> None:
     assert as_training_step(None, lit()) is None
     assert as_optimizer(None, lit()) is None
+
+
+def test_an_optimiser_of_the_original_is_refused_and_one_of_a_copy_trains_nothing() -> None:
+    model = lit()
+    own = sgd(model)
+    with pytest.raises(errors.ConfigurationError, match="parameters of the model itself"):
+        diagnose(model, first_steps(4), cross_entropy, budget="1s", optimizer=lambda made: own)
+    found = diagnose(
+        model,
+        first_steps(4),
+        cross_entropy,
+        budget="1s",
+        remedies=False,
+        training_step=of_three,
+        optimizer=lambda made: sgd(copy.deepcopy(made)),
+    )
+    assert found.verdict is Cause.NOT_TRAINED
+
+
+def test_weights_that_diverged_are_explained_by_fresh_ones() -> None:
+    model = lit()
+    with torch.no_grad():
+        model.head.bias.fill_(float("nan"))
+
+    def never_zeroed(made: Any, optimizer: Any, batch: Any) -> None:
+        cross_entropy(made, batch).backward()
+        optimizer.step()
+
+    found = diagnose(
+        model,
+        first_steps(4),
+        cross_entropy,
+        budget="1s",
+        training_step=never_zeroed,
+        remedies=False,
+    )
+    assert found.verdict is Cause.NOT_ZEROED
+    assert any("head.bias" in fact.value for fact in found.facts)
+    with pytest.raises(errors.ConfigurationError, match=r"not finite in head\.bias"):
+        diagnose(model, first_steps(4), cross_entropy, budget="1s", training_step=of_three)

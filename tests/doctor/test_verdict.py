@@ -5,10 +5,16 @@ import dataclasses
 import pytest
 
 from throughtime.doctor import Cause
+from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.intervals import estimate, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
-from throughtime.doctor.verdict import is_effective, mechanism_findings, without_floor
+from throughtime.doctor.verdict import (
+    is_effective,
+    leaves_little,
+    mechanism_findings,
+    without_floor,
+)
 from throughtime.results.diagnosis import Remedy
 
 
@@ -89,3 +95,12 @@ def test_where_the_loss_falls_below_0_obstacles_are_suspected_alone() -> None:
     assert without_floor(suspects, dataclasses.replace(need, short=[0.5], full=[0.5]), [0.4]) == (
         suspects
     )
+
+
+def test_a_model_that_had_learned_before_the_trial_is_not_undertrained() -> None:
+    need = Need([0.7] * 3, [0.7] * 3, [0.1] * 3, 3, None, True, {}, learned=True)
+    assert leaves_little(need, Trial([0.01] * 3, [0.0] * 3, 50, diverged=False))
+    assert not leaves_little(need, Trial([0.3] * 3, [0.0] * 3, 50, diverged=False))
+    # recent inputs alone are no memory: the rest is worth 0.3, of which 0.05 was gained
+    short = Need([1.0] * 3, [0.3] * 3, [0.0] * 3, 3, 8, True, {}, learned=True)
+    assert not leaves_little(short, Trial([0.25] * 3, [0.0] * 3, 50, diverged=False))

@@ -16,12 +16,7 @@ from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import check_reached, check_stopped, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
-from throughtime.doctor.gradient_cut import (
-    check_cut,
-    check_erased,
-    check_training_step,
-    flow_in_double,
-)
+from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.history import history_findings
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
@@ -299,10 +294,7 @@ class Examination:
     def _cut(self, flow: Any, lag: int | None) -> Finding | None:
         """Find a cut of the gradient in the model or in the training step."""
         subject, layer, options = self.subject, self.layer, self.options
-        cut = check_cut(subject, layer, flow, lag)
-        needed = lag or self.known.value
-        if cut is None and needed is not None:
-            cut = check_erased(subject, layer, flow, needed)
+        cut = check_cut(subject, layer, flow, lag, lag or self.known.value)
         if options.training_step is not None and cut is None:
             cut = check_training_step(subject, layer, options.training_step, options.optimizer, lag)
             self.place = "model" if cut is None else "step"

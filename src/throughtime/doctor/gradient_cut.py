@@ -1,5 +1,6 @@
 """Cuts of the gradient on its way back, in the model or in the training step."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,12 +47,28 @@ def flow_in_double(
         return gradient_flow(model, lambda: loss(model, batch), layer=layer)
 
 
-def check_cut(subject: Subject, layer: str, flow: GradientFlow, lag: int | None) -> Finding | None:
-    """Check that a gradient crosses every step that the state crosses.
+def check_cut(
+    subject: Subject,
+    layer: str,
+    flow: GradientFlow,
+    lag: int | None,
+    erased_over: int | None = None,
+) -> Finding | None:
+    """Check that a gradient crosses every step that the state crosses, and that the state does.
 
     Arguments:
         lag: the dependency's length, None if it is not known: only shorter windows matter.
+        erased_over: steps over which the model must not set the state to 0; None for no check.
     """
+    cut = _check_graph(subject, layer, flow, lag)
+    if cut is None and erased_over is not None:
+        cut = check_erased(subject, layer, flow, erased_over)
+    return cut
+
+
+def _check_graph(
+    subject: Subject, layer: str, flow: GradientFlow, lag: int | None
+) -> Finding | None:
     window = _window(flow)
     if window is None or (lag is not None and window > lag):
         return None
@@ -110,7 +127,7 @@ def check_erased(subject: Subject, layer: str, flow: GradientFlow, lag: int) -> 
     if any(call.steps != 1 for call in calls) or len(calls) != len(flow.answer):
         return None
     gone = [torch.zeros(calls[0].request.state.h.shape[0], dtype=torch.bool)]
-    for before, call in zip(calls, calls[1:], strict=False):
+    for before, call in itertools.pairwise(calls):
         start, end = call.request.state.h.flatten(1), before.result.state.h.flatten(1)
         gone.append((~start.any(1) & end.any(1)).cpu())
     erased = torch.stack(gone).double()  # (time, batch)
@@ -133,8 +150,8 @@ def check_erased(subject: Subject, layer: str, flow: GradientFlow, lag: int) -> 
         effect_name=f"share of answers before which the state was 0 within {lag} steps",
         threshold=_ERASED,
         measured_on=f"layer {layer!r}, one batch of {erased.shape[1]} sequences",
-        remedy="Look at the mask that the state is multiplied by: it may be inverted (1 - done keeps "
-        "the state within an episode).",
+        remedy="Look at the mask that the state is multiplied by: it may be inverted (1 - done "
+        "keeps the state within an episode).",
     )
 
 
