@@ -367,15 +367,10 @@ class Examination:
         if diverged or trial.diverged or explodes or anyway:
             evidence.findings.extend(suspects)
             return Cause.EXPLODING
-        if learns and verdict.leaves_little(need, trial):
-            evidence.findings += verdict.as_good_findings(need, self.losses, suspects, self.where)
-            return Cause.HEALTHY
         if learns:
-            evidence.findings.append(verdict.undertrained_finding(trial, self.where))
-            evidence.findings.extend(
-                dataclasses.replace(f, severity="note", certainty="suspected") for f in suspects
-            )
-            return Cause.UNDERTRAINED
+            found = verdict.learned_findings(need, self.losses, trial, suspects, self.where)
+            evidence.findings += found
+            return found[0].cause
         assert self.recording is not None
         turned = None  # on the other axis every input is near: where memory fails, that helps too
         if first not in (Cause.FORGETTING, Cause.VANISHING):

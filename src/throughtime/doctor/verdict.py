@@ -272,6 +272,21 @@ def as_good_findings(
     return [good, *notes]
 
 
+def learned_findings(
+    need: Need, losses: Sequence[float], trial: Trial, suspects: Sequence[Finding], where: str
+) -> list[Finding]:
+    """List the finding on a model whose copy learns, first, and the obstacles as notes.
+
+    Arguments:
+        trial: trial of the model as it is, in which it learns.
+        suspects: obstacles.
+    """
+    if leaves_little(need, trial):
+        return as_good_findings(need, losses, suspects, where)
+    notes = [dataclasses.replace(f, severity="note", certainty="suspected") for f in suspects]
+    return [undertrained_finding(trial, where), *notes]
+
+
 def without_floor(
     suspects: Sequence[Finding], need: Need, losses: Sequence[float]
 ) -> list[Finding]:

@@ -1,0 +1,79 @@
+"""Gradients that code stops, and states that code sets to 0: exact experiments."""
+
+import pytest
+import torch
+from doctor.faulty_models import TIME, WIDTH, Classifier, cross_entropy, first_steps
+from torch import Tensor, nn
+
+from throughtime.doctor.exact_checks import check_stopped
+from throughtime.doctor.gradient_cut import check_cut, flow_in_double
+from throughtime.doctor.subject import Subject
+from throughtime.results.diagnosis import Cause
+
+
+def subject(model: nn.Module, batches: list) -> Subject:
+    return Subject(model, batches, cross_entropy, 6.0)
+
+
+class Rounded(Classifier):
+    """A classifier whose scores are rounded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (10 * super().forward(x)).round()
+
+
+class AfterTheEnd(Classifier):
+    """A classifier that reads packed sequences a step after their end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.linspace(TIME - 2, TIME - 4, len(x)).long()
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        output, _ = nn.utils.rnn.pad_packed_sequence(
+            self.layer(packed)[0], batch_first=True, total_length=TIME
+        )
+        return self.head(output[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "words"),
+    [
+        (Rounded, Cause.NOT_TRAINED, "a function between the two has no gradient"),
+        (AfterTheEnd, Cause.PADDING_READ, "after their ends"),
+        (Classifier, None, ""),
+    ],
+)
+def test_a_gradient_that_fresh_weights_do_not_have_either(kind, cause, words: str) -> None:
+    model = kind(nn.GRU(WIDTH, 5, batch_first=True))
+    with torch.no_grad():  # of the right model, a head that is ruined
+        model.head.weight.mul_(0.0 if kind is Classifier else 1.0)
+    found = check_stopped(subject(model, first_steps()), "layer")
+    assert (None if found is None else found.cause) == cause
+    assert found is None or words in found.statement
+
+
+class Masked(nn.Module):
+    """A cell in a loop, whose state is multiplied by a mask of (batch, step)."""
+
+    def __init__(self, keep: float):
+        super().__init__()
+        self.layer, self.head, self.keep = nn.GRUCell(WIDTH, 5), nn.Linear(5, 2), keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        draw = torch.Generator().manual_seed(0)
+        mask = (torch.rand(x.shape[:2], generator=draw) < self.keep).to(x)
+        state = x.new_zeros(len(x), 5)
+        for t in range(x.shape[1]):
+            state = self.layer(x[:, t], state * mask[:, t, None])
+        return self.head(state)
+
+
+@pytest.mark.parametrize(("keep", "fault"), [(0.1, True), (0.97, False), (1.0, False)])
+def test_a_state_that_a_mask_sets_to_zero_over_the_lag(keep: float, fault: bool) -> None:
+    s = subject(Masked(keep), first_steps())
+    flow = flow_in_double(s, "layer", s.held_out[0])
+    found = check_cut(s, "layer", flow, 6, 6)
+    assert (found is not None) == fault
+    if found is not None:
+        assert found.cause is Cause.FORGETTING
+        assert found.effect is not None
+        assert found.effect.value > 0.9
