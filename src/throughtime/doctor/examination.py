@@ -205,7 +205,8 @@ class Examination:
             if fault is not None:
                 found.append(fault)
                 return fault.cause
-            cut = self._cut(flow, options.lag)  # in the code: before dead weights
+            # in the code: before dead weights
+            cut = self._cut(flow, options.lag) or check_stopped(subject, layer)
             mechanism = measure_mechanism(
                 subject, layer, min(self.lag, time - 1), _MECHANISM * self.clock.budget
             )
@@ -215,7 +216,7 @@ class Examination:
             first = [
                 *([] if cut is None else [cut]),
                 *saturated,
-                check_stopped(subject, layer) or verdict.unread_finding(self.where),
+                verdict.unread_finding(self.where),
             ]
             found.extend(first)
             return first[0].cause
