@@ -213,11 +213,8 @@ class Examination:
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
             # a layer of constant outputs makes its read-out constant too
             saturated = [f for f in suspects if f.cause is Cause.SATURATED]
-            first = [
-                *([] if cut is None else [cut]),
-                *saturated,
-                verdict.unread_finding(self.where),
-            ]
+            first = [*saturated, verdict.unread_finding(self.where)]
+            first = first if cut is None else [cut, *first]
             found.extend(first)
             return first[0].cause
         model = subject.copy()
