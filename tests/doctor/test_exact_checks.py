@@ -119,6 +119,21 @@ def test_samples_that_are_mixed_by_a_model_that_is_sure() -> None:
         assert found.cause is Cause.SAMPLES_MIXED
 
 
+def test_a_view_that_puts_two_samples_into_each_step() -> None:
+    """Each sample changes one step alone, but there are twice as many samples as steps."""
+
+    class Viewed(Classifier):
+        def forward(self, x: Tensor) -> Tensor:
+            outputs, _ = self.layer(x.view(TIME, 2 * TIME, WIDTH))
+            return self.head(outputs[-1])
+
+    s = subject(Viewed(nn.GRU(WIDTH, 5)), first_steps(4, 2 * TIME))
+    found = check_samples(s, "layer", axes_of(s))
+    assert found is not None
+    assert found.cause is Cause.SAMPLES_MIXED
+    assert f"{TIME} of its sequences" in found.statement
+
+
 @pytest.mark.parametrize("model", [Mixing(), Reshaping()], ids=["after", "before"])
 def test_samples_that_are_mixed(model) -> None:
     s = subject(model, first_steps())

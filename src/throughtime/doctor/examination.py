@@ -247,15 +247,17 @@ class Examination:
             # two calls may be two sequences; a copy is not trained by the user's own step
             if self.place == "step" or self._stands(cut, answered):
                 return cut.cause
-        if need.long is False and verdict.does_as_well_as_short(need, self.losses):
+        short = need.long is False and verdict.does_as_well_as_short(need, self.losses)
+        # weights that such updates have ruined are the predictors' start too
+        if fault is not None and (not short or fault.cause is Cause.NOT_ZEROED):
+            found.append(fault)
+            return fault.cause
+        if short:
             if reads_all_at_once(subject, layer, answered):
                 found.append(verdict.pooled_finding(need, self.losses, self.where))
                 return Cause.HEALTHY
             found.append(verdict.no_need_finding(need, self.where))
             return Cause.NO_LONG_DEPENDENCY
-        if fault is not None:
-            found.append(fault)
-            return fault.cause
         return self._obstacle()
 
     def _memorised(self, need: Need, answered: Any) -> bool:

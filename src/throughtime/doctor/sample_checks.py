@@ -26,9 +26,9 @@ def check_samples(subject: Subject, layer: str | None, axes: SampleAxes) -> Find
 
     Samples are replaced by copies of others, one at a time. A tensor of the batch takes part if the
     layer's inputs change with it. If two samples change the same rows, each at one time step of its
-    own, the layer runs over samples instead of time. If they change the same rows otherwise, or the
-    model's answers change in other samples' rows, samples are mixed. Several rows of one sample are
-    in order: the sentences of a document.
+    own, and there are as many steps as samples, the layer runs over samples instead of time. If
+    they change the same rows otherwise, or the model's answers change in other samples' rows,
+    samples are mixed. Several rows of one sample are in order: the sentences of a document.
 
     Arguments:
         subject: the model and its data.
@@ -56,7 +56,7 @@ def check_samples(subject: Subject, layer: str | None, axes: SampleAxes) -> Find
             leaked = _leaked(first, second, axes.count, target)
             if leaked is not None:
                 leaks.append(leaked)
-        found = _before_the_layer(changes)
+        found = _before_the_layer(changes, axes.count)
         if found is not None:
             return _finding(*found, first.recording, axes)
         if leaks and sorted(leaks)[(len(leaks) - 1) // 2] > _MIXED:
@@ -168,8 +168,11 @@ def _changed(before: Tensor, after: Tensor) -> Tensor | None:
     return change > SAME * before.double().abs().max().clamp_min(1e-12)
 
 
-def _before_the_layer(changes: list[Tensor]) -> tuple[str, float] | None:
-    """Return the kind of mixing that the changed inputs of several samples show."""
+def _before_the_layer(changes: list[Tensor], count: int) -> tuple[str, float] | None:
+    """Return the kind of mixing that the changed inputs of several samples show.
+
+    A layer that runs over the batch has as many steps as there are samples.
+    """
     if not changes:
         return None
     rows = torch.stack([changed.any(0) for changed in changes])  # (sample, row)
@@ -179,7 +182,8 @@ def _before_the_layer(changes: list[Tensor]) -> tuple[str, float] | None:
         return None
     if size < 2:
         return None
-    if int(times.sum(1).max()) == 1 and int(times.sum(0).max()) == 1:
+    alone = int(times.sum(1).max()) == 1 and int(times.sum(0).max()) == 1
+    if alone and times.shape[1] == count:
         return "swapped", size
     return None if len(changes) < 2 else ("before", size)
 
@@ -305,8 +309,8 @@ def _finding(kind: str, size: float, recording: Recording | None, axes: SampleAx
         severity="fault",
         certainty="proved",
         statement=(
-            f"Samples are mixed before the layer: {size:.0f} of its sequences change at several "
-            "steps when one sample is replaced, and share them with other samples"
+            f"Samples are mixed before the layer: {size:.0f} of its sequences change when one "
+            "sample is replaced, and some of them change with another sample too"
             if before
             else "Samples are mixed in the answers: replacing one sample changes those of others, "
             f"by {in_percent(size)} of its own change"
