@@ -93,6 +93,10 @@ class Evidence:
         if points:
             self.pictures.append(context_picture(points, need, losses))
 
+    def has(self, cause: Cause) -> bool:
+        """Return whether there is a finding of a cause."""
+        return any(finding.cause is cause for finding in self.findings)
+
     def note_missing(self, batches: int, options: Options, *, lag_open: bool) -> None:
         """Add the arguments that would allow a more certain verdict.
 

@@ -105,9 +105,8 @@ class Examination:
 
     def _effective(self) -> list[Remedy]:
         """List the remedies with which a copy remembers, and without which it does not."""
-        need = self.measured
-        assert need is not None
-        return [r for r in self.evidence.remedies if verdict.is_effective(need, r)]
+        assert self.measured is not None
+        return [r for r in self.evidence.remedies if verdict.is_effective(self.measured, r)]
 
     def _carried(self, cause: Cause) -> Cause:
         """Return the cause if a remedy for it makes a copy learn, else INCONCLUSIVE."""
@@ -402,11 +401,10 @@ class Examination:
 
     def _hidden(self, flow: Any) -> Finding | None:
         """Find a fault that the predictors share, and in spite of which a model learns a part."""
-        found = self.evidence.findings
         assert self.copies is not None
         assert self.recording is not None
         dropped = check_dropout(self.copies, self.losses, self.where)
-        if dropped is not None or any(f.cause is Cause.PADDING_READ for f in found):
+        if dropped is not None or self.evidence.has(Cause.PADDING_READ):
             return dropped
         return check_pooled_padding(self.copies, self.recording, flow, self.where)
 
