@@ -8,7 +8,10 @@ namespace {
 // Weights packed for the forward pass. Columns come in blocks of a few vectors of units: those of the
 // first accumulator, then those of the next; operand 0 is the input, then come the lags.
 struct ForwardWeights {
+    static constexpr int64_t FEW = 32;  // rows (step and sequence) that are not worth the packing
+
     const Job& job;
+    bool packed;      // else they are read as they lie
     int64_t units;    // vectors of units in a block
     int64_t blocks;
     real** operands;  // [1 + lags][block][panel][k][column]
@@ -18,9 +21,10 @@ struct ForwardWeights {
     ForwardWeights(const Job& job, Room& room) : job(job) {
         units = std::max<int64_t>(1, WIDTH / std::max(job.x_accumulators, job.h_accumulators));
         blocks = divide_up(job.hidden, units * LANES);
+        packed = job.time > FEW || job.time * job.batch > FEW;
         operands = room.take<real*>(1 + job.lags);
         for (int64_t o = 0; o <= job.lags; o++) {
-            real* at = room.take<real>(blocks * block_size(o));
+            real* at = room.take<real>(packed ? blocks * block_size(o) : 0);
             if (operands) operands[o] = at;
         }
         biases = room.take<real>(blocks * units * job.accumulators * LANES);
@@ -38,11 +42,12 @@ struct ForwardWeights {
         return {operands[o] + i * block_size(o), depth(o), width(i) * count(o) * LANES};
     }
 
+    const real* weight(int64_t o) const { return o == 0 ? job.weight_ih : job.weight_hh[o - 1]; }
+
     // One share of the packing: block `share` of each operand.
     void pack(int64_t share) const {
         const int64_t H = job.hidden, wide = width(share);
-        for (int64_t o = 0; o <= job.lags; o++) {
-            const real* weight = o == 0 ? job.weight_ih : job.weight_hh[o - 1];
+        for (int64_t o = 0; packed && o <= job.lags; o++) {
             const Packed to = block(o, share);
             for (int64_t p = 0; p < to.count(); p++) {
                 const real* from[WIDTH * LANES];
@@ -51,7 +56,7 @@ struct ForwardWeights {
                     const int64_t vector = p * WIDTH + c / LANES;
                     const int64_t unit = (share * units + vector % wide) * LANES + c % LANES;
                     const int64_t gate = job.gate_of[offset(o) + vector / wide];
-                    from[c] = unit < H ? weight + (gate * H + unit) * depth(o) : nullptr;
+                    from[c] = unit < H ? weight(o) + (gate * H + unit) * depth(o) : nullptr;
                 }
                 transpose(depth(o), columns, from, to.panel(p), columns);
             }
@@ -75,6 +80,24 @@ struct ForwardWeights {
     }
 };
 
+// What `multiply` adds for operand o, with weights as they lie.
+inline void add_dots(const Walk& walk, const ForwardWeights& weights, int64_t o, int64_t block,
+                     int64_t row, int64_t rows, real* accumulators, int64_t stride) {
+    const Job& job = walk.job;
+    const int64_t H = job.hidden, depth = weights.depth(o), wide = weights.width(block);
+    for (int64_t i = 0; i < weights.count(o) * wide; i++) {
+        const int64_t a = weights.offset(o) + i / wide;
+        const int64_t unit = (block * weights.units + i % wide) * LANES;
+        const real* first = weights.weight(o) + (job.gate_of[a] * H + unit) * depth;
+        const real* of_lane[LANES];
+        for (int64_t j = 0; j < LANES; j++) of_lane[j] = first + (unit + j < H ? j * depth : 0);
+        for (int64_t r = 0; r < rows; r++) {
+            real* to = accumulators + r * stride + (a * wide + i % wide) * LANES;
+            storeu(to, loadu(to) + dots(depth, walk.operands[o * walk.rows() + row + r], of_lane));
+        }
+    }
+}
+
 // One step of a tile of at most ROWS rows and of one block of units.
 inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const Step& step,
                          int64_t block, int64_t row, int64_t rows, real* accumulators) {
@@ -89,7 +112,9 @@ inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const 
     for (int64_t o = 0; o <= job.lags; o++) {
         for (int64_t r = 0; r < rows; r++)
             at[r] = accumulators + r * stride + weights.offset(o) * wide * LANES;
-        if (weights.count(o) > 0)
+        if (!weights.packed)
+            add_dots(walk, weights, o, block, row, rows, accumulators, stride);
+        else if (weights.count(o) > 0)
             multiply(rows, walk.operands + o * walk.rows() + row, weights.block(o, block), at);
     }
     const Forward function = walk.saved.base ? job.forward : job.inference;

@@ -158,6 +158,22 @@ inline void multiply_transposed(int64_t rows, int64_t depth, const real* const* 
     }
 }
 
+// The sum over k of a[k] b[i][k] in lane i. The rows of b are read as they lie: for few rows of a,
+// that is less work than to pack them.
+inline vec dots(int64_t depth, const real* a, const real* const (&b)[LANES]) {
+    vec total[LANES] = {};
+    int64_t k = 0;
+    for (; k + LANES <= depth; k += LANES) {
+        const vec left = loadu(a + k);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) total[i] += left * loadu(b[i] + k);
+    }
+    vec result = sums(total);
+    for (; k < depth; k++)
+        for (int i = 0; i < LANES; i++) result[i] += a[k] * b[i][k];
+    return result;
+}
+
 // to[k][column] = from[column][k] for whole blocks, so that both sides stay in the nearest cache.
 inline void transpose(int64_t depth, int64_t columns, const real* const* from, real* to,
                       int64_t to_stride) {

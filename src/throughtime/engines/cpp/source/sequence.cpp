@@ -94,8 +94,11 @@ struct ForwardPass {
     }
     void run() {
         weights.pack_parameters();
-        Pool::run(weights.blocks, [](void* pass, int64_t i) {
-            static_cast<ForwardPass*>(pass)->weights.pack(i); }, this);
+        if (weights.packed)
+            Pool::run(weights.blocks, [](void* pass, int64_t i) {
+                static_cast<ForwardPass*>(pass)->weights.pack(i); }, this);
+        else
+            for (int64_t i = 0; i < weights.blocks; i++) weights.pack(i);
         Pool::run(shares.count(), [](void* pass, int64_t i) {
             static_cast<ForwardPass*>(pass)->share(i); }, this, shares.by_units > 1);
     }

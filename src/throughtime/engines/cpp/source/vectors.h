@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace throughtime {
 
@@ -130,6 +131,29 @@ THROUGHTIME_INLINE vec each(Function function, vec a, vec b) {
 
 THROUGHTIME_INLINE vec sqrt(vec a) {
     return each([](real x) { return std::sqrt(x); }, a);
+}
+
+// The sums of LANES vectors: lane j is that of vector j.
+template <int DISTANCE, int... LANE>
+THROUGHTIME_INLINE void add_halves(vec* v, std::integer_sequence<int, LANE...>) {
+    for (int i = 0; i < DISTANCE; i++) {
+        const vec p = v[i], q = v[i + DISTANCE];  // lanes with the bit DISTANCE are those of q
+#if defined(__clang__)
+        v[i] = __builtin_shufflevector(p, q, (LANE & DISTANCE ? LANES + LANE : LANE)...) +
+               __builtin_shufflevector(
+                   p, q, (LANE & DISTANCE ? LANES + (LANE ^ DISTANCE) : LANE ^ DISTANCE)...);
+#else
+        v[i] = __builtin_shuffle(p, q, mask{(LANE & DISTANCE ? LANES + LANE : LANE)...}) +
+               __builtin_shuffle(
+                   p, q, mask{(LANE & DISTANCE ? LANES + (LANE ^ DISTANCE) : LANE ^ DISTANCE)...});
+#endif
+    }
+    if constexpr (DISTANCE > 1)
+        add_halves<DISTANCE / 2>(v, std::integer_sequence<int, LANE...>{});
+}
+THROUGHTIME_INLINE vec sums(vec (&v)[LANES]) {
+    add_halves<LANES / 2>(v, std::make_integer_sequence<int, LANES>{});
+    return v[0];
 }
 
 }  // namespace
