@@ -40,6 +40,7 @@ from throughtime.layers.arguments import (
     prepare,
     restore,
 )
+from throughtime.layers.stepper import Stepper
 from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.deep import StackedCell
 
@@ -167,6 +168,17 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
             )
         cells = self.cells()
         return cells[0] if len(cells) == 1 else StackedCell(cells)
+
+    def stepper(self, batch_size: int = 1) -> Stepper:
+        """The layer one step at a time, without gradient, with a state that it keeps.
+
+        Arguments:
+            batch_size: The number of sequences.
+
+        Raises:
+            ConfigurationError: The layer is bidirectional, or the batch size is below 1.
+        """
+        return Stepper(self, batch_size)
 
     def forward(
         self,

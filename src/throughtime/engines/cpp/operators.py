@@ -67,7 +67,7 @@ def run_forward(
     """
     k = kernel_named(kernel)
     check_operands(k, operands, lengths, ages)
-    job = _job_of(k, operands, lengths, ages, segment if save else 0)
+    job = job_of(k, operands, lengths, ages, segment if save else 0)
     shapes = _shapes_of(k, operands, outputs, save, segment)
     results = [lend(shape, k.dtype) for shape in shapes]
     job.tensors(final=results[: k.fields])
@@ -104,7 +104,7 @@ def run_backward(
     k = kernel_named(kernel)
     check_operands(k, operands, lengths, ages)
     _check_backward(k, gradients, given, operands, kept, needed, segment)
-    plan, job = k.plan, _job_of(k, operands, lengths, ages, segment)
+    plan, job = k.plan, job_of(k, operands, lengths, ages, segment)
     _keep(job, [t.contiguous() for t in kept])
     above = spread(gradients, given)
     for i, gradient in enumerate(above):
@@ -303,7 +303,7 @@ class Shown:
         return [counter._version for counter in self._counters] != self._before
 
 
-def _job_of(
+def job_of(
     kernel: Kernel,
     operands: Sequence[Tensor],
     lengths: Tensor | None,

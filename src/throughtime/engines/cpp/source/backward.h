@@ -17,11 +17,12 @@ struct BackwardWeights {
         operands = room.take<Packed>(1 + job.lags);
         for (int64_t o = 0; o <= job.lags; o++) {
             const int64_t depth = count(o) * job.hidden, columns = whole_vectors(width(o));
-            real* at = wanted(o) ? room.take<real>(depth * columns) : nullptr;
+            real* at = wanted(o) && !few(job) ? room.take<real>(depth * columns) : nullptr;
             if (operands) operands[o] = {at, depth, columns};
         }
     }
     bool wanted(int64_t o) const { return o > 0 || job.d_inputs; }
+    const real* weight(int64_t o) const { return o == 0 ? job.weight_ih : job.weight_hh[o - 1]; }
     int64_t width(int64_t o) const { return o == 0 ? job.input : job.hidden; }
     int64_t count(int64_t o) const { return o == 0 ? job.x_accumulators : job.h_accumulators; }
     int64_t offset(int64_t o) const { return o == 0 ? 0 : job.accumulators - job.h_accumulators; }
@@ -30,7 +31,6 @@ struct BackwardWeights {
     void pack(int64_t share) const {
         for (int64_t o = 0; o <= job.lags; o++) {
             if (!wanted(o) || share >= count(o)) continue;
-            const real* weight = o == 0 ? job.weight_ih : job.weight_hh[o - 1];
             const Packed& to = operands[o];
             const int64_t gate = job.gate_of[offset(o) + share], N = width(o);
             for (int64_t p = 0; p < to.count(); p++) {
@@ -38,10 +38,24 @@ struct BackwardWeights {
                 const int64_t valid = std::min(columns, N - from);
                 for (int64_t j = 0; j < job.hidden; j++) {
                     real* row = to.panel(p) + (share * job.hidden + j) * columns;
-                    std::copy_n(weight + (gate * job.hidden + j) * N + from, valid, row);
+                    std::copy_n(weight(o) + (gate * job.hidden + j) * N + from, valid, row);
                     std::fill(row + valid, row + columns, real(0));
                 }
             }
+        }
+    }
+
+    // c[row][first .. last) += sum over the operand's accumulators and units of a[row] and weights.
+    void product(int64_t o, int64_t rows, const real** a, real* const* c, int64_t first,
+                 int64_t last) const {
+        if (!few(job))
+            return multiply(rows, a, operands[o], c, first / (WIDTH * LANES),
+                            divide_up(last, WIDTH * LANES));
+        const int64_t H = job.hidden, N = width(o);
+        for (int64_t i = 0; i < count(o); i++) {
+            multiply_as_is(rows, H, a, weight(o) + job.gate_of[offset(o) + i] * H * N, N, c, first,
+                           last);
+            for (int64_t r = 0; r < rows; r++) a[r] += H;
         }
     }
 };
@@ -59,7 +73,7 @@ struct Gradients {
         for (int64_t o = 0; o <= job.lags; o++) {
             const bool wanted = o == 0 ? job.d_weight_ih != nullptr : job.d_weight_hh[o - 1] != nullptr;
             const int64_t rows = o == 0 ? job.input : job.hidden;
-            real* at = wanted ? room.take<real>(rows * stride) : nullptr;
+            real* at = wanted && !few(job) ? room.take<real>(rows * stride) : nullptr;
             if (!operands) continue;
             operands[o] = at;
             if (at) std::fill_n(at, rows * stride, real(0));
@@ -75,7 +89,7 @@ struct Gradients {
 
 // What a block of rows carries back through time, and the chunk that it is gathering.
 struct Carry {
-    int64_t padded, gate_stride, capacity, count = 0;
+    int64_t padded, gate_stride, capacity, count = 0, flushed = 0;
     real *h = nullptr, *memories = nullptr, *gates = nullptr, *d_inputs = nullptr;  // h: [depth + 1][rows][padded], the steps in turn
     const real** operands;                  // [1 + lags][capacity]
     real **targets, **d_input_rows;
@@ -86,7 +100,8 @@ struct Carry {
         padded = whole_vectors(job.hidden);
         // One vector more than needed, since strides of a power of two share few lines of a cache.
         gate_stride = whole_vectors(job.accumulators * job.hidden) + LANES;
-        capacity = std::max<int64_t>(1, CHUNK_ROWS / std::max<int64_t>(rows, 1)) * rows;
+        const int64_t steps = std::min(job.time, CHUNK_ROWS / std::max<int64_t>(rows, 1));
+        capacity = std::max<int64_t>(1, steps) * rows;
         operands = room.take<const real*>((1 + job.lags) * capacity);
         targets = room.take<real*>(capacity);
         d_input_rows = room.take<real*>(capacity);
@@ -241,9 +256,8 @@ class BackwardBlock {
                                       weights.offset(1) * job.hidden;
                 carry.targets[rows++] = h_at(t - job.lag[l], b);
             }
-            multiply(rows, carry.sources, weights.operands[1 + l], carry.targets,
-                     member.first_unit / (WIDTH * LANES),
-                     divide_up(member.last_unit, WIDTH * LANES));
+            weights.product(1 + l, rows, carry.sources, carry.targets, member.first_unit,
+                            member.last_unit);
         }
         for (int64_t i = 0; i < count; i++) {
             const int64_t b = walk.active[i];
@@ -280,6 +294,7 @@ class BackwardBlock {
         if (job.d_inputs) input_gradients(rows * member.index / member.count,
                                           rows * (member.index + 1) / member.count);
         member.wait();  // the chunk is free
+        carry.flushed += rows;
         carry.count = 0;
     }
 
@@ -291,7 +306,7 @@ class BackwardBlock {
             carry.sources[k] = carry.gates + k * carry.gate_stride;
             carry.targets[k] = carry.d_inputs + k * width;
         }
-        multiply(last - first, carry.sources + first, weights.operands[0], carry.targets + first);
+        weights.product(0, last - first, carry.sources + first, carry.targets + first, 0, job.input);
         for (int64_t k = first; k < last; k++)
             std::copy_n(carry.targets[k], job.input, carry.d_input_rows[k]);
     }
@@ -305,8 +320,24 @@ class BackwardBlock {
     const int64_t* present;
 };
 
+// Rows of a gate's gradient of an operand's weights, in torch's layout, where there are few rows.
+inline void add_up_few(const Job& job, const Carry& carry, int64_t o, int64_t a, real* to) {
+    const int64_t N = o == 0 ? job.input : job.hidden;
+    const real* const* x = carry.operands + o * carry.capacity;
+    for (int64_t j = 0; j < job.hidden; j++, to += N)
+        for (int64_t i = 0; i < N; i += LANES) {
+            const int64_t lanes = std::min<int64_t>(LANES, N - i);
+            vec sum = {};
+            for (int64_t r = 0; r < carry.flushed; r++)
+                sum += carry.gates[r * carry.gate_stride + a * job.hidden + j] *
+                       load(x[r] + i, lanes);
+            store(to + i, sum, lanes);
+        }
+}
+
 // One share of the sum over threads: gate `gate`'s rows of every gradient, in torch's layout.
-inline void gather_gradients(const Job& job, const Gradients* threads, int64_t count, int64_t gate) {
+inline void gather_gradients(const Job& job, const Gradients* threads, int64_t count,
+                             const Carry& carry, int64_t gate) {
     const int64_t H = job.hidden;
     // The gate's accumulator of the input or of the past; null where pointwise reads none.
     const auto find = [&](int64_t first, int64_t last) {
@@ -324,6 +355,10 @@ inline void gather_gradients(const Job& job, const Gradients* threads, int64_t c
         to += gate * H * width;
         if (a < 0) {
             std::fill_n(to, H * width, real(0));
+            continue;
+        }
+        if (few(job)) {
+            add_up_few(job, carry, o, a, to);
             continue;
         }
         constexpr int64_t BLOCK = 16;

@@ -8,8 +8,6 @@ namespace {
 // Weights packed for the forward pass. Columns come in blocks of a few vectors of units: those of the
 // first accumulator, then those of the next; operand 0 is the input, then come the lags.
 struct ForwardWeights {
-    static constexpr int64_t FEW = 32;  // rows (step and sequence) that are not worth the packing
-
     const Job& job;
     bool packed;      // else they are read as they lie
     int64_t units;    // vectors of units in a block
@@ -21,7 +19,7 @@ struct ForwardWeights {
     ForwardWeights(const Job& job, Room& room) : job(job) {
         units = std::max<int64_t>(1, WIDTH / std::max(job.x_accumulators, job.h_accumulators));
         blocks = divide_up(job.hidden, units * LANES);
-        packed = job.time > FEW || job.time * job.batch > FEW;
+        packed = !few(job);
         operands = room.take<real*>(1 + job.lags);
         for (int64_t o = 0; o <= job.lags; o++) {
             real* at = room.take<real>(packed ? blocks * block_size(o) : 0);

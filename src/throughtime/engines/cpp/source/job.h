@@ -59,6 +59,13 @@ struct Job {
     Span<char> workspace;
 };
 
+// Whether rows (step and sequence) are so few that it is less work to read the weights as they lie
+// than to pack them.
+inline bool few(const Job& job) {
+    constexpr int64_t FEW = 32;
+    return !job.segment && job.time <= FEW && job.batch <= FEW && job.time * job.batch <= FEW;
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 extern "C" void __asan_poison_memory_region(void const volatile*, size_t);
 extern "C" void __asan_unpoison_memory_region(void const volatile*, size_t);

@@ -158,6 +158,28 @@ inline void multiply_transposed(int64_t rows, int64_t depth, const real* const* 
     }
 }
 
+// c[r][first .. last) += sum over k of a[r][k] b[k][first .. last), with rows of b as they lie.
+inline void multiply_as_is(int64_t rows, int64_t depth, const real* const* a, const real* b,
+                           int64_t b_stride, real* const* c, int64_t first, int64_t last) {
+    const auto& tiles = Tiles<false>::get();
+    real* at[ROWS];
+    for (int64_t n = first; n < last; n += WIDTH * LANES) {
+        const int64_t columns = std::min<int64_t>(WIDTH * LANES, last - n), width = columns / LANES;
+        for (int64_t r = 0, m; width > 0 && r < rows; r += m) {
+            m = even_share(rows - r, rows_at(int(width)));
+            for (int64_t i = 0; i < m; i++) at[i] = c[r + i] + n;
+            tiles.at[width][m](depth, a + r, 0, b + n, b_stride, at);
+        }
+        const int64_t rest = n + width * LANES, lanes = columns - width * LANES;
+        for (int64_t r = 0; lanes > 0 && r < rows; r++) {
+            vec total = load(c[r] + rest, lanes);
+            for (int64_t k = 0; k < depth; k++)
+                total += a[r][k] * load(b + k * b_stride + rest, lanes);
+            store(c[r] + rest, total, lanes);
+        }
+    }
+}
+
 // The sum over k of a[k] b[i][k] in lane i. The rows of b are read as they lie: for few rows of a,
 // that is less work than to pack them.
 inline vec dots(int64_t depth, const real* a, const real* const (&b)[LANES]) {

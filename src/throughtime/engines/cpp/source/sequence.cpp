@@ -94,12 +94,10 @@ struct ForwardPass {
     }
     void run() {
         weights.pack_parameters();
-        if (weights.packed)
-            Pool::run(weights.blocks, [](void* pass, int64_t i) {
-                static_cast<ForwardPass*>(pass)->weights.pack(i); }, this);
-        else
-            for (int64_t i = 0; i < weights.blocks; i++) weights.pack(i);
-        Pool::run(shares.count(), [](void* pass, int64_t i) {
+        const int64_t threads = few(job) ? 1 : job.threads;
+        Pool::run(threads, weights.blocks, [](void* pass, int64_t i) {
+            static_cast<ForwardPass*>(pass)->weights.pack(i); }, this);
+        Pool::run(shares.count(), shares.count(), [](void* pass, int64_t i) {
             static_cast<ForwardPass*>(pass)->share(i); }, this, shares.by_units > 1);
     }
     void share(int64_t index) {
@@ -175,16 +173,18 @@ struct BackwardPass {
         }
     }
     void run() {
+        const int64_t threads = few(job) ? 1 : job.threads;
         replay.pack_parameters();
-        Pool::run(job.segment ? replay.blocks : 0, [](void* pass, int64_t i) {
+        Pool::run(threads, job.segment ? replay.blocks : 0, [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->replay.pack(i); }, this);
-        Pool::run(job.accumulators, [](void* pass, int64_t i) {
+        Pool::run(threads, few(job) ? 0 : job.accumulators, [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->weights.pack(i); }, this);
-        Pool::run(shares.count(), [](void* pass, int64_t i) {
+        Pool::run(shares.count(), shares.count(), [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->share(i); }, this, shares.by_units > 1);
-        Pool::run(job.gates, [](void* pass, int64_t i) {
+        Pool::run(threads, job.gates, [](void* pass, int64_t i) {
             auto self = static_cast<BackwardPass*>(pass);
-            gather_gradients(self->job, self->gradients, self->shares.by_rows, i); }, this);
+            gather_gradients(self->job, self->gradients, self->shares.by_rows, *self->carries, i);
+        }, this);
     }
     void share(int64_t index) {
         Place& place = places[index];

@@ -42,7 +42,7 @@ struct Shares {
         const bool whole = job.hidden % LANES == 0;  // no vector belongs to two threads
         const int64_t panels = divide_up(job.hidden, WIDTH * LANES);
         by_units = whole && job.split_units ? std::min(job.threads, panels) : 1;
-        by_rows = by_units > 1 ? 1 : std::max<int64_t>(1, std::min(job.threads, job.batch));
+        by_rows = by_units > 1 || few(job) ? 1 : std::max<int64_t>(1, std::min(job.threads, job.batch));
     }
     int64_t count() const { return by_rows * by_units; }
     int64_t first_row(int64_t share) const { return job.batch * (share / by_units) / by_rows; }

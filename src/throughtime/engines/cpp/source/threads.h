@@ -3,6 +3,7 @@
 #pragma once
 #include <pthread.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -17,15 +18,18 @@ class Pool {
   public:
     using Share = void (*)(void* argument, int64_t share);
 
-    // Does share(argument, i) for each i < shares, on as many threads. Shares that wait for each
+    // Does share(argument, i) for each i < shares, on so many threads. Shares that wait for each
     // other have to run at once: one such piece of work at a time, or two could each lack a thread.
-    static void run(int64_t shares, Share share, void* argument, bool at_once = false) {
-        if (shares == 1) return share(argument, 0);
-        if (shares < 1) return;
+    static void run(int64_t threads, int64_t shares, Share share, void* argument,
+                    bool at_once = false) {
+        if (threads == 1 || shares <= 1) {
+            for (int64_t i = 0; i < shares; i++) share(argument, i);
+            return;
+        }
         Pool& pool = current();
         std::unique_lock<std::mutex> lock(pool.alone, std::defer_lock);
         if (at_once) lock.lock();
-        pool.dispatch(shares, share, argument);
+        pool.dispatch(std::min(threads, shares), shares, share, argument);
     }
 
     // Whether there are that many threads beside the caller; makes those that are missing.
@@ -59,10 +63,10 @@ class Pool {
         return *instance();
     }
 
-    void dispatch(int64_t shares, Share share, void* argument) {
+    void dispatch(int64_t at_most, int64_t shares, Share share, void* argument) {
         Work work{share, argument, shares, 0, 0};
         std::unique_lock<std::mutex> lock(mutex);
-        grow(shares - 1);  // the caller does what no thread can be made for
+        grow(at_most - 1);  // the caller does what no thread can be made for
         queue.push_back(&work);
         arrived.notify_all();
         while (work.taken < shares) take(work, lock);
