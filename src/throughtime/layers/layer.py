@@ -40,7 +40,7 @@ from throughtime.layers.arguments import (
     prepare,
     restore,
 )
-from throughtime.layers.stepper import Stepper
+from throughtime.layers.stepper import Stepper, run_one_step
 from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.deep import StackedCell
 
@@ -239,6 +239,10 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         reset: Any = None,
         return_states: bool = False,
     ) -> Returned:
+        if not torch.is_grad_enabled() and lengths is reset is None and not return_states:
+            found = run_one_step(self, input, hx)
+            if found is not None:
+                return found
         cells = self.cells()
         arguments = prepare(cells, self.batch_first, input, hx, lengths, reset)
         outputs, state, states = _run_cells(

@@ -1,13 +1,17 @@
 """A layer one step at a time, without gradient: for control, streams and generation."""
 
-from typing import Any, final
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from throughtime.core.capture import capturing, transformed
 from throughtime.core.errors import ConfigurationError, ShapeError
-from throughtime.core.state import State, map_state
+from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import Refusal, Request
 from throughtime.engines.cpp.stepping import CompiledStep, compiled_step
 from throughtime.layers.arguments import prepare
@@ -55,6 +59,8 @@ class Stepper:
         self._shape = torch.Size((batch_size, layer.input_size))
         self._dtype, self._device = torch.float32, torch.device("cpu")
         self._steps: list[CompiledStep] = []
+        self._states: list[list[Tensor]] = []  # of each level, where there are compiled steps
+        self._others: list[list[Tensor]] = []  # the tensors that the next step writes
         self._built_for: list[Any] = []  # empty: to be built before the next step
         self._hx: State = None  # the state, where there are no compiled steps that hold it
         self.reset()
@@ -62,7 +68,7 @@ class Stepper:
     @property
     def engine(self) -> str:
         """The engine of the next step: "native" for compiled steps, "layer" for the layer's."""
-        if self._built_for != self._now():
+        if self._built_for != built_for(self._layer):
             self._build()
         return "native" if self._steps else "layer"
 
@@ -120,67 +126,40 @@ class Stepper:
         """
         if state is not None:
             self.state = state
-        if self._built_for != self._now():
+        if self._built_for != built_for(self._layer):
             self._build()
         if x.shape != self._shape or x.dtype is not self._dtype or x.device != self._device:
             self._check(x)
         if self._steps:
             h = x.contiguous()
-            for step in self._steps:
-                h = step(h)
+            for step, state, other in zip(self._steps, self._states, self._others, strict=True):
+                step(h, state, other)
+                h = other[0]
+            self._states, self._others = self._others, self._states
             return h.clone()
         time = 1 if self._layer.batch_first else 0
         y, hx = self._layer(x.unsqueeze(time), self._hx)
         self._hx = type(self._hx)(hx) if isinstance(hx, Tensor) else hx
         return y.squeeze(time)
 
-    def _now(self) -> list[Any]:
-        """Return all that compiled steps are built for, beside the values of the weights."""
-        layer = self._layer
-        found: list[Any] = [layer.engine, layer.training, torch._C._is_any_autocast_enabled()]
-        found += layer._modules, layer._replaced
-        for tensor in layer._parameters.values():
-            found.append(tensor is not None and tensor.data_ptr())
-        for tensor in layer._buffers.values():
-            found.append(tensor is not None and tensor.data_ptr())
-        return found
-
     def _build(self) -> None:
         """Compile a step for each level, where all levels can be."""
-        self._hx = self._stacked()
-        self._steps = self._compiled()
-        self._built_for = self._now()
-
-    def _compiled(self) -> list[CompiledStep]:
-        layer = self._layer
-        cells = layer.cells()
-        like = next(iter(cells[0].parameters()), torch.empty(0))
+        self._hx, self._built_for = self._stacked(), built_for(self._layer)
+        like = next(iter(self._layer.parameters()), torch.empty(0))
         self._dtype, self._device = like.dtype, like.device
-        if layer.engine not in ("auto", "native") or layer._modules or layer._replaced:
-            return []  # parametrised weights are computed for each call
-        if torch._C._is_any_autocast_enabled() or (layer.dropout > 0 and layer.training):
-            return []
-        steps: list[CompiledStep] = []
-        for level, cell in enumerate(cells):
-            if cell.streams:
-                return []
-            x = like.new_empty(1, self.batch_size, cell.input_size)
-            state = map_state(lambda s, level=level: s[level].contiguous(), self._hx)
-            step = compiled_step(Request(cell, x, state))
-            if isinstance(step, Refusal):
-                return []
-            steps.append(step)
-        return steps
+        self._steps = compiled_steps(self._layer, self.batch_size)
+        self._states = [
+            [s.clone() for s in _tensors(map_state(lambda s, i=i: s[i], self._hx))]
+            for i in range(len(self._steps))
+        ]
+        self._others = [[torch.empty_like(s) for s in state] for state in self._states]
 
     def _stacked(self) -> State:
         """Return the state as (levels, batch, ...) tensors."""
         if not self._steps:
             return self._hx
-        fields = [torch.stack(parts) for parts in zip(*(s.state for s in self._steps), strict=True)]
-        if not hasattr(self._hx, "past"):
-            return type(self._hx)(*fields)
-        own = len(fields) - len(self._hx.past)
-        return type(self._hx)(*fields[:own], tuple(fields[own:]))
+        fields = [torch.stack(parts) for parts in zip(*self._states, strict=True)]
+        return _state(self._hx, fields)
 
     def _check(self, x: Tensor) -> None:
         """Raise the error of what does not fit."""
@@ -191,3 +170,123 @@ class Stepper:
                 expected=f"{tuple(self._shape)}: (batch_size, input_size)",
             )
         prepare(self._layer.cells(), False, x[None], None, None, None)
+
+
+_MOST = 32  # sequences of a call that runs as compiled steps: as many as need no packed weights
+_calls: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, int], "_Call"]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class _Call(NamedTuple):
+    """Compiled steps for calls of one step, of one thread and batch size."""
+
+    steps: list[CompiledStep]
+    built_for: list[Any]
+    form: State  # of a cell's state
+
+
+def run_one_step(layer: Any, x: Any, hx: Any) -> tuple[Tensor, State] | None:
+    """Run a layer over one step without gradient by compiled steps; None where that cannot be.
+
+    Arguments:
+        layer: The layer, not bidirectional.
+        x: The layer's input.
+        hx: The layer's state. It must be complete.
+
+    Returns:
+        The output and the state, as the layer returns them, of (time, batch, ...) inputs.
+    """
+    if type(x) is not Tensor or x.dim() != 3 or hx is None or not x.is_cpu:
+        return None
+    time, batch = (1, 0) if layer.batch_first else (0, 1)
+    if x.shape[time] != 1 or not 0 < x.shape[batch] <= _MOST:
+        return None
+    if capturing() or transformed() or torch._C._len_torch_dispatch_stack():
+        return None
+    of_layer = _calls.setdefault(layer, {})
+    key = threading.get_ident(), x.shape[batch]
+    call = of_layer.get(key)
+    if call is None or call.built_for != built_for(layer):
+        cell = layer.cells()[0]
+        like = next(iter(cell.parameters()), x)
+        form = cell.initial_state(1, dtype=like.dtype, device=like.device)
+        call = _Call(compiled_steps(layer, x.shape[batch]), built_for(layer), form)
+        if len(of_layer) >= 16:
+            of_layer.clear()  # threads that have ended
+        of_layer[key] = call
+    steps, form = call.steps, call.form
+    if not steps:
+        return None
+    given = hx if isinstance(hx, tuple) else (hx,)
+    if len(given) != len(form) or hasattr(form, "past"):
+        return None
+    shape = (len(steps), x.shape[batch], steps[0].hidden_size)
+    for tensor in given:
+        if (
+            type(tensor) is not Tensor
+            or tensor.shape != shape
+            or tensor.dtype is not steps[0].dtype
+        ):
+            return None
+        if not tensor.is_cpu or not tensor.is_contiguous():
+            return None
+    if x.shape[2] != layer.input_size or x.dtype is not steps[0].dtype:
+        return None
+    y = torch.empty((1, *shape[1:]) if time == 0 else (shape[1], 1, shape[2]), dtype=x.dtype)
+    after = [torch.empty_like(tensor) for tensor in given]
+    if len(steps) == 1:
+        steps[0](x.contiguous(), given, after, y)
+    else:
+        h = x.contiguous()
+        for level, step in enumerate(steps):
+            new = [tensor[level] for tensor in after]
+            step(h, [t[level] for t in given], new, y if level == len(steps) - 1 else None)
+            h = new[0]
+    return y, after[0] if len(after) == 1 else type(form)(*after)
+
+
+def built_for(layer: Any) -> list[Any]:
+    """Return all that compiled steps are built for, beside the values of the weights."""
+    found: list[Any] = [layer.engine, layer.training, torch._C._is_any_autocast_enabled()]
+    found += len(layer._modules), len(layer._replaced)
+    for tensor in layer._parameters.values():
+        found.append(tensor is not None and tensor.data_ptr())
+    for tensor in layer._buffers.values():
+        found.append(tensor is not None and tensor.data_ptr())
+    return found
+
+
+def compiled_steps(layer: Any, batch_size: int) -> list[CompiledStep]:
+    """Return a compiled step for each level of a layer; an empty list where one cannot be."""
+    if layer.engine not in ("auto", "native") or layer.bidirectional:
+        return []
+    if layer._modules or layer._replaced:
+        return []  # parametrised weights are computed for each call
+    if torch._C._is_any_autocast_enabled() or (layer.dropout > 0 and layer.training):
+        return []
+    steps: list[CompiledStep] = []
+    for cell in layer.cells():
+        if cell.streams:
+            return []
+        like = next(iter(cell.parameters()), torch.empty(0))
+        x = like.new_zeros(1, batch_size, cell.input_size)
+        state = cell.initial_state(batch_size, dtype=like.dtype, device=like.device)
+        step = compiled_step(Request(cell, x, state))
+        if isinstance(step, Refusal):
+            return []
+        steps.append(step)
+    return steps
+
+
+def _tensors(state: State) -> list[Tensor]:
+    """Return the tensors of a cell's state, in the order of compiled steps."""
+    return list(state_tensors(state))
+
+
+def _state(like: State, fields: Sequence[Tensor]) -> State:
+    """Return a state from its tensors, in the order of compiled steps."""
+    if not hasattr(like, "past"):
+        return type(like)(*fields)
+    own = len(fields) - len(like.past)
+    return type(like)(*fields[:own], tuple(fields[own:]))

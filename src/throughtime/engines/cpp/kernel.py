@@ -221,7 +221,7 @@ class Kernel:
         Raises:
             ShapeError: An array has another size than the job's numbers require; nothing has run.
         """
-        measure, run = self._functions[direction]
+        measure, run = self.functions[direction]
         structure, at = job.structure, ctypes.byref(job.structure)
         workspace = lend((max(0, measure(at)),), torch.uint8)
         structure.workspace, structure.workspace_size = workspace.data_ptr(), workspace.numel()
@@ -230,7 +230,7 @@ class Kernel:
             raise job.misfit(misfit.decode())
 
     @functools.cached_property
-    def _functions(self) -> dict[str, tuple[Any, Any]]:
+    def functions(self) -> dict[str, tuple[Any, Any]]:
         """The functions of each pass: the bytes that it works in (-1 for a misfit), and the run."""
         found: dict[str, tuple[Any, Any]] = {}
         for direction in ("forward", "backward"):

@@ -41,57 +41,64 @@ def compiled_step(request: Request) -> "CompiledStep | Refusal":
 class CompiledStep:
     """One step of a gated cell, without gradient.
 
-    The weights are read where they lie: they may be changed in place, and must not move. The states
-    before and after a step are two sets of tensors that change places at each step.
+    The weights are read where they lie: they may be changed in place, and must not move. One thread
+    may run it at a time.
 
     Arguments:
         kernel: The kernel of the cell.
         operands: The tensors that it reads, contiguous, in the order of `Operands`.
 
     Attributes:
-        state: h, the memories, then older outputs from the newest on, each (batch, hidden).
+        fields: The number of tensors of a state: h, the memories, then older outputs.
+        hidden_size: The width of each of them.
+        dtype: The dtype of all tensors.
     """
 
     def __init__(self, kernel: Kernel, operands: Sequence[Tensor]):
-        fields, streams = kernel.fields, len(kernel.plan.streams)
-        first = len(operands) - streams - fields
-        own, self._after = (
-            [t.detach().clone() for t in operands[first : first + fields]] for _ in range(2)
+        self.fields, self.dtype, self._kernel = kernel.fields, kernel.dtype, kernel
+        self.hidden_size = operands[-1].shape[1]
+        first = len(operands) - self.fields
+        state = [torch.empty_like(tensor) for tensor in operands[first:]]
+        job = job_of(kernel, [*operands[:first], *state], None, None, 0)
+        job.tensors(
+            final=state,
+            saved_values=None,
+            snapshots=None,
+            histories=[None] * len(kernel.plan.memories),
         )
-        self.state = own
-        self._jobs = []
-        for before, after in ((own, self._after), (self._after, own)):
-            job = job_of(kernel, [*operands[:first], *before], None, None, 0)
-            job.tensors(
-                final=after,
-                outputs=None,
-                saved_values=None,
-                snapshots=None,
-                histories=[None] * len(kernel.plan.memories),
-            )
-            self._jobs.append(job)
-        size = int(kernel.loop.forward_workspace(ctypes.byref(self._jobs[0].structure)))
-        self._workspace = torch.empty(max(0, size), dtype=torch.uint8)
-        for job in self._jobs:
-            job.structure.workspace = self._workspace.data_ptr()
-            job.structure.workspace_size = size
-        self._structure, self._next = (job.structure for job in self._jobs)
-        self._run = kernel.loop.run_forward
+        self._job, self._structure = job, job.structure
+        spans = ctypes.c_int64 * (2 * self.fields)
+        self._before = spans.from_address(job.structure.initial)
+        self._after = spans.from_address(job.structure.final)
+        self._outputs_size = state[0].nbytes
+        measure, self._run = kernel.functions["forward"]
+        size = max(0, measure(ctypes.byref(job.structure)))
+        self._workspace = torch.empty(size, dtype=torch.uint8)
+        job.structure.workspace = self._workspace.data_ptr()
+        job.structure.workspace_size = size
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Run one step.
+    def __call__(
+        self,
+        inputs: Tensor,
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
+        outputs: Tensor | None = None,
+    ) -> None:
+        """Run one step. All tensors are contiguous, of the kernel's dtype, on the CPU.
 
         Arguments:
-            inputs: (batch, input), contiguous, of the kernel's dtype, on the CPU.
-
-        Returns:
-            h (batch, hidden): the tensor itself, which the step after next overwrites.
+            inputs: (batch, input).
+            before: The state before the step, (batch, hidden) a tensor.
+            after: The tensors of the state after the step, which are written.
+            outputs: A tensor for a second h (batch, hidden), which is written; or None.
         """
-        structure = self._structure
+        structure, spans_before, spans_after = self._structure, self._before, self._after
         structure.inputs = inputs.data_ptr()
+        for i in range(self.fields):
+            spans_before[2 * i] = before[i].data_ptr()
+            spans_after[2 * i] = after[i].data_ptr()
+        structure.outputs = None if outputs is None else outputs.data_ptr()
+        structure.outputs_size = 0 if outputs is None else self._outputs_size
         misfit = self._run(ctypes.byref(structure))
         if misfit is not None:
-            raise self._jobs[0].misfit(misfit.decode())
-        self._structure, self._next = self._next, structure
-        self.state, self._after = self._after, self.state
-        return self.state[0]
+            raise self._job.misfit(misfit.decode())
