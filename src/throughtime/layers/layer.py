@@ -239,7 +239,14 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         reset: Any = None,
         return_states: bool = False,
     ) -> Returned:
-        if not torch.is_grad_enabled() and lengths is reset is None and not return_states:
+        if (
+            not torch.is_grad_enabled()
+            and lengths is reset is None
+            and not return_states
+            and isinstance(input, Tensor)
+            and input.dim() == 3
+            and input.shape[self.batch_first] == 1
+        ):
             found = run_one_step(self, input, hx)
             if found is not None:
                 return found

@@ -186,21 +186,19 @@ class _Call(NamedTuple):
     form: State  # of a cell's state
 
 
-def run_one_step(layer: Any, x: Any, hx: Any) -> tuple[Tensor, State] | None:
+def run_one_step(layer: Any, x: Tensor, hx: Any) -> tuple[Tensor, State] | None:
     """Run a layer over one step without gradient by compiled steps; None where that cannot be.
 
     Arguments:
-        layer: The layer, not bidirectional.
-        x: The layer's input.
-        hx: The layer's state. It must be complete.
+        layer: The layer.
+        x: The layer's input, of one step, with a batch axis.
+        hx: The layer's state.
 
     Returns:
-        The output and the state, as the layer returns them, of (time, batch, ...) inputs.
+        The output and the state, as the layer returns them.
     """
-    if type(x) is not Tensor or x.dim() != 3 or hx is None or not x.is_cpu:
-        return None
     time, batch = (1, 0) if layer.batch_first else (0, 1)
-    if x.shape[time] != 1 or not 0 < x.shape[batch] <= _MOST:
+    if type(x) is not Tensor or hx is None or not x.is_cpu or not 0 < x.shape[batch] <= _MOST:
         return None
     if capturing() or transformed() or torch._C._len_torch_dispatch_stack():
         return None

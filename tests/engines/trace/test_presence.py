@@ -76,7 +76,7 @@ def test_gradients_are_those_of_eager(kind, large):
     torch.manual_seed(0)
     layer = tt.Recurrent(kind, 3, 5, dtype=torch.float64)
     x = 0.1 * torch.randn(7, 3, 3, dtype=torch.float64)
-    x[large::2] *= 80
+    x[large::2] *= 100  # no gradient near the largest number: its sums depend on their order
     x.requires_grad_()
     reset = torch.rand(7, 3) < 0.2
     finite = []

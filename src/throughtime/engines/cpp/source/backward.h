@@ -8,6 +8,9 @@ namespace {
 
 constexpr int64_t CHUNK_ROWS = 160;  // rows (step and sequence) whose weight gradient is one product
 
+// Whether the gradients of all rows are gathered in one chunk, with weights as they lie.
+inline bool few_gradients(const Job& job) { return few(job) && !job.segment; }
+
 // Weights packed for products with dL/daccumulators: [operand][panel][accumulator and unit][column].
 struct BackwardWeights {
     const Job& job;
@@ -17,7 +20,7 @@ struct BackwardWeights {
         operands = room.take<Packed>(1 + job.lags);
         for (int64_t o = 0; o <= job.lags; o++) {
             const int64_t depth = count(o) * job.hidden, columns = whole_vectors(width(o));
-            real* at = wanted(o) && !few(job) ? room.take<real>(depth * columns) : nullptr;
+            real* at = wanted(o) && !few_gradients(job) ? room.take<real>(depth * columns) : nullptr;
             if (operands) operands[o] = {at, depth, columns};
         }
     }
@@ -48,7 +51,7 @@ struct BackwardWeights {
     // c[row][first .. last) += sum over the operand's accumulators and units of a[row] and weights.
     void product(int64_t o, int64_t rows, const real** a, real* const* c, int64_t first,
                  int64_t last) const {
-        if (!few(job))
+        if (!few_gradients(job))
             return multiply(rows, a, operands[o], c, first / (WIDTH * LANES),
                             divide_up(last, WIDTH * LANES));
         const int64_t H = job.hidden, N = width(o);
@@ -73,7 +76,7 @@ struct Gradients {
         for (int64_t o = 0; o <= job.lags; o++) {
             const bool wanted = o == 0 ? job.d_weight_ih != nullptr : job.d_weight_hh[o - 1] != nullptr;
             const int64_t rows = o == 0 ? job.input : job.hidden;
-            real* at = wanted && !few(job) ? room.take<real>(rows * stride) : nullptr;
+            real* at = wanted && !few_gradients(job) ? room.take<real>(rows * stride) : nullptr;
             if (!operands) continue;
             operands[o] = at;
             if (at) std::fill_n(at, rows * stride, real(0));
@@ -357,7 +360,7 @@ inline void gather_gradients(const Job& job, const Gradients* threads, int64_t c
             std::fill_n(to, H * width, real(0));
             continue;
         }
-        if (few(job)) {
+        if (few_gradients(job)) {
             add_up_few(job, carry, o, a, to);
             continue;
         }

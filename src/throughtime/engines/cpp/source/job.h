@@ -63,7 +63,7 @@ struct Job {
 // than to pack them.
 inline bool few(const Job& job) {
     constexpr int64_t FEW = 32;
-    return !job.segment && job.time <= FEW && job.batch <= FEW && job.time * job.batch <= FEW;
+    return job.time <= FEW && job.batch <= FEW && job.time * job.batch <= FEW;
 }
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -177,7 +177,7 @@ struct BackwardPass {
         replay.pack_parameters();
         Pool::run(threads, job.segment ? replay.blocks : 0, [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->replay.pack(i); }, this);
-        Pool::run(threads, few(job) ? 0 : job.accumulators, [](void* pass, int64_t i) {
+        Pool::run(threads, few_gradients(job) ? 0 : job.accumulators, [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->weights.pack(i); }, this);
         Pool::run(shares.count(), shares.count(), [](void* pass, int64_t i) {
             static_cast<BackwardPass*>(pass)->share(i); }, this, shares.by_units > 1);
