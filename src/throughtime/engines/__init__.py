@@ -1,6 +1,6 @@
 """Engines: how a cell is run over time."""
 
-from throughtime.engines.cpp import NativeEngine
+from throughtime.engines.cpp import CompiledStep, NativeEngine, compiled_step
 from throughtime.engines.eager import EagerEngine, Observer, unroll
 from throughtime.engines.engine import (
     Engine,
@@ -20,6 +20,7 @@ from throughtime.engines.vendor import VendorEngine
 __all__ = [
     "ENGINES",
     "Choice",
+    "CompiledStep",
     "EagerEngine",
     "Engine",
     "EngineOptions",
@@ -35,6 +36,7 @@ __all__ = [
     "VendorEngine",
     "check_engine",
     "choose",
+    "compiled_step",
     "engine_options",
     "linear_scan",
     "recording",

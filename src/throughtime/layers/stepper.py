@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from throughtime.core.capture import capturing, transformed
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import Refusal, Request
-from throughtime.engines.cpp.stepping import CompiledStep, compiled_step
+from throughtime.engines import CompiledStep, Refusal, Request, compiled_step
 from throughtime.layers.arguments import prepare
 
 

@@ -1,5 +1,6 @@
-"""The native engine: any gated cell on the CPU, as C++ that is generated for it."""
+"""The native engine: generated C++ for gated cells."""
 
 from throughtime.engines.cpp.engine import NativeEngine
+from throughtime.engines.cpp.stepping import CompiledStep, compiled_step
 
-__all__ = ["NativeEngine"]
+__all__ = ["CompiledStep", "NativeEngine", "compiled_step"]
