@@ -10,6 +10,8 @@ from throughtime.doctor.intervals import estimate, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.verdict import (
+    CONFIRMED_BY_REMEDIES,
+    as_good_findings,
     is_effective,
     leaves_little,
     mechanism_findings,
@@ -92,6 +94,7 @@ def test_where_the_loss_falls_below_0_obstacles_are_suspected_alone() -> None:
     need = Need([0.5], [-2.0], [-3.0], 3, None, None, {}, learned=False)
     found = without_floor(suspects, need, [0.4])
     assert [f.severity for f in found] == ["fault", "warning", "warning"]
+    assert all(f.cause in CONFIRMED_BY_REMEDIES for f in found[1:])  # so that none is lost
     assert without_floor(suspects, dataclasses.replace(need, short=[0.5], full=[0.5]), [0.4]) == (
         suspects
     )
@@ -104,3 +107,24 @@ def test_a_model_that_had_learned_before_the_trial_is_not_undertrained() -> None
     # recent inputs alone are no memory: the rest is worth 0.3, of which 0.05 was gained
     short = Need([1.0] * 3, [0.3] * 3, [0.0] * 3, 3, 8, True, {}, learned=True)
     assert not leaves_little(short, Trial([0.25] * 3, [0.0] * 3, 50, diverged=False))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_obstacles_of_a_model_that_is_as_good_as_a_copy_are_notes() -> None:
+    suspects = mechanism_findings(mechanism(saturated=exactly(0.9)), None, "here")
+    need = Need([0.7] * 3, [0.7] * 3, [0.7] * 3, 3, None, None, {}, learned=False)
+    good, *notes = as_good_findings(need, [0.1, 0.2, 0.3], suspects, "here")
+    assert (good.cause, good.severity) == (Cause.HEALTHY, "note")
+    assert "its loss is 0.2, without inputs it is 0.7" in good.statement
+    assert good.effect is not None
+    assert good.effect.value == pytest.approx(0.5)  # the mean of 0.7 less 0.1, 0.2 and 0.3
+    assert [(f.cause, f.severity, f.certainty) for f in notes] == [
+        (Cause.SATURATED, "note", "suspected")
+    ]
+
+
+def test_a_copy_confirms_an_obstacle_under_a_loss_below_0() -> None:
+    """Half of the way from the loss without inputs to the best one, below 0 too."""
+    need = Need([0.5], [0.5], [0.5], 3, None, None, {}, learned=False)
+    assert is_effective(need, remedy(0.4, -1.0))
+    assert not is_effective(need, remedy(-0.5, -1.0))  # it did without

@@ -85,7 +85,7 @@ class Examination:
         cause = self._cause()
         if self.options.remedies and cause not in (Cause.HEALTHY, Cause.NO_LONG_DEPENDENCY):
             warnings = [f for f in self.evidence.findings if f.severity == "warning"]
-            suspected = [f for f in warnings if f.cause in (Cause.FORGETTING, Cause.VANISHING)]
+            suspected = [f for f in warnings if f.cause in verdict.CONFIRMED_BY_REMEDIES]
             open_ = cause is Cause.INCONCLUSIVE and bool(suspected)
             memory = None
             if cause is Cause.INCONCLUSIVE and not open_:

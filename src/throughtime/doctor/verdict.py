@@ -21,6 +21,8 @@ VANISHES = -3.0  # log10 of what arrives at the lag that is needed
 FORGETS = 1e-3  # kept over the lag by the units that keep longest
 DEAD = 0.5  # of the units
 SATURATED = 0.45  # of the activations
+CONFIRMED_BY_REMEDIES = (Cause.FORGETTING, Cause.VANISHING, Cause.SATURATED, Cause.DEAD_UNITS)
+"""Causes that a copy with a remedy confirms, where they are only suspected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +295,8 @@ def without_floor(
     """Return obstacles; only suspected ones where the loss falls below 0.
 
     Such a loss, of a policy's gradient for example, may fall while answers get worse. Then it is no
-    evidence that an obstacle does harm. Growth of the gradient harms in any case.
+    evidence that an obstacle does harm, unless a copy without the obstacle learns what another does
+    not. Growth of the gradient harms in any case.
 
     Arguments:
         suspects: obstacles in the layer.
