@@ -12,7 +12,7 @@ from throughtime.core.state import map_state
 from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import estimate
 from throughtime.doctor.subject import Subject
-from throughtime.foreign.loop_site import END
+from throughtime.foreign.loop_site import ENDS
 from throughtime.foreign.recording import record
 from throughtime.foreign.site import LayerSite
 from throughtime.foreign.sites import find_recurrent, kept_outputs, replaced_forward, site_of
@@ -126,7 +126,7 @@ def _projected_end(subject: Subject, model: nn.Module, layer: str, batch: Any, s
     _, module = find_recurrent(model, layer)
     with kept_outputs(module) as outputs:
         subject.loss(model, batch)
-    end = vars(module).pop(END, outputs[-1])
+    end = ENDS.pop(module, outputs[-1])
     if not isinstance(end, Tensor):
         layers = isinstance(end[0], Tensor) and end[0].dim() == 3
         end = end[1] if layers else end[0]

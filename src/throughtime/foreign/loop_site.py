@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
@@ -21,6 +22,7 @@ from throughtime.foreign.tape import Op, Ref, Tape
 from throughtime.foreign.unchanged import random_states_kept
 
 _WITH_LOOPS: dict[type[nn.Module], int] = {}
+_PLANS: dict[Any, "_Plan"] = {}  # of copies of the same modules
 
 
 @contextlib.contextmanager
@@ -37,6 +39,7 @@ def looped(kinds: Mapping[type[nn.Module], int]) -> Iterator[None]:
     finally:
         _WITH_LOOPS.clear()
         _WITH_LOOPS.update(before)
+        _PLANS.clear()
 
 
 def is_looped(module: nn.Module) -> bool:
@@ -81,7 +84,7 @@ class LoopSite(Site):
     def __init__(self, module: nn.Module):
         self.module = module
         self.levels = _WITH_LOOPS[type(module)]
-        self._plans: dict[Any, _Plan] = {}
+        self._kind = (type(module), self.levels, *_described(module))
 
     def call(self, engine: Engine, *arguments: Any, **options: Any) -> Any:
         """Carry out the calls before the loop, the loop by the engine, and the calls behind it.
@@ -90,12 +93,13 @@ class LoopSite(Site):
             ConfigurationError: no loop is found whose steps are alike and carry a state.
         """
         given, spec = pytree.tree_flatten((arguments, options))
-        key = (spec, *map(_form, given), self.module.training, torch.is_grad_enabled())
-        plan = self._plans.get(key)
+        key = (self._kind, spec, *map(_form, given), torch.is_grad_enabled())
+        key = (*key, *(part.training for part in self.module.modules()))
+        plan = _PLANS.get(key)
         if plan is None:
             plan, lasting = self._traced(given, spec)
             if lasting:
-                self._plans[key] = plan
+                _PLANS[key] = plan
         return self._carried_out(plan, given, engine.run)
 
     def _traced(self, given: list[Any], spec: Any) -> tuple[_Plan, bool]:
@@ -125,7 +129,10 @@ class LoopSite(Site):
                 again = pytree.tree_leaves(self._carried_out(plan, given, unroll))
             if not all(map(_same, again, leaves)):
                 raise LoopsError(type(module).__name__, 0, self.levels)
-        return plan, not others and not tape.reads_values
+        lasting = not others and not tape.reads_values
+        if lasting:  # the plan reads nothing that the module keeps, and does not renew it
+            _without_graph(module)
+        return plan, lasting
 
     def _carried_out(self, plan: _Plan, given: list[Any], run: Callable[[Request], Result]) -> Any:
         tensors: dict[Ref, Tensor] = {}
@@ -150,7 +157,7 @@ class LoopSite(Site):
             carry_out(loop.early_ops())
             cell, request = _request(plan, loop, tensors)
             result = run(dataclasses.replace(request, place=Place(0, level, 0)))
-            vars(self.module)[END] = result.state.h
+            ENDS[self.module] = result.state.h
             for spot, part in zip(loop.exports, cell.parts(result.outputs), strict=True):
                 for t, row in enumerate(part.unbind(0)):
                     tensors[loop.at(t, spot)] = row.reshape(plan.shape(loop, spot))
@@ -205,8 +212,31 @@ def _request(plan: _Plan, loop: Loop, tensors: dict[Ref, Tensor]) -> tuple["Loop
     return cell, Request(cell, torch.cat(rows, -1), cell.kind(*initial))
 
 
-END = "_throughtime_end_of_loop"
-"""Attribute of a module that has run: h behind its last step, with its graph."""
+ENDS: weakref.WeakKeyDictionary[nn.Module, Tensor] = weakref.WeakKeyDictionary()
+"""h behind the last step of the last call of each module, with its graph."""
+
+
+def _described(module: nn.Module) -> Iterator[str]:
+    """Yield all that a forward may depend on, but for the values of tensors, in words."""
+    usual = vars(nn.Module()).keys()
+    for name, part in module.named_modules():
+        yield f"{name}: {type(part)}"
+        for attribute, value in vars(part).items():
+            if attribute not in usual and not isinstance(value, Tensor):
+                yield f"{attribute} = {value!r}"
+        for attribute, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                yield f"{attribute}: {tensor.shape} {tensor.dtype} {tensor.device}"
+
+
+def _without_graph(module: nn.Module) -> None:
+    """Detach what a module keeps in attributes, as the state of its last step."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if not name.startswith("_"):
+                vars(part)[name] = pytree.tree_map_only(
+                    Tensor, lambda x: x.detach() if x.grad_fn is not None else x, value
+                )
 
 
 def _form(leaf: Any) -> Any:

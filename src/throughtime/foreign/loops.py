@@ -121,10 +121,11 @@ def _find_loop(tape: Tape, results: Sequence[Ref], begin: int) -> Loop | None:
         results: tensors that the forward returned.
         begin: number of the call from which on it is sought.
     """
+    kinds = _kinds_of(tape.ops)
     for positions in _slices(tape.ops, begin):
         places: set[tuple[int, int, int]] = set()
         for first, size, steps in _runs(positions):
-            shifted = (_extended(tape.ops, first - k, size, steps, begin) for k in range(size))
+            shifted = (_extended(kinds, first - k, size, steps, begin) for k in range(size))
             places |= {place for place in shifted if place is not None}
         loops = [_Reader(tape, *place).loop(results) for place in sorted(places)]
         found = [x for x in loops if x is not None and positions[0] >= x.start]
@@ -164,14 +165,14 @@ def _runs(positions: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _extended(
-    ops: Sequence[Op], start: int, size: int, steps: int, begin: int
+    kinds: list[int], start: int, size: int, steps: int, begin: int
 ) -> tuple[int, int, int] | None:
     """Return the place of all segments around a start that are alike; None if too few are."""
 
     def alike(one: int, other: int) -> bool:
-        if min(one, other) < begin or max(one, other) + size > len(ops):
+        if min(one, other) < begin or max(one, other) + size > len(kinds):
             return False
-        return all(_alike(ops[one + j], ops[other + j]) for j in range(size))
+        return kinds[one : one + size] == kinds[other : other + size]
 
     first = start if alike(start, start + size) else start + size
     last = first
@@ -181,6 +182,19 @@ def _extended(
         first -= size
     count = (last - first) // size + 1
     return (first, size, count) if count >= _FEWEST and count >= steps - 1 else None
+
+
+def _kinds_of(ops: Sequence[Op]) -> list[int]:
+    """Return a number for each call, the same for calls that are alike."""
+    first: dict[Any, list[int]] = collections.defaultdict(list)
+    kinds: list[int] = []
+    for number, op in enumerate(ops):
+        same = first[op.function]
+        kind = next((k for k in same if _alike(ops[k], op)), None)
+        if kind is None:
+            same.append(kind := number)
+        kinds.append(kind)
+    return kinds
 
 
 def _alike(one: Op, other: Op) -> bool:
