@@ -77,3 +77,33 @@ def test_a_state_that_a_mask_sets_to_zero_over_the_lag(keep: float, fault: bool)
         assert found.cause is Cause.FORGETTING
         assert found.effect is not None
         assert found.effect.value > 0.9
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_hinge_loss_without_a_gradient_is_learned_if_it_needs_the_inputs(learned: bool) -> None:
+    """The sign of the last step's first feature; or labels that are 1 for all samples."""
+
+    class Margin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.RNN(WIDTH, 1, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 10 * self.layer(x)[0][:, -1, 0]
+
+    def hinge(model: nn.Module, batch) -> Tensor:
+        return (1 - batch[1] * model(batch[0])).relu().mean()
+
+    model = Margin()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.layer.weight_ih_l0[0, 0] = 5.0 if learned else 0.0
+        model.layer.bias_ih_l0.fill_(0.0 if learned else 5.0)
+    batches = []
+    for x, _ in first_steps():
+        x = x.clone()
+        x[:, -1, 0] = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)
+        batches.append((x, x[:, -1, 0] if learned else torch.ones(len(x))))
+    found = check_stopped(Subject(model, batches, hinge, 6.0), "layer")
+    assert (None if found is None else found.cause) == (Cause.HEALTHY if learned else None)

@@ -10,15 +10,17 @@ from torch.utils import _pytree as pytree
 
 from throughtime.core.state import state_tensors
 from throughtime.doctor.gradient_cut import flow_in_double
-from throughtime.doctor.intervals import difference, exactly
+from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, redraw
+from throughtime.engines import Request, Result, unroll
 from throughtime.foreign.recording import Recording, record
-from throughtime.foreign.sites import kept_outputs, site_of
+from throughtime.foreign.sites import Place, kept_outputs, run_by, site_of
 from throughtime.foreign.watching import Watched, watch
 from throughtime.results.diagnosis import Cause, Finding
 
 _MOST_BATCHES = 16
+_FLOOR = 0.1  # of the loss with the inputs of others: the most that a model has which has learned
 SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
 
@@ -117,11 +119,12 @@ def check_stopped(subject: Subject, layer: str) -> Finding | None:
         layer: name of the recurrent layer.
 
     Returns:
-        The fault of the code; None where fresh weights have a gradient.
+        The fault of the code. Where fresh weights have a gradient, None; or that the
+        model has learned, if its loss is 0.
     """
     fresh, batch = subject.altered(lambda model: redraw(model, 0)), subject.held_out[0]
     if bool((flow_in_double(fresh, layer, batch).answer > 0).any()):
-        return None
+        return _at_the_floor(subject, layer)
     model = fresh.copy()
 
     def run(factor: float) -> Watched:
@@ -167,6 +170,36 @@ def check_stopped(subject: Subject, layer: str) -> Finding | None:
         threshold=0.0,
         measured_on=f"layer {layer!r} with fresh weights, one batch",
         remedy=remedy,
+    )
+
+
+def _at_the_floor(subject: Subject, layer: str) -> Finding | None:
+    """Find that the model has learned, where its loss is 0, or nearly so, and has no gradient."""
+    model = subject.copy()
+    module = dict(model.named_modules())[layer]
+
+    def exchanged(request: Request, place: Place) -> Result:
+        if place[1] == 0:
+            request = dataclasses.replace(request, inputs=request.inputs.roll(1, 1))
+        return unroll(request)
+
+    plain = subject.held_out_losses(model)
+    with run_by(module, exchanged, site_of(module)):
+        others = subject.held_out_losses(model)
+    rise = difference(others, plain)
+    if rise.low <= 0 or not all(0 <= loss <= _FLOOR * mean(others) for loss in plain):
+        return None
+    return Finding(
+        cause=Cause.HEALTHY,
+        severity="note",
+        certainty="measured",
+        statement=f"The model has learned: its loss is {mean(plain):.3g}, without a gradient that "
+        f"is left. With the inputs of other samples it is {mean(others):.3g}.",
+        effect=rise,
+        effect_name="rise of the loss with the inputs of other samples",
+        threshold=0.0,
+        measured_on=f"layer {layer!r}, {len(plain)} held-out batches",
+        remedy="",
     )
 
 

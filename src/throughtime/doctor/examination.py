@@ -213,7 +213,7 @@ class Examination:
             # a layer of constant outputs makes its read-out constant too
             saturated = [f for f in suspects if f.cause is Cause.SATURATED]
             first = [*saturated, verdict.unread_finding(self.where)]
-            first = first if cut is None else [cut, *first]
+            first = first if cut is None else [cut]
             found.extend(first)
             return first[0].cause
         model = subject.copy()
