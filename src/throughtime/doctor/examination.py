@@ -204,16 +204,16 @@ class Examination:
             if fault is not None:
                 found.append(fault)
                 return fault.cause
-            # in the code: before dead weights
-            cut = self._cut(flow, options.lag) or check_stopped(subject, layer)
+            cut = self._cut(flow, options.lag)  # in the code: before dead weights
+            stopped = check_stopped(subject, layer) if cut is None else None
             mechanism = measure_mechanism(
                 subject, layer, min(self.lag, time - 1), _MECHANISM * self.clock.budget
             )
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
             # a layer of constant outputs makes its read-out constant too
             saturated = [f for f in suspects if f.cause is Cause.SATURATED]
-            first = [*saturated, verdict.unread_finding(self.where)]
-            first = first if cut is None else [cut]
+            unread = [*saturated, verdict.unread_finding(self.where)]
+            first = [stopped] if stopped is not None else [*([cut] if cut else []), *unread]
             found.extend(first)
             return first[0].cause
         model = subject.copy()
