@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from throughtime.doctor.answer_steps import check_one_step, check_read_steps, try_whole_halves
 from throughtime.doctor.answers import check_answers
+from throughtime.doctor.constant_inputs import check_inputs_vary
 from throughtime.doctor.exact_checks import check_future, check_state
 from throughtime.doctor.padding import check_padding
 from throughtime.doctor.pairs import check_classes, check_pairs
@@ -59,6 +60,7 @@ def exact_checks(
 
     return (
         lambda: check_registered(subject),
+        lambda: check_inputs_vary(subject, layer, recording),
         lambda: None if half else reading,
         of_samples(lambda axes: check_samples(subject, layer, axes)),
         of_samples(lambda axes: check_order(subject, layer, axes)),
