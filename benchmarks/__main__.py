@@ -22,6 +22,7 @@ import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.penalty
+import benchmarks.stepping
 import benchmarks.training
 import benchmarks.vanishing
 import benchmarks.variance  # noqa: F401 enters its benchmark

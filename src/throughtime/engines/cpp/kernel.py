@@ -261,9 +261,9 @@ def compile_kernels(plans: Sequence[StepPlan], dtype: torch.dtype, compiler: Com
     """Compile the kernels of several plans as one file."""
     made: CompilationError | tuple[ctypes.CDLL, ctypes.CDLL]
     try:
-        loop = load_library(_loop_source(), _definitions(dtype, compiler), compiler)
+        loop = load_library(_loop_source(), definitions(dtype, compiler), compiler)
         _check_structure(loop)
-        made = loop, load_library(print_cells(plans), _definitions(dtype, compiler), compiler)
+        made = loop, load_library(print_cells(plans), definitions(dtype, compiler), compiler)
     except CompilationError as error:
         made = error
     with _lock:
@@ -297,7 +297,7 @@ def _name(plan: StepPlan, dtype: torch.dtype) -> str:
     return hashlib.sha256(f"{plan!r} {dtype}".encode()).hexdigest()[:24]
 
 
-def _definitions(dtype: torch.dtype, compiler: Compiler) -> dict[str, str | int]:
+def definitions(dtype: torch.dtype, compiler: Compiler) -> dict[str, str | int]:
     return {"REAL": _REAL[dtype], "VECTOR_BYTES": compiler.vector_bytes}
 
 
