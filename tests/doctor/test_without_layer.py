@@ -126,6 +126,48 @@ def test_without_a_layer_other_checks_run() -> None:
     assert faulty.verdict is Cause.SAMPLES_MIXED
 
 
+class Making(nn.Module):
+    """A layer and a head, each of which may be made anew in each forward."""
+
+    def __init__(self, made: str):
+        super().__init__()
+        self.layer = None if made == "layer" else nn.GRU(WIDTH, 5, batch_first=True)
+        self.head = None if made in ("head", "later") else nn.Linear(5, 2)
+        self.made = made
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = nn.GRU(WIDTH, 5, batch_first=True) if self.layer is None else self.layer
+        head = nn.Linear(5, 2) if self.head is None else self.head
+        if self.made == "later":
+            self.head = head
+        return head(nn.LayerNorm(5)(layer(x)[0][:, -1]))  # whose weights are the same each time
+
+
+@pytest.mark.parametrize(("made", "kind"), [("layer", "GRU"), ("head", "Linear")])
+def test_modules_that_forward_makes_are_not_trained(made: str, kind: str) -> None:
+    finding = check_registered(subject(Making(made)))
+    assert finding is not None
+    assert finding.cause is Cause.NOT_TRAINED
+    assert f"A {kind} is made within forward" in finding.statement
+
+
+@pytest.mark.parametrize("made", ["none", "later"])
+def test_modules_that_are_kept_are_not_made_anew(made: str) -> None:
+    assert check_registered(subject(Making(made))) is None
+    outside = nn.Linear(2, 2)
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return outside(model(batch[0])).square().mean()
+
+    assert check_registered(Subject(Making(made), first_steps(6), loss, 6.0)) is None
+
+
+def test_a_layer_that_forward_makes_is_diagnosed() -> None:
+    found = diagnose(Making("layer"), first_steps(8), cross_entropy, **OPTIONS)
+    assert found.verdict is Cause.NOT_TRAINED
+    assert "Make the GRU once, in __init__" in found.findings[0].remedy
+
+
 @pytest.mark.parametrize("model", [nn.Linear(WIDTH, 2), nn.Sequential(nn.Linear(WIDTH, 2))])
 def test_a_model_without_a_recurrence_is_refused(model) -> None:
     from throughtime.core import errors

@@ -18,7 +18,7 @@ from throughtime.doctor.options import Options
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject, check_finite, copy_model, not_finite, redraw
 from throughtime.doctor.user_training import as_training, check_runs, holds_hidden
-from throughtime.doctor.without_layer import WithoutLayer, uses_weights_again
+from throughtime.doctor.without_layer import WithoutLayer, may_be_recurrent
 from throughtime.foreign.found_cells import cells_found
 from throughtime.foreign.loop_site import looped
 from throughtime.foreign.sites import find_recurrent, recurrent_layers
@@ -134,7 +134,7 @@ def diagnose(
         try:
             one = [] if layer is None and len(found) > 1 else [find_recurrent(copied, layer)[0]]
         except ConfigurationError as error:
-            if found or layer is not None or not uses_weights_again(subject):
+            if found or layer is not None or not may_be_recurrent(subject):
                 raise
             check_runs(subject, model, step, maker)
             with looped({type(copied): 0}):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.subject import Subject
 from throughtime.doctor.user_training import OptimizerOf, TrainingStep, optimizer_for
-from throughtime.foreign.hidden import hidden_tensors
+from throughtime.foreign.hidden import hidden_tensors, made_in_forward
 from throughtime.results.diagnosis import Cause, Finding
 
 _CALLS, _MOST_CALLS = 12, 64  # of the step; the most where gradients of many batches are summed
@@ -309,6 +309,9 @@ def check_registered(subject: Subject) -> Finding | None:
     Arguments:
         subject: model, data and loss.
     """
+    made = check_made(subject)
+    if made is not None:
+        return made
     model = subject.copy(training=True)
     hidden: dict[str, torch.Tensor] = dict(hidden_tensors(model))
     for name, path in subject.registered.items():
@@ -332,6 +335,38 @@ def check_registered(subject: Subject) -> Finding | None:
         len(moving),
         f"Make {held} an nn.ModuleList, nn.ModuleDict, nn.ParameterList or nn.Parameter of the "
         "same.",
+        severity="fault",
+    )
+
+
+def check_made(subject: Subject) -> Finding | None:
+    """Check that no call of the model makes modules anew, whose weights nothing trains.
+
+    Arguments:
+        subject: model, data and loss.
+    """
+    model, batch = subject.copy(), subject.training[0]
+    loss, made = made_in_forward(model, lambda: subject.loss(model, batch))
+    if not made or not loss.requires_grad:
+        return None
+    named = {
+        f"{type(module).__name__}.{name}": p
+        for module in made
+        for name, p in module.named_parameters(recurse=False)
+        if p.requires_grad
+    }
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    moving = [n for n, g in zip(named, gradients, strict=True) if g is not None and bool(g.any())]
+    if not moving:
+        return None
+    kind = moving[0].partition(".")[0]
+    return _not_trained(
+        f"A {kind} is made within forward: each call draws its weights anew ({listed(moving)}), "
+        "model.parameters() does not list them, and no optimiser trains them.",
+        0,
+        len(moving),
+        f"Make the {kind} once, in __init__, as an attribute of the model, and call that in "
+        "forward.",
         severity="fault",
     )
 

@@ -29,6 +29,7 @@ from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.training_settings import check_own_training
 from throughtime.doctor.training_step import check_registered, check_steps
+from throughtime.foreign.hidden import made_in_forward
 from throughtime.foreign.tape import Tape
 from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
@@ -41,10 +42,15 @@ _SHARE = 0.25  # of the budget: the most that a training takes
 _STEPS = 0.05  # of the budget: the most that calls of the user's step take
 
 
-def uses_weights_again(subject: Subject) -> bool:
-    """Return whether one loss uses a parameter several times, as the steps of a recurrence do."""
+def may_be_recurrent(subject: Subject) -> bool:
+    """Return whether one loss uses a parameter several times, as the steps of a recurrence do.
+
+    Modules that forward makes may be recurrent too.
+    """
     model = subject.copy()
     try:
+        if made_in_forward(model, lambda: subject.loss(model, subject.held_out[0]))[1]:
+            return True
         with torch.no_grad(), Tape() as tape:
             subject.loss(model, subject.held_out[0])
     except Exception:  # noqa: BLE001 what a loss raises that does not fit the model

@@ -1,9 +1,11 @@
-"""Modules and parameters that a model holds without having registered them, as in a Python list."""
+"""Modules and parameters that a model does not list: held in a Python list, or made in forward."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class Hidden(NamedTuple):
@@ -89,3 +91,49 @@ def register_hidden(model: nn.Module) -> dict[str, str]:
         outer = names[id(owner)]
         found[f"{outer}.{own}" if outer else own] = path
     return found
+
+
+def made_in_forward(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, list[nn.Module]]:
+    """Return the modules with trainable parameters that each run makes anew, with other values.
+
+    Arguments:
+        model: copy of the model, in evaluation mode.
+        run: function that runs it.
+
+    Returns:
+        Result of the last run, and the modules of that run, in the order of their calls.
+    """
+    runs: list[list[nn.Module]] = []  # kept alive, so that no id is used twice
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        del inputs
+        if not any(module is other for other in runs[-1]):
+            runs[-1].append(module)
+
+    result: Any = None
+    handle = register_module_forward_pre_hook(enter)
+    try:
+        for _ in range(2):
+            runs.append([])
+            result = run()
+    finally:
+        handle.remove()
+    known = {id(module) for module in [*model.modules(), *runs[0]]}
+    known |= {
+        id(part)
+        for one in hidden_in(model)
+        if isinstance(one.value, nn.Module)
+        for part in one.value.modules()
+    }
+    earlier = [_values(module) for module in runs[0]]
+    made = [module for module in runs[1] if id(module) not in known and _values(module)]
+    return result, [m for m in made if not any(_equal(_values(m), values) for values in earlier)]
+
+
+def _values(module: nn.Module) -> list[Tensor]:
+    """List the trainable parameters of a module itself."""
+    return [p.detach() for p in module.parameters(recurse=False) if p.requires_grad]
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(torch.equal, some, others))
