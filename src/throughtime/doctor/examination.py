@@ -462,8 +462,8 @@ class Examination:
         It does if a copy with fresh weights does not learn, or if a copy without the fault learns
         clearly more. If not, the finding becomes a warning, which says so.
         """
-        if fault.cause is Cause.TARGET_SEEN or fault.certainty == "measured":
-            return True  # that it learns is the symptom; or it is trained already
+        if fault.cause in (Cause.TARGET_SEEN, Cause.NO_DEPENDENCE) or fault.certainty == "measured":
+            return True  # that it learns is the symptom, or a constant; or it is trained already
         try:
             need = self._need(answered)
         except Exception as error:  # noqa: BLE001 what the fault makes the model raise

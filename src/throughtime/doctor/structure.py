@@ -12,6 +12,7 @@ from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.sample_axes import SampleAxes, layer_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.taken_targets import check_taken
 from throughtime.doctor.target_seen import check_target_seen
 from throughtime.doctor.training_step import check_registered
 from throughtime.foreign.recording import Recording
@@ -70,6 +71,7 @@ def exact_checks(
         of_samples(lambda axes: check_pairs(subject, axes)),
         lambda: check_classes(subject, layer),
         lambda: check_answers(subject),
+        lambda: check_taken(subject),
         of_samples(lambda axes: check_future(subject, layer, axes, answered)),
         target_seen,
         read_halves,

@@ -27,6 +27,7 @@ from throughtime.doctor.remedies import Trainer, make_condition
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
+from throughtime.doctor.taken_targets import check_taken
 from throughtime.doctor.training_settings import check_own_training
 from throughtime.doctor.training_step import check_registered, check_steps
 from throughtime.foreign.hidden import made_in_forward
@@ -116,6 +117,7 @@ class WithoutLayer:
             lambda: check_state(subject, ""),
             lambda: check_pairs(subject, axes),
             lambda: check_answers(subject),
+            lambda: check_taken(subject),
         ]
         self.clock.at("exact checks")
         for check in checks:
