@@ -7,7 +7,7 @@ import torch
 from doctor.faulty_models import Classifier, cross_entropy, first_steps
 from torch import nn
 
-from throughtime.doctor import Cause, diagnose, examination
+from throughtime.doctor import Cause, diagnose, examination, relearning
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.dependence import Dependence, Part
 from throughtime.doctor.dependence_findings import (
@@ -263,11 +263,25 @@ def test_what_a_fresh_copy_learns_is_not_memorised(
     fresh: float, memorised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although the predictors learn nothing, and little comes back after wrong targets."""
-    monkeypatch.setattr(examination, "relearned_share", lambda *_: exactly(0.2))
+    monkeypatch.setattr(relearning, "relearned_share", lambda *_: exactly(0.2))
     trial = Trial([0.7] * 3, [fresh] * 3, 500, diverged=False)
     monkeypatch.setattr(FreshCopies, "plain", lambda _: trial)
     subject, clock = Subject(classifier(), noise(), cross_entropy, 1.0), Clock(60.0)
     one = examination.Examination(subject, "layer", clock, Options(None, None, None, None, True, 0))
     one.copies = FreshCopies(one.trainer, "layer", NOTHING, clock)
     one.losses = [0.05] * 3
-    assert one._memorised(NOTHING, torch.ones(12, 10) > 0) is memorised
+    assert one._memorised(torch.ones(12, 10) > 0) is memorised
+
+
+@pytest.mark.parametrize(("fresh", "memorised"), [(0.66, False), (0.689, True)])
+def test_a_small_gain_counts_only_where_a_fresh_copy_has_it_too(
+    fresh: float, memorised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lost in the noise of what comes back after wrong targets."""
+    trial = Trial([0.7] * 3, [fresh] * 3, 500, diverged=False)
+    monkeypatch.setattr(FreshCopies, "plain", lambda _: trial)
+    subject, clock = Subject(classifier(), noise(), cross_entropy, 1.0), Clock(60.0)
+    one = examination.Examination(subject, "layer", clock, Options(None, None, None, None, True, 0))
+    one.copies = FreshCopies(one.trainer, "layer", NOTHING, clock)
+    one.losses = [0.65] * 3
+    assert one._memorised(torch.ones(12, 10) > 0) is memorised

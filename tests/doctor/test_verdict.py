@@ -15,6 +15,7 @@ from throughtime.doctor.verdict import (
     is_effective,
     leaves_little,
     mechanism_findings,
+    memory,
     without_floor,
 )
 from throughtime.results.diagnosis import Remedy
@@ -128,3 +129,10 @@ def test_a_copy_confirms_an_obstacle_under_a_loss_below_0() -> None:
     need = Need([0.5], [0.5], [0.5], 3, None, None, {}, learned=False)
     assert is_effective(need, remedy(0.4, -1.0))
     assert not is_effective(need, remedy(-0.5, -1.0))  # it did without
+
+
+@pytest.mark.parametrize(("loss", "known"), [(0.60, "no"), (0.45, "yes")])
+def test_a_gain_too_small_for_the_predictors_is_no_memory_either(loss: float, known: str) -> None:
+    need = Need([0.7] * 3, [0.61] * 3, [0.61] * 3, 3, None, False, {}, learned=True)
+    found = memory(need, [loss - 0.001, loss, loss + 0.001], [0.68, 0.69, 0.7])
+    assert found.known == known

@@ -24,7 +24,7 @@ from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mech
 from throughtime.doctor.need import Need, measure_need
 from throughtime.doctor.options import Options
 from throughtime.doctor.pooled_padding import check_pooled_padding
-from throughtime.doctor.relearning import relearned_share
+from throughtime.doctor.relearning import memorised
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import needs_company
@@ -231,14 +231,15 @@ class Examination:
         self.evidence.add_need(need, self.losses, self.known.words)
         self.evidence.draw_context(subject, layer, model, answered, need, self.losses, self.clock)
         cut = self._cut(flow, need.lag)
-        if self.known.unpredicted(need) and self._memorised(need, answered):
+        if self.known.unpredicted(need) and self._memorised(answered):
             return self._no_dependence(need, None)
         assert self.copies is not None
         hidden = self._hidden(flow) if options.remedies else None
         if hidden is not None and hidden.severity == "fault":
             return self._by_copies(self.copies, hidden)
         found.extend([] if hidden is None else [hidden])
-        if memory.known == "yes":
+        unknown = not need.learned and self.known.dependence is None and options.lag is None
+        if memory.known == "yes" and not (unknown and self._memorised(answered)):
             found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY
         if cut is not None and need.long is not False:
@@ -259,23 +260,15 @@ class Examination:
             return Cause.NO_LONG_DEPENDENCY
         return self._obstacle()
 
-    def _memorised(self, need: Need, answered: Any) -> bool:
+    def _memorised(self, answered: Any) -> bool:
         """Return whether the model is better than no input by what it may have memorised."""
-        subject, seconds = self.subject, _RELEARNING * self.clock.budget
-        if subject.unseen or not dependence_findings.beats_no_input(need, self.losses):
-            return False
-        answers = int(answered.sum()) * (len(subject.training) + len(subject.held_out))
-        parameters = sum(p.numel() for p in subject.copy().parameters())
-        if not dependence_findings.could_be_memorised(need, self.losses, answers, parameters):
-            return False
-        self.relearned = relearned_share(
-            subject, self.layer, self.axes, need.constant, seconds, self.options.seed
-        )
-        if self.relearned is not None and self.relearned.value >= dependence_findings.RULE:
-            return False
         assert self.copies is not None
-        fresh = self.copies.plain()  # no predictor may fit; it saw no held-out batch
-        return fresh is None or not self.copies.learns(fresh)
+        seconds, answers = _RELEARNING * self.clock.budget, int(answered.sum())
+        seed = self.options.seed
+        found, self.relearned = memorised(
+            self.subject, self.layer, self.axes, self.copies, self.losses, answers, seconds, seed
+        )
+        return found
 
     def _no_dependence(self, need: Need, trial: Trial | None) -> Cause:
         """Add the finding that no dependence was found; without a trial, of a better model."""

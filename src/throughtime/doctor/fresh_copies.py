@@ -116,6 +116,21 @@ class FreshCopies:
         least = _LEARNED * abs(mean(self.need.constant))
         return difference(trial.after, self.need.constant).high < 0 and self.gain(trial) > least
 
+    def gains_little(self, losses: Sequence[float]) -> bool:
+        """Return whether losses are hardly below that of the best answer without inputs."""
+        constant = mean(self.need.constant)
+        return constant - mean(losses) <= _LEARNED * abs(constant)
+
+    def supports(self, trial: Trial, losses: Sequence[float]) -> bool:
+        """Return whether a copy gains at least half as much as the model, clearly.
+
+        Arguments:
+            trial: trial of the copy.
+            losses: held-out losses of the model.
+        """
+        least = 0.5 * (mean(self.need.constant) - mean(losses))
+        return difference(trial.after, self.need.constant).high < 0 and self.gain(trial) >= least
+
     def do_no_better(self, losses: Sequence[float]) -> bool:
         """Return whether a copy learns, and the model is good and gains about as much or more.
 

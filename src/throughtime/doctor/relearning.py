@@ -9,6 +9,8 @@ from torch import Tensor
 
 from throughtime.doctor.brief_training import USUAL, by_gradient
 from throughtime.doctor.data_pairs import roles_of
+from throughtime.doctor.dependence_findings import RULE, beats_no_input, could_be_memorised
+from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import estimate, mean
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import Subject
@@ -18,6 +20,48 @@ from throughtime.results.diagnosis import Estimate
 _LEAST, _MOST = 100, 300  # updates with wrong targets; of either training
 _REGAINED = 0.9  # of the gain on the training batches: the end of relearning
 _WATCHED = 4  # training batches whose loss is watched
+
+
+def memorised(
+    subject: Subject,
+    layer: str,
+    axes: SampleAxes | None,
+    copies: FreshCopies,
+    losses: Sequence[float],
+    answers: int,
+    seconds: float,
+    seed: int,
+) -> tuple[bool, Estimate | None]:
+    """Return whether a model is better than no input by what it may have memorised.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        axes: sample axes of the tensors; the first axis where they are not known.
+        copies: trainer of fresh copies, which have seen no held-out batch.
+        losses: held-out losses of the model.
+        answers: answers in a batch.
+        seconds: largest duration of relearning.
+        seed: seed of the exchange and of the orders.
+
+    Returns:
+        The answer; and the share of the gain that came back, where it was measured.
+    """
+    need = copies.need
+    if subject.unseen or not beats_no_input(need, losses):
+        return False, None
+    answers *= len(subject.training) + len(subject.held_out)
+    parameters = sum(p.numel() for p in subject.copy().parameters())
+    if not could_be_memorised(need, losses, answers, parameters):
+        return False, None
+    if copies.gains_little(losses):  # relearning tells nothing of so small a gain
+        fresh = copies.plain()
+        return fresh is None or not copies.supports(fresh, losses), None
+    share = relearned_share(subject, layer, axes, need.constant, seconds, seed)
+    if share is not None and share.value >= RULE:
+        return False, share
+    fresh = copies.plain()  # no predictor may fit
+    return fresh is None or not copies.learns(fresh), share
 
 
 def relearned_share(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from throughtime.doctor.brief_training import Control, Trial
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.mechanism import Mechanism
-from throughtime.doctor.need import Need
+from throughtime.doctor.need import SHARE, Need
 from throughtime.reports.numbers import in_percent, times
 from throughtime.results.diagnosis import Cause, Estimate, Finding, Remedy
 
@@ -59,7 +59,9 @@ def memory(need: Need, losses: Sequence[float], exchanged: Sequence[float] | Non
         if gained.value >= REMEMBERS and gained.low > 0 and (uses or harm is None):
             return Memory(gained, harm, "yes")
         return Memory(gained, harm, "no")
-    if uses and difference(need.short, losses).low > 0:
+    gain, best = difference(need.short, losses), min(mean(need.full), mean(losses))
+    least = 0.0 if need.long is None else SHARE * (mean(need.constant) - best)
+    if uses and gain.low > 0 and gain.value > least:
         return Memory(None, harm, "yes")
     if need.long is None and uses and better.low > 0 and better.value > 0.1 * mean(need.constant):
         return Memory(None, harm, "yes")
