@@ -104,6 +104,8 @@ def _unfit(calls: Sequence[LossCall], last: LastFunction | None) -> _Unfit | Non
         return None
     if name == "binary_cross_entropy_with_logits":
         return _unfit_logits(calls, last)
+    if name == "binary_cross_entropy" and last.name == "Softmax":
+        return _unfit_labels(calls)
     return _out_of_reach(calls, last) if name in OF_VALUES else None
 
 
@@ -158,7 +160,7 @@ def _unfit_logits(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | Non
     share = _share(calls)
     if not 0 < share < 1:
         return None
-    entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
+    entropy = _entropy(share)
     floor = share * _softplus(-last.high) + (1 - share) * _softplus(last.low)
     if floor < _OUT_OF_REACH * entropy:
         return None
@@ -169,6 +171,40 @@ def _unfit_logits(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | Non
         _without(last.words),
         floor / entropy,
     )
+
+
+def _unfit_labels(calls: Sequence[LossCall]) -> _Unfit | None:
+    """Return the misfit of probabilities that sum to 1 and labels of which several are true.
+
+    Of m true labels of n, the least loss is m log m, with 1/m for each; of none, n log n/(n - 1).
+    """
+    first = calls[0].answers.detach().double()
+    axes = [a for a in range(first.dim()) if float((first.sum(a) - 1).abs().max()) < _SUM]
+    same = all(call.answers.shape == call.targets.shape for call in calls)
+    whole = all(bool(((c.targets == 0) | (c.targets == 1)).all()) for c in calls)
+    share = _share(calls)
+    if len(axes) != 1 or not same or not whole or not 0 < share < 1:
+        return None
+    labels = first.shape[axes[0]]
+    true = torch.cat([call.targets.double().sum(axes[0]).flatten() for call in calls])
+    none = labels * math.log(labels / (labels - 1)) if labels > 1 else math.inf
+    least = torch.where(true == 0, none, true.xlogy(true)).mean()
+    floor, entropy = float(least) / labels, _entropy(share)
+    if floor < _OUT_OF_REACH * entropy:
+        return None
+    several = in_percent(float((true > 1).double().mean()))
+    return _Unfit(
+        f"binary_cross_entropy takes a probability for each label by itself, and the answers sum "
+        f"to 1 over the {labels} labels (softmax), of which several are true in {several} of the "
+        f"samples: no weights bring it below {floor:.3g} (a constant answer has {entropy:.3g}).",
+        "Put a sigmoid in place of the softmax at {place}; or take it away, and use "
+        "F.binary_cross_entropy_with_logits.",
+        floor / entropy,
+    )
+
+
+def _entropy(share: float) -> float:
+    return -share * math.log(share) - (1 - share) * math.log1p(-share)
 
 
 def _without(function: str) -> str:

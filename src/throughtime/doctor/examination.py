@@ -16,6 +16,7 @@ from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import check_reached, check_stopped, reads_all_at_once
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
+from throughtime.doctor.function_undone import check_function
 from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.history import history_findings
 from throughtime.doctor.intervals import mean
@@ -396,6 +397,12 @@ class Examination:
         """Find a fault that the predictors share, and in spite of which a model learns a part."""
         assert self.copies is not None
         assert self.recording is not None
+        unfit = [f for f in self.evidence.findings if f.cause is Cause.ANSWERS_UNFIT]
+        if unfit:
+            fault = check_function(self.copies, unfit[0], self.losses, self.where)
+            if fault is not None:
+                self.evidence.findings.remove(unfit[0])
+                return fault
         dropped = check_dropout(self.copies, self.losses, self.where)
         if dropped is not None or self.evidence.has(Cause.PADDING_READ):
             return dropped
