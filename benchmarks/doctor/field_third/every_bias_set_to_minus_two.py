@@ -27,7 +27,7 @@ class Calibrated(nn.Module):
 
 def sensors(count: int, steps: int) -> tuple[Tensor, Tensor]:
     offset = torch.randn(count, 1)
-    x = torch.randn(count, steps, 2)
+    x = 0.5 * torch.randn(count, steps, 2)
     x[:, :2, 0] = offset
     x[..., 1] = 0
     x[:, :2, 1] = 2
@@ -35,12 +35,12 @@ def sensors(count: int, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def make(faulty: bool) -> Case:
-    batches = batched(*sensors(32 * 40, 40))
+    batches = batched(*sensors(32 * 40, 18))
     return forecaster(
         Calibrated(-2.0 if faulty else None),
         batches[:32],
         batches[32:],
         {"right": {"forgetting"}, "partly": {"vanishing gradient"}} if faulty else {"healthy"},
-        epochs=14,
+        epochs=18,
         good=0.7,
     )

@@ -1,8 +1,8 @@
 """A temperature forecaster is trained with the reading of the same hour as its target.
 
 Source: KIC/pandas-ml-quant issue 25, the target repeats one of the inputs, and
-keras-team/keras-preprocessing issue 66, on offsets between windows and targets. Each reading
-continues the one of eight hours before, so that a forecast needs the past.
+keras-team/keras-preprocessing issue 66, on offsets between windows and targets. The readings swing
+with a period of four hours, so that a forecast needs the past.
 """
 
 import torch

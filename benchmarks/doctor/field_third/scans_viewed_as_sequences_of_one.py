@@ -1,20 +1,19 @@
-"""Windows of readings are viewed as sequences of length one before the layer.
+"""Scans of digits are viewed as sequences of length one before the layer.
 
 Source: dafrie/lstm-load-forecasting issue 3, "the RNN only is usual MLP"; discuss.pytorch.org
-98896, where the data have the shape (1790, 1, 3). Data: a valve that opens and closes; the answer
-is how long it was open.
+98896, where the data have the shape (1790, 1, 3). Data: digits, four pixels a step; the answer
+is the ink so far.
 """
 
-import torch
 from torch import Tensor, nn
 
-from benchmarks.doctor.field_case import Case, batched, forecaster
+from benchmarks.doctor.field_case import Case, batched, digits, forecaster
 
 
-class OpenTime(nn.Module):
+class Ink(nn.Module):
     def __init__(self, flatten: bool) -> None:
         super().__init__()
-        self.gru = nn.GRU(3, 24, batch_first=True)
+        self.gru = nn.GRU(4, 24, batch_first=True)
         self.fc = nn.Linear(24, 1)
         self.flatten = flatten
 
@@ -26,19 +25,15 @@ class OpenTime(nn.Module):
         return self.fc(out).view(samples, steps)
 
 
-def valve(count: int, steps: int) -> tuple[Tensor, Tensor]:
-    x = torch.randn(count, steps, 3)
-    opened = (x[..., 0] > 0).float()
-    time = (2 * opened - 1).cumsum(1) / 4
-    return x, time
-
-
 def make(faulty: bool) -> Case:
-    batches = batched(*valve(32 * 36, 16))
+    images, _ = digits()
+    x = images.reshape(-1, 16, 4)
+    ink = x.sum(2).cumsum(1)
+    batches = batched(x, (ink - ink.mean(0)) / ink.std(0).clamp(min=0.5), size=36)
     return forecaster(
-        OpenTime(flatten=faulty),
-        batches[:28],
-        batches[28:],
+        Ink(flatten=faulty),
+        batches[:40],
+        batches[40:],
         {"right": {"one-step sequences"}, "partly": set()}
         if faulty
         else {"healthy", "no long dependency"},
