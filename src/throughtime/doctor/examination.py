@@ -31,7 +31,7 @@ from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import needs_company
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.doctor.training_settings import check_copies, check_learning, check_own_training
+from throughtime.doctor.training_settings import check_copies, check_learning, check_training
 from throughtime.doctor.training_step import check_steps
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import find_recurrent
@@ -339,7 +339,7 @@ class Examination:
             suspects = self._suspects(mechanism, None)
             evidence.findings += verdict.as_good_findings(need, self.losses, suspects, self.where)
             return Cause.HEALTHY
-        fault = check_own_training(copies, self.where) if self.options.remedies else None
+        fault = check_training(copies, self.where) if self.options.remedies else None
         if fault is not None:
             return self._by_copies(copies, fault)
         trial = self._trial()

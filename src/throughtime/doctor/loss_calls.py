@@ -97,6 +97,21 @@ def loss_calls(
     return loss, calls.found
 
 
+def gradient_beside(loss: Tensor, answers: list[Tensor], parameters: list[nn.Parameter]) -> bool:
+    """Return whether a loss depends on parameters by a way that goes through no answer.
+
+    Arguments:
+        loss: the loss, whose graph is used up.
+        answers: tensors with a graph.
+        parameters: parameters of the model.
+    """
+    handles = [answer.register_hook(torch.zeros_like) for answer in answers]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for handle in handles:
+        handle.remove()
+    return any(g is not None and bool(g.any()) for g in gradients)
+
+
 def _eager() -> contextlib.AbstractContextManager[Any]:
     """Run compiled models eagerly: torch's compiler does not trace under every mode."""
     if "torch._dynamo" not in sys.modules:

@@ -1,7 +1,7 @@
 """Check of the targets that the loss takes in, where a mask leaves out others: they differ."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.loss_calls import (
@@ -10,6 +10,7 @@ from throughtime.doctor.loss_calls import (
     OF_PROBABILITIES,
     OF_VALUES,
     LossCall,
+    gradient_beside,
     loss_calls,
 )
 from throughtime.doctor.subject import Subject, redraw
@@ -43,7 +44,7 @@ def check_taken(subject: Subject) -> Finding | None:
             return None
         answers = [call.answers for call in calls]
         gradients = torch.autograd.grad(loss, answers, allow_unused=True, retain_graph=True)
-        if _beside(loss, answers, [p for p in model.parameters() if p.requires_grad]):
+        if gradient_beside(loss, answers, [p for p in model.parameters() if p.requires_grad]):
             return None
         for call, gradient in zip(calls, gradients, strict=True):
             part, whole = _targets(call, gradient)
@@ -56,15 +57,6 @@ def check_taken(subject: Subject) -> Finding | None:
     if count < _FEWEST or len(torch.cat(every).unique()) < 2:
         return None
     return _constant_finding(float(part), count / of, sorted(names)[0], len(taken))
-
-
-def _beside(loss: Tensor, answers: list[Tensor], parameters: list[nn.Parameter]) -> bool:
-    """Return whether the loss depends on parameters by a way that goes through no answer."""
-    handles = [answer.register_hook(torch.zeros_like) for answer in answers]
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    for handle in handles:
-        handle.remove()
-    return any(g is not None and bool(g.any()) for g in gradients)
 
 
 def _targets(call: LossCall, gradient: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.input_scale import check_scale
 from throughtime.doctor.intervals import difference, exactly
 from throughtime.doctor.mechanism import Mechanism
+from throughtime.doctor.penalty import check_penalty
 from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.training_step import listed
 from throughtime.doctor.user_training import OptimizerOf
@@ -23,6 +24,16 @@ from throughtime.results.diagnosis import Cause, Finding
 _SLOW, _SMALL, _LARGE = 1 / 3, 1 / 50, 30.0  # of distances, relative to the doctor's training
 _USUAL_IN_WORDS = "Adam, learning rate 3e-3, gradient clipped to norm 1"
 _NOT_LEARNED = 0.2  # of the gain of the doctor's training: below it the user's does not learn
+
+
+def check_training(copies: FreshCopies, where: str) -> Finding | None:
+    """Check a penalty in the loss, then the user's own step and optimiser.
+
+    Arguments:
+        copies: trials; the trainer has the user's step and optimiser.
+        where: layer and batches, in words.
+    """
+    return check_penalty(copies, where) or check_own_training(copies, where)
 
 
 def check_own_training(copies: FreshCopies, where: str) -> Finding | None:

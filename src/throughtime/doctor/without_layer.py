@@ -28,7 +28,7 @@ from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import check_order, check_samples
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.taken_targets import check_taken
-from throughtime.doctor.training_settings import check_own_training
+from throughtime.doctor.training_settings import check_training
 from throughtime.doctor.training_step import check_registered, check_steps
 from throughtime.foreign.hidden import made_in_forward
 from throughtime.foreign.tape import Tape
@@ -135,7 +135,7 @@ class WithoutLayer:
             return Cause.HEALTHY
         if own is None or own.severity != "fault":
             found += [] if own is None else [own]
-            own = check_own_training(copies, self.where) if options.remedies else None
+            own = check_training(copies, self.where) if options.remedies else None
             self.evidence.remedies += copies.remedies
         if own is not None:
             found.append(own)
