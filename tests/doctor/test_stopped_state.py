@@ -34,12 +34,28 @@ class AfterTheEnd(Classifier):
         return self.head(output[:, -1])
 
 
+class Below(Classifier):
+    """A classifier whose scores are rectified above a bound that none reaches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) - 100.0).relu()
+
+
+class Beyond(Classifier):
+    """A classifier whose scores are so large that tanh is flat."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) + 1e6).tanh()
+
+
 @pytest.mark.parametrize(
     ("kind", "cause", "words"),
     [
         (Rounded, Cause.NOT_TRAINED, "a function between the two has no gradient"),
         (AfterTheEnd, Cause.PADDING_READ, "after their ends"),
         (Classifier, None, ""),
+        (Below, None, ""),  # values, not code
+        (Beyond, None, ""),
     ],
 )
 def test_a_gradient_that_fresh_weights_do_not_have_either(kind, cause, words: str) -> None:

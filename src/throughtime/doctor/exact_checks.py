@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import re
 from typing import Any
 
 import torch
@@ -21,6 +23,19 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _MOST_BATCHES = 16
 _FLOOR = 0.1  # of the loss with the inputs of others: the most that a model has which has learned
+_FLAT = (
+    "Clamp",
+    "Elu",
+    "Gelu",
+    "Hardtanh",
+    "Relu",
+    "Sigmoid",
+    "Silu",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+)
+"""Functions with flat parts, as autograd names them."""
 SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
 
 
@@ -120,12 +135,15 @@ def check_stopped(subject: Subject, layer: str) -> Finding | None:
 
     Returns:
         The fault of the code. Where fresh weights have a gradient, None; or that the
-        model has learned, if its loss is 0.
+        model has learned, if its loss is 0. None too where the gradient ends in the flat part of
+        a nonlinearity: that is a matter of values, not of code.
     """
     fresh, batch = subject.altered(lambda model: redraw(model, 0)), subject.held_out[0]
     if bool((flow_in_double(fresh, layer, batch).answer > 0).any()):
         return _at_the_floor(subject, layer)
     model = fresh.copy()
+    if _flat(fresh, layer, batch):
+        return None
 
     def run(factor: float) -> Watched:
         torch.manual_seed(0)
@@ -171,6 +189,43 @@ def check_stopped(subject: Subject, layer: str) -> Finding | None:
         measured_on=f"layer {layer!r} with fresh weights, one batch",
         remedy=remedy,
     )
+
+
+def _flat(subject: Subject, layer: str, batch: Any) -> bool:
+    """Return whether the gradient ends in the flat part of a nonlinearity behind the layer."""
+    model = subject.copy()
+    seen = watch(model, lambda: subject.loss(model, batch), layer=layer, level=-1)
+    results = [
+        tensor
+        for call in seen.calls
+        for tensor in (call.result.outputs, *state_tensors(call.result.state))
+        if tensor.requires_grad
+    ]
+    flat: list[str] = []
+
+    def see(name: str, after: Any, before: Any) -> None:
+        if any(map(_nonzero, before)) and not any(map(_nonzero, after)):
+            flat.append(name)
+
+    left, known = [seen.loss.grad_fn], {seen.loss.grad_fn}
+    with contextlib.ExitStack() as stack:
+        while left:
+            node = left.pop()
+            if node is None:
+                continue
+            name = re.sub(r"Backward\d*$", "", node.name())
+            if name in _FLAT:
+                stack.callback(node.register_hook(functools.partial(see, name)).remove)
+            more = {one for one, _ in node.next_functions} - known
+            known |= more
+            left += more
+        if results:
+            torch.autograd.grad(seen.loss, results, allow_unused=True)
+    return bool(flat)
+
+
+def _nonzero(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool((gradient != 0).any())
 
 
 def _at_the_floor(subject: Subject, layer: str) -> Finding | None:

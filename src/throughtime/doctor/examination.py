@@ -211,9 +211,7 @@ class Examination:
                 subject, layer, min(self.lag, time - 1), _MECHANISM * self.clock.budget
             )
             suspects = verdict.mechanism_findings(mechanism, None, self.where)
-            # a layer of constant outputs makes its read-out constant too
-            saturated = [f for f in suspects if f.cause is Cause.SATURATED]
-            unread = [*saturated, verdict.unread_finding(self.where)]
+            unread = [*verdict.unreadable(suspects, mechanism), verdict.unread_finding(self.where)]
             first = [stopped] if stopped is not None else [*([cut] if cut else []), *unread]
             found.extend(first)
             return first[0].cause

@@ -333,6 +333,16 @@ def overflow_finding(losses: Sequence[float], where: str) -> Finding:
     )
 
 
+def unreadable(suspects: Sequence[Finding], mechanism: Mechanism) -> list[Finding]:
+    """List the obstacles in a layer that make its read-out constant too.
+
+    These are outputs that are constant, and states that grow beyond what the read-out tells apart.
+    """
+    explodes = mechanism.growth.low > EXPLODES_ANYWAY
+    causes = {Cause.SATURATED, *([Cause.EXPLODING] if explodes else [])}
+    return [finding for finding in suspects if finding.cause in causes]
+
+
 def unread_finding(where: str) -> Finding:
     """Return the finding that the loss does not react to the layer."""
     return Finding(
