@@ -65,7 +65,7 @@ def checked(
     monkeypatch.setattr(FreshCopies, "train", train)
     usual = Trial([1.1] * 3, [0.8] * 3, 50, diverged=False)
     monkeypatch.setattr(FreshCopies, "plain", lambda _: usual)
-    return check_function(copies, WARNING, [0.7] * 3, "here"), losses
+    return check_function(copies, [WARNING], [0.7] * 3, "here"), losses
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "softmax", "tanh"])

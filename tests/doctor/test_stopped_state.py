@@ -5,6 +5,7 @@ import torch
 from doctor.faulty_models import TIME, WIDTH, Classifier, cross_entropy, first_steps
 from torch import Tensor, nn
 
+from throughtime.doctor import diagnose, exact_checks
 from throughtime.doctor.exact_checks import check_stopped
 from throughtime.doctor.gradient_cut import check_cut, flow_in_double
 from throughtime.doctor.subject import Subject
@@ -123,3 +124,31 @@ def test_a_hinge_loss_without_a_gradient_is_learned_if_it_needs_the_inputs(learn
         batches.append((x, x[:, -1, 0] if learned else torch.ones(len(x))))
     found = check_stopped(Subject(model, batches, hinge, 6.0), "layer")
     assert (None if found is None else found.cause) == (Cause.HEALTHY if learned else None)
+
+
+class Thresholds(nn.Module):
+    """A state that comparisons make: no gradient comes to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.h, self.head = nn.Linear(WIDTH, 9), nn.Linear(9, 9), nn.Linear(9, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 9)
+        for t in range(x.shape[1]):
+            state = (self.i(x[:, t]) + self.h(state) > 0).float()
+        return self.head(state)
+
+
+@pytest.mark.parametrize(
+    ("solved", "cause"), [(0.1, Cause.GRADIENT_CUT), (0.9, None), (None, None)]
+)
+def test_states_without_a_gradient_are_a_fault_where_little_is_learned(
+    solved: float | None, cause: Cause | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_checks, "solved", lambda *_: solved)
+    torch.manual_seed(0)
+    diagnosis = diagnose(
+        Thresholds(), first_steps(), cross_entropy, budget="1s", remedies=False, progress=False
+    )
+    assert diagnosis.verdict is (Cause.INCONCLUSIVE if cause is None else cause)

@@ -129,7 +129,26 @@ def made(kind: type[nn.Module]) -> nn.Module:
     return kind().eval()
 
 
-@pytest.mark.parametrize("kind", [Plain, TimeFirst, Assigned, Projected, Masked, Kept])
+class _Steep(torch.autograd.Function):
+    """A step function with the derivative 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x > 0).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+class Spiking(Plain):
+    """A state that an autograd function of the user makes."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return _Steep.apply(self.i(x) + self.h(h))
+
+
+@pytest.mark.parametrize("kind", [Plain, TimeFirst, Assigned, Projected, Masked, Kept, Spiking])
 def test_the_states_are_those_of_the_loop(kind) -> None:
     model = made(kind)
     with cells_found(model, loss):
@@ -143,7 +162,7 @@ def test_the_states_are_those_of_the_loop(kind) -> None:
     assert recording.links == ("fresh",)
 
 
-@pytest.mark.parametrize("kind", [Plain, TimeFirst, Assigned, Masked])
+@pytest.mark.parametrize("kind", [Plain, TimeFirst, Assigned, Masked, Spiking])
 def test_the_gradient_is_that_of_autograd(kind) -> None:
     """dL/dx_t = (dL/da_t) W_i, in which a step's part of the gradient of the bias is dL/da_t."""
     model = made(kind).double()

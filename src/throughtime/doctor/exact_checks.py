@@ -11,14 +11,17 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from throughtime.core.state import state_tensors
+from throughtime.doctor.answers import SOLVED, solved
 from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors, redraw
+from throughtime.doctor.verdict import stopped_finding
 from throughtime.engines import Request, Result, unroll
 from throughtime.foreign.recording import Recording, record
 from throughtime.foreign.sites import Place, kept_outputs, run_by, site_of
 from throughtime.foreign.watching import Watched, watch
+from throughtime.instruments.gradient_flow import UnreachedError
 from throughtime.results.diagnosis import Cause, Finding
 
 _MOST_BATCHES = 16
@@ -121,6 +124,36 @@ def check_reached(subject: Subject, layer: str) -> Finding | None:
         if graph
         else "Remove the no_grad() or inference_mode() around the layer, or what detaches its "
         "inputs and freezes it.",
+    )
+
+
+def no_flow_finding(error: Exception, subject: Subject, layer: str, where: str) -> Finding:
+    """Return the finding where the gradient flow cannot be measured.
+
+    That no state has a gradient is a fault, unless the model has learned: fixed states with a
+    trained read-out may suffice.
+
+    Arguments:
+        error: error of the measurement.
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        where: layer and batches, in words.
+    """
+    gained = solved(subject, subject.copy())
+    if not isinstance(error, UnreachedError) or gained is None or gained > SOLVED:
+        return stopped_finding(error, where)
+    return Finding(
+        cause=Cause.GRADIENT_CUT,
+        severity="fault",
+        certainty="proved",
+        statement="The graph has no way back from the loss to any state of the layer: what the "
+        "answers are made from is computed without a gradient.",
+        effect=exactly(0.0),
+        effect_name="states that the gradient reaches",
+        threshold=0.0,
+        measured_on=f"layer {layer!r}, one batch",
+        remedy="Look for a comparison such as x > 0, round(), sign() or detach() on each state: "
+        "give it a gradient (of spikes, a surrogate in a torch.autograd.Function), or remove it.",
     )
 
 

@@ -13,7 +13,12 @@ from throughtime.doctor.changes import Where
 from throughtime.doctor.data_pairs import RAISED
 from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.evidence import Evidence
-from throughtime.doctor.exact_checks import check_reached, check_stopped, reads_all_at_once
+from throughtime.doctor.exact_checks import (
+    check_reached,
+    check_stopped,
+    no_flow_finding,
+    reads_all_at_once,
+)
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
 from throughtime.doctor.function_undone import check_function
@@ -187,8 +192,8 @@ class Examination:
             flow = flow_in_double(subject, layer, batch)
             self.recording = record(model, lambda: subject.loss(model, batch), layer=layer, level=0)
         except ConfigurationError as error:  # calls that cannot be put in one order of time
-            found.append(verdict.stopped_finding(error, self.where))
-            return Cause.INCONCLUSIVE
+            found.append(no_flow_finding(error, subject, layer, self.where))
+            return found[-1].cause
         answered, time = flow.answer > 0, len(flow.norm)
         if options.lag is None:
             self.lag = max(1, time // 2)  # shown nowhere
@@ -395,12 +400,9 @@ class Examination:
         """Find a fault that the predictors share, and in spite of which a model learns a part."""
         assert self.copies is not None
         assert self.recording is not None
-        unfit = [f for f in self.evidence.findings if f.cause is Cause.ANSWERS_UNFIT]
-        if unfit:
-            fault = check_function(self.copies, unfit[0], self.losses, self.where)
-            if fault is not None:
-                self.evidence.findings.remove(unfit[0])
-                return fault
+        fault = check_function(self.copies, self.evidence.findings, self.losses, self.where)
+        if fault is not None:
+            return fault
         dropped = check_dropout(self.copies, self.losses, self.where)
         if dropped is not None or self.evidence.has(Cause.PADDING_READ):
             return dropped

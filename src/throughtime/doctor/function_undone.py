@@ -13,7 +13,7 @@ from throughtime.doctor.intervals import difference
 from throughtime.doctor.last_functions import last_function
 from throughtime.doctor.loss_calls import loss_calls
 from throughtime.doctor.remedies import Condition
-from throughtime.results.diagnosis import Finding
+from throughtime.results.diagnosis import Cause, Finding
 
 _OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
 _EDGE = 1e-6  # of the range of a function, at which its inverse ends
@@ -46,13 +46,14 @@ class _Undone(TorchFunctionMode):
 
 
 def check_function(
-    copies: FreshCopies, warning: Finding, losses: Sequence[float], where: str
+    copies: FreshCopies, findings: list[Finding], losses: Sequence[float], where: str
 ) -> Finding | None:
     """Check whether a function that does not fit the loss costs more than a part of it.
 
     Arguments:
         copies: trials of fresh copies.
-        warning: finding that answers do not fit the loss, although they are mostly right.
+        findings: findings so far. Where one of them says that answers do not fit the loss, although
+            they are mostly right, the fault takes its place.
         losses: held-out losses of the model.
         where: layer and batches, in words.
 
@@ -60,6 +61,9 @@ def check_function(
         The fault, if a copy without the function reaches a loss that is clearly below that of an
         equal copy with it, and below the model's.
     """
+    warnings = [finding for finding in findings if finding.cause is Cause.ANSWERS_UNFIT]
+    if not warnings:
+        return None
     subject = copies.trainer.subject
     calls = loss_calls(subject, subject.copy(), subject.held_out[0])[1]
     lasts = [last_function(call.answers, {}) for call in calls if call.name in _OF_LOGITS]
@@ -82,6 +86,8 @@ def check_function(
     if difference(trial.after, losses).high >= 0:
         return None
     copies.add_remedy(name, "", usual, trial)
+    warning = warnings[0]
+    findings.remove(warning)
     return dataclasses.replace(
         warning,
         severity="fault",

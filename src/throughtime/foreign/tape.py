@@ -1,8 +1,9 @@
 """A tape of the calls of torch in one forward, which are carried out again on other tensors."""
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class Op:
 
 @final
 class Tape(TorchFunctionMode):
-    """Records the calls within its block.
+    """Records the calls within its block; a user's autograd function is one call.
 
     Attributes:
         ops: calls with a tensor among their results, in order.
@@ -80,6 +81,32 @@ class Tape(TorchFunctionMode):
         self.reads_values = False
         self._refs: dict[int, Ref] = {}
         self._alive: list[Tensor] = []  # so that no id is used twice
+        self._within = False  # an autograd function, whose calls have no graph of their own
+        self._usual: Any = None
+
+    def __enter__(self) -> Self:
+        """Begin to record."""
+        tape, self._usual = self, torch.autograd.Function.__dict__["apply"]
+        usual = self._usual.__func__
+
+        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            function = types.MethodType(usual, cls)
+            if tape._within:
+                return function(*args, **kwargs)
+            tape._within = True
+            try:
+                return tape._recorded(function, args, kwargs)
+            finally:
+                tape._within = False
+
+        torch.autograd.Function.apply = classmethod(apply)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End the recording."""
+        torch.autograd.Function.apply = self._usual
+        super().__exit__(*error)
 
     def __torch_function__(
         self,
@@ -90,6 +117,13 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Call a function, and record it."""
         options = dict(kwargs or {})
+        if self._within:
+            return func(*args, **options)
+        return self._recorded(func, args, options)
+
+    def _recorded(
+        self, func: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
         leaves, spec = pytree.tree_flatten((args, options))
         before = {
             k: leaf._version

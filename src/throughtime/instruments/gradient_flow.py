@@ -151,6 +151,16 @@ def gradient_flow(
 
 
 @final
+class UnreachedError(ConfigurationError):
+    """No gradient of the loss comes to any state of the layer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "loss", got="a loss that the layer's states do not reach", expected="one they do"
+        )
+
+
+@final
 class _Probe:
     """Keeps the tensors h_t and a_t of a cell, and the gradient through each of its steps."""
 
@@ -212,9 +222,7 @@ class _Probe:
         gradients = iter(_gradients(loss, wanted, changed))
         states = [next(gradients) for _ in self.states]
         if all(g is None for g in states):
-            raise ConfigurationError(
-                "loss", got="a loss that the layer's states do not reach", expected="one they do"
-            )
+            raise UnreachedError
         # in float64: squares underflow long before the gradient itself does
         filled = [
             torch.zeros_like(h, dtype=torch.float64) if g is None else g.double()
