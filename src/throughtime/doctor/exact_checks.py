@@ -112,7 +112,7 @@ def check_reached(subject: Subject, layer: str) -> Finding | None:
             return None
     results = [t for t in pytree.tree_leaves(outputs) if isinstance(t, Tensor)]
     graph = any(t.requires_grad for t in results)
-    return _not_trained(
+    finding = _not_trained(
         layer,
         f"No gradient of the loss reaches layer {layer!r}: "
         + (
@@ -125,6 +125,7 @@ def check_reached(subject: Subject, layer: str) -> Finding | None:
         else "Remove the no_grad() or inference_mode() around the layer, or what detaches its "
         "inputs and freezes it.",
     )
+    return dataclasses.replace(finding, cause=Cause.GRADIENT_CUT)
 
 
 def no_flow_finding(error: Exception, subject: Subject, layer: str, where: str) -> Finding:

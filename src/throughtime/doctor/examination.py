@@ -139,7 +139,7 @@ class Examination:
         )
 
     def _try_remedies(self, cause: Cause) -> None:
-        if cause in self.tried:
+        if cause in self.tried or (cause is Cause.GRADIENT_CUT and self.recording is None):
             return
         self.tried.add(cause)
         _, module = find_recurrent(self.subject.copy(), self.layer)

@@ -37,7 +37,7 @@ MEANINGS = {
     Cause.STEP_SIZE: "The learning rate is too large or too small.",
     Cause.WEIGHT_DECAY: "Weight decay removes what the gradient adds.",
     Cause.DROPOUT: "Dropout removes too much of the state or of the answer.",
-    Cause.GRADIENT_CUT: "The gradient ends at a step: nothing before that step is learnt.",
+    Cause.GRADIENT_CUT: "The gradient ends on its way back: nothing before that point is learnt.",
     Cause.VANISHING: "The gradient shrinks from step to step: the distant past is not learnt.",
     Cause.EXPLODING: "The gradient grows from step to step: one update can undo the training.",
     Cause.FORGETTING: "The state loses old inputs before the answer is due.",
