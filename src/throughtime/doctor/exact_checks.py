@@ -431,8 +431,8 @@ def check_future(
         second = view(subject, layer, _late_replaced(batch, k, axis, middle))
         if second.answer is None or second.answer.shape != first.answer.shape:
             return None
-        recordings = first.recording, second.recording
-        if None in recordings or not _changed_inputs_alone(*recordings, middle):
+        before, after = first.recording, second.recording
+        if before is None or after is None or not _changed_inputs_alone(before, after, middle):
             continue
         early = _time_first(first.answer, second.answer, time, axes.count)
         if early is None or float(early[middle:].max()) == 0:

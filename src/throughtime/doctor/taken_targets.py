@@ -51,12 +51,13 @@ def check_taken(subject: Subject) -> Finding | None:
             taken.append(part)
             every.append(whole)
             names.add(call.name)
-        if len(part := torch.cat(taken).unique()) > 1:
+        if len(torch.cat(taken).unique()) > 1:
             return None
+    part = torch.cat(taken)
     count, of = (sum(len(part) for part in parts) for parts in (taken, every))
     if count < _FEWEST or len(torch.cat(every).unique()) < 2:
         return None
-    return _constant_finding(float(part), count / of, sorted(names)[0], len(taken))
+    return _constant_finding(float(part[0]), count / of, sorted(names)[0], len(taken))
 
 
 def _targets(call: LossCall, gradient: Tensor | None) -> tuple[Tensor, Tensor]:

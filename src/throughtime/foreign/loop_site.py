@@ -295,7 +295,7 @@ class LoopCell(Cell):
 
     def __deepcopy__(self, memo: Any) -> "LoopCell":
         cell = object.__new__(LoopCell)
-        cell.__dict__.update(self.__dict__)
+        vars(cell).update(vars(self))
         for kind in ("_parameters", "_buffers"):
             own = vars(self)[kind]
             vars(cell)[kind] = {n: type(t)(t.detach().clone()) for n, t in own.items()}

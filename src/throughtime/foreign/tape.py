@@ -99,13 +99,13 @@ class Tape(TorchFunctionMode):
             finally:
                 tape._within = False
 
-        torch.autograd.Function.apply = classmethod(apply)
+        setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """End the recording."""
-        torch.autograd.Function.apply = self._usual
+        setattr(torch.autograd.Function, "apply", self._usual)  # noqa: B010
         super().__exit__(*error)
 
     def __torch_function__(

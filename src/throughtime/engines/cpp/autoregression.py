@@ -107,14 +107,17 @@ class Autoregression(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_z: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments."""
+        (d_z,) = gradients
         *operands, states = ctx.saved_tensors
         wanted = [
             torch.empty_like(t) if needed else None
             for t, needed in zip(operands, ctx.needs_input_grad, strict=True)
         ]
         named = dict(zip(("x", "initial", "weight", "readout"), operands, strict=True))
-        gradients = {f"d_{name}": g for name, g in zip(named, wanted, strict=True)}
-        _run("backward", **named, **gradients, states=states, d_z=d_z.contiguous())
+        results = {f"d_{name}": g for name, g in zip(named, wanted, strict=True)}
+        _run("backward", **named, **results, states=states, d_z=d_z.contiguous())
         return tuple(wanted)

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from throughtime.core.gated import GatedCell
 from throughtime.engines.cpp.engine import NativeEngine, kernel_of
 from throughtime.engines.cpp.kernel import Kernel
 from throughtime.engines.cpp.operands import gather
@@ -24,6 +25,7 @@ def compiled_step(request: Request) -> "CompiledStep | Refusal":
     if isinstance(refused, Refusal):
         return refused
     cell, inputs = request.cell, request.inputs
+    assert isinstance(cell, GatedCell), "refused by prepare"
     if request.streams:
         return Refusal(f"{type(cell).__name__} draws numbers for each step")
     kernel = kernel_of(cell, inputs.dtype)
