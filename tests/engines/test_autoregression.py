@@ -86,7 +86,7 @@ def test_not_a_number_stays_one() -> None:
     assert found.isnan().tolist() == autoregression(*given, engine="eager").isnan().tolist()
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_what_does_not_fit_is_refused(unchecked) -> None:
     given = arguments(3, 5, 4)
     for i in range(4):
         for wrong in (given[i][:, :-1], given[i][:-1], given[i][0], given[i][None]):

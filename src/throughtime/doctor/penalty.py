@@ -11,7 +11,7 @@ from throughtime.doctor.data_pairs import RAISED
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.intervals import difference, exactly, mean
 from throughtime.doctor.loss_calls import gradient_beside
-from throughtime.doctor.remedies import Trainer
+from throughtime.doctor.remedies import LEAST_SECONDS, Trainer
 from throughtime.doctor.subject import Subject, redraw
 from throughtime.foreign.sites import kept_outputs
 from throughtime.reports.numbers import times
@@ -33,6 +33,8 @@ def check_penalty(copies: FreshCopies, where: str) -> Finding | None:
     """
     trainer = copies.trainer
     subject = trainer.subject
+    if copies.clock.left() < LEAST_SECONDS:
+        return None
     try:
         other = without_penalty(subject)
         if other is None:

@@ -110,23 +110,28 @@ def made_in_forward(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, list
         if not any(module is other for other in runs[-1]):
             runs[-1].append(module)
 
-    result: Any = None
-    handle = register_module_forward_pre_hook(enter)
-    try:
-        for _ in range(2):
-            runs.append([])
+    def unknown() -> tuple[Any, list[nn.Module]]:
+        runs.append([])
+        handle = register_module_forward_pre_hook(enter)
+        try:
             result = run()
-    finally:
-        handle.remove()
-    known = {id(module) for module in [*model.modules(), *runs[0]]}
+        finally:
+            handle.remove()
+        return result, [m for m in runs[-1] if id(m) not in known and _values(m)]
+
+    known = {id(module) for module in model.modules()}
     known |= {
         id(part)
         for one in hidden_in(model)
         if isinstance(one.value, nn.Module)
         for part in one.value.modules()
     }
-    earlier = [_values(module) for module in runs[0]]
-    made = [module for module in runs[1] if id(module) not in known and _values(module)]
+    result, first = unknown()
+    if not first:
+        return result, []
+    earlier = [_values(module) for module in first]
+    known |= {id(module) for module in first}
+    result, made = unknown()
     return result, [m for m in made if not any(_equal(_values(m), values) for values in earlier)]
 
 
