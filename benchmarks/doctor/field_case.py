@@ -87,9 +87,15 @@ def build(name: str, faulty: bool, seed: int) -> Case:
 
 def folders() -> tuple[ModuleType, ...]:
     """Return the packages that hold field cases."""
-    from benchmarks.doctor import field, field_development, field_second, field_third
+    from benchmarks.doctor import (
+        field,
+        field_development,
+        field_fourth,
+        field_second,
+        field_third,
+    )
 
-    return field, field_second, field_third, field_development
+    return field, field_second, field_third, field_fourth, field_development
 
 
 def folder_of(name: str) -> ModuleType:
