@@ -34,11 +34,18 @@ def step_of(zero: str) -> Any:
         if zero == "first":
             optimizer.zero_grad(set_to_none=False)
         cross_entropy(model, batch).backward()
-        if zero == "every fifth":
+        if zero.startswith("every"):
             if calls % 5 == 0:
                 optimizer.step()
-                optimizer.zero_grad()
+                if zero == "every fifth":
+                    optimizer.zero_grad()
             return 0.0
+        if zero == "once in six" and calls % 6 == 0:
+            optimizer.zero_grad()
+            cross_entropy(model, batch).backward()
+        if zero == "of the head":
+            model.head.zero_grad()
+            cross_entropy(model, batch).backward()
         if zero == "clipped, never":
             nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
         optimizer.step()
@@ -56,6 +63,9 @@ def step_of(zero: str) -> Any:
         ("first", False),
         ("last", False),
         ("every fifth", False),
+        ("every fifth, never", True),
+        ("once in six", True),
+        ("of the head", True),
         ("never", True),
         ("clipped, never", True),
     ],
@@ -64,8 +74,58 @@ def test_gradients_that_are_never_zeroed(zero: str, fault: bool) -> None:
     steps = run_steps(subject(model()), step_of(zero), sgd, 60.0)
     found = check_zeroed(steps)
     assert (found is not None) == fault
-    assert steps.calls == 12
+    assert steps.calls == (25 if zero == "every fifth, never" else 12)
     assert len(steps.changed) == 6
+    if found is not None:
+        of_layer = {name for name in steps.changed if name.startswith("layer")}
+        assert steps.unzeroed == (of_layer if zero == "of the head" else steps.changed)
+
+
+def test_one_call_with_several_updates() -> None:
+    """Chunks of a sequence: gradients are zeroed before each, or before the first alone."""
+    for each in (True, False):
+
+        def step(model, optimizer, batch, each=each) -> None:
+            optimizer.zero_grad()
+            for chunk in range(3):
+                if each and chunk:
+                    optimizer.zero_grad()
+                cross_entropy(model, batch).backward()
+                optimizer.step()
+
+        steps = run_steps(subject(model()), step, sgd, 60.0)
+        assert steps.updates == 36
+        assert (check_zeroed(steps) is None) == each
+
+
+def test_gradients_that_are_cleared_between_backward_and_step() -> None:
+    """With weight decay the parameters move all the same."""
+    for to_none in (True, False):
+
+        def step(model, optimizer, batch, to_none=to_none) -> None:
+            cross_entropy(model, batch).backward()
+            optimizer.zero_grad(set_to_none=to_none)
+            optimizer.step()
+
+        def decaying(made: nn.Module) -> torch.optim.Optimizer:
+            return torch.optim.SGD(made.parameters(), lr=0.1, weight_decay=0.1)
+
+        found = check_steps(subject(model()), "layer", step, decaying, 60.0)
+        assert found is not None
+        assert found.cause is Cause.NOT_TRAINED
+        assert "clears the gradients before each of" in found.statement
+
+
+def test_an_update_without_an_optimiser() -> None:
+    def step(model, optimizer, batch) -> None:
+        cross_entropy(model, batch).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+
+    steps = run_steps(subject(model()), step, sgd, 60.0)
+    assert steps.updates == 12
+    assert check_zeroed(steps) is not None
 
 
 def test_the_sum_of_gradients_is_that_of_the_calls() -> None:
@@ -94,7 +154,7 @@ def test_accumulation_over_more_batches_than_a_dozen_is_no_fault() -> None:
 
     s = subject(model())
     steps = run_steps(s, step, sgd, 60.0)
-    assert steps.calls == 20
+    assert steps.calls == 21
     assert check_zeroed(steps) is None
     assert check_held(s, "layer", sgd, steps) is None
 

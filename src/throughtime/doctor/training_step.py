@@ -28,8 +28,9 @@ class Steps:
     Attributes:
         calls: number of calls.
         changed: names of the parameters that changed.
-        updates: number of calls in which a parameter changed.
-        unzeroed: If True, no gradient was zeroed between the first update and the last call.
+        updates: number of updates: calls of the optimiser, or calls in which a parameter changed.
+        unzeroed: names of the parameters most of whose updates took gradients of earlier updates.
+        cleared: If True, every update found no gradient, although some had been added before it.
         sums: largest norm of a gradient of all parameters, relative to that of its own batch.
         reached: names of the parameters that got a gradient other than 0.
         rates: largest learning rate of a group, before the first call and after the last.
@@ -38,7 +39,8 @@ class Steps:
     calls: int
     changed: frozenset[str]
     updates: int
-    unzeroed: bool
+    unzeroed: frozenset[str]
+    cleared: bool
     sums: float
     reached: frozenset[str]
     rates: tuple[float, float]
@@ -49,40 +51,48 @@ def run_steps(
 ) -> Steps:
     """Run the user's step a dozen times on a copy, and watch gradients and parameters.
 
-    Where no parameter changes, it is run up to 64 times.
+    As gradients of several batches may be summed for one update, it is run up to 64 times, until
+    there are five updates or a gradient starts from 0 after one.
 
     Arguments:
         seconds: time after which no call is made, but for the first four.
     """
     model = subject.copy(training=True)
     made = optimizer_for(model, optimizer)
-    watched = [p for p in model.parameters() if p.requires_grad]
-    gradients = _Gradients(watched)
+    gradients = _Gradients(p for p in model.parameters() if p.requires_grad)
+    hooks = [
+        made.register_step_pre_hook(lambda *_: gradients.before_update()),
+        made.register_step_post_hook(lambda *_: gradients.end_update()),
+    ]
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    before = [p.detach().clone() for p in watched]
-    end, updates, calls, rate = time.monotonic() + seconds, 0, 0, _rate(made)
+    end, calls, rate = time.monotonic() + seconds, 0, _rate(made)
     try:
-        while calls < _CALLS or (updates == 0 and calls < _MOST_CALLS):
+        while calls < _CALLS or (gradients.open and calls < _MOST_CALLS):
             if calls >= _SUMMED + 1 and time.monotonic() > end:
                 break
+            before = gradients.updates
             step(model, made, subject.training[calls % len(subject.training)])
             calls += 1
-            after = [p.detach().clone() for p in watched]
-            moved = [not torch.equal(a, b) for a, b in zip(after, before, strict=True)]
-            gradients.end_call(moved)
-            updates += any(moved)
-            before = after
+            if gradients.updates == before and gradients.moved():  # without an optimiser
+                gradients.end_update()
     finally:
         gradients.remove()
+        for hook in hooks:
+            hook.remove()
     changed = frozenset(n for n, p in model.named_parameters() if not torch.equal(p, start[n]))
-    reached = {id(watched[k]) for k in gradients.reached}
+    names = {id(p): name for name, p in model.named_parameters()}
+    unzeroed, reached = (
+        frozenset(names[id(gradients.parameters[k])] for k in some)
+        for some in (gradients.unzeroed(), gradients.reached)
+    )
     return Steps(
         calls,
         changed,
-        updates,
-        gradients.unzeroed,
+        gradients.updates,
+        unzeroed,
+        0 < gradients.updates == gradients.cleared,
         gradients.sums,
-        frozenset(name for name, p in model.named_parameters() if id(p) in reached),
+        reached,
         (rate, _rate(made)),
     )
 
@@ -92,10 +102,14 @@ def _rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 class _Gradients:
-    """Watches where gradients are added, and to what.
+    """Watches where gradients are added, and to what, between the updates.
 
     Attributes:
-        sums: largest norm of the summed gradients of a call, relative to that of the added ones.
+        parameters: parameters that are watched.
+        updates: number of updates so far.
+        cleared: number of those before which gradients were added, and then cleared.
+        sums: largest norm of the gradients that are summed up to an update, relative to that of the
+            added ones.
         reached: numbers of the parameters that got a gradient other than 0.
     """
 
@@ -103,13 +117,14 @@ class _Gradients:
         self.parameters = list(parameters)
         self.handles: list[Any] = []
         self.empty: dict[int, bool] = {}  # before the gradient that is being added
-        self.fresh: set[int] = set()  # parameters whose gradient started from 0 in this call
-        self.added: set[int] = set()
-        self.after_update = [0] * len(self.parameters)  # sums without a start, since an update
-        self.zeroed = [False] * len(self.parameters)
+        self.fresh: set[int] = set()  # parameters whose gradient started from 0 since the update
+        self.added: set[int] = set()  # parameters that got a gradient since the update
+        self.gone = self.restarted = False
+        self.counts = [[0, 0] for _ in self.parameters]  # updates from a fresh sum, from an old one
         self.updated = [False] * len(self.parameters)
+        self.values = [p.detach().clone() for p in self.parameters]
         self.own, self.sum = 0.0, 0.0
-        self.sums = 1.0
+        self.sums, self.updates, self.cleared = 1.0, 0, 0
         self.reached: set[int] = set()
         for k, parameter in enumerate(self.parameters):
             self.handles += [
@@ -124,35 +139,50 @@ class _Gradients:
         self.own += squared
         if squared > 0:
             self.reached.add(k)
+            self.added.add(k)
+            self.restarted |= self.updated[k] and self.empty[k]
 
     def _after(self, k: int) -> None:
         gradient = self.parameters[k].grad
-        self.added.add(k)
         if self.empty[k]:
             self.fresh.add(k)
         if gradient is not None:
             self.sum += float(gradient.detach().double().square().sum())
 
-    def end_call(self, moved: list[bool]) -> None:
-        """Count the call. A start from 0 counts where an earlier call changed the parameter."""
-        for k, has_moved in enumerate(moved):
+    @property
+    def open(self) -> bool:
+        """True if it is not known yet whether gradients are zeroed after an update."""
+        return self.updates < _SUMMED + 2 and not self.restarted
+
+    def moved(self) -> list[int]:
+        """List the numbers of the parameters that changed since the last update."""
+        pairs = zip(self.parameters, self.values, strict=True)
+        return [k for k, (now, before) in enumerate(pairs) if not torch.equal(now, before)]
+
+    def before_update(self) -> None:
+        """Look whether the gradients that were added are there."""
+        gradients = [self.parameters[k].grad for k in self.added]
+        self.gone = bool(gradients) and not any(g is not None and bool(g.any()) for g in gradients)
+
+    def end_update(self) -> None:
+        """Count an update. A start from 0 counts where an earlier one changed the parameter."""
+        for k in self.moved():
             if self.updated[k] and k in self.added:
-                self.zeroed[k] |= k in self.fresh
-                self.after_update[k] += has_moved
-            self.updated[k] |= has_moved
+                self.counts[k][k not in self.fresh] += 1
+            self.updated[k] = True
+            self.values[k] = self.parameters[k].detach().clone()
         if self.own > 0:
             self.sums = max(self.sums, math.sqrt(self.sum / self.own))
+        self.updates += 1
+        self.cleared += self.gone
         self.own = self.sum = 0.0
+        self.gone = False
         self.fresh.clear()
         self.added.clear()
 
-    @property
-    def unzeroed(self) -> bool:
-        """True if parameters changed again and again, and no gradient of theirs was zeroed."""
-        counted = [k for k, count in enumerate(self.after_update) if count]
-        return bool(counted) and all(
-            not self.zeroed[k] and self.after_update[k] >= _SUMMED for k in counted
-        )
+    def unzeroed(self) -> list[int]:
+        """List the numbers of the parameters most of whose updates took an older gradient too."""
+        return [k for k, (fresh, old) in enumerate(self.counts) if old >= _SUMMED and old > fresh]
 
     def remove(self) -> None:
         """Remove the hooks."""
@@ -169,18 +199,22 @@ def check_zeroed(steps: Steps) -> Finding | None:
     """
     if not steps.unzeroed:
         return None
+    of = ""
+    if steps.unzeroed != steps.changed:
+        of = f" of {listed(sorted(steps.unzeroed))}"
     return Finding(
         cause=Cause.NOT_ZEROED,
         severity="fault",
         certainty="proved",
-        statement=f"training_step adds each gradient to those of all earlier updates: in "
-        f"{steps.calls} calls with {steps.updates} updates none was zeroed, and a gradient is up "
-        f"to {steps.sums:.1f} times that of its own batch.",
+        statement=f"training_step adds each gradient{of} to those of earlier updates: in "
+        f"{steps.calls} calls with {steps.updates} updates most took a gradient that had not been "
+        f"zeroed since the update before, up to {steps.sums:.1f} times that of its own batch.",
         effect=exactly(steps.sums),
         effect_name="largest gradient, relative to that of its batch",
         threshold=1.0,
         measured_on=f"{steps.calls} calls of training_step on a copy",
-        remedy="Call optimizer.zero_grad() in each step, before loss.backward().",
+        remedy="Call optimizer.zero_grad() once for each optimizer.step(): after it, or before the "
+        "first loss.backward() of the next; of an optimiser that holds all parameters.",
     )
 
 
@@ -241,6 +275,15 @@ def check_held(
     of_optimizer = {id(p) for group in groups for p in group["params"]}
     held = {name for name, p in named.items() if id(p) in of_optimizer}
     changed = set[str]() if steps is None else steps.changed
+    if steps is not None and steps.cleared and moving & held:
+        return _not_trained(
+            f"training_step clears the gradients before each of {steps.updates} updates: none is "
+            "left when optimizer.step() is called.",
+            0,
+            len(moving),
+            "Call optimizer.zero_grad() before loss.backward(), and optimizer.step() after it.",
+            severity="fault",
+        )
     if steps is not None and not changed and moving & held:
         rates = ", ".join(f"{group['lr']:g}" for group in groups if "lr" in group)
         return _not_trained(
