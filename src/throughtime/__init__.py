@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from throughtime.doctor import diagnose
     from throughtime.engines import engine_options
     from throughtime.layers import GRU, LSTM, RNN, Recurrent
+    from throughtime.models import Sampling, generate
     from throughtime.reports.plot import plot
     from throughtime.reports.read import load
 
@@ -37,9 +38,11 @@ _DEFINED_IN = {
     "LSTM": "layers",
     "RNN": "layers",
     "Recurrent": "layers",
+    "Sampling": "models",
     "State": "core.state",
     "diagnose": "doctor",
     "engine_options": "engines",
+    "generate": "models",
     "load": "reports.read",
     "plot": "reports.plot",
 }
@@ -70,6 +73,7 @@ __all__ = [
     "Cell",
     "GatedCell",
     "Recurrent",
+    "Sampling",
     "State",
     "cells",
     "diagnose",
@@ -77,6 +81,7 @@ __all__ = [
     "engine_options",
     "engines",
     "errors",
+    "generate",
     "initializers",
     "instruments",
     "learning",

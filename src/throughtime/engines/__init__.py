@@ -1,6 +1,11 @@
 """Engines: how a cell is run over time."""
 
-from throughtime.engines.cpp import CompiledStep, NativeEngine, compiled_step
+from throughtime.engines.cpp import (
+    CompiledStep,
+    NativeEngine,
+    compiled_step,
+    generate_compiled,
+)
 from throughtime.engines.eager import EagerEngine, Observer, unroll
 from throughtime.engines.engine import (
     Engine,
@@ -38,6 +43,7 @@ __all__ = [
     "choose",
     "compiled_step",
     "engine_options",
+    "generate_compiled",
     "linear_scan",
     "recording",
     "run",

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from throughtime.core.capture import capturing, transformed
 from throughtime.core.errors import ConfigurationError, ShapeError
+from throughtime.core.sampling import Sampling
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import CompiledStep, Refusal, Request, compiled_step
+from throughtime.engines import (
+    CompiledStep,
+    Refusal,
+    Request,
+    compiled_step,
+    generate_compiled,
+)
 from throughtime.layers.arguments import prepare
 
 
@@ -140,6 +148,90 @@ class Stepper:
         y, hx = self._layer(x.unsqueeze(time), self._hx)
         self._hx = type(self._hx)(hx) if isinstance(hx, Tensor) else hx
         return y.squeeze(time)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        first: Int[Tensor, " batch"],
+        uniform: Float[Tensor, "steps batch"],
+        sampling: Sampling,
+        readout: nn.Linear,
+        embedding: Float[Tensor, "alphabet input"] | None = None,
+    ) -> Int[Tensor, "steps batch"]:
+        """Draw symbols, each of which the next step reads.
+
+            h_t = step(E[s_{t-1}], state)    s_t drawn from the logits V h_t + b
+
+        Compiled steps for at most 32 sequences run with readout and draw as one compiled call.
+
+        Arguments:
+            first: The symbols that the first step reads, from 0 to alphabet - 1.
+            uniform: Random numbers in [0, 1), float64.
+            sampling: The way of drawing.
+            readout: The map from outputs to the logits of symbols.
+            embedding: E; None for one-hot vectors.
+
+        Raises:
+            ShapeError: What does not fit.
+            ConfigurationError: A first symbol is outside the alphabet.
+            ThroughtimeError: A logit is NaN or infinite.
+        """
+        width = readout.weight.shape[0] if embedding is None else embedding.shape[1]
+        shapes = {
+            "first": (first.shape, (self.batch_size,)),
+            "uniform": (uniform.shape[1:], (self.batch_size,)),
+            "an input of the layer": ((width,), self._shape[1:]),
+            "the readout": (
+                readout.weight.shape,
+                (len(readout.weight if embedding is None else embedding), self._layer.output_size),
+            ),
+        }
+        for name, (got, expected) in shapes.items():
+            if tuple(got) != tuple(expected):
+                raise ShapeError(name, got=f"{tuple(got)}", expected=f"{tuple(expected)}")
+        alphabet = readout.weight.shape[0] if embedding is None else embedding.shape[0]
+        if not 0 <= int(first.min()) <= int(first.max()) < alphabet:
+            raise ConfigurationError(
+                "first", got=f"symbols {first.tolist()}", expected=f"0 to {alphabet - 1}"
+            )
+        if self._built_for != built_for(self._layer):
+            self._build()
+        if len(uniform) and self._fits(first, readout, embedding):
+            symbols, states = generate_compiled(
+                self._steps,
+                self._states,
+                self._others,
+                first.contiguous(),
+                uniform.double().contiguous(),
+                sampling,
+                embedding,
+                readout.weight,
+                readout.bias,
+            )
+            if states is not self._states:
+                self._states, self._others = self._others, self._states
+            return symbols
+        drawn = torch.empty(len(uniform), self.batch_size, dtype=torch.int64, device=first.device)
+        for t, u in enumerate(uniform.to(first.device)):
+            if embedding is None:
+                x = F.one_hot(first, width).to(readout.weight.dtype)
+            else:
+                x = embedding[first]
+            first = drawn[t] = sampling.draw(readout(self(x)), u)
+        return drawn
+
+    def _fits(self, first: Tensor, readout: nn.Linear, embedding: Tensor | None) -> bool:
+        """Return True if compiled steps may be run with this readout."""
+        if not self._steps or self.batch_size > _MOST or first.dtype != torch.int64:
+            return False
+        if type(readout) is not nn.Linear or readout._forward_hooks or readout._forward_pre_hooks:
+            return False
+        for tensor in (readout.weight, readout.bias, embedding):
+            if tensor is not None and not (
+                tensor.is_cpu and tensor.is_contiguous() and tensor.dtype is self._dtype
+            ):
+                return False
+        return first.is_cpu and not torch._C._len_torch_dispatch_stack()
 
     def _build(self) -> None:
         """Compile a step for each level, where all levels can be."""

@@ -2,12 +2,14 @@
 
 import ctypes
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cells.samples import MultiplicativeIntegration, StreamedCell
+from engines.cpp.fuzz import environment
 
 import throughtime as tt
 from throughtime.engines import engine_options
@@ -140,3 +142,15 @@ def test_clean(kind, tmp_path, monkeypatch):
             assert ran.returncode == 0, ran.stderr
             got = np.frombuffer((tmp_path / "result").read_bytes())
             np.testing.assert_allclose(got, np.frombuffer(after), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("tests", ["engines/test_autoregression.py", "models/test_generation.py"])
+def test_other_compiled_code_passes_its_tests_under_sanitizers(tests, tmp_path) -> None:
+    env = environment(tmp_path)
+    if env is None:
+        pytest.skip("no g++ with an address sanitizer is here")
+    folder = Path(__file__).parents[2]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / tests)]
+    ran = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-6000:]

@@ -54,10 +54,12 @@ class CompiledStep:
         fields: The number of tensors of a state: h, the memories, then older outputs.
         hidden_size: The width of each of them.
         dtype: The dtype of all tensors.
+        kernel: The kernel of the cell.
+        job: The call of the compiled code.
     """
 
     def __init__(self, kernel: Kernel, operands: Sequence[Tensor]):
-        self.fields, self.dtype, self._kernel = kernel.fields, kernel.dtype, kernel
+        self.fields, self.dtype, self.kernel = kernel.fields, kernel.dtype, kernel
         self.hidden_size = operands[-1].shape[1]
         first = len(operands) - self.fields
         state = [torch.empty_like(tensor) for tensor in operands[first:]]
@@ -68,7 +70,7 @@ class CompiledStep:
             snapshots=None,
             histories=[None] * len(kernel.plan.memories),
         )
-        self._job, self._structure = job, job.structure
+        self.job, self._structure = job, job.structure
         spans = ctypes.c_int64 * (2 * self.fields)
         self._before = spans.from_address(job.structure.initial)
         self._after = spans.from_address(job.structure.final)
@@ -94,13 +96,18 @@ class CompiledStep:
             after: The tensors of the state after the step, which are written.
             outputs: A tensor for a second h (batch, hidden), which is written; or None.
         """
-        structure, spans_before, spans_after = self._structure, self._before, self._after
+        structure = self._structure
         structure.inputs = inputs.data_ptr()
-        for i in range(self.fields):
-            spans_before[2 * i] = before[i].data_ptr()
-            spans_after[2 * i] = after[i].data_ptr()
+        self.point(before, after)
         structure.outputs = None if outputs is None else outputs.data_ptr()
         structure.outputs_size = 0 if outputs is None else self._outputs_size
         misfit = self._run(ctypes.byref(structure))
         if misfit is not None:
-            raise self._job.misfit(misfit.decode())
+            raise self.job.misfit(misfit.decode())
+
+    def point(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+        """Set the tensors of the state that the next step reads, and those that it writes."""
+        spans_before, spans_after = self._before, self._after
+        for i in range(self.fields):
+            spans_before[2 * i] = before[i].data_ptr()
+            spans_after[2 * i] = after[i].data_ptr()
