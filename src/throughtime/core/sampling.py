@@ -1,7 +1,7 @@
 """The draw of a symbol from its logits, with one random number for each sequence."""
 
 import dataclasses
-from typing import final
+from typing import NoReturn, final
 
 import torch
 from jaxtyping import Float, Int
@@ -66,7 +66,7 @@ class Sampling:
             ThroughtimeError: A logit is NaN or infinite.
         """
         if not bool((logits < float("inf")).all()):
-            raise not_finite()
+            refuse_logits()
         best = logits.argmax(-1)
         if self.temperature == 0:
             return best
@@ -89,9 +89,9 @@ class Sampling:
         return torch.where(found.any(-1), found.int().argmax(-1), best)
 
 
-def not_finite() -> ThroughtimeError:
-    """Return the error for logits of which nothing can be drawn."""
-    return ThroughtimeError(
+def refuse_logits() -> NoReturn:
+    """Raise ThroughtimeError for logits of which nothing can be drawn."""
+    raise ThroughtimeError(
         "the logits of a symbol",
         got="NaN or infinity",
         expected="numbers, or minus infinity for a symbol that is excluded",

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from throughtime.core.errors import ThroughtimeError
-from throughtime.core.sampling import Sampling, not_finite
+from throughtime.core.sampling import Sampling, refuse_logits
 from throughtime.engines.cpp.compiler import search
 from throughtime.engines.cpp.kernel import definitions
 from throughtime.engines.cpp.library import load_library
@@ -111,7 +111,7 @@ def generate_compiled(
         setattr(structure, name, None if tensor is None else tensor.data_ptr())
     misfit = library.generation_run(ctypes.byref(structure))
     if misfit == b"logits":
-        raise not_finite()
+        refuse_logits()
     if misfit is not None:
         raise steps[0].job.misfit(misfit.decode())
     return drawn, after if time % 2 else before
