@@ -113,5 +113,6 @@ def generate_compiled(
     if misfit == b"logits":
         refuse_logits()
     if misfit is not None:
-        raise steps[0].job.misfit(misfit.decode())
+        error = steps[0].job.misfit(misfit.decode())
+        raise error
     return drawn, after if time % 2 else before
