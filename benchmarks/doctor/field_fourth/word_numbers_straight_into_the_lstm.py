@@ -22,10 +22,7 @@ class Newswire(nn.Module):
         self.dense = nn.Linear(32, CLASSES)
 
     def forward(self, words: Tensor) -> Tensor:
-        if self.embedding is None:
-            x = words.float().unsqueeze(-1)
-        else:
-            x = self.embedding(words)
+        x = words.float().unsqueeze(-1) if self.embedding is None else self.embedding(words)
         out, _ = self.lstm(x)
         return self.dense(out[:, -1])
 
