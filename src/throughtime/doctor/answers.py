@@ -13,6 +13,7 @@ from throughtime.doctor.intervals import exactly
 from throughtime.doctor.last_functions import LastFunction, last_function, views_before
 from throughtime.doctor.loss_calls import (
     OF_CLASSES,
+    OF_LOGITS,
     OF_PROBABILITIES,
     OF_VALUES,
     LossCall,
@@ -26,6 +27,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _BATCHES = 4  # on which answers are looked at
 _SUM = 1e-3  # error of a sum of probabilities
+_SUM_OF_LOGS = 0.01  # likewise, in its logarithm
 _RARE = 0.05  # of the targets: a label that is rarer counts with the others alone
 SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
 OF_PREDICTORS_TOO = (
@@ -54,7 +56,7 @@ def check_answers(subject: Subject) -> Finding | None:
         }
         named = _named_outputs(model, stack)
         runs.extend(loss_calls(subject, model, batch)[1] for batch in subject.held_out[:_BATCHES])
-        lasts = [last_function(call.answers, bare) for call in runs[0]]
+        lasts = [_last(call, bare) for call in runs[0]]
         places = [_place(call.answers, named, type(model).__name__) for call in runs[0]]
     if len({len(calls) for calls in runs}) != 1:
         return None
@@ -66,6 +68,21 @@ def check_answers(subject: Subject) -> Finding | None:
         if fault is not None:
             return _finding(fault, calls, places[k])
     return None
+
+
+def _last(call: LossCall, bare: dict[str, tuple[nn.Module, list[Any]]]) -> LastFunction | None:
+    """Return the last function; that before a log_softmax, if its values are bounded."""
+    last = last_function(call.answers, bare)
+    if last is None or last.name != "LogSoftmax" or call.name not in OF_CLASSES:
+        return last
+    before = last_function(call.answers, bare, through=("LogSoftmax",))
+    bounded = before is not None and not math.isinf(before.high - before.low)
+    return before if bounded and _normalised(call.answers, call.class_axis) else last
+
+
+def _normalised(answers: Tensor, axis: int) -> bool:
+    """Return whether numbers are log-probabilities, which sum to 1 over an axis."""
+    return float(answers.detach().double().logsumexp(axis).abs().max()) < _SUM_OF_LOGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +112,11 @@ def _unfit(calls: Sequence[LossCall], last: LastFunction | None) -> _Unfit | Non
         )
     if name in OF_CLASSES:
         return _unfit_classes(calls, last)
-    if name == "kl_div" and all(bool((c.answers >= 0).all()) for c in calls):
-        return _Unfit(
-            "F.kl_div takes log-probabilities, and the answers are probabilities.",
-            "Take the logarithm at {place}: log_softmax in place of softmax.",
-        )
+    if name == "kl_div":
+        return _unfit_divergence(calls)
     if last is None or (math.isinf(last.low) and math.isinf(last.high)):
         return None
-    if name == "binary_cross_entropy_with_logits":
+    if name in OF_LOGITS:
         return _unfit_logits(calls, last)
     if name == "binary_cross_entropy" and last.name == "Softmax":
         return _unfit_labels(calls)
@@ -120,10 +134,8 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
             1.0,
         )
     probabilities = all(_are_probabilities(call) for call in calls)
-    if name == "nll_loss":
-        sums = [call.answers.detach().double().logsumexp(axis).abs().max() for call in calls]
-        if max(map(float, sums)) < 0.01:
-            return None
+    normalised = all(_normalised(call.answers, axis) for call in calls)
+    if name == "nll_loss" and not normalised:
         if last is not None and last.name == "LogSoftmax":
             return _Unfit(
                 f"nll_loss gets a log_softmax over another axis than that of the classes, axis "
@@ -145,14 +157,36 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
     floor = math.log1p((classes - 1) * math.exp(low - high))
     if floor < _OUT_OF_REACH * math.log(classes):
         return None
-    given = "probabilities (they sum to 1)" if probabilities else f"between {low:g} and {high:g}"
     function = "softmax" if last is None or probabilities else last.words
+    given = "probabilities (they sum to 1)" if probabilities else f"between {low:g} and {high:g}"
+    takes = f"cross_entropy takes logits, and the answers are {given}: it takes their softmax"
+    if normalised and last is not None:
+        takes = f"log_softmax takes logits, and gets numbers {_span(last)} ({function})"
     return _Unfit(
-        f"cross_entropy takes logits, and the answers are {given}: it takes their softmax"
-        f"{' once more' if probabilities else ''}, and no weights bring the loss below "
-        f"{floor:.3g} (guessing has {math.log(classes):.3g}).",
+        f"{takes}{' once more' if function == 'softmax' and not normalised else ''}, and no "
+        f"weights bring the loss below {floor:.3g} (guessing has {math.log(classes):.3g}).",
         _without(function),
         floor / math.log(classes),
+    )
+
+
+def _unfit_divergence(calls: Sequence[LossCall]) -> _Unfit | None:
+    """Return the misfit of answers that are no log-probabilities, under F.kl_div."""
+    if not all(bool((call.targets >= 0).all()) for call in calls):
+        return None  # logarithms: of the targets, or as the first operand
+    if all(bool((call.answers >= 0).all()) for call in calls):
+        return _Unfit(
+            "F.kl_div takes log-probabilities, and the answers are probabilities.",
+            "Take the logarithm at {place}: log_softmax in place of softmax.",
+        )
+    axes = range(calls[0].answers.dim())
+    whole = all(_normalised(call.answers.flatten(1), -1) for call in calls)
+    if whole or any(all(_normalised(call.answers, axis) for call in calls) for axis in axes):
+        return None
+    return _Unfit(
+        "F.kl_div takes log-probabilities, and the answers are not normalised: it falls without "
+        "end as they grow.",
+        "Use log_softmax over the classes at {place}.",
     )
 
 
@@ -165,7 +199,7 @@ def _unfit_logits(calls: Sequence[LossCall], last: LastFunction) -> _Unfit | Non
     if floor < _OUT_OF_REACH * entropy:
         return None
     return _Unfit(
-        f"binary_cross_entropy_with_logits takes logits, and the answers are {_span(last)} "
+        f"{calls[0].name} takes logits, and the answers are {_span(last)} "
         f"({last.words}): with the loss's own sigmoid, no weights bring it below {floor:.3g} "
         f"(a constant answer has {entropy:.3g}).",
         _without(last.words),
@@ -337,6 +371,29 @@ def solved(subject: Subject, model: nn.Module | None = None) -> float | None:
     return max((share for share in shares if share is not None), default=None)
 
 
+def unsolved(subject: Subject, model: nn.Module) -> bool:
+    """Return whether a model's answers gain less than most of what there is to gain.
+
+    Arguments:
+        subject: data and loss.
+        model: copy of the subject's model.
+    """
+    gained = solved(subject, model)
+    return gained is not None and gained <= SOLVED
+
+
+def uncounted(subject: Subject, fault: Finding) -> bool:
+    """Return whether the loss is at fault, and no right answers can be counted beside it.
+
+    That a copy learns could then be seen in the loss alone.
+
+    Arguments:
+        subject: model, data and loss.
+        fault: a finding.
+    """
+    return fault.cause is Cause.ANSWERS_UNFIT and solved(subject) is None
+
+
 def solved_share(calls: Sequence[LossCall]) -> float | None:
     """Return the part of what there is to gain over a constant answer that the answers gain.
 
@@ -356,7 +413,7 @@ def solved_share(calls: Sequence[LossCall]) -> float | None:
             c.where() if c.indexed else torch.ones_like(t) > 0
             for c, t in zip(calls, truth, strict=True)
         ]
-    elif name.startswith("binary"):
+    elif name in OF_PROBABILITIES:
         middle = 0.5 if all(bool(((a >= 0) & (a <= 1)).all()) for a in answers) else 0.0
         picked, truth = [a > middle for a in answers], [c.targets > 0.5 for c in calls]
         counts = [c.where() for c in calls]

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
-from throughtime.doctor.answers import OF_PREDICTORS_TOO, SOLVED, solved
+from throughtime.doctor.answers import OF_PREDICTORS_TOO, uncounted, unsolved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.data_pairs import RAISED
@@ -462,7 +462,8 @@ class Examination:
         It does if a copy with fresh weights does not learn, or if a copy without the fault learns
         clearly more. If not, the finding becomes a warning, which says so.
         """
-        if fault.cause in (Cause.TARGET_SEEN, Cause.NO_DEPENDENCE) or fault.certainty == "measured":
+        certain = fault.certainty == "measured" or uncounted(self.subject, fault)
+        if certain or fault.cause in (Cause.TARGET_SEEN, Cause.NO_DEPENDENCE):
             return True  # that it learns is the symptom, or a constant; or it is trained already
         try:
             need = self._need(answered)
@@ -476,10 +477,8 @@ class Examination:
             return True
         if fault.cause is Cause.SAMPLES_MIXED and needs_company(self.subject, model):
             return True
-        if fault.cause in OF_PREDICTORS_TOO:
-            gained = solved(self.subject, model)
-            if gained is not None and gained <= SOLVED:
-                return True
+        if fault.cause in OF_PREDICTORS_TOO and unsolved(self.subject, model):
+            return True
         if self.options.remedies:
             self._try_remedies(fault.cause)
             if any(verdict.keeps_from_learning(need, r) for r in self.evidence.remedies):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,13 +11,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.layers import GRU, LSTM, RNN
 
-# that give the same values in another form
-_SAME_VALUES = {
+SAME_VALUES = {
     *("Alias", "AsStrided", "Cat", "Clone", "Copy", "Expand", "Flip", "Gather", "Index"),
     *("IndexSelect", "MaskedSelect", "Permute", "Repeat", "ReshapeAlias", "Select", "Slice"),
     *("Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind"),
     *("UnsafeSplit", "UnsafeView", "Unsqueeze", "View"),
 }
+"""Functions that give the same values in another form, as autograd's graph names them."""
 _RANGES = {
     "Sigmoid": (0.0, 1.0),
     "Softmax": (0.0, 1.0),
@@ -50,12 +50,15 @@ class LastFunction:
     high: float
 
 
-def last_function(tensor: Tensor, bare: dict[str, tuple[nn.Module, list[Any]]]) -> Any:
+def last_function(
+    tensor: Tensor, bare: dict[str, tuple[nn.Module, list[Any]]], *, through: Collection[str] = ()
+) -> Any:
     """Return the last function before a tensor; None if it is not known, or there are several.
 
     Arguments:
         tensor: a tensor with a graph.
         bare: recurrent modules by name, each with the results of its calls in the graph.
+        through: names of functions that do not count, like views.
     """
     nodes = {
         node: (name, module)
@@ -70,7 +73,7 @@ def last_function(tensor: Tensor, bare: dict[str, tuple[nn.Module, list[Any]]]) 
             found.add(_of_layer(*nodes[node]))
             continue
         name = "" if node is None else re.sub(r"Backward\d*$", "", node.name())
-        if node is None or name not in _SAME_VALUES:
+        if node is None or not (name in SAME_VALUES or name in through):
             low, high = _RANGES.get(name, (-math.inf, math.inf))
             words = _WORDS.get(name, name.lower())
             found.add(LastFunction(name, words, low, high) if name in _RANGES else None)
@@ -89,7 +92,7 @@ def views_before(tensor: Tensor) -> list[Any]:
         if node is None or node in found:
             continue
         found.append(node)
-        if re.sub(r"Backward\d*$", "", node.name()) in _SAME_VALUES:
+        if re.sub(r"Backward\d*$", "", node.name()) in SAME_VALUES:
             left += [one for one, _ in node.next_functions]
     return found
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, final
 
 import torch
@@ -15,9 +15,17 @@ from throughtime.doctor.subject import Subject, batch_tensors
 
 OF_CLASSES = ("cross_entropy", "nll_loss")
 OF_VALUES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "sub", "rsub")
-OF_PROBABILITIES = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+OF_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
+OF_PROBABILITIES = ("binary_cross_entropy", *OF_LOGITS)
 ARITHMETIC = {"sub": "The difference", "rsub": "The difference", "mul": "The product"}
 """Functions of the user's own losses, in words."""
+OF_SIGNS = (
+    "soft_margin_loss",
+    "hinge_embedding_loss",
+    "cosine_embedding_loss",
+    "margin_ranking_loss",
+)
+"""Losses of labels -1 and 1."""
 _LOSSES = (*OF_CLASSES, *OF_VALUES[:4], *OF_PROBABILITIES, "kl_div")
 
 
@@ -29,11 +37,13 @@ class LossCall:
         name: name of torch's function.
         answers: operand with a graph.
         targets: operand without one.
+        result: value of the function; None where it was not kept.
     """
 
     name: str
     answers: Tensor
     targets: Tensor
+    result: Tensor | None = None
 
     @property
     def class_axis(self) -> int:
@@ -65,7 +75,7 @@ class LossCall:
 
 
 def loss_calls(
-    subject: Subject, model: nn.Module, batch: Any, seed: int = 0
+    subject: Subject, model: nn.Module, batch: Any, seed: int = 0, more: Collection[str] = ()
 ) -> tuple[Tensor, list[LossCall]]:
     """Run the loss of a copy, and return it with the calls in which answers meet targets.
 
@@ -77,9 +87,10 @@ def loss_calls(
         model: copy of the subject's model.
         batch: a batch of the subject.
         seed: seed of the random numbers that the model draws.
+        more: names of other functions, whose calls count where differences do.
     """
     torch.manual_seed(seed)
-    calls = _Calls(batch)
+    calls = _Calls(batch, more)
     handles = [
         handle
         for module in model.modules()
@@ -123,8 +134,9 @@ def _eager() -> contextlib.AbstractContextManager[Any]:
 class _Calls(TorchFunctionMode):
     """Mode that keeps the calls of losses, and which tensors are made from the batch alone."""
 
-    def __init__(self, batch: Any):
+    def __init__(self, batch: Any, more: Collection[str]):
         super().__init__()
+        self.more = more
         self.found: list[LossCall] = []
         self.depth = 0  # of calls of modules of the model
         # kept alive, so that no id is used twice
@@ -145,8 +157,10 @@ class _Calls(TorchFunctionMode):
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
         operands = _operands(args, kwargs)
-        if name in _LOSSES or (name in ARITHMETIC and self.depth == 0):
-            self._keep(name, operands)
+        if name in self.more and (self.depth == 0 or name in OF_SIGNS):
+            self._keep_more(name, list(_tensors([args, kwargs])), result)
+        elif name in _LOSSES or (name in ARITHMETIC and self.depth == 0):
+            self._keep(name, operands, result)
         if name == "setitem" and id(args[-1]) in self.of_batch and not args[0].requires_grad:
             self.of_batch[id(args[0])] = args[0]
         if any(id(value) in self.of_batch for value in _tensors([args, kwargs])):
@@ -155,12 +169,19 @@ class _Calls(TorchFunctionMode):
                     self.of_batch[id(tensor)] = tensor
         return result
 
-    def _keep(self, name: str, operands: list[Tensor]) -> None:
+    def _keep(self, name: str, operands: list[Tensor], result: Any) -> None:
         if len(operands) < 2 or operands[0].requires_grad == operands[1].requires_grad:
             return
         answers, targets = operands[:2] if operands[0].requires_grad else operands[1::-1]
         if name in _LOSSES or (id(targets) in self.of_batch and targets.dim() > 0):
-            self.found.append(LossCall(name, answers, targets))
+            self.found.append(LossCall(name, answers, targets, result))
+
+    def _keep_more(self, name: str, operands: list[Tensor], result: Any) -> None:
+        answers = [tensor for tensor in operands if tensor.requires_grad]
+        last = operands[-1:] if name in OF_SIGNS else operands  # after two vectors, the label
+        targets = [tensor for tensor in last if id(tensor) in self.of_batch]
+        if answers and targets and isinstance(result, Tensor):
+            self.found.append(LossCall(name, answers[0], targets[-1], result))
 
 
 def _operands(args: Any, kwargs: Any) -> list[Tensor]:

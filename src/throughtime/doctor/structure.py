@@ -6,6 +6,7 @@ from throughtime.doctor.answer_steps import check_one_step, check_read_steps, tr
 from throughtime.doctor.answers import check_answers
 from throughtime.doctor.constant_inputs import check_inputs_vary
 from throughtime.doctor.exact_checks import check_future, check_state
+from throughtime.doctor.loss_direction import check_direction
 from throughtime.doctor.padding import check_padding
 from throughtime.doctor.pairs import check_classes, check_pairs
 from throughtime.doctor.remedies import Trainer
@@ -70,6 +71,7 @@ def exact_checks(
         lambda: check_one_step(subject, layer, recording),
         of_samples(lambda axes: check_pairs(subject, axes)),
         lambda: check_classes(subject, layer) if clock.left() > 0 else None,
+        lambda: check_direction(subject) if clock.left() > 0 else None,
         lambda: check_answers(subject),
         lambda: check_taken(subject) if clock.left() > 0 else None,
         of_samples(lambda axes: check_future(subject, layer, axes, answered)),
