@@ -120,6 +120,23 @@ def test_recall_is_a_task() -> None:
     fault(found(Tagger(), [(s, s[:, -1]) for s in tokens(TIME)], last), "a step earlier")
 
 
+def test_past_targets_of_a_series_that_goes_on_are_shifted_to_the_wrong_side() -> None:
+    """Each input depends on the one before: the next one was to be forecast."""
+
+    def walks(length: int) -> list[Tensor]:
+        return [torch.randint(2, (BATCH, length)).cumsum(1) % KINDS for _ in range(6)]
+
+    wrong = found(Tagger(), [(w[:, 1:], w[:, :-1]) for w in walks(TIME)], classes)
+    fault(wrong, "batch[1] at step t is batch[0] at step t - 1", "t + 1")
+    rolled = [(w, w.roll(3, 1)) for w in walks(TIME)]
+    fault(found(Tagger(), rolled, classes), "t - 3", "by -3")
+    # a task of recall, over more than a step
+    assert found(Tagger(), [(w[:, 3:], w[:, :-3]) for w in walks(TIME)], classes) is None
+    assert found(Tagger(), [(w[:, :-1], w[:, 1:]) for w in walks(TIME)], classes) is None
+    independent = [(s[:, 1:], s[:, :-1]) for s in tokens(TIME)]
+    assert found(Tagger(), independent, classes) is None
+
+
 def test_labels_that_have_nothing_of_the_inputs() -> None:
     rare = [(s, (torch.rand(s.shape) < 0.01).long()) for s in tokens(TIME)]
     assert found(Tagger(), rare, classes) is None

@@ -222,10 +222,11 @@ class Examination:
             return first[0].cause
         model = subject.copy()
         need = self._need(answered)
-        misread = self.known.misread(self.where)
+        assert self.copies is not None
+        copies = self.copies if options.remedies else None
+        misread = self.known.misread(copies, self.losses, self.where)
         if misread is not None:
-            found.append(misread)
-            return misread.cause
+            return self._by_copies(self.copies, misread)
         seconds = _EXCHANGE * self.clock.budget
         exchanged = context_losses(
             subject, model, layer, answered, need.window, options.seed, seconds
@@ -237,7 +238,6 @@ class Examination:
         cut = self._cut(flow, need.lag)
         if self.known.unpredicted(need) and self._memorised(answered):
             return self._no_dependence(need, None)
-        assert self.copies is not None
         hidden = self._hidden(flow) if options.remedies else None
         if hidden is not None and hidden.severity == "fault":
             return self._by_copies(self.copies, hidden)

@@ -11,11 +11,14 @@ from throughtime.doctor import dependence_findings
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.data_pairs import dependence_of
 from throughtime.doctor.dependence import Dependence, in_words
+from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.intervals import mean
+from throughtime.doctor.later_inputs import check_later
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.need import Need
 from throughtime.doctor.sample_axes import SampleAxes
 from throughtime.doctor.subject import Subject
+from throughtime.doctor.two_sequences import dependence_of_pairs
 from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.results.diagnosis import Cause, Finding
 
@@ -69,7 +72,10 @@ class KnownLag:
         self._answered, self._axes = answered, axes
         # of two directions one has seen all inputs wherever the answer is read
         found = self._dependence(to_the_end=not self._one_way())
-        self.dependence = None if found is not None and separate and not found.found else found
+        if found is None or (separate and not found.found):
+            found = dependence_of_pairs(self.subject, self.layer, axes, self.seed)
+            found = None if found is not None and found.found else found  # of no known lag
+        self.dependence = found
 
     def for_predictors(self) -> int | None:
         """Return the lag that was given, or else that of the data, if it is not a short one."""
@@ -171,21 +177,27 @@ class KnownLag:
             and trial.updates >= _LONG
         )
 
-    def misread(self, where: str) -> Finding | None:
-        """Return a finding if the targets depend only on inputs after the step of the answer.
+    def misread(
+        self, copies: FreshCopies | None, losses: Sequence[float], where: str
+    ) -> Finding | None:
+        """Return a finding if the targets depend on inputs after the step of the answer.
 
         Arguments:
+            copies: trials of fresh copies; None where none are to be trained.
+            losses: held-out losses of the model.
             where: layer and batches.
         """
-        if self._answered is None or self.dependence is None or self.dependence.found:
+        if self._answered is None or not self._one_way():
             return None
-        last, time = int(self._answered.any(1).nonzero().max()), len(self._answered)
-        if last == time - 1 or not self._one_way():
+        answered, seen = self._answered, self.dependence
+        last, time = int(answered.any(1).nonzero().max()), len(answered)
+        if last < time - 1 and seen is not None and not seen.found:
+            later = self._dependence(to_the_end=True)
+            if later is not None and later.strongest is not None:
+                return dependence_findings.wrong_step_finding(last, later.strongest, time, where)
+        if copies is None:
             return None
-        later = self._dependence(to_the_end=True)
-        if later is None or later.strongest is None:
-            return None
-        return dependence_findings.wrong_step_finding(last, later.strongest, time, where)
+        return check_later(copies, answered, self._axes, seen, losses, where)
 
     def _dependence(self, *, to_the_end: bool) -> Dependence | None:
         assert self._answered is not None

@@ -62,6 +62,10 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     size = _size(readings[0], shapes[0])
     if len(readings) == 1 and size is not None:
         return SampleAxes(readings[0], size, "the only sizes that agree")
+    shifted = [axes for axes in readings if _shifted(batches, axes)]
+    size = _size(shifted[0], shapes[0]) if len(shifted) == 1 else None
+    if size is not None:
+        return SampleAxes(shifted[0], size, "one tensor is another, shifted along the other axis")
     exchangeable = [axes for axes in readings if not _has_profile(batches, axes)]
     if 1 < len(exchangeable) < len(readings):  # tensors of a batch mostly agree on their order
         exchangeable = [axes for axes in exchangeable if len({*axes} - {None}) == 1]
@@ -75,6 +79,10 @@ def sample_axes(batches: Sequence[Any]) -> SampleAxes | None:
     size = _size(best[1], shapes[0])
     if size is not None and best[0] > _CLEAR and all(best[0] > 2 * other for other in others):
         return SampleAxes(best[1], size, "targets depend on inputs that way alone")
+    chained = [axes for axes in readings if len({*axes} - {None}) == 1 and _chained(batches, axes)]
+    size = _size(chained[0], shapes[0]) if len(chained) == 1 else None
+    if size is not None:
+        return SampleAxes(chained[0], size, "neighbours depend on each other along the other axis")
     return None
 
 
@@ -254,6 +262,58 @@ def _has_profile(batches: Sequence[Any], axes: Sequence[int | None]) -> bool:
         if (real - sum(null) / len(null)) / float(deviation) > _CLEAR:
             return True
     return False
+
+
+def _shifted(batches: Sequence[Any], axes: Sequence[int | None]) -> bool:
+    """Return whether a tensor is another one, shifted by a step along the axis of time."""
+    tensors = batch_tensors(batches[0])
+    for k, j in itertools.permutations(range(len(axes)), 2):
+        if axes[k] is None or axes[j] is None or min(tensors[k].dim(), tensors[j].dim()) < 2:
+            continue
+        both = [
+            (tensor.transpose(0, axes[k] or 0), other.transpose(0, axes[j] or 0))
+            for tensor, other in ((batch_tensors(b)[k], batch_tensors(b)[j]) for b in batches)
+        ]
+        if any(y.shape != x.shape or y.shape[1] < 2 for y, x in both):
+            continue
+        pieces = [(y[:, :-1], x[:, 1:]) for y, x in both]
+        # that are not constant: all constants are alike
+        varied = any(bool((y != y.flatten()[0]).any()) for y, _ in pieces)
+        if varied and all(torch.equal(y, x) for y, x in pieces):
+            return True
+    return False
+
+
+def _chained(batches: Sequence[Any], axes: Sequence[int | None]) -> bool:
+    """Return whether neighbours in time depend on each other in the first tensor that has time.
+
+    The correlations of neighbours are compared with those in permuted orders of the steps.
+    """
+    wide = next((k for k, t in enumerate(batch_tensors(batches[0])) if t.dim() >= 2), None)
+    if wide is None or axes[wide] is None:
+        return False
+    parts = [_features(batch_tensors(b)[wide], axes[wide] or 0) for b in batches[:_MOST_SHIFTS]]
+    parts = [part[:_LEAST_SAMPLES] for part in parts if part.shape[1:] == parts[0].shape[1:]]
+    parts = parts[: max(1, _MOST_SAMPLES // len(parts[0]))]
+    x = torch.cat(parts)
+    if x.shape[1] < 4:
+        return False
+    x = x - x.mean((0, 1))
+    x = x[..., x.flatten(0, 1).std(0) > 0]
+    x = x / x.flatten(0, 1).std(0)
+    sizes = [len(part) for part in parts]
+    generator = torch.Generator().manual_seed(0)
+
+    def alike(*, permuted: bool) -> float:
+        pieces = x.split(sizes)
+        if permuted:
+            pieces = [p[:, torch.randperm(p.shape[1], generator=generator)] for p in pieces]
+        every = torch.cat(pieces)
+        products = torch.einsum("nte,ntf->ef", every[:, :-1], every[:, 1:])
+        return float(products.square().sum())
+
+    null = torch.tensor([alike(permuted=True) for _ in range(_PERMUTATIONS)])
+    return alike(permuted=False) > float(null.mean() + _CLEAR * null.std().clamp_min(1e-9))
 
 
 def _dependence(batches: Sequence[Any], axes: Sequence[int | None]) -> float:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.dependence import Pairs, find_dependence
 from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.loss_calls import OF_VALUES, LossCall, loss_calls
@@ -20,9 +21,10 @@ from throughtime.foreign.sites import find_recurrent, site_of
 from throughtime.results.diagnosis import Cause, Finding, Severity
 
 _BATCHES = 16
+_MOST_FEATURES = 16  # of inputs whose dependence on earlier ones is measured
 _LEAST = 32  # pairs of a target and an input: fewer may agree by chance
 _CHANGED = 8  # targets of one batch that change with an input: fewer may be equal by chance
-_AHEAD = 8  # steps by which a target may be an input of later on
+_AHEAD = 8  # steps by which a target may be an input of later on, or of before
 _EQUAL = 0.99  # of whole numbers, and of each but the most frequent one
 _AFFINE = 1e-9  # 1 - |correlation| of numbers that are equal up to an affine map
 _SAME = 1e-5  # a change below this part of the largest value is the arithmetic's
@@ -53,8 +55,10 @@ class _Equal:
 def check_target_seen(subject: Subject, layer: str, axes: SampleAxes) -> Finding | None:
     """Check that no target equals an input that the layer has got where the answer is read.
 
-    Equal up to an affine map, for real numbers. An input of an earlier step is no fault: to recall
-    it is a task. Nor is the target of the step before, as a decoder gets it.
+    Equal up to an affine map, for real numbers. An input of an earlier step is no fault where
+    inputs do not depend on each other: to recall it is a task. Nor is the target of the step
+    before, as a decoder gets it. Where inputs depend on earlier ones, the next one is to be
+    forecast; a target that is the one before is a shift to the wrong side.
 
     Arguments:
         subject: model, data and loss.
@@ -68,7 +72,10 @@ def check_target_seen(subject: Subject, layer: str, axes: SampleAxes) -> Finding
     both = site_of(find_recurrent(subject.copy(), layer)[1]).directions > 1
     for equal in _equal_tensors(subject, axes):
         found = _seen(subject, layer, axes, calls, equal, both)
-        if found is not None:
+        if found is None:
+            continue
+        x = _grid(subject, axes, equal.inputs) if equal.shift < 0 else None
+        if x is None or _predictable(x):
             return found
     return None
 
@@ -91,6 +98,7 @@ def _equal_tensors(subject: Subject, axes: SampleAxes) -> Iterator[_Equal]:
                 continue
             if y.dim() >= 2 and y.shape[1] > 1:
                 yield from _every_step(y, x, k, j)
+                yield from _step_before(y, x, k, j) if k != j else ()
             if k != j and (y.dim() == 1 or y.dim() == 2) and y[0].numel() < x.shape[1]:
                 yield from _once(y, x, k, j)
 
@@ -105,6 +113,32 @@ def _every_step(y: Tensor, x: Tensor, k: int, j: int) -> Iterator[_Equal]:
         if features is not None:
             middle = steps // 2
             yield _Equal(k, j, middle, middle + shift, shift, features or None)
+
+
+def _step_before(y: Tensor, x: Tensor, k: int, j: int) -> Iterator[_Equal]:
+    """Yield targets that are an input of before."""
+    for shift in range(1, _AHEAD + 1):
+        steps = min(y.shape[1], x.shape[1]) - shift
+        if steps < max(2, y.shape[1] // 2):
+            return
+        features = _features(y[:, shift : shift + steps].flatten(0, 1), x[:, :steps].flatten(0, 1))
+        if features is None:
+            continue
+        # over more than a step, to recall is a task too, but not what comes from the end
+        rolled = y.shape == x.shape and torch.equal(y[:, :shift], x[:, -shift:])
+        if shift == 1 or rolled:
+            at = steps // 2
+            yield _Equal(k, j, at + shift, at, -shift, features or None)
+        return
+
+
+def _predictable(x: Tensor) -> bool:
+    """Return whether inputs (sequences, time, ...) depend on those of before."""
+    values = x.detach().cpu().float().reshape(*x.shape[:2], -1).transpose(0, 1)
+    values = values[..., :_MOST_FEATURES]
+    pairs = Pairs(values, values[1:], torch.arange(len(values) - 1), not x.is_floating_point())
+    found = find_dependence(pairs)
+    return found is not None and found.found
 
 
 def _once(y: Tensor, x: Tensor, k: int, j: int) -> Iterator[_Equal]:
@@ -206,7 +240,8 @@ def _seen(
         if float((answers & targets).sum() / targets.sum()) < 0.5:
             continue
         read = _read_steps(subject, layer, batch, k, here)
-        if len(read) != 1 or min(changed) < read[0] or (not both and read[0] not in changed):
+        first = read[0] + min(0, equal.shift) if read else 0  # a step that may change
+        if len(read) != 1 or min(changed) < first or (not both and first not in changed):
             continue
         narrow = inputs.cell.output_size < inputs.inputs.shape[-1] and call.name in OF_VALUES
         meant = narrow or len(calls) > 1  # an autoencoder; a task beside the main one
@@ -270,14 +305,14 @@ def _finding(
     if equal.step is None:
         what = f"{targets} is {inputs} at step {equal.at}{features}"
     else:
-        later = f" + {equal.shift}" if equal.shift else ""
+        later = f" {'+' if equal.shift > 0 else '-'} {abs(equal.shift)}" if equal.shift else ""
         targets = "the target" if equal.targets == equal.inputs else targets
         what = f"{targets} at step t is {inputs} at step t{later}{features}"
     if equal.targets == equal.inputs and not equal.shift:
         what = f"{targets} at step t is both the input and the target of step t"
     reading = (
         f"{layer!r} runs backwards too, so that the answer sees it"
-        if both and equal.shift
+        if both and equal.shift > 0
         else f"{layer!r} has got it where the answer is read"
     )
     return Finding(
@@ -294,10 +329,16 @@ def _finding(
 
 
 def _remedy(layer: str, equal: _Equal, both: bool, targets: str, inputs: str) -> str:
-    if both and equal.shift:
+    if both and equal.shift > 0:
         return (
             f"Make {layer!r} bidirectional=False: a forecast must not see what it forecasts. (A "
             "tagger may: if so, take the target out of the inputs.)"
+        )
+    if equal.shift < 0:
+        return (
+            f"Shift {targets} to the other side: the target of step t is {inputs} at step "
+            f"t + {-equal.shift}. torch.roll and pandas' shift do it by {equal.shift}; the last "
+            "steps have no target then."
         )
     if equal.targets == equal.inputs:
         return f"Shift them by a step: {targets}[:, :-1] goes in, {targets}[:, 1:] is the target."
