@@ -13,7 +13,7 @@ from throughtime.doctor.data_pairs import pairs_of, roles_of
 from throughtime.doctor.dependence import Dependence, Pairs, Part, find_dependence
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.intervals import difference, mean
-from throughtime.doctor.remedies import Condition
+from throughtime.doctor.remedies import LEAST_SECONDS, Condition
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import batch_tensors
 from throughtime.engines import Place, Request, Result, run
@@ -54,6 +54,8 @@ def check_later(
     subject, layer = copies.trainer.subject, copies.layer
     constant = mean(copies.need.constant)
     if axes is None or int(answered.any(1).sum()) < 2 or copies.need.long:
+        return None
+    if copies.clock.left() < LEAST_SECONDS:
         return None
     if constant - mean(losses) > _GAINED * abs(constant):
         return None

@@ -1,5 +1,6 @@
 """Dependence of targets on two sequences together, as those of a network that compares them."""
 
+import time
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from throughtime.foreign.watching import watch
 
 _UNITS = 24  # of a layer, that are compared
 _MOST_SAMPLES, _MOST_SEQUENCES = 1024, 4
+_SECONDS = 2.0  # after which no further batch is run
 
 
 def dependence_of_pairs(
@@ -50,8 +52,9 @@ def dependence_of_pairs(
     if y[0].numel() > 1:
         return None
     x = _features(subject, layer, every, axes.count, seed)
-    if x is None or len(x) != len(y):
+    if x is None or len(x) > len(y):
         return None
+    y = y[: len(x)]
     pairs = Pairs(
         x[None],
         y.float().reshape(1, -1, 1),
@@ -72,7 +75,10 @@ def _features(
     model = subject.copy()
     redraw(model, seed)
     found: list[Tensor] = []
+    end = time.monotonic() + _SECONDS
     for batch in batches:
+        if found and time.monotonic() > end:
+            break
         try:
             calls = watch(
                 model,
