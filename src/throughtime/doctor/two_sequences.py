@@ -15,7 +15,8 @@ from throughtime.foreign.watching import watch
 
 _UNITS = 24  # of a layer, that are compared
 _MOST_SAMPLES, _MOST_SEQUENCES = 1024, 4
-_SECONDS = 2.0  # after which no further batch is run
+_LEAST_SAMPLES = 128  # fewer may show nothing of a dependence
+_SECONDS = 5.0  # after which no further batch is run
 
 
 def dependence_of_pairs(
@@ -52,7 +53,7 @@ def dependence_of_pairs(
     if y[0].numel() > 1:
         return None
     x = _features(subject, layer, every, axes.count, seed)
-    if x is None or len(x) > len(y):
+    if x is None or not _LEAST_SAMPLES <= len(x) <= len(y):
         return None
     y = y[: len(x)]
     pairs = Pairs(
