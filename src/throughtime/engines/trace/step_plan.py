@@ -220,7 +220,7 @@ def _backward(
         for i, name in reversed(list(zip(results, names, strict=True)))
         if nodes[i].arguments
     }
-    cut = _values_to_save(nodes, read - late, set(computed))
+    cut = values_to_save(nodes, read - late, set(computed))
     saved = [i for i in cut if i not in computed]
 
     builder = Builder()
@@ -231,7 +231,7 @@ def _backward(
     return saved, builder.program(place[i] for i in wanted)
 
 
-def _values_to_save(nodes: Sequence[Node], wanted: Collection[int], kept: set[int]) -> list[int]:
+def values_to_save(nodes: Sequence[Node], wanted: Collection[int], kept: set[int]) -> list[int]:
     """The fewest values that separate the gates, which are not kept, from the wanted values.
 
     A minimum cut: each value costs one, masks cannot be saved, and values that are kept anyway cost

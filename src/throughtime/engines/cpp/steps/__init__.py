@@ -1,0 +1,1 @@
+"""Whole steps of any cell, compiled."""

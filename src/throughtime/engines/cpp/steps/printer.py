@@ -1,0 +1,180 @@
+"""The passes of a step as C++: a function for each phase, with the signature of source/steps.h."""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from throughtime.engines.cpp.printer import number
+from throughtime.engines.trace.steps.graph import Graph
+from throughtime.engines.trace.steps.schedule import Loop, Place, Schedule, Store
+
+
+def print_steps(passes: Mapping[str, tuple[Schedule, Sequence[str]]]) -> str:
+    """Return the C++ of passes; the function of phase p of the pass "forward": forward_p.
+
+    Arguments:
+        passes: For each name the schedule, and the names of the pointers of a row in order.
+    """
+    parts = [
+        part
+        for name, (schedule, pointers) in passes.items()
+        for phase in range(schedule.phases)
+        if (part := _Phase(schedule, pointers, phase).text(name))
+    ]
+    head = '#include "steps.h"\n#include "functions.h"\n\nusing namespace throughtime;\n\n'
+    return head + "\n".join(parts)
+
+
+@final
+class _Phase:
+    """The function of one phase."""
+
+    def __init__(self, schedule: Schedule, pointers: Sequence[str], phase: int):
+        self.schedule, self.graph, self.phase = schedule, schedule.graph, phase
+        self.pointers = {name: i for i, name in enumerate(pointers)}
+        self.row: list[str] = []  # the statements of a row
+        self.known: dict[int, str] = {}  # values that are the same for all units of a row
+        self.used: set[int] = set()
+        self.stores: dict[Loop, list[Store]] = {}
+        for store in schedule.stores:
+            loop = schedule.home(store.piece.position, store.piece.width)
+            self.stores.setdefault(loop, []).append(store)
+        self.reduced: dict[Loop, list[int]] = {}
+        for reduction in schedule.reductions:
+            home = schedule.home(self.graph.reductions[reduction].position)
+            self.reduced.setdefault(home, []).append(reduction)
+
+    def text(self, name: str) -> str:
+        """Return the function; nothing for a phase of products alone."""
+        loops = sorted(
+            loop for loop in {*self.stores, *self.reduced} if loop.phase == self.phase
+        )
+        if not loops:
+            return ""
+        for loop in loops:
+            self._loop(loop)
+        body = "\n        ".join(self.row)
+        names = [n for n, i in self.pointers.items() if i in self.used]
+        heads = [f"real* const p{self.pointers[n]} = row[{self.pointers[n]}];  // {n}" for n in names]
+        first = "\n        ".join(heads)
+        return f"""extern "C" void {name}_{self.phase}(const Units& units, int64_t rows, real* const* table) {{
+    (void)units;
+    for (int64_t r = 0; r < rows; r++) {{
+        real* const* row = table + r * {len(self.pointers)};
+        {first}
+        {body}
+    }}
+}}
+"""
+
+    def _loop(self, loop: Loop) -> None:
+        """Add a loop over units, or the statements of values of width 1."""
+        stores, reduced = self.stores.get(loop, []), self.reduced.get(loop, [])
+        if loop.width == 1:
+            for store in stores:
+                value = self._value(store.piece.position, loop, [], {})
+                at = self._at(store.place, "0")
+                adds = f"*({at}) + " if store.adds else ""
+                self.row.append(f"*({at}) = {adds}{value}[0];")
+            return
+        lines: list[str] = []
+        own: dict[int, str] = {}
+        for number_ in reduced:
+            start = "vec{}" if self._is_sum(number_) else "broadcast(LEAST)"
+            self.row.append(f"vec r{number_} = {start};")
+        for store in stores:
+            value = self._value(store.piece.position, loop, lines, own)
+            at = self._at(store.place, "u")
+            if store.adds:
+                lines.append(f"store({at}, add(load({at}, lanes), {value}), lanes);")
+            else:
+                lines.append(f"store({at}, {value}, lanes);")
+        for number_ in reduced:
+            value = self._value(self.graph.reductions[number_].position, loop, lines, own)
+            if self._is_sum(number_):
+                lines.append(f"r{number_} = add(r{number_}, whole ? {value} : first({value}, lanes, 0));")
+            else:
+                lines.append(
+                    f"r{number_} = maximum(r{number_}, whole ? {value} : first({value}, lanes, LEAST));"
+                )
+        name = f"loop{loop.after}_{loop.width}"
+        inside = "\n            ".join(lines)
+        self.row.append(
+            f"""const auto {name} = [&](int64_t u, auto whole) __attribute__((always_inline)) {{
+            const long lanes = whole ? LANES : {loop.width} - u;
+            (void)lanes;
+            {inside}
+        }};
+        for (int64_t u = 0; u + LANES <= {loop.width}; u += LANES) {name}(u, std::true_type{{}});
+        if constexpr ({loop.width} % LANES != 0)
+            {name}({loop.width} - {loop.width} % LANES, std::false_type{{}});"""
+        )
+        for number_ in reduced:
+            total = "all_sum" if self._is_sum(number_) else "all_most"
+            self.row.append(f"const vec s{number_} = {total}(r{number_});")
+
+    def _is_sum(self, reduction: int) -> bool:
+        return self.graph.reductions[reduction].operation == "sum"
+
+    def _at(self, place: Place, unit: str) -> str:
+        """Return the address of a value."""
+        plus = f" + {place.offset}" if place.offset else ""
+        plus += f" + {unit}" if unit != "0" else ""
+        if place.pointer in ("parameters", "d_parameters"):
+            return f"units.{place.pointer}{plus}"
+        self.used.add(self.pointers[place.pointer])
+        return f"p{self.pointers[place.pointer]}{plus}"
+
+    def _value(self, position: int, loop: Loop, lines: list[str], own: dict[int, str]) -> str:
+        """Return the name of a value in a loop, with the statements that compute it before."""
+        graph: Graph = self.graph
+        if position in self.known:
+            return self.known[position]
+        if position in own:
+            return own[position]
+        node = graph.nodes[position]
+        narrow = graph.width(position) == 1
+        name = f"v{position}"
+        if node.constant is not None:
+            self.row.append(f"const vec {name} = broadcast({number(node.constant)});")
+            self.known[position] = name
+            return name
+        home = self.schedule.home(position)
+        computed = narrow or home == loop
+        loads = position in self.schedule.known or position in graph.leaves
+        if loads or (not computed and position in self.schedule.places):
+            text = self._loaded(position, narrow)
+        else:
+            arguments = [self._value(a, loop, lines, own) for a in node.arguments]
+            text = f"throughtime::{node.operation}({', '.join(arguments)})"
+        line = f"const auto {name} = {text};"
+        if narrow:
+            self.row.append(line)
+            self.known[position] = name
+        else:
+            lines.append(line)
+            own[position] = name
+        return name
+
+    def _loaded(self, position: int, narrow: bool) -> str:
+        """Return the expression that loads a value."""
+        leaf, home = self.graph.leaves.get(position), self.schedule.home(position)
+        if position not in self.schedule.known and leaf is not None:
+            if leaf.source == "reduction" and home.phase == self.phase:
+                return f"s{leaf.index}"
+        place = self.schedule.places[position]
+        unit = "0" if narrow else "u"
+        parts = [self._load(p, unit, narrow) for p in _summands(place)]
+        return parts[0] if len(parts) == 1 else f"add({', '.join(parts)})"
+
+    def _load(self, place: Place, unit: str, narrow: bool) -> str:
+        at = self._at(place, unit)
+        return f"broadcast(*({at}))" if narrow else f"load({at}, lanes)"
+
+
+def _summands(place: Place) -> list[Place]:
+    """Return the places whose sum is a value: "a+3|b" at 5 is a at 8 and b at 5."""
+    found: list[Place] = []
+    for part in place.pointer.split("|"):
+        pointer, _, more = part.partition("+")
+        found.append(Place(pointer, place.offset + int(more or 0)))
+    return found

@@ -1,0 +1,1 @@
+"""A whole step of any cell as a program of products, elementwise operations and reductions."""

@@ -1,0 +1,136 @@
+"""A graph evaluated in torch, on any number of rows: it can be differentiated any number of times."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from throughtime.engines.trace.program import OPERATIONS
+from throughtime.engines.trace.steps.graph import Graph, Leaf, Piece
+from throughtime.engines.trace.steps.recorder import Computed, Fixed, Named, Static
+
+
+def static_tensors(
+    statics: Sequence[Named | Computed | Fixed], named: Mapping[str, Tensor], wanted: Sequence[int]
+) -> dict[int, Tensor]:
+    """Return the tensors that are computed once a run, of a cell's parameters and buffers.
+
+    Arguments:
+        statics: The recorded tensors.
+        named: The parameters and buffers by name.
+        wanted: The numbers of those that are read.
+    """
+    needed: set[int] = set()
+    left = list(wanted)
+    while left:
+        index = left.pop()
+        if index not in needed:
+            needed.add(index)
+            static = statics[index]
+            if isinstance(static, Computed):
+                tree_map_only(Static, lambda s: left.append(s.index), static.arguments)
+                tree_map_only(Static, lambda s: left.append(s.index), static.options)
+    found: dict[int, Tensor] = {}
+    results: dict[tuple[int, int], Any] = {}
+    for index in sorted(needed):
+        static = statics[index]
+        if isinstance(static, Named):
+            found[index] = named[static.name]
+        elif isinstance(static, Fixed):
+            found[index] = static.tensor
+        else:
+            call = id(static.arguments), id(static.options)
+            if call not in results:
+                arguments = tree_map_only(Static, lambda s: found[s.index], static.arguments)
+                options = tree_map_only(Static, lambda s: found[s.index], static.options)
+                results[call] = static.function(*arguments, **options)
+            result = results[call]
+            found[index] = result if static.result is None else result[static.result]
+    return found
+
+
+class Evaluation:
+    """The values of a graph's nodes for given leaves, each computed once.
+
+    Arguments:
+        graph: The graph.
+        given: The values of a leaf: (rows, width), or (width,).
+        weights: The matrix of a number.
+        like: A tensor with the dtype and device of constants.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        given: Callable[[Leaf], Tensor],
+        weights: Callable[[int], Tensor],
+        like: Tensor,
+    ):
+        self._graph, self._given, self._weights, self._like = graph, given, weights, like
+        self._found: dict[int, Tensor] = {}
+        self._products: dict[int, Tensor] = {}
+
+    def set(self, position: int, value: Tensor) -> None:
+        """Give the value of a node."""
+        self._found[position] = value
+
+    def pieces(self, pieces: Sequence[Piece], rows: int) -> Tensor:
+        """Return pieces side by side, (rows, width)."""
+        parts = [self.value(p.position).expand(rows, p.width) for p in pieces]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def value(self, position: int) -> Tensor:
+        """Return the value of a node, of a shape that broadcasts to (rows, width)."""
+        left = [position]
+        while left:
+            last = left[-1]
+            missing = [] if last in self._found else self._missing(last)
+            if missing:
+                left += missing
+                continue
+            left.pop()
+            if last not in self._found:
+                self._found[last] = self._computed(last)
+        return self._found[position]
+
+    def _missing(self, position: int) -> list[int]:
+        leaf = self._graph.leaves.get(position)
+        if leaf is not None and leaf.source == "product" and leaf.index in self._products:
+            return []
+        return [a for a in self._graph.reads(position) if a not in self._found]
+
+    def _computed(self, position: int) -> Tensor:
+        graph, leaf = self._graph, self._graph.leaves.get(position)
+        if leaf is None:
+            node = graph.nodes[position]
+            if node.constant is not None:
+                return self._like.new_full((), node.constant)
+            return OPERATIONS[node.operation].function(*(self._found[a] for a in node.arguments))
+        if leaf.source == "product":
+            return self._product(leaf.index)[..., leaf.offset : leaf.offset + leaf.width]
+        if leaf.source != "reduction":
+            return self._given(leaf)
+        reduction = graph.reductions[leaf.index]
+        value = self._found[reduction.position]
+        if reduction.operation == "sum":
+            return value.sum(-1, keepdim=True)
+        peak = value.amax(-1, keepdim=True)
+        return peak.detach() if reduction.operation == "peak" else peak
+
+    def _product(self, number: int) -> Tensor:
+        if number not in self._products:
+            product = self._graph.products[number]
+            rows = max(
+                [
+                    self._found[p.position].shape[0]
+                    for p in product.inputs
+                    if self._found[p.position].dim() == 2
+                ],
+                default=1,
+            )
+            matrix = self._weights(product.weight)
+            matrix = matrix.t() if product.transposed else matrix
+            self._products[number] = self.pieces(product.inputs, rows) @ matrix
+        return self._products[number]
