@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import throughtime as tt
+from throughtime.core.gated import GatedCell
 from throughtime.engines import recording
 from throughtime.engines.cpp import engine as native_engine
 from throughtime.engines.cpp.compiler import Search, find_compiler
@@ -24,12 +25,20 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_explain_says_which_engine_and_why():
     assert str(tt.LSTM(3, 4).explain()) == "native (chosen by auto)"
     assert str(tt.GRU(3, 4, engine="eager").explain()) == "eager (chosen by name)"
-    projected = str(tt.LSTM(3, 4, proj_size=2).explain())
-    assert projected.splitlines()[0] == "vendor (chosen by auto)"
-    assert "not native: ProjectedLSTMCell is no GatedCell" in projected
-    plain = str(tt.Recurrent(tt.cells.ChoGRUCell, 3, 4).explain())
-    assert plain.splitlines()[0] == "eager (chosen by auto)"
-    assert "not vendor: ChoGRUCell is none of torch's" in plain
+    assert str(tt.Recurrent(tt.cells.ChoGRUCell, 3, 4).explain()) == "native (chosen by auto)"
+    sorting = str(tt.Recurrent(Sorting(3, 4)).explain())
+    assert sorting.splitlines()[0] == "eager (chosen by auto)"
+    assert "step uses aten.sort.default, which is not in the native engine's list" in sorting
+    assert "not vendor: Sorting is none of torch's" in sorting
+
+
+class Sorting(GatedCell):
+    """A cell with an operation that compiled code does not have."""
+
+    gates = ("h",)
+
+    def pointwise(self, x, u, state):
+        return (x[0] + u[0]).sort().values
 
 
 def test_explain_without_a_compiler(no_compiler):

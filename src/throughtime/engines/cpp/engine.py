@@ -1,4 +1,4 @@
-"""The native engine: a gated cell's whole sequence as one kernel of generated C++, on the CPU."""
+"""The native engine: a cell's whole sequence as one kernel of generated C++, on the CPU."""
 
 import functools
 import os
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from throughtime.core.capture import transformed
+from throughtime.core.cell import Cell
 from throughtime.core.gated import GatedCell
 from throughtime.core.sequence import steps_since_reset
-from throughtime.core.state import State
+from throughtime.core.state import State, state_tensors
 from throughtime.engines.cpp.building import CompilationError
 from throughtime.engines.cpp.cache import CacheFolderError
 from throughtime.engines.cpp.compiler import search
 from throughtime.engines.cpp.kernel import Kernel, kernel_for
 from throughtime.engines.cpp.operands import gather
 from throughtime.engines.cpp.operators import sequence
+from throughtime.engines.cpp.steps import engine as steps
+from throughtime.engines.cpp.steps.kernel import StepKernel, compile_whole
 from throughtime.engines.engine import (
     Engine,
     Refusal,
@@ -34,9 +37,10 @@ from throughtime.engines.recomputation import (
     segment_that_keeps_least,
     within,
 )
-from throughtime.engines.trace.plan import plan
+from throughtime.engines.trace.plan import plan, whole_plan
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.step_plan import StepPlan
+from throughtime.engines.trace.steps.whole import WholeStep
 
 MOST_KERNELS = 64
 """The most kernels of one class in a process: each takes a moment to compile, and stays loaded."""
@@ -46,40 +50,81 @@ _SERVED = (torch.float32, torch.float64)
 # by the address of the plan, beside the plan itself: equal plans of a process are one object
 _known: dict[tuple[int, torch.dtype], tuple[StepPlan, Kernel]] = {}
 _compiled: weakref.WeakKeyDictionary[type, set[StepPlan]] = weakref.WeakKeyDictionary()
+_wholes: dict[tuple[WholeStep, torch.dtype], StepKernel] = {}
+_compiled_wholes: weakref.WeakKeyDictionary[type, set[WholeStep]] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
 @final
 class NativeEngine(Engine):
-    """Compiles a cell's `pointwise` and its gradient into a kernel for whole sequences.
+    """Compiles a cell's step and its gradient into a kernel for whole sequences.
 
-    It serves gated cells in float32 and float64 on the CPU, where there is a C++ compiler. Under
-    autocast it computes in float32.
+    Of a gated cell it compiles `pointwise`. Of any other cell it compiles the whole step: linear
+    maps, elementwise functions, and reductions over units. It serves float32 and float64 on the
+    CPU, where there is a C++ compiler. Under autocast it computes in float32.
     """
 
     name = "native"
 
     def prepare(self, request: Request) -> Runner | Refusal:
-        """Refuse captured calls, transforms, other cells, devices and dtypes; need a compiler."""
+        """Refuse captured calls, transforms, untraceable steps, devices and dtypes."""
         if request.captured is not None:
             return Refusal(f"{request.captured}, and its kernels are of this process")
         casting = torch._C._is_any_autocast_enabled() and autocasts(request.inputs)
-        reason = _unfit(request, casting) or transformed()
+        reason = transformed() or _misplaced(request, casting)
         if reason is not None:
             return Refusal(reason)
-        cell: Any = request.cell
-        kernel = kernel_of(cell, torch.float32 if casting else request.inputs.dtype)
-        if isinstance(kernel, str):
-            return Refusal(kernel)
-        return functools.partial(_run_without_autocast if casting else _run, kernel, request)
+        dtype = torch.float32 if casting else request.inputs.dtype
+        cell, kernel, own = request.cell, None, None
+        if isinstance(cell, GatedCell):
+            own = _unfit(request) or kernel_of(cell, dtype)
+            kernel = own if isinstance(own, Kernel) else None
+        if kernel is not None:
+            return functools.partial(_run_without_autocast if casting else _run, kernel, request)
+        compiled = whole_kernel_of(cell, dtype)
+        if not isinstance(compiled, str):
+            other = steps.unfit(compiled, request)
+            if other is None:
+                run = functools.partial(steps.run, compiled, request)
+                return functools.partial(_without_autocast, run) if casting else run
+            compiled = other
+        both = isinstance(own, str) and own != compiled
+        return Refusal(f"{own}; and of its whole step: {compiled}" if both else compiled)
 
 
-def _unfit(request: Request, casting: bool) -> str | None:
-    """Return the trait of the cell or of its tensors that no kernel serves, or None."""
+def _misplaced(request: Request, casting: bool) -> str | None:
+    """Return the device or dtype of a tensor that no kernel serves, or None."""
+    cell, inputs = request.cell, request.inputs
+    fields = state_tensors(request.state)
+    # All parts of most cells are in the cell itself: a walk over modules takes longer than the run.
+    if cell._modules:
+        parameters, buffers = list(cell.parameters()), list(cell.buffers())
+    else:
+        parameters, buffers = list(cell._parameters.values()), list(cell._buffers.values())
+    for tensor in (inputs, *fields, *request.streams, *parameters[:1]):
+        if tensor is not None and not tensor.is_cpu:
+            return f"it runs on the CPU, and this is on {inputs.device}"
+    for buffer in buffers:
+        if buffer is not None and buffer.requires_grad:
+            named = {id(b): n for n, b in cell.named_buffers()}[id(buffer)]
+            return f"its buffer {named} requires a gradient, which buffers have none of here"
+    if casting:
+        return None
+    wrong = {inputs.dtype} if inputs.dtype not in _SERVED else set()
+    for tensor in (*fields, *request.streams, *parameters, *buffers):
+        if tensor is not None and tensor.dtype != inputs.dtype and tensor.is_floating_point():
+            wrong |= {inputs.dtype, tensor.dtype}
+    if wrong:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
+        return f"it computes in float32 or float64, and this is in {names}"
+    return None
+
+
+def _unfit(request: Request) -> str | None:
+    """Return the trait of a gated cell or of its tensors that its own kernel does not serve."""
     cell, state, inputs, streams = request.cell, request.state, request.inputs, request.streams
+    assert isinstance(cell, GatedCell)
     name = type(cell).__name__
-    if not isinstance(cell, GatedCell):
-        return f"{name} is no GatedCell, so its step is not known to be elementwise"
     if not cell.standard:
         return f"{name} has a step of its own, or a project"
     if request.resets is not None and not cell.starts_from_zero:
@@ -101,27 +146,6 @@ def _unfit(request: Request, casting: bool) -> str | None:
             return f"a stream has the width {shape[2]}, not 1 or {hidden}"
     if cell.bias_ih is None and cell.bias_hh is not None:
         return "it has bias_hh without bias_ih"
-    # All parts of most cells are in the cell itself: a walk over modules takes longer than the run.
-    if cell._modules:
-        parameters, buffers = list(cell.parameters()), list(cell.buffers())
-    else:
-        parameters, buffers = list(cell._parameters.values()), list(cell._buffers.values())
-    for tensor in (inputs, *fields, *streams, cell.weight_ih):
-        if not tensor.is_cpu:
-            return f"it runs on the CPU, and this is on {inputs.device}"
-    for buffer in buffers:
-        if buffer is not None and buffer.requires_grad:
-            named = {id(b): n for n, b in cell.named_buffers()}[id(buffer)]
-            return f"its buffer {named} requires a gradient, which buffers have none of here"
-    if casting:
-        return None
-    wrong = {inputs.dtype} if inputs.dtype not in _SERVED else set()
-    for tensor in (*fields, *streams, *parameters, *buffers):
-        if tensor is not None and tensor.dtype != inputs.dtype and tensor.is_floating_point():
-            wrong |= {inputs.dtype, tensor.dtype}
-    if wrong:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in wrong))
-        return f"it computes in float32 or float64, and this is in {names}"
     return None
 
 
@@ -158,6 +182,36 @@ def kernel_of(cell: GatedCell, dtype: torch.dtype) -> Kernel | str:
     return kernel
 
 
+def whole_kernel_of(cell: Cell, dtype: torch.dtype) -> StepKernel | str:
+    """Return the kernel of a cell's whole step, compiled if need be, or the reason against it."""
+    compiler = search().found
+    if isinstance(compiler, str):
+        if os.environ.get("THROUGHTIME_CXX") not in ("", "none"):
+            _warn(compiler)
+        return compiler
+    try:
+        planned = whole_plan(cell, dtype)
+        found = _wholes.get((planned, dtype))
+        if found is None:
+            compiled = _compiled_wholes.setdefault(type(cell), set())
+            if len(compiled) >= MOST_KERNELS:
+                return (
+                    f"{MOST_KERNELS} kernels were compiled for {type(cell).__name__}, since an "
+                    "attribute that its step reads keeps changing. Make it a buffer"
+                )
+            found = compile_whole(planned, dtype, compiler)
+            compiled.add(planned)
+            if len(_wholes) >= _MOST_KNOWN:
+                _wholes.clear()
+            _wholes[planned, dtype] = found
+        return found
+    except UntraceableError as error:
+        return str(error)
+    except (CompilationError, CacheFolderError) as error:
+        _warn(str(error))
+        return str(error)
+
+
 def _warn(reason: str) -> None:
     """Warn once of a fault of the machine, rather than of the request."""
     if reason in _warned:
@@ -170,8 +224,12 @@ def _warn(reason: str) -> None:
 
 
 def _run_without_autocast(kernel: Kernel, request: Request) -> Result:
+    return _without_autocast(functools.partial(_run, kernel, request))
+
+
+def _without_autocast(run: Runner) -> Result:
     with torch.autocast("cpu", enabled=False):
-        return _run(kernel, request)
+        return run()
 
 
 def _run(kernel: Kernel, request: Request) -> Result:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.gated import GatedCell
+from throughtime.core.cell import Cell
 from throughtime.engines.trace.program import UntraceableError
 
 OF_MODULES = frozenset(vars(nn.Module()))
@@ -68,7 +68,7 @@ _OTHERS = frozenset(sys.stdlib_module_names) - {"__main__"} | {
 }
 
 
-def fingerprint(cell: GatedCell, dtype: torch.dtype) -> tuple[Hashable, list[object]]:
+def fingerprint(cell: Cell, dtype: torch.dtype) -> tuple[Hashable, list[object]]:
     """The description of a cell without its tensors' values.
 
     It holds the class, all attributes that are no tensors, the names and shapes of parameters and

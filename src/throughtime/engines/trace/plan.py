@@ -6,8 +6,8 @@ import itertools
 import operator
 import os
 import threading
-from collections.abc import Hashable
-from typing import Any, TypeAlias, final
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias, TypeVar, final
 
 import torch
 
@@ -17,6 +17,9 @@ from throughtime.engines.trace.fingerprint import NOT_READ, fingerprint, is_cons
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.reading import Reading, read
 from throughtime.engines.trace.step_plan import StepPlan, plan_of
+from throughtime.engines.trace.steps.tracing import trace_step
+from throughtime.engines.trace.steps.trial import check_whole
+from throughtime.engines.trace.steps.whole import WholeStep, plan_whole
 from throughtime.engines.trace.tracing import isolated, trace
 from throughtime.engines.trace.trial import check_plan
 
@@ -24,7 +27,8 @@ _KEPT = 256
 _MOST_READINGS = 8  # of one fingerprint: a global that is set back and forth
 
 
-_Made: TypeAlias = tuple[StepPlan | str, Reading, list[object]]
+Plan = TypeVar("Plan", StepPlan, WholeStep)
+_Made: TypeAlias = tuple[Any, Reading, list[object]]
 _lock = threading.Lock()
 _plans: collections.OrderedDict[Hashable, tuple[_Made, ...]] = collections.OrderedDict()
 
@@ -51,19 +55,40 @@ def plan(cell: GatedCell, dtype: torch.dtype) -> StepPlan:
     recent = _recent.get((type(cell), dtype, cell.input_size, cell.hidden_size))
     if recent is not None and recent.is_of(cell):
         return recent.plan
-    key, kept = fingerprint(cell, dtype)
+    made, reading = _planned(cell, dtype, ("pointwise",), lambda: _made(cell, dtype))
+    _glance(cell, dtype, made, reading)
+    return made
+
+
+def whole_plan(cell: Cell, dtype: torch.dtype) -> WholeStep:
+    """The plan of a cell's whole step, made once for all cells that compute the same.
+
+    Raises:
+        UntraceableError: The step does something that a graph cannot.
+    """
+    return _planned(cell, dtype, _OF_STEPS, lambda: _made_whole(cell, dtype))[0]
+
+
+_OF_STEPS = ("step", "project", "prepared", "initial_state", "pointwise", "constrained")
+
+
+def _planned(
+    cell: Cell, dtype: torch.dtype, entries: tuple[str, ...], make: Callable[[], Plan | str]
+) -> tuple[Plan, Reading]:
+    """A plan, made or known, and the reading of the methods that it is of."""
+    described, kept = fingerprint(cell, dtype)
+    key = entries, described
     with _lock:
         known = _plans.get(key, ())
         if known:
             _plans.move_to_end(key)
     made, reading = next((k[:2] for k in known if k[1].is_current()), (None, None))
     if made is None or reading is None:
-        reading = read(cell)
-        made = _remember(key, reading.refusal or _made(cell, dtype), reading, kept)
+        reading = read(cell, *entries)
+        made = _remember(key, reading.refusal or make(), reading, kept)
     if isinstance(made, str):
         raise UntraceableError(made)
-    _glance(cell, dtype, made, reading)
-    return made
+    return made, reading
 
 
 @final
@@ -123,9 +148,7 @@ def _shapes(own: dict[str, Any]) -> list[Any]:
     return [(n, t if t is None else (t.shape, t.dtype)) for n, t in named]
 
 
-def _remember(
-    key: Hashable, made: StepPlan | str, reading: Reading, kept: list[object]
-) -> StepPlan | str:
+def _remember(key: Hashable, made: Any, reading: Reading, kept: list[object]) -> Any:
     """A plan, or an equal one that is known already."""
     with _lock:
         known = _plans.get(key, ())
@@ -152,6 +175,16 @@ def _made(cell: GatedCell, dtype: torch.dtype) -> StepPlan | str:
     try:
         made = isolated(lambda: plan_of(cell, trace(cell, dtype)))
         isolated(lambda: check_plan(made, cell, dtype))
+        return made
+    except UntraceableError as error:
+        return str(error)
+
+
+def _made_whole(cell: Cell, dtype: torch.dtype) -> WholeStep | str:
+    """A plan of a whole step, or the reason why there is none."""
+    try:
+        made = plan_whole(trace_step(cell, dtype))
+        isolated(lambda: check_whole(made, cell, dtype))
         return made
     except UntraceableError as error:
         return str(error)

@@ -72,17 +72,22 @@ _DESCRIPTORS = (
 _BASES = frozenset({GatedCell, Cell, nn.Module, abc.ABC, object})
 
 
-def read(cell: GatedCell) -> Reading:
-    """Follow all code that the `pointwise` of a cell may reach."""
-    return _Walk(cell).follow()
+def read(cell: Cell, *entries: str) -> Reading:
+    """Follow all code that some methods of a cell may reach.
+
+    Arguments:
+        cell: The cell.
+        entries: The names of the methods; `pointwise` if there are none.
+    """
+    return _Walk(cell, entries or ("pointwise",)).follow()
 
 
 @final
 class _Walk:
     """A walk from `pointwise` along the names that its functions, and those they call, use."""
 
-    def __init__(self, cell: GatedCell):
-        self.names: set[str] = {"pointwise"}
+    def __init__(self, cell: Cell, entries: tuple[str, ...]):
+        self.entry, self.names = entries[0], set(entries)
         self.every_name = False  # a name that is read may be computed
         self.left: list[tuple[Any, str]] = [(cell, "the cell")]
         self.seen: dict[int, object] = {}
@@ -120,14 +125,15 @@ class _Walk:
             self.walk()
             self.finish()
         except UntraceableError as error:
-            self.reading.refusal = str(error)
+            refusal = str(error)
             if self.every_name:
-                self.reading.refusal = str(
+                refusal = str(
                     UntraceableError(
                         f"{error} Here, getattr computes a name, which may be any",
                         fix="Read it in __init__ instead: self.function = getattr(torch, name).",
                     )
                 )
+            self.reading.refusal = refusal.replace("pointwise", self.entry)
         return self.reading
 
     def finish(self) -> None:

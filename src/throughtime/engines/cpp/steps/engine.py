@@ -1,6 +1,5 @@
 """A request of any cell whose whole step can be traced: its refusal, or its run."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +56,7 @@ def run(kernel: StepKernel, request: Request) -> Result:
 
 def _run(kernel: StepKernel, request: Request) -> Result:
     plan, dtype, cell = kernel.plan, kernel.dtype, request.cell
-    time, batch = request.inputs.shape[:2]
+    batch = request.inputs.shape[1]
     streams = [s.expand(-1, batch, -1) for s in request.streams]
     state = state_tensors(request.state)
     fields = [state[i].flatten(1) for i in plan.fields]

@@ -75,7 +75,9 @@ class _Run:
     def __init__(self, call: Call, tensors: Tensors):
         plan, dtype = call.kernel.plan, call.kernel.dtype
         self.call, self.plan = call, plan
-        self.inputs = [t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous() for t in tensors.inputs]
+        self.inputs = [
+            t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous() for t in tensors.inputs
+        ]
         self.initial = [t.contiguous() for t in tensors.initial]
         self.fresh = [t.contiguous() for t in tensors.fresh]
         time, batch = tensors.inputs[0].shape[:2]
@@ -85,9 +87,7 @@ class _Run:
             self.values[at : at + width] = tensor.detach().reshape(-1)
         self.matrices = list(tensors.matrices)
         matrices = [Matrix(t.data_ptr(), *t.stride()) for t in self.matrices]
-        inputs = [
-            Input(t.data_ptr(), t.shape[2], t.stride(0), t.stride(1)) for t in self.inputs
-        ]
+        inputs = [Input(t.data_ptr(), t.shape[2], t.stride(0), t.stride(1)) for t in self.inputs]
         self.arrays = [
             (Matrix * max(1, len(matrices)))(*matrices),
             (Input * len(inputs))(*inputs),
@@ -295,7 +295,9 @@ class StepsOverTime(torch.autograd.Function):
 
 def _shown(call: Call, kept: Sequence[Tensor | None]) -> list[Tensor]:
     *histories, outputs, _ = kept
-    shown = [h for h, wanted in zip(histories, call.histories, strict=True) if wanted and h is not None]
+    shown = [
+        h for h, wanted in zip(histories, call.histories, strict=True) if wanted and h is not None
+    ]
     if call.outputs and outputs is not None:
         shown.append(outputs)
     return shown

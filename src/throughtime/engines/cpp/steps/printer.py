@@ -45,18 +45,19 @@ class _Phase:
 
     def text(self, name: str) -> str:
         """Return the function; nothing for a phase of products alone."""
-        loops = sorted(
-            loop for loop in {*self.stores, *self.reduced} if loop.phase == self.phase
-        )
+        loops = sorted(loop for loop in {*self.stores, *self.reduced} if loop.phase == self.phase)
         if not loops:
             return ""
         for loop in loops:
             self._loop(loop)
         body = "\n        ".join(self.row)
         names = [n for n, i in self.pointers.items() if i in self.used]
-        heads = [f"real* const p{self.pointers[n]} = row[{self.pointers[n]}];  // {n}" for n in names]
+        heads = [
+            f"real* const p{self.pointers[n]} = row[{self.pointers[n]}];  // {n}" for n in names
+        ]
         first = "\n        ".join(heads)
-        return f"""extern "C" void {name}_{self.phase}(const Units& units, int64_t rows, real* const* table) {{
+        arguments = "(const Units& units, int64_t rows, real* const* table)"
+        return f"""extern "C" void {name}_{self.phase}{arguments} {{
     (void)units;
     for (int64_t r = 0; r < rows; r++) {{
         real* const* row = table + r * {len(self.pointers)};
@@ -90,12 +91,9 @@ class _Phase:
                 lines.append(f"store({at}, {value}, lanes);")
         for number_ in reduced:
             value = self._value(self.graph.reductions[number_].position, loop, lines, own)
-            if self._is_sum(number_):
-                lines.append(f"r{number_} = add(r{number_}, whole ? {value} : first({value}, lanes, 0));")
-            else:
-                lines.append(
-                    f"r{number_} = maximum(r{number_}, whole ? {value} : first({value}, lanes, LEAST));"
-                )
+            operation, rest = ("add", "0") if self._is_sum(number_) else ("maximum", "LEAST")
+            some = f"whole ? {value} : first({value}, lanes, {rest})"
+            lines.append(f"r{number_} = {operation}(r{number_}, {some});")
         name = f"loop{loop.after}_{loop.width}"
         inside = "\n            ".join(lines)
         self.row.append(
@@ -158,9 +156,9 @@ class _Phase:
     def _loaded(self, position: int, narrow: bool) -> str:
         """Return the expression that loads a value."""
         leaf, home = self.graph.leaves.get(position), self.schedule.home(position)
-        if position not in self.schedule.known and leaf is not None:
-            if leaf.source == "reduction" and home.phase == self.phase:
-                return f"s{leaf.index}"
+        inside = position not in self.schedule.known and home.phase == self.phase
+        if inside and leaf is not None and leaf.source == "reduction":
+            return f"s{leaf.index}"
         place = self.schedule.places[position]
         unit = "0" if narrow else "u"
         parts = [self._load(p, unit, narrow) for p in _summands(place)]

@@ -1,4 +1,4 @@
-"""A graph evaluated in torch, on any number of rows: it can be differentiated any number of times."""
+"""A graph evaluated in torch, on any number of rows, and differentiable any number of times."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
@@ -166,7 +167,7 @@ class _Lowering:
 
     def _bounds(self, vector: int) -> list[tuple[int, int]]:
         cuts = self.cuts[vector]
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+        return list(itertools.pairwise(cuts))
 
     def _pieces(self, found: list[Run]) -> list[Piece]:
         """Return runs as pieces of real numbers."""
@@ -194,9 +195,7 @@ class _Lowering:
                 self.at[v, start] = self._mapped(v, vector, start, end)
         elif isinstance(vector, RecordedProduct):
             pieces = tuple(self._pieces(self.runs[v][0]))
-            number = graph.product(
-                Product(pieces, vector.weight, vector.transposed, vector.width)
-            )
+            number = graph.product(Product(pieces, vector.weight, vector.transposed, vector.width))
             for start, end in self._bounds(v):
                 self.at[v, start] = graph.leaf("product", number, start, end - start)
         else:

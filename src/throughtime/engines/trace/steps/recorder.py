@@ -15,6 +15,7 @@ from throughtime.engines.trace.formulas import RULES
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.steps.views import (
     SHAPED,
+    VECTOR,
     VIEWS,
     Symbol,
     broadcast,
@@ -350,7 +351,7 @@ class Recorder(TorchDispatchMode):
         return self._learn(result, found, func)
 
     def _is_alone(self, tensor: Tensor) -> bool:
-        """True if a tensor is a result of the step that no other known tensor shares memory with."""
+        """True if a tensor is a result of the step whose memory no other known tensor shares."""
         memory = tensor.untyped_storage()._cdata
         sharing = [t for t, _ in self._known.values() if t.untyped_storage()._cdata == memory]
         return id(tensor) not in self._given and len(sharing) == 1
@@ -381,6 +382,11 @@ class Recorder(TorchDispatchMode):
         if name in ("cat", "stack"):
             join = cat if name == "cat" else stack
             return join([self.symbol(t) for t in args[0]], *args[1:], **options)
+        if name == "detach":
+            symbol = self.symbol(args[0])
+            sources = [self.vectors[int(v)] for v in np.unique(symbol.places // VECTOR)]
+            if all(isinstance(s, Given) and s.source == "constant" for s in sources):
+                return symbol
         if name in _FILLED:
             return self.constant(_FILLED[name](args, options), _shape_like(name, args))
         if name in self._of_rows:

@@ -49,7 +49,7 @@ def _var(
     keepdim: bool = False,
 ) -> Symbol:
     symbol = recorder.symbol(x)
-    dims = [d for d in range(symbol.places.ndim)] if dims is None else list(dims)
+    dims = list(range(symbol.places.ndim)) if dims is None else list(dims)
     _, _, squares, count = _centred(recorder, symbol, dims)
     found = recorder.map("mul", squares, 1 / (count - (1 if correction is None else correction)))
     return found if keepdim else VIEWS["squeeze"](found, dims)

@@ -113,6 +113,9 @@ class _Tracing:
             )
             given = [self._input(0, (batch, cell.input_size))]
             given += [self._input(1 + i, s.shape) for i, s in enumerate(self._streams())]
+            # once without the recorder: what the cell computes on first use is no part of a step
+            warm = prepare(cell)
+            advance(warm, warm.project(given[0]), state, tuple(given[1:]))
             with recorder:
                 prepared = prepare(cell)
                 projected = prepared.project(given[0])

@@ -1,8 +1,8 @@
 """Views of symbolic tensors: each number of a tensor as a place in a recorded vector.
 
-A symbolic tensor is an array of places with the tensor's shape, but for the axis of the batch, which
-has length 1: all sequences are alike. A place is a vector's number and an offset in it. Views,
-concatenations and splits move places; nothing is computed.
+A symbolic tensor is an array of places with the tensor's shape, but for the axis of the batch,
+which has length 1: all sequences are alike. A place is a vector's number and an offset in it.
+Views, concatenations and splits move places; nothing is computed.
 """
 
 import dataclasses

@@ -160,9 +160,8 @@ class _Planning:
                 if leaf.source == "product" and leaf.index == number and position in keep:
                     keep[position] = Place("saved", targets[number].offset + leaf.offset)
         forward = Schedule(graph, inside, stores, targets=targets, area=saved)
-        known = {p: c for p, c in forward.places.items() if c.pointer.startswith(("input", "before"))}
-        known |= {p: c for p, c in forward.places.items() if c.pointer in ("saved", "parameters")}
-        known |= {p: c for p, c in forward.places.items() if c.pointer.startswith("after")}
+        lasting = ("input", "before", "after", "saved", "parameters")
+        known = {p: c for p, c in forward.places.items() if c.pointer.startswith(lasting)}
         known |= self._cotangents()
         backs = self._backs(gradients)
         sources = {back_number: slots[number] for number, back_number in backs.items()}
@@ -297,9 +296,7 @@ class _Planning:
 
     def _backs(self, gradients: Gradients) -> dict[int, int]:
         """Return the products of the gradients by the products that they are of."""
-        return {
-            number: self.products + i for i, number in enumerate(gradients.products)
-        }
+        return {number: self.products + i for i, number in enumerate(gradients.products)}
 
     def _leaf_gradients(self, gradients: Gradients, back: list[Store]) -> None:
         graph = self.graph
