@@ -10,8 +10,9 @@ from torch import Tensor
 from throughtime.core.cell import Cell
 from throughtime.core.sequence import steps_since_reset
 from throughtime.core.state import map_state, state_tensors
+from throughtime.engines.cpp.steps.call import Call
 from throughtime.engines.cpp.steps.kernel import StepKernel
-from throughtime.engines.cpp.steps.operator import Call, StepsOverTime
+from throughtime.engines.cpp.steps.operator import StepsOverTime
 from throughtime.engines.engine import Request, Result
 from throughtime.engines.recomputation import every, run_again, within
 from throughtime.engines.trace.steps.evaluation import static_tensors

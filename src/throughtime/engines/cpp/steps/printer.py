@@ -158,7 +158,7 @@ class _Phase:
         leaf, home = self.graph.leaves.get(position), self.schedule.home(position)
         inside = position not in self.schedule.known and home.phase == self.phase
         if inside and leaf is not None and leaf.source == "reduction":
-            return f"s{leaf.index}"
+            return f"s{leaf.number}"
         place = self.schedule.places[position]
         unit = "0" if narrow else "u"
         parts = [self._load(p, unit, narrow) for p in _summands(place)]

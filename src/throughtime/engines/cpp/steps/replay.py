@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from throughtime.engines.cpp.steps.call import Call, split
 from throughtime.engines.trace.steps.evaluation import Evaluation
 from throughtime.engines.trace.steps.graph import Leaf
 
 
 def replay(
-    call: Any, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
+    call: Call,
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of a run's tensors, differentiable themselves where grad is enabled.
 
@@ -45,10 +49,8 @@ def replay(
     return [next(rest) if want else None for want in needed]
 
 
-def results_in_torch(call: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+def results_in_torch(call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the results of `StepsOverTime`, computed by torch."""
-    from throughtime.engines.cpp.steps.operator import split
-
     plan, given = call.kernel.plan, split(call, tensors)
     time, batch = given.inputs[0].shape[:2]
     state, like = list(given.initial), given.inputs[0]
@@ -63,11 +65,11 @@ def results_in_torch(call: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
 
         def leaf_value(leaf: Leaf, before: Any = before, t: int = t) -> Tensor:
             if leaf.source == "parameter":
-                whole = parameters[leaf.index].reshape(-1)
+                whole = parameters[leaf.number].reshape(-1)
             elif leaf.source == "input":
-                whole = given.inputs[leaf.index][t]
+                whole = given.inputs[leaf.number][t]
             else:
-                whole = before[plan.fields.index(leaf.index)]
+                whole = before[plan.fields.index(leaf.number)]
             return whole[..., leaf.offset : leaf.offset + leaf.width]
 
         step = Evaluation(plan.graph, leaf_value, matrices.__getitem__, like)

@@ -97,7 +97,7 @@ class Evaluation:
 
     def _missing(self, position: int) -> list[int]:
         leaf = self._graph.leaves.get(position)
-        if leaf is not None and leaf.source == "product" and leaf.index in self._products:
+        if leaf is not None and leaf.source == "product" and leaf.number in self._products:
             return []
         return [a for a in self._graph.reads(position) if a not in self._found]
 
@@ -109,10 +109,10 @@ class Evaluation:
                 return self._like.new_full((), node.constant)
             return OPERATIONS[node.operation].function(*(self._found[a] for a in node.arguments))
         if leaf.source == "product":
-            return self._product(leaf.index)[..., leaf.offset : leaf.offset + leaf.width]
+            return self._product(leaf.number)[..., leaf.offset : leaf.offset + leaf.width]
         if leaf.source != "reduction":
             return self._given(leaf)
-        reduction = graph.reductions[leaf.index]
+        reduction = graph.reductions[leaf.number]
         value = self._found[reduction.position]
         if reduction.operation == "sum":
             return value.sum(-1, keepdim=True)

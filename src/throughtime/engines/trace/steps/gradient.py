@@ -48,12 +48,12 @@ class _Derivation:
         for position in sorted(needed):
             leaf = graph.leaves.get(position)
             if leaf is not None and leaf.source == "product":
-                first.setdefault(leaf.index, position)
+                first.setdefault(leaf.number, position)
         self.leaves_of: dict[int, list[int]] = {}
         for position in sorted(needed):
             leaf = graph.leaves.get(position)
             if leaf is not None and leaf.source == "product":
-                self.leaves_of.setdefault(leaf.index, []).append(position)
+                self.leaves_of.setdefault(leaf.number, []).append(position)
         for number, result in enumerate(results):
             offset = 0
             for piece in result:
@@ -99,7 +99,7 @@ class _Derivation:
                 if part is not None and part.constant != 0:
                     self.give(Piece(argument, width), part.position)
         elif leaf.source == "reduction":
-            self.through_reduction(leaf.index, position, gradient)
+            self.through_reduction(leaf.number, position, gradient)
         elif leaf.source != "product":
             self.found.leaves[position] = gradient
 

@@ -19,13 +19,13 @@ class Leaf(NamedTuple):
 
     Attributes:
         source: "input", "state", "parameter", "product", "reduction" or "cotangent".
-        index: The number among those of the source.
+        number: The number among those of the source.
         offset: The first value.
         width: The number of values.
     """
 
     source: str
-    index: int
+    number: int
     offset: int
     width: int
 
@@ -140,9 +140,9 @@ class Graph:
         if leaf is None:
             return self.nodes[position].arguments
         if leaf.source == "product":
-            return tuple(piece.position for piece in self.products[leaf.index].inputs)
+            return tuple(piece.position for piece in self.products[leaf.number].inputs)
         if leaf.source == "reduction":
-            return (self.reductions[leaf.index].position,)
+            return (self.reductions[leaf.number].position,)
         return ()
 
     def ancestors(self, of: Iterable[int], stop: Iterable[int] = ()) -> set[int]:

@@ -133,7 +133,7 @@ class Schedule:
     def _leaf(self, position: int, source: str) -> int | None:
         """Return the number of the product or reduction of a node that this pass computes."""
         leaf = None if position in self.known else self.graph.leaves.get(position)
-        return leaf.index if leaf is not None and leaf.source == source else None
+        return leaf.number if leaf is not None and leaf.source == source else None
 
     def _order(self, needed: list[int]) -> None:
         graph, left = self.graph, needed[::-1]

@@ -109,13 +109,13 @@ class _Trial:
 
         def leaf_value(leaf: Leaf) -> Tensor:
             if leaf.source == "parameter":
-                values = statics[leaf.index].detach().reshape(-1)
+                values = statics[leaf.number].detach().reshape(-1)
             elif leaf.source == "input":
-                values = self.inputs[leaf.index].detach()
+                values = self.inputs[leaf.number].detach()
             elif leaf.source == "cotangent":
-                values = above[leaf.index]
+                values = above[leaf.number]
             else:
-                values = state[plan.fields.index(leaf.index)].detach().flatten(1)
+                values = state[plan.fields.index(leaf.number)].detach().flatten(1)
             return values[..., leaf.offset : leaf.offset + leaf.width]
 
         values = Evaluation(plan.graph, leaf_value, lambda n: statics[n].detach(), state[0])
@@ -129,10 +129,10 @@ class _Trial:
             value = values.value(gradient).expand(batch, leaf.width)
             at = slice(leaf.offset, leaf.offset + leaf.width)
             if leaf.source == "parameter":
-                of_static[leaf.index][at] += value.sum(0)
+                of_static[leaf.number][at] += value.sum(0)
             elif leaf.source == "state":
-                of_state[plan.fields.index(leaf.index)][:, at] = value
-            elif leaf.index == 0:
+                of_state[plan.fields.index(leaf.number)][:, at] = value
+            elif leaf.number == 0:
                 of_input[:, at] = value
         for number, pieces in plan.gradients.products.items():
             product = plan.graph.products[number]

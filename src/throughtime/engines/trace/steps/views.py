@@ -165,7 +165,7 @@ def _squeeze(symbol: Symbol, dims: int | Sequence[int] | None = None) -> Symbol:
 
 
 def _flip(symbol: Symbol, dims: Sequence[int]) -> Symbol:
-    return Symbol(np.flip(symbol.places, [_dim(symbol, d) for d in dims]), symbol.axis)
+    return Symbol(np.flip(symbol.places, tuple(_dim(symbol, d) for d in dims)), symbol.axis)
 
 
 def _roll(symbol: Symbol, shifts: Sequence[int], dims: Sequence[int] = ()) -> Symbol:

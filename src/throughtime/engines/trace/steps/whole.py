@@ -118,9 +118,9 @@ class _Planning:
         self.parameters: dict[int, tuple[int, int]] = {}
         self.values = 0
         for leaf in self.graph.leaves.values():
-            if leaf.source == "parameter" and leaf.index not in self.parameters:
-                width = trace.vectors[self._vector(leaf.index)].width
-                self.parameters[leaf.index] = self.values, width
+            if leaf.source == "parameter" and leaf.number not in self.parameters:
+                width = trace.vectors[self._vector(leaf.number)].width
+                self.parameters[leaf.number] = self.values, width
                 self.values += padded(width)
         carry = Area("carry")
         self.carries = tuple(carry.take(width).offset for width in self.widths)
@@ -157,7 +157,7 @@ class _Planning:
         for number in sorted({n for n, leaf in self._product_leaves(keep)}):
             targets[number] = saved.take(graph.products[number].width)
             for position, leaf in graph.leaves.items():
-                if leaf.source == "product" and leaf.index == number and position in keep:
+                if leaf.source == "product" and leaf.number == number and position in keep:
                     keep[position] = Place("saved", targets[number].offset + leaf.offset)
         forward = Schedule(graph, inside, stores, targets=targets, area=saved)
         lasting = ("input", "before", "after", "saved", "parameters")
@@ -200,12 +200,12 @@ class _Planning:
         found: dict[int, Place] = {}
         for position, leaf in self.graph.leaves.items():
             if leaf.source == "input":
-                found[position] = Place(f"input{leaf.index}", leaf.offset)
+                found[position] = Place(f"input{leaf.number}", leaf.offset)
             elif leaf.source == "state":
-                number = self.fields.index(leaf.index)
+                number = self.fields.index(leaf.number)
                 found[position] = Place(f"before{number}", leaf.offset)
             elif leaf.source == "parameter":
-                start = self.parameters[leaf.index][0]
+                start = self.parameters[leaf.number][0]
                 found[position] = Place("parameters", start + leaf.offset)
         return found
 
@@ -282,13 +282,13 @@ class _Planning:
         for position in keep:
             if self._is_product(position):
                 leaf = self.graph.leaves[position]
-                yield leaf.index, leaf
+                yield leaf.number, leaf
 
     def _cotangents(self) -> dict[int, Place]:
         found: dict[int, Place] = {}
         for position, leaf in self.graph.leaves.items():
-            if leaf.source == "cotangent" and leaf.index < len(self.fields):
-                pointer = f"carry+{self.carries[leaf.index]}|d_after{leaf.index}"
+            if leaf.source == "cotangent" and leaf.number < len(self.fields):
+                pointer = f"carry+{self.carries[leaf.number]}|d_after{leaf.number}"
                 found[position] = Place(pointer, leaf.offset)
             elif leaf.source == "cotangent":
                 found[position] = Place("d_outputs", leaf.offset)
@@ -305,11 +305,11 @@ class _Planning:
         for position, leaf in graph.leaves.items():
             found = gradients.leaves.get(position, zero)
             if leaf.source in ("input", "state"):
-                of.setdefault((leaf.source, leaf.index), []).append(
+                of.setdefault((leaf.source, leaf.number), []).append(
                     (leaf.offset, leaf.width, found)
                 )
             elif leaf.source == "parameter" and position in gradients.leaves:
-                start = self.parameters[leaf.index][0] + leaf.offset
+                start = self.parameters[leaf.number][0] + leaf.offset
                 piece = Piece(found, leaf.width)
                 back.append(Store(piece, Place("d_parameters", start), adds=True))
         for i, number in enumerate(self.fields):
