@@ -131,7 +131,7 @@ def run_backward(
         call: The run.
         tensors: The tensors of the run.
         kept: The histories, the outputs and the saved values of the forward pass.
-        gradients: Those of the final fields, of the histories and of the outputs.
+        gradients: The gradients of the final fields, of the histories and of the outputs.
         needed: True for each tensor whose gradient is wanted.
 
     Returns:

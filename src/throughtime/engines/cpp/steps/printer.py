@@ -12,7 +12,7 @@ def print_steps(passes: Mapping[str, tuple[Schedule, Sequence[str]]]) -> str:
     """Return the C++ of passes; the function of phase p of the pass "forward": forward_p.
 
     Arguments:
-        passes: For each name the schedule, and the names of the pointers of a row in order.
+        passes: The schedule of each name, and the names of the pointers of a row in order.
     """
     parts = [
         part

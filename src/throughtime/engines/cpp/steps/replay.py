@@ -22,7 +22,7 @@ def replay(
     Arguments:
         call: The run.
         tensors: The tensors of the run.
-        gradients: Those of the results.
+        gradients: The gradients of the results.
         needed: True for each tensor whose gradient is wanted.
     """
     create_graph = torch.is_grad_enabled()

@@ -240,8 +240,8 @@ class Recorder(TorchDispatchMode):
             raise UntraceableError("step reduces over sequences")
         rest = [d for d in every if d not in gone]
         moved = places.transpose([*rest, *gone]).reshape([places.shape[d] for d in rest] + [-1])
-        *counts, length = moved.shape
-        count = math.prod(counts)
+        length = moved.shape[moved.ndim - 1]
+        count = math.prod(moved.shape[: moved.ndim - 1])
         if keepdim:
             shape, at = [1 if d in gone else n for d, n in enumerate(places.shape)], axis
         else:
