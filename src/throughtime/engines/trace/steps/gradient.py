@@ -15,7 +15,7 @@ class Gradients:
     """The gradients of a step; None for a leaf whose gradient is zero.
 
     Attributes:
-        leaves: The gradients of the input, the state and the parameters, by their leaves' positions.
+        leaves: The gradients of the input, the state and the parameters, by position of the leaf.
         products: The gradient of each product that has one, as pieces, by its number.
     """
 
