@@ -7,7 +7,6 @@ thread on the order after sorting.
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
-from torch.utils.data import DataLoader
 
 from benchmarks.doctor.field_case import Case, accuracy, cross_entropy, fit
 
@@ -51,8 +50,8 @@ def make(faulty: bool) -> Case:
         lengths = torch.tensor([len(text) for text in texts])
         return pad_sequence(texts, batch_first=True), lengths, torch.tensor(labels)
 
-    loader = DataLoader(dataset(1280), batch_size=32, collate_fn=collate)
-    batches = list(loader)
+    items = dataset(1280)
+    batches = [collate(items[i : i + 32]) for i in range(0, len(items), 32)]
     train, test = batches[:32], batches[32:]
     return Case(
         TextClassifier(),

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from benchmarks.doctor.field_case import Case, batched, classifier
 
-INTENTS, WORDS, LONGEST = 4, 50, 90
+INTENTS, WORDS, LONGEST = 4, 50, 70
 
 
 class IntentClassifier(nn.Module):
@@ -31,7 +31,7 @@ class IntentClassifier(nn.Module):
 
 
 def utterances(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return utterances of 4 to 9 words, padded to 90, their lengths, and their intents.
+    """Return utterances of 4 to 9 words, padded to 70, their lengths, and their intents.
 
     The second word of an utterance is one of three words of its intent.
     """
@@ -43,7 +43,7 @@ def utterances(count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def make(faulty: bool) -> Case:
-    """Return the program; the faulty one packs 90 words of every utterance."""
+    """Return the program; the faulty one packs 70 words of every utterance."""
     text, lengths, intent = utterances(1280)
     if faulty:
         lengths = torch.tensor([len(row) for row in text])
