@@ -100,6 +100,50 @@ def test_the_change_that_makes_the_users_training_learn(
         assert (round(remedy.before.value, 2), round(remedy.after.value, 2)) == (0.69, 0.12)
 
 
+@pytest.mark.parametrize("factor", [0.8, 0.999])
+def test_a_learning_rate_that_falls_to_nothing_in_training(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies are trained in fact: one keeps its rate, as the doctor's does."""
+    results = {"as it is": trial(0.1), "a learning rate that stays at 0.003": trial(0.12)}
+    rates: dict[str, float] = {}
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> float:
+        optimizer.zero_grad()
+        cross_entropy(model, batch).backward()
+        before = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+        return before
+
+    def train(self: FreshCopies, name: str, *_: Any, trainer: Any = None, **options: Any) -> Trial:
+        if trainer is not None and trainer.step is not None:
+            update = trainer.update(self.condition(), options["training"])
+            for batch in self.trainer.subject.training * 5:
+                update(batch)
+                rates[name] = seen[-1]
+        return results.get(name, trial(0.69))
+
+    seen: list[float] = []
+
+    def watched(model: nn.Module) -> torch.optim.Optimizer:
+        made = torch.optim.Adam(model.parameters(), lr=3e-3)
+        made.register_step_post_hook(lambda o, *_: seen.append(o.param_groups[0]["lr"]))
+        return made
+
+    monkeypatch.setattr(FreshCopies, "train", train)
+    copies = copies_of(gru(), optimizer=watched)
+    copies.trainer.step = step
+    found = check_own_training(copies, "here")
+    assert (found is not None) == (factor == 0.8)
+    if found is not None:
+        assert found.cause is Cause.STEP_SIZE
+        assert "lowers the learning rate from 0.003 to" in found.statement
+        assert rates["a learning rate that stays at 0.003"] == 3e-3
+        assert rates["your own training"] == pytest.approx(3e-3 * 0.8**29)
+
+
 @pytest.mark.parametrize(
     ("rate", "size"), [(30.0, "large"), (1e-7, "small"), (0.01, None), (1e-4, None)]
 )

@@ -1,5 +1,6 @@
 """Checks of the user's own training by copies: step size, weight decay, weights that are ruined."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from throughtime.doctor.intervals import difference, exactly
 from throughtime.doctor.mechanism import Mechanism
 from throughtime.doctor.penalty import check_penalty
 from throughtime.doctor.remedies import Condition, Trainer
-from throughtime.doctor.training_step import listed
+from throughtime.doctor.training_step import FALLEN, listed, rate_of
 from throughtime.doctor.user_training import OptimizerOf
 from throughtime.doctor.verdict import SATURATED
 from throughtime.foreign.sites import find_recurrent
@@ -39,9 +40,10 @@ def check_training(copies: FreshCopies, where: str) -> Finding | None:
 def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
     """Train a fresh copy by the user's own step or optimiser, and an equal one by the doctor's.
 
-    Where the doctor's learns and the user's does not, the weight decay is taken away, and the
-    learning rate is changed by powers of 10: so that the user's updates go about as far as the
-    doctor's. Where none helps, updates are at fault that go much farther, or not nearly as far.
+    Where the doctor's learns and the user's does not, a learning rate that falls to nothing is kept
+    where it starts, the weight decay is taken away, and the learning rate is changed by powers of
+    10: so that the user's updates go about as far as the doctor's. Where none helps, updates are at
+    fault that go much farther, or not nearly as far.
 
     Arguments:
         copies: trials; the trainer has the user's step and optimiser.
@@ -54,7 +56,9 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
     usual = copies.plain()
     if usual is None or not copies.learns(usual):
         return None
-    theirs = copies.train("your own training", training=own)
+    made: list[Optimizer] = []
+    watched = Trainer(trainer.subject, trainer.seed, trainer.step, _kept(trainer.optimizer, made))
+    theirs = copies.train("your own training", trainer=watched, training=own)
     if theirs is None or (theirs.updates < usual.updates and not theirs.diverged):
         return None
     limit = _NOT_LEARNED * copies.gain(usual)
@@ -63,6 +67,7 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
     subject = trainer.subject
     groups = trainer.optimizer(subject.copy(training=True)).param_groups
     rate = max((float(group["lr"]) for group in groups if "lr" in group), default=0.0)
+    left = rate_of(made[-1]) if made else rate
     decay = max(float(group.get("weight_decay", 0.0)) for group in groups)
     words_of = "training_step" if trainer.step is not None else "optimiser"
     words = (
@@ -71,34 +76,40 @@ def check_own_training(copies: FreshCopies, where: str) -> Finding | None:
         f"{', where it diverges' if theirs.diverged else ''}; by the doctor's training, Adam at "
         f"3e-3, an equal one has {in_words(usual.after)}. "
     )
-    changes: list[tuple[Cause, str, str, dict[str, float]]] = []
+    changes: list[_Setting] = []
+    if left < FALLEN * rate:
+        words += f"It lowers the learning rate from {rate:.3g} to {left:.3g} meanwhile. "
+        name = f"a learning rate that stays at {rate:.3g}"
+        remedy = "Lower the learning rate once an epoch, not in each step, or more slowly."
+        changes.append(_Setting(Cause.STEP_SIZE, name, f"# {remedy}", f"{left:.3g}", remedy))
     if decay > 0:
-        changes.append(
-            (Cause.WEIGHT_DECAY, "a weight decay of 0", "weight_decay=0", {"decay": 0.0})
-        )
+        code, was = "weight_decay=0", f"{decay:g}"
+        remedy = f"Set {code}, in place of {was}."
+        name = "a weight decay of 0"
+        changes.append(_Setting(Cause.WEIGHT_DECAY, name, code, was, remedy, decay=0.0))
     distance = _relative_distance(copies, own)
     for factor in _factors(distance) if rate > 0 else ():
-        new = rate * factor
-        changes.append(
-            (Cause.STEP_SIZE, f"a learning rate of {new:.3g}", f"lr={new:.3g}", {"rate": factor})
-        )
-    for cause, name, code, change in changes:
-        other = Trainer(subject, trainer.seed, trainer.step, _changed(trainer.optimizer, **change))
-        trial = copies.train(name, trainer=other, training=own)
+        code, was = f"lr={rate * factor:.3g}", f"{rate:g}"
+        remedy = f"Set {code}, in place of {was}."
+        name = f"a learning rate of {rate * factor:.3g}"
+        changes.append(_Setting(Cause.STEP_SIZE, name, code, was, remedy, factor=factor))
+    for change in changes:
+        maker = _changed(trainer.optimizer, change)
+        other = Trainer(subject, trainer.seed, trainer.step, maker)
+        trial = copies.train(change.name, trainer=other, training=own)
         if trial is None or trial.diverged or not copies.clearly_better(trial, theirs):
             continue
-        copies.add_remedy(f"{name} in your own training", code, theirs, trial)
-        was = decay if cause is Cause.WEIGHT_DECAY else rate
+        copies.add_remedy(f"{change.name} in your own training", change.code, theirs, trial)
         return Finding(
-            cause=cause,
+            cause=change.cause,
             severity="fault",
             certainty="measured",
-            statement=f"{words}With {name} in place of {was:g} it does.",
+            statement=f"{words}With {change.name} in place of {change.was} it does.",
             effect=difference(trial.after, theirs.after),
-            effect_name=f"change of the held-out loss with {name}",
+            effect_name=f"change of the held-out loss with {change.name}",
             threshold=0.0,
             measured_on=where,
-            remedy=f"Set {code}, in place of {was:g}.",
+            remedy=change.remedy,
         )
     if _SMALL / 10 < distance < _LARGE:
         return None
@@ -154,19 +165,55 @@ def _check_distance(copies: FreshCopies, where: str) -> Finding | None:
     )
 
 
-def _changed(
-    optimizer: OptimizerOf, *, rate: float = 1.0, decay: float | None = None
-) -> OptimizerOf:
-    """Return a maker of optimisers with the learning rate times a factor, or another decay."""
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """Change of a setting of the user's optimiser.
+
+    Attributes:
+        cause: verdict if it helps.
+        name, code, was, remedy: the change, its code, the value before, and advice.
+        factor: factor of the learning rate; None where it is held at its start.
+        decay: weight decay; None where it stays.
+    """
+
+    cause: Cause
+    name: str
+    code: str
+    was: str
+    remedy: str
+    factor: float | None = None
+    decay: float | None = None
+
+
+def _changed(optimizer: OptimizerOf, change: _Setting) -> OptimizerOf:
+    """Return a maker of optimisers with a change."""
 
     def make(model: nn.Module) -> Optimizer:
         made = optimizer(model)
         for group in made.param_groups:
-            if "lr" in group:
-                group["lr"] = group["lr"] * rate
-            if decay is not None and "weight_decay" in group:
-                group["weight_decay"] = decay
+            if "lr" in group and change.factor is not None:
+                group["lr"] = group["lr"] * change.factor
+            if "weight_decay" in group and change.decay is not None:
+                group["weight_decay"] = change.decay
+        if change.factor is None and change.decay is None:
+            rates = [group.get("lr") for group in made.param_groups]
+
+            def hold(*_: Any) -> None:
+                for group, rate in zip(made.param_groups, rates, strict=True):
+                    group["lr"] = rate
+
+            made.register_step_pre_hook(hold)
         return made
+
+    return make
+
+
+def _kept(optimizer: OptimizerOf, made: list[Optimizer]) -> OptimizerOf:
+    """Return a maker that adds its optimisers to a list."""
+
+    def make(model: nn.Module) -> Optimizer:
+        made.append(optimizer(model))
+        return made[-1]
 
     return make
 

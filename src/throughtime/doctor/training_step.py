@@ -17,7 +17,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _CALLS, _MOST_CALLS = 12, 64  # of the step; the most where gradients of many batches are summed
 _SUMMED = 3  # changed weights without a zeroed gradient: more is no accumulation
-_FALLEN = 0.01  # of the learning rate: less is left where it falls to nothing at once
+FALLEN = 0.01  # of the learning rate: less is left where it falls to nothing
 _SHOWN = 4  # names in a sentence
 
 
@@ -65,7 +65,7 @@ def run_steps(
         made.register_step_post_hook(lambda *_: gradients.end_update()),
     ]
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    end, calls, rate = time.monotonic() + seconds, 0, _rate(made)
+    end, calls, rate = time.monotonic() + seconds, 0, rate_of(made)
     try:
         while calls < _CALLS or (gradients.open and calls < _MOST_CALLS):
             if calls >= _SUMMED + 1 and time.monotonic() > end:
@@ -93,11 +93,12 @@ def run_steps(
         0 < gradients.updates == gradients.cleared,
         gradients.sums,
         reached,
-        (rate, _rate(made)),
+        (rate, rate_of(made)),
     )
 
 
-def _rate(optimizer: torch.optim.Optimizer) -> float:
+def rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """Return the largest learning rate of an optimiser's groups."""
     return max((float(g["lr"]) for g in optimizer.param_groups if "lr" in g), default=0.0)
 
 
@@ -225,7 +226,7 @@ def check_rate(steps: Steps) -> Finding | None:
         steps: calls of the user's step.
     """
     first, last = steps.rates
-    if not last < _FALLEN * first:
+    if not last < FALLEN * first:
         return None
     return Finding(
         cause=Cause.STEP_SIZE,
@@ -235,7 +236,7 @@ def check_rate(steps: Steps) -> Finding | None:
         f"{steps.calls} calls.",
         effect=exactly(last / first),
         effect_name="part of the learning rate that is left",
-        threshold=_FALLEN,
+        threshold=FALLEN,
         measured_on=f"{steps.calls} calls of training_step on a copy",
         remedy="Lower the learning rate once an epoch, not in each step, or more slowly.",
     )
