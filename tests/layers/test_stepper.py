@@ -12,7 +12,7 @@ from throughtime import errors
 from throughtime.core.gated import GatedCell
 from throughtime.core.state import state_tensors
 from throughtime.engines.cpp.compiler import find_compiler
-from throughtime.layers.stepper import run_one_step
+from throughtime.layers.one_step import run_one_step
 
 needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
 

@@ -3,8 +3,11 @@
 from throughtime.engines.cpp import (
     CompiledStep,
     NativeEngine,
+    StepWithGradient,
     compiled_step,
     generate_compiled,
+    run_step,
+    step_with_gradient,
 )
 from throughtime.engines.eager import EagerEngine, Observer, unroll
 from throughtime.engines.engine import (
@@ -19,7 +22,15 @@ from throughtime.engines.engine import (
     engine_options,
 )
 from throughtime.engines.scan import ScanEngine, linear_scan
-from throughtime.engines.select import ENGINES, Choice, check_engine, choose, recording, run
+from throughtime.engines.select import (
+    ENGINES,
+    Choice,
+    being_recorded,
+    check_engine,
+    choose,
+    recording,
+    run,
+)
 from throughtime.engines.vendor import VendorEngine
 
 __all__ = [
@@ -38,7 +49,9 @@ __all__ = [
     "Result",
     "Runner",
     "ScanEngine",
+    "StepWithGradient",
     "VendorEngine",
+    "being_recorded",
     "check_engine",
     "choose",
     "compiled_step",
@@ -47,5 +60,7 @@ __all__ = [
     "linear_scan",
     "recording",
     "run",
+    "run_step",
+    "step_with_gradient",
     "unroll",
 ]

@@ -125,6 +125,11 @@ def recording() -> Iterator[list[str]]:
         _record.reset(token)
 
 
+def being_recorded() -> bool:
+    """Return True within a block of `recording`."""
+    return bool(_record.get())
+
+
 def _as_torch_casts(request: Request, result: Result) -> Result:
     """Return a result in the dtypes that torch.nn's layer of this cell returns under autocast.
 

@@ -40,7 +40,8 @@ from throughtime.layers.arguments import (
     prepare,
     restore,
 )
-from throughtime.layers.stepper import Stepper, run_one_step
+from throughtime.layers.one_step import run_one_step
+from throughtime.layers.stepper import Stepper
 from throughtime.layers.tensors import CellTensors
 from throughtime.wiring.deep import StackedCell
 
@@ -240,8 +241,7 @@ class RecurrentLayer(Call[Final, Every], CellTensors):
         return_states: bool = False,
     ) -> Returned:
         if (
-            not torch.is_grad_enabled()
-            and lengths is reset is None
+            lengths is reset is None
             and not return_states
             and isinstance(input, Tensor)
             and input.dim() == 3

@@ -1,27 +1,19 @@
 """A layer one step at a time, without gradient: for control, streams and generation."""
 
-import threading
-import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.capture import capturing, transformed
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.sampling import Sampling
 from throughtime.core.state import State, map_state, state_tensors
-from throughtime.engines import (
-    CompiledStep,
-    Refusal,
-    Request,
-    compiled_step,
-    generate_compiled,
-)
+from throughtime.engines import CompiledStep, generate_compiled
 from throughtime.layers.arguments import prepare
+from throughtime.layers.one_step import MOST, built_for, compiled_steps
 
 
 @final
@@ -222,7 +214,7 @@ class Stepper:
 
     def _fits(self, first: Tensor, readout: nn.Linear, embedding: Tensor | None) -> bool:
         """Return True if compiled steps may be run with this readout."""
-        if not self._steps or self.batch_size > _MOST or first.dtype != torch.int64:
+        if not self._steps or self.batch_size > MOST or first.dtype != torch.int64:
             return False
         if type(readout) is not nn.Linear or readout._forward_hooks or readout._forward_pre_hooks:
             return False
@@ -261,111 +253,6 @@ class Stepper:
                 expected=f"{tuple(self._shape)}: (batch_size, input_size)",
             )
         prepare(self._layer.cells(), False, x[None], None, None, None)
-
-
-_MOST = 32  # sequences of a call that runs as compiled steps: as many as need no packed weights
-_calls: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, int], "_Call"]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-class _Call(NamedTuple):
-    """Compiled steps for calls of one step, of one thread and batch size."""
-
-    steps: list[CompiledStep]
-    built_for: list[Any]
-    form: State  # of a cell's state
-
-
-def run_one_step(layer: Any, x: Tensor, hx: Any) -> tuple[Tensor, State] | None:
-    """Run a layer over one step without gradient by compiled steps; None where that cannot be.
-
-    Arguments:
-        layer: The layer.
-        x: The layer's input, of one step, with a batch axis.
-        hx: The layer's state.
-
-    Returns:
-        The output and the state, as the layer returns them.
-    """
-    time, batch = (1, 0) if layer.batch_first else (0, 1)
-    if type(x) is not Tensor or hx is None or not x.is_cpu or not 0 < x.shape[batch] <= _MOST:
-        return None
-    if capturing() or transformed() or torch._C._len_torch_dispatch_stack():
-        return None
-    of_layer = _calls.setdefault(layer, {})
-    key = threading.get_ident(), x.shape[batch]
-    call = of_layer.get(key)
-    if call is None or call.built_for != built_for(layer):
-        cell = layer.cells()[0]
-        like = next(iter(cell.parameters()), x)
-        form = cell.initial_state(1, dtype=like.dtype, device=like.device)
-        call = _Call(compiled_steps(layer, x.shape[batch]), built_for(layer), form)
-        if len(of_layer) >= 16:
-            of_layer.clear()  # threads that have ended
-        of_layer[key] = call
-    steps, form = call.steps, call.form
-    if not steps:
-        return None
-    given = hx if isinstance(hx, tuple) else (hx,)
-    if len(given) != len(form) or hasattr(form, "past"):
-        return None
-    shape = (len(steps), x.shape[batch], steps[0].hidden_size)
-    for tensor in given:
-        if (
-            type(tensor) is not Tensor
-            or tensor.shape != shape
-            or tensor.dtype is not steps[0].dtype
-        ):
-            return None
-        if not tensor.is_cpu or not tensor.is_contiguous():
-            return None
-    if x.shape[2] != layer.input_size or x.dtype is not steps[0].dtype:
-        return None
-    y = torch.empty((1, *shape[1:]) if time == 0 else (shape[1], 1, shape[2]), dtype=x.dtype)
-    after = [torch.empty_like(tensor) for tensor in given]
-    if len(steps) == 1:
-        steps[0](x.contiguous(), given, after, y)
-    else:
-        h = x.contiguous()
-        for level, step in enumerate(steps):
-            new = [tensor[level] for tensor in after]
-            step(h, [t[level] for t in given], new, y if level == len(steps) - 1 else None)
-            h = new[0]
-    return y, after[0] if len(after) == 1 else type(form)(*after)
-
-
-def built_for(layer: Any) -> list[Any]:
-    """Return all that compiled steps are built for, beside the values of the weights."""
-    found: list[Any] = [layer.engine, layer.training, torch._C._is_any_autocast_enabled()]
-    found += len(layer._modules), len(layer._replaced)
-    for tensor in layer._parameters.values():
-        found.append(tensor is not None and tensor.data_ptr())
-    for tensor in layer._buffers.values():
-        found.append(tensor is not None and tensor.data_ptr())
-    return found
-
-
-def compiled_steps(layer: Any, batch_size: int) -> list[CompiledStep]:
-    """Return a compiled step for each level of a layer; an empty list where one cannot be."""
-    if layer.engine not in ("auto", "native") or layer.bidirectional:
-        return []
-    if layer._modules or layer._replaced:
-        return []  # parametrised weights are computed for each call
-    if torch._C._is_any_autocast_enabled() or (layer.dropout > 0 and layer.training):
-        return []
-    steps: list[CompiledStep] = []
-    for cell in layer.cells():
-        if cell.streams:
-            return []
-        like = next(iter(cell.parameters()), torch.empty(0))
-        x = like.new_zeros(1, batch_size, cell.input_size)
-        state = cell.initial_state(batch_size, dtype=like.dtype, device=like.device)
-        step = compiled_step(Request(cell, x, state))
-        if isinstance(step, Refusal):
-            return []
-        steps.append(step)
-    return steps
 
 
 def _tensors(state: State) -> list[Tensor]:

@@ -158,9 +158,34 @@ inline void multiply_transposed(int64_t rows, int64_t depth, const real* const* 
     }
 }
 
+// c[..] += sum over k of a[k] b[k][..], with b read from its first value to its last: its columns in
+// panels would be read with jumps, which the processor does not foresee.
+inline void add_rows(int64_t depth, const real* a, const real* b, int64_t columns, real* c) {
+    constexpr int64_t TOGETHER = 4;
+    int64_t k = 0;
+    for (; k + TOGETHER <= depth; k += TOGETHER, b += TOGETHER * columns) {
+        vec factor[TOGETHER];
+        for (int64_t i = 0; i < TOGETHER; i++) factor[i] = broadcast(a[k + i]);
+        int64_t n = 0;
+        for (; n + LANES <= columns; n += LANES) {
+            vec sum = loadu(c + n);
+            for (int64_t i = 0; i < TOGETHER; i++) sum += factor[i] * loadu(b + i * columns + n);
+            storeu(c + n, sum);
+        }
+        for (; n < columns; n++)
+            for (int64_t i = 0; i < TOGETHER; i++) c[n] += a[k + i] * b[i * columns + n];
+    }
+    for (; k < depth; k++, b += columns)
+        for (int64_t n = 0; n < columns; n++) c[n] += a[k] * b[n];
+}
+
 // c[r][first .. last) += sum over k of a[r][k] b[k][first .. last), with rows of b as they lie.
 inline void multiply_as_is(int64_t rows, int64_t depth, const real* const* a, const real* b,
                            int64_t b_stride, real* const* c, int64_t first, int64_t last) {
+    if (rows <= 2 && first == 0 && last == b_stride) {
+        for (int64_t r = 0; r < rows; r++) add_rows(depth, a[r], b, b_stride, c[r]);
+        return;
+    }
     const auto& tiles = Tiles<false>::get();
     real* at[ROWS];
     for (int64_t n = first; n < last; n += WIDTH * LANES) {
