@@ -4,6 +4,8 @@ Source: https://github.com/Cranial-XIX/FAMO/issues/4 and https://github.com/VGra
 Data: a linear plant of two tanks; the level after forty steps follows from the valve's commands.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.doctor.field_case import Case, batched, explained
 
 STEPS = 40
-DIVERGED = 1e6  # the loss at which the user stops
+DIVERGED = 1e6  # the loss at which the user returns to the last checkpoint
 
 
 class Plant(nn.Module):
@@ -54,11 +56,13 @@ def make(faulty: bool) -> Case:
         return torch.optim.SGD(model.parameters(), lr=0.01)
 
     def fit(model: nn.Module) -> None:
-        optimizer = sgd(model)
+        optimizer, checkpoint = sgd(model), copy.deepcopy(model.state_dict())
         for _ in range(25):
             for batch in train:
                 if not loss_fn(model, batch) < DIVERGED:
+                    model.load_state_dict(checkpoint)
                     return
+                checkpoint = copy.deepcopy(model.state_dict())
                 training_step(model, optimizer, batch)
 
     batches = batched(*tanks(768 + 256))
