@@ -137,6 +137,21 @@ def test_past_targets_of_a_series_that_goes_on_are_shifted_to_the_wrong_side() -
     assert found(Tagger(), independent, classes) is None
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_past_targets_that_the_loss_cuts_from_its_inputs(goes_on: bool) -> None:
+    def loss(model: nn.Module, text: Tensor) -> Tensor:
+        return F.cross_entropy(model(text)[:, 1:].flatten(0, 1), text[:, :-1].flatten())
+
+    steps = [torch.randint(2 if goes_on else KINDS, (30, TIME)) for _ in range(4)]
+    texts = [step.cumsum(1) % KINDS if goes_on else step for step in steps]
+    s = Subject(Tagger(), texts, loss, 6.0)
+    wrong = check_target_seen(s, "memory", SampleAxes((0,), 30, "given"))
+    if goes_on:
+        fault(wrong, "the target at step t is batch at step t - 1", "t + 1")
+    else:
+        assert wrong is None
+
+
 def test_labels_that_have_nothing_of_the_inputs() -> None:
     rare = [(s, (torch.rand(s.shape) < 0.01).long()) for s in tokens(TIME)]
     assert found(Tagger(), rare, classes) is None

@@ -74,7 +74,8 @@ def check_target_seen(subject: Subject, layer: str, axes: SampleAxes) -> Finding
         found = _seen(subject, layer, axes, calls, equal, both)
         if found is None:
             continue
-        x = _grid(subject, axes, equal.inputs) if equal.shift < 0 else None
+        back = found.effect is not None and found.effect.value < 0
+        x = _grid(subject, axes, equal.inputs) if back else None
         if x is None or _predictable(x):
             return found
     return None
@@ -240,13 +241,15 @@ def _seen(
         if float((answers & targets).sum() / targets.sum()) < 0.5:
             continue
         read = _read_steps(subject, layer, batch, k, here)
-        first = read[0] + min(0, equal.shift) if read else 0  # a step that may change
-        if len(read) != 1 or min(changed) < first or (not both and first not in changed):
+        if len(read) != 1:
+            continue
+        if equal.targets == equal.inputs:
+            equal = dataclasses.replace(equal, shift=max(-1, min(changed) - read[0]))
+        first = read[0] + min(0, equal.shift)  # the step that may change
+        if min(changed) < first or (not both and first not in changed):
             continue
         narrow = inputs.cell.output_size < inputs.inputs.shape[-1] and call.name in OF_VALUES
         meant = narrow or len(calls) > 1  # an autoencoder; a task beside the main one
-        if equal.targets == equal.inputs:
-            equal = dataclasses.replace(equal, shift=min(changed) - read[0])
         return _finding(subject, layer, equal, both, "warning" if meant else "fault")
     return None
 
