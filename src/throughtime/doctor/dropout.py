@@ -1,5 +1,6 @@
 """Check of dropout, by training copies with less of it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -19,6 +20,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _STRONG = 0.6  # share that is dropped, from which it is a suspect
 _WEAK = 0.1  # share that is dropped in the copy
+_LEFT = 0.1  # of a state that is dropped at every step: the most that is left over the steps
 
 _FUNCTIONS = (
     F.dropout,
@@ -33,18 +35,19 @@ _FUNCTIONS = (
 
 @final
 class Dropouts(TorchFunctionMode):
-    """Mode that keeps the largest share that dropout functions drop, and may bound it.
+    """Mode that keeps the shares that dropout functions drop, and may bound them.
 
     Arguments:
         most: bound on the share; 1 for none.
 
     Attributes:
-        largest: largest share that was asked for, of calls in training.
+        shares: shares that were asked for, of calls in training, in their order.
     """
 
     def __init__(self, most: float = 1.0):
         super().__init__()
-        self.most, self.largest = most, 0.0
+        self.most = most
+        self.shares: list[float] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -56,7 +59,7 @@ class Dropouts(TorchFunctionMode):
             given = dict(zip(("input", "p", "training"), args, strict=False)) | options
             share = float(given.get("p", 0.5))
             if given.get("training", given.get("train", True)):
-                self.largest = max(self.largest, share)
+                self.shares.append(share)
             share = min(share, self.most)
             if len(args) > 1:
                 args = (args[0], share, *args[2:])
@@ -65,24 +68,55 @@ class Dropouts(TorchFunctionMode):
         return func(*args, **options)
 
 
-def strong_dropout(subject: Subject) -> dict[str, float]:
-    """Return the shares above 0.6 that the model drops in training, by the name of the place.
+@dataclasses.dataclass(frozen=True)
+class Suspects:
+    """Dropout that may keep a model from learning.
+
+    Attributes:
+        places: share that is dropped, by the name of the place.
+        most: largest share that is dropped in the copy with less of it.
+        words: statement of what is dropped.
+    """
+
+    places: dict[str, float]
+    most: float
+    words: str
+
+
+def strong_dropout(subject: Subject, steps: int) -> Suspects | None:
+    """Find dropout of more than 0.6, or at every step, of which next to nothing is left over them.
 
     Arguments:
         subject: model, data and loss.
+        steps: steps over which the state is carried.
     """
     model = subject.copy(training=True)
     found: dict[str, float] = {}
     for name, module in model.named_modules():
         share = _share_of(module)
-        if share is not None and share > _STRONG:
+        if share is not None:
             found[f"{name or 'the model'} ({type(module).__name__})"] = share
     dropouts = Dropouts()
     with torch.no_grad(), dropouts:
         subject.loss(model, subject.training[0])
-    if dropouts.largest > max(_STRONG, *found.values(), 0.0):
-        found["F.dropout in forward"] = dropouts.largest
-    return found
+    function = max(dropouts.shares, default=0.0)
+    if function > max(found.values(), default=0.0):
+        found["F.dropout in forward"] = function
+    strong = {place: share for place, share in found.items() if share > _STRONG}
+    if strong:
+        places = ", ".join(f"{in_percent(share)} at {place}" for place, share in strong.items())
+        return Suspects(strong, _WEAK, f"Dropout removes too much: {places}.")
+    for share in sorted(set(dropouts.shares), reverse=True):
+        left = (1 - share) ** steps
+        if steps > 1 and left < _LEFT and dropouts.shares.count(share) >= steps:
+            places = [place for place, of in found.items() if of == share]
+            place = ", ".join(places) or "F.dropout in forward"
+            words = (
+                f"Dropout is applied again at every step: {in_percent(share)} at {place}. Of a "
+                f"state that passes it, {in_percent(left)} is left over {steps} steps."
+            )
+            return Suspects({place: share}, 0.0, words)
+    return None
 
 
 def _share_of(module: nn.Module) -> float | None:
@@ -95,65 +129,83 @@ def _share_of(module: nn.Module) -> float | None:
     return share
 
 
-def check_dropout(copies: FreshCopies, losses: Sequence[float], where: str) -> Finding | None:
-    """Check whether strong dropout keeps the model from learning: a copy with less of it learns.
+def check_dropout(
+    copies: FreshCopies, losses: Sequence[float], steps: int, where: str
+) -> Finding | None:
+    """Check whether dropout keeps the model from learning: a copy with less of it learns.
 
     It does not where the model has learned nearly as much, which may have taken it more updates.
 
     Arguments:
         copies: trials of fresh copies.
         losses: held-out losses of the model.
+        steps: steps over which the state is carried.
         where: layer and batches, in words.
     """
     if copies.clock.left() < LEAST_SECONDS:
         return None
-    strong = strong_dropout(copies.trainer.subject)
-    if not strong:
+    suspects = strong_dropout(copies.trainer.subject, steps)
+    if suspects is None:
         return None
+    most = suspects.most
+
+    def lessen(condition: Condition) -> Condition:
+        return _with_less(condition, most)
+
     usual = copies.plain()
     trial: Trial | None = None
     if usual is not None:
-        trial = copies.train("little dropout", _with_little, updates=usual.updates)
+        trial = copies.train("little dropout", lessen, updates=usual.updates)
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
     if copies.as_good(losses, trial):
         return None
-    name = f"a dropout of {_WEAK:g} at most"
-    copies.add_remedy(name, less_dropout(copies.trainer.subject.copy()), usual, trial)
-    places = ", ".join(f"{in_percent(share)} at {place}" for place, share in strong.items())
+    name = f"a dropout of {most:g} at most" if most else "no dropout"
+    copies.add_remedy(name, less_dropout(copies.trainer.subject.copy(), most), usual, trial)
+    remedy = "Set p to 0.1 to 0.5 there: p is the share that is dropped, not that which is kept."
+    if not most:
+        remedy = (
+            "Apply dropout to what the layer reads or to its outputs, not to the state that the "
+            "next step gets; and pass training=self.training to F.dropout."
+        )
     return Finding(
         cause=Cause.DROPOUT,
         severity="fault",
         certainty="measured",
-        statement=f"Dropout removes too much: {places}. A fresh copy with {name} learns, an equal "
-        "one as it is does not.",
+        statement=f"{suspects.words} A fresh copy with {name} learns, an equal one as it is does "
+        "not.",
         effect=difference(trial.after, usual.after),
         effect_name=f"change of the held-out loss with {name}",
         threshold=0.0,
         measured_on=where,
-        remedy="Set p to 0.1 to 0.5 there: p is the share that is dropped, not that which is kept.",
+        remedy=remedy,
     )
 
 
-def less_dropout(model: nn.Module) -> str:
-    """Return code that lets every module of a model drop little."""
+def less_dropout(model: nn.Module, most: float = _WEAK) -> str:
+    """Return code that lets every module of a model drop little.
+
+    Arguments:
+        model: model whose modules drop.
+        most: largest share that they drop then.
+    """
     shares = {name: _share_of(module) for name, module in model.named_modules()}
-    strong = [name for name, share in shares.items() if share is not None and share > _WEAK]
+    strong = [name for name, share in shares.items() if share is not None and share > most]
     named = (
         (name, "p" if hasattr(model.get_submodule(name), "p") else "dropout") for name in strong
     )
-    lines = [f"{path_of(name)}.{attribute} = {_WEAK:g}" for name, attribute in named]
-    return "\n".join(lines) or f"p={_WEAK:g}  # of F.dropout: the share that is dropped"
+    lines = [f"{path_of(name)}.{attribute} = {most:g}" for name, attribute in named]
+    return "\n".join(lines) or f"p={most:g}  # of F.dropout: the share that is dropped"
 
 
-def _with_little(condition: Condition) -> Condition:
+def _with_less(condition: Condition, most: float) -> Condition:
     for module in condition.model.modules():
         share = _share_of(module)
-        if share is not None and share > _WEAK and not hasattr(module, "p"):
-            vars(module)["dropout"] = _WEAK
+        if share is not None and share > most and not hasattr(module, "p"):
+            vars(module)["dropout"] = most
 
     def loss(batch: Any) -> Tensor:
-        with Dropouts(_WEAK):
+        with Dropouts(most):
             return condition.loss(batch)
 
     return Condition(condition.model, loss, condition.parameters)

@@ -403,7 +403,7 @@ class Examination:
         fault = check_function(self.copies, self.evidence.findings, self.losses, self.where)
         if fault is not None:
             return fault
-        dropped = check_dropout(self.copies, self.losses, self.where)
+        dropped = check_dropout(self.copies, self.losses, self.lag, self.where)
         if dropped is not None or self.evidence.has(Cause.PADDING_READ):
             return dropped
         return check_pooled_padding(self.copies, self.recording, flow, self.where)
