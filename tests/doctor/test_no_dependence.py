@@ -105,6 +105,7 @@ def layer_of(**changed) -> Mechanism:
         "growth": exactly(0.0),
         "by_lag": (1.0,),
         "retention": None,
+        "keeping": None,
         "dead": exactly(0.0),
         "saturated": exactly(0.0),
         "units": 5,

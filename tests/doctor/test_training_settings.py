@@ -214,6 +214,24 @@ def test_ruined_weights(moved: bool, planted) -> None:
     assert check_weights(copies, mechanism, trial(0.12), "here") is None
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize(("bias", "cause"), [(-2.5, Cause.FORGETTING), (2.5, Cause.SATURATED)])
+def test_gates_that_keep_are_closed(kind: Any, bias: float, cause: Cause, planted) -> None:
+    """A bias of -2.5, twice, leaves sigmoid(-5) = 0.7 % of the memory to the next step."""
+    results, _ = planted
+    results["as it is"] = trial(0.1)
+    model = Classifier(kind(WIDTH, 5, batch_first=True))
+    with torch.no_grad():
+        model.layer.bias_ih_l0.fill_(bias)
+        model.layer.bias_hh_l0.fill_(bias)
+    copies = copies_of(model)
+    mechanism = measure_mechanism(copies.trainer.subject, "layer", 3)
+    found = check_weights(copies, mechanism, trial(0.69), "here")
+    assert found is not None
+    assert found.cause is cause
+    assert ("closed" in found.statement) == (cause is Cause.FORGETTING)
+
+
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_equal_updates_move_both_biases_by_the_same(kind: Any) -> None:
     """Autograd: but for the candidate of a GRU, their gradients are the same."""
@@ -451,7 +469,7 @@ def test_dropout_that_adds_up_over_the_steps(
         assert found.cause is Cause.DROPOUT
         assert "1.7 %" in found.statement
         assert ("F.dropout" if function else "drop (Dropout)") in found.statement
-        assert copies.remedies[0].name == "no dropout"
+        assert copies.remedies[0].name == "a dropout of 0"
 
 
 def test_a_copy_may_make_all_updates() -> None:

@@ -29,6 +29,7 @@ def mechanism(**changed) -> Mechanism:
         "growth": exactly(0.0),
         "by_lag": (1.0,),
         "retention": exactly(0.5),
+        "keeping": exactly(0.97),
         "dead": exactly(0.0),
         "saturated": exactly(0.1),
         "units": 10,
@@ -53,6 +54,10 @@ def test_each_number_has_its_cause_and_the_most_specific_comes_first() -> None:
     assert causes(dead=exactly(0.9)) == [Cause.DEAD_UNITS]
     # at the end of its range a unit gives the same output to everything
     assert causes(dead=exactly(0.9), saturated=exactly(0.9)) == [Cause.SATURATED, Cause.DEAD_UNITS]
+    # gates that keep are open at half of the steps where large weights saturate them, or closed
+    forgets = {"saturated": exactly(0.9), "retention": exactly(1e-9)}
+    assert causes(**forgets, keeping=exactly(0.5)) == [Cause.SATURATED, Cause.FORGETTING]
+    assert causes(**forgets, keeping=exactly(0.02)) == [Cause.FORGETTING]
     wide = estimate([0.9, 0.1, 0.5, 0.9])
     assert causes(dead=wide) == []  # the interval is not clear of the threshold
 

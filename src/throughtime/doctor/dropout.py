@@ -160,7 +160,7 @@ def check_dropout(
         return None
     if copies.as_good(losses, trial):
         return None
-    name = f"a dropout of {most:g} at most" if most else "no dropout"
+    name = f"a dropout of {most:g}{' at most' if most else ''}"
     copies.add_remedy(name, less_dropout(copies.trainer.subject.copy(), most), usual, trial)
     remedy = "Set p to 0.1 to 0.5 there: p is the share that is dropped, not that which is kept."
     if not most:

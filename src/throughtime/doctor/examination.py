@@ -11,7 +11,6 @@ from throughtime.doctor.answers import OF_PREDICTORS_TOO, uncounted, unsolved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
 from throughtime.doctor.changes import Where
 from throughtime.doctor.data_pairs import RAISED
-from throughtime.doctor.dropout import check_dropout
 from throughtime.doctor.evidence import Evidence
 from throughtime.doctor.exact_checks import (
     check_reached,
@@ -21,19 +20,19 @@ from throughtime.doctor.exact_checks import (
 )
 from throughtime.doctor.features_for_time import try_other_axis
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
-from throughtime.doctor.function_undone import check_function
 from throughtime.doctor.gradient_cut import check_cut, check_training_step, flow_in_double
 from throughtime.doctor.history import history_findings
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.known_lag import KnownLag, check_lag
+from throughtime.doctor.leak import check_leak
 from throughtime.doctor.mechanism import Mechanism, context_losses, measure_mechanism
 from throughtime.doctor.need import Need, measure_need
 from throughtime.doctor.options import Options
-from throughtime.doctor.pooled_padding import check_pooled_padding
 from throughtime.doctor.relearning import memorised
 from throughtime.doctor.remedies import Trainer, changes_for, make_condition, try_changes
 from throughtime.doctor.sample_axes import SampleAxes, sample_axes
 from throughtime.doctor.sample_checks import needs_company
+from throughtime.doctor.shared_faults import shared_fault
 from throughtime.doctor.structure import exact_checks
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.training_settings import check_copies, check_learning, check_training
@@ -238,7 +237,9 @@ class Examination:
         cut = self._cut(flow, need.lag)
         if self.known.unpredicted(need) and self._memorised(answered):
             return self._no_dependence(need, None)
-        hidden = self._hidden(flow) if options.remedies else None
+        # a dropped state that keeps a model from learning is proved below
+        dropped = self.place == "dropped" and memory.known != "yes"
+        hidden = self._shared(flow, dropped=dropped) if options.remedies else None
         if hidden is not None and hidden.severity == "fault":
             return self._by_copies(self.copies, hidden)
         found.extend([] if hidden is None else [hidden])
@@ -351,6 +352,8 @@ class Examination:
         learns = verdict.learned(need, trial)
         if self.options.remedies and learns:
             fault = check_learning(copies, self.where)
+            if fault is None and not verdict.leaves_little(need, trial):
+                fault = check_leak(copies, mechanism, trial, suspects, self.where)
         elif self.options.remedies:
             fault = check_copies(copies, mechanism, trial, suspects, self.where)
         for refused in copies.refused:
@@ -396,17 +399,13 @@ class Examination:
             return self._no_dependence(need, trial)
         return faults[0].cause if faults else Cause.INCONCLUSIVE
 
-    def _hidden(self, flow: Any) -> Finding | None:
+    def _shared(self, flow: Any, *, dropped: bool) -> Finding | None:
         """Find a fault that the predictors share, and in spite of which a model learns a part."""
-        assert self.copies is not None
-        assert self.recording is not None
-        fault = check_function(self.copies, self.evidence.findings, self.losses, self.where)
-        if fault is not None:
-            return fault
-        dropped = check_dropout(self.copies, self.losses, self.lag, self.where)
-        if dropped is not None or self.evidence.has(Cause.PADDING_READ):
-            return dropped
-        return check_pooled_padding(self.copies, self.recording, flow, self.where)
+        copies, recording, found = self.copies, self.recording, self.evidence.findings
+        assert copies is not None
+        assert recording is not None
+        given = (copies, found, self.losses, self.where, self.axes, recording, flow, self.lag)
+        return shared_fault(*given, dropped=dropped)
 
     def _by_copies(self, copies: FreshCopies, fault: Finding) -> Cause:
         self.evidence.findings.append(fault)

@@ -93,7 +93,7 @@ def _check_graph(
             remedy="Remove the detach() or no_grad() between steps, or cut less often: the window "
             "of truncated backpropagation must be longer than the dependency.",
         )
-    if _of_other_tensors(subject, layer):  # two sequences, such as the twins of a siamese network
+    if of_other_tensors(subject, layer):  # two sequences, such as the twins of a siamese network
         return _unread_call(flow, where)
     return Finding(
         cause=Cause.FORGETTING,
@@ -155,7 +155,7 @@ def check_erased(subject: Subject, layer: str, flow: GradientFlow, lag: int) -> 
     )
 
 
-def _of_other_tensors(subject: Subject, layer: str) -> bool:
+def of_other_tensors(subject: Subject, layer: str) -> bool:
     """Return whether the inputs of different calls come from different tensors of the batch."""
     batch, other = subject.held_out[0], subject.training[0]
     model = subject.copy()

@@ -36,6 +36,7 @@ class Mechanism:
         by_lag: the gradient's norm by lag, relative, mean of logarithms over batches.
         retention: share that a unit at the 90th percentile keeps over the lag by its gate; None for
             cells without a gate that keeps.
+        keeping: mean value of the gate that keeps, of a unit at the 90th percentile; None likewise.
         dead: share of units whose output never changes.
         saturated: share of activations in the flat part of their nonlinearity.
         units: number of units.
@@ -47,6 +48,7 @@ class Mechanism:
     growth: Estimate
     by_lag: tuple[float, ...]
     retention: Estimate | None
+    keeping: Estimate | None
     dead: Estimate
     saturated: Estimate
     units: int
@@ -66,6 +68,7 @@ def measure_mechanism(
     dead: list[float] = []
     saturated: list[float] = []
     kept: list[float] = []
+    keeping: list[float] = []
     activities: list[GateActivity] = []
     for k, batch in enumerate(subject.held_out[:_BATCHES]):
         if k >= _FEWEST and time.monotonic() > end:
@@ -73,21 +76,23 @@ def measure_mechanism(
         curves.append(_state_flow(subject, layer, batch, seed=k))
         model = subject.copy()
         _, module = find_recurrent(model, layer)
-        activities = [
-            gate_activity(
-                record(
-                    model, lambda m=model, b=batch: subject.loss(m, b), layer=layer, level=level
-                ),
-                margin=_MARGIN,
-                samples=1,
-            )
+        recordings = [
+            record(model, lambda m=model, b=batch: subject.loss(m, b), layer=layer, level=level)
             for level in range(site_of(module).levels)
         ]
+        activities = [gate_activity(each, margin=_MARGIN, samples=1) for each in recordings]
         dead.append(max(float(activity.dead.double().mean()) for activity in activities))
         saturated.append(max(map(_saturated, activities)))
         retentions = [r for r in (_retention(a, lag) for a in activities) if r is not None]
         if retentions:
             kept.append(min(retentions))
+        means = [
+            float(torch.quantile(activity.gates[each.cell.remember_gates[0]].mean, 0.9))
+            for each, activity in zip(recordings, activities, strict=True)
+            if activity.gates is not None and each.cell.remember_gates
+        ]
+        if means:
+            keeping.append(min(means))
     shortest = min(len(curve) for curve in curves)
     logs = torch.stack([curve[:shortest] for curve in curves])
     at = min(lag, shortest - 1)
@@ -97,6 +102,7 @@ def measure_mechanism(
         growth=estimate(logs.amax(1).tolist()),
         by_lag=tuple((10.0 ** logs.mean(0)).tolist()),
         retention=estimate(kept) if kept else None,
+        keeping=estimate(keeping) if keeping else None,
         dead=estimate(dead),
         saturated=estimate(saturated),
         units=len(activities[-1].dead),

@@ -17,10 +17,10 @@ from throughtime.doctor.penalty import check_penalty
 from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.training_step import FALLEN, listed, rate_of
 from throughtime.doctor.user_training import OptimizerOf
-from throughtime.doctor.verdict import SATURATED
+from throughtime.doctor.verdict import SATURATED, is_shut
 from throughtime.foreign.sites import find_recurrent
 from throughtime.reports.numbers import in_percent
-from throughtime.results.diagnosis import Cause, Finding
+from throughtime.results.diagnosis import Cause, Estimate, Finding
 
 _SLOW, _SMALL, _LARGE = 1 / 3, 1 / 50, 30.0  # of distances, relative to the doctor's training
 _USUAL_IN_WORDS = "Adam, learning rate 3e-3, gradient clipped to norm 1"
@@ -255,6 +255,8 @@ def check_weights(
 ) -> Finding | None:
     """Check whether the weights are at fault where the layer is saturated: a fresh copy learns.
 
+    If the gates that keep the memory are the ones at their closed end, it forgets.
+
     Arguments:
         copies: trials of fresh copies.
         mechanism: measurements of the layer with the given weights.
@@ -283,6 +285,8 @@ def check_weights(
             f" Training moved them there: the two biases of a unit, which get the same updates, "
             f"lie {moved:.1f} from 0 together."
         )
+    if moved is None and is_shut(mechanism):
+        return _shut_finding(mechanism, difference(usual.after, trial.after), where)
     return Finding(
         cause=Cause.SATURATED if moved is None else Cause.STEP_SIZE,
         severity="fault",
@@ -298,6 +302,27 @@ def check_weights(
         if moved is not None
         else "Draw smaller initial weights: the default ones of torch learned here. Or train with "
         "a smaller step.",
+    )
+
+
+def _shut_finding(mechanism: Mechanism, effect: Estimate, where: str) -> Finding:
+    keeping, retention = mechanism.keeping, mechanism.retention
+    assert keeping is not None
+    assert retention is not None
+    return Finding(
+        cause=Cause.FORGETTING,
+        severity="fault",
+        certainty="measured",
+        statement="The weights are at fault: the gates that keep the memory are closed. Even those "
+        f"of the units that keep longest let {in_percent(keeping.value)} through at a step, on "
+        f"average, and {in_percent(retention.value)} over {mechanism.lag} steps. A copy does not "
+        "learn, but one with fresh weights does.",
+        effect=effect,
+        effect_name="held-out loss with fresh weights, minus that with the given ones",
+        threshold=0.0,
+        measured_on=where,
+        remedy="Look for what sets the biases of these gates far below 0, such as a loop over all "
+        "parameters with 'bias' in their names. Start from 1 or more, or by chrono initialisation.",
     )
 
 

@@ -19,6 +19,7 @@ EXPLODES = 1.0  # log10 of the gradient's growth on its way back, where brief tr
 EXPLODES_ANYWAY = 3.5  # likewise, where it does not: above that of healthy rectified networks
 VANISHES = -3.0  # log10 of what arrives at the lag that is needed
 FORGETS = 1e-3  # kept over the lag by the units that keep longest
+SHUT = 0.1  # mean of a gate that keeps: below it, the gate is closed
 DEAD = 0.5  # of the units
 SATURATED = 0.45  # of the activations
 CONFIRMED_BY_REMEDIES = (Cause.FORGETTING, Cause.VANISHING, Cause.SATURATED, Cause.DEAD_UNITS)
@@ -131,6 +132,17 @@ def is_effective(need: Need, remedy: Remedy) -> bool:
     return remedy.after.value <= enough < remedy.before.value
 
 
+def is_shut(mechanism: Mechanism) -> bool:
+    """Return whether the gates that keep the memory are closed, at nearly all steps and units.
+
+    Of units that are saturated at both ends, as by large weights, many are open at many steps.
+    """
+    m = mechanism
+    if m.retention is None or m.keeping is None:
+        return False
+    return m.retention.high < FORGETS and m.keeping.high < SHUT
+
+
 def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str) -> list[Finding]:
     """List the obstacles in the layer, the most specific first."""
     m = mechanism
@@ -148,7 +160,7 @@ def mechanism_findings(mechanism: Mechanism, control: Control | None, where: str
             )
         )
     # before dead units: at the end of its range a unit gives the same output to everything
-    if m.saturated.low > SATURATED:
+    if m.saturated.low > SATURATED and not is_shut(m):
         found.append(
             _finding(
                 Cause.SATURATED,
