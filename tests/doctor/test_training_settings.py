@@ -1,6 +1,5 @@
-"""Step size, weight decay, scale, dropout and ruined weights, by copies that learn or do not."""
+"""Step size, weight decay, scale and ruined weights, by copies that learn or do not."""
 
-import math
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from torch.nn import functional as F
 
 from throughtime.doctor import Cause
 from throughtime.doctor.brief_training import Trial
-from throughtime.doctor.dropout import Dropouts, check_dropout, strong_dropout
 from throughtime.doctor.fresh_copies import UPDATES, FreshCopies
 from throughtime.doctor.input_scale import (
     _standardised,
@@ -393,102 +391,11 @@ def test_targets_far_from_the_answers(planted) -> None:
     assert "y_train.mean()" in found.remedy
 
 
-class Dropping(Classifier):
-    """Drops by functions and by modules."""
-
-    def __init__(self, inside: float, module: float, function: float):
-        layer = nn.LSTM(WIDTH, 5, num_layers=2, batch_first=True, dropout=inside)
-        super().__init__(layer)
-        self.drop, self.share = nn.Dropout(module), function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classes."""
-        outputs, _ = self.layer(x)
-        last = self.drop(outputs[:, -1])
-        return self.head(F.dropout(last, self.share, training=self.training))
-
-
-@pytest.mark.parametrize(
-    ("shares", "places"),
-    [
-        ((0.9, 0.0, 0.0), {"layer (LSTM)": 0.9}),
-        ((0.0, 0.8, 0.0), {"drop (Dropout)": 0.8}),
-        ((0.0, 0.0, 0.7), {"F.dropout in forward": 0.7}),
-        ((0.5, 0.5, 0.5), {}),
-    ],
-)
-def test_strong_dropout_is_found_and_bounded(shares: Any, places: Any, planted) -> None:
-    results, _ = planted
-    model = Dropping(*shares)
-    copies = copies_of(model)
-    suspects = strong_dropout(copies.trainer.subject, 5)
-    assert (suspects.places if suspects else {}) == places
-    results["little dropout"] = trial(0.1)
-    found = check_dropout(copies, [0.69] * 3, 5, "here")
-    assert (found is not None) == bool(places)
-    assert check_dropout(copies, [0.15] * 3, 5, "here") is None  # it has learned all the same
-    if found is not None:
-        assert found.cause is Cause.DROPOUT
-        assert next(iter(places)) in found.statement
-
-
-def test_strong_dropout_in_spite_of_which_a_copy_learns(planted) -> None:
-    results, _ = planted
-    results |= {"as it is": trial(0.3), "little dropout": trial(0.2)}
-    assert check_dropout(copies_of(Dropping(0.8, 0.0, 0.0)), [0.69] * 3, 5, "here") is None
-
-
-class DroppingEachStep(nn.Module):
-    """Drops a share of the state that goes to the next step, by a module or by a function."""
-
-    def __init__(self, share: float, *, function: bool):
-        super().__init__()
-        self.layer, self.head = nn.GRUCell(WIDTH, 5), nn.Linear(5, 2)
-        self.drop, self.share = nn.Dropout(0.0 if function else share), share if function else 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classes."""
-        state = x.new_zeros(len(x), 5)
-        for step in x.unbind(1):
-            state = F.dropout(self.drop(self.layer(step, state)), self.share)
-        return self.head(state)
-
-
-@pytest.mark.parametrize("function", [False, True])
-@pytest.mark.parametrize(("share", "steps"), [(0.4, 8), (0.4, 3), (0.02, 8), (0.4, 200)])
-def test_dropout_that_adds_up_over_the_steps(
-    share: float, steps: int, *, function: bool, planted
-) -> None:
-    """Of 0.6^8, 1.7 % is left, and of 0.6^3 and 0.98^8 most; 200 steps are more than there are."""
-    results, _ = planted
-    results["little dropout"] = trial(0.1)
-    copies = copies_of(DroppingEachStep(share, function=function))
-    found = check_dropout(copies, [0.69] * 3, steps, "here")
-    assert (found is not None) == ((share, steps) == (0.4, 8))
-    if found is not None:
-        assert found.cause is Cause.DROPOUT
-        assert "1.7 %" in found.statement
-        assert ("F.dropout" if function else "drop (Dropout)") in found.statement
-        assert copies.remedies[0].name == "a dropout of 0"
-
-
 def test_a_copy_may_make_all_updates() -> None:
     copies = copies_of(gru())
     copies.enough = lambda losses: True
     assert copies.train("until enough").updates == UPDATES // 8
     assert copies.train("all of them", updates=9).updates == 9
-
-
-def test_a_bound_on_dropout_drops_that_share() -> None:
-    torch.manual_seed(0)
-    with Dropouts(0.1) as bounded:
-        share = float((F.dropout(torch.ones(100_000), 0.9) == 0).double().mean())
-        kept = nn.Dropout(0.9).eval()(torch.ones(10))
-        direct = float((torch.dropout(torch.ones(100_000), 0.9, True) == 0).double().mean())
-    assert share == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 100_000))
-    assert direct == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 100_000))
-    assert kept.sum() == 10
-    assert bounded.shares == [0.9, 0.9]
 
 
 def test_frozen_parameters_that_keep_a_copy_from_learning(planted) -> None:
