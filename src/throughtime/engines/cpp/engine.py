@@ -51,7 +51,7 @@ _SERVED = (torch.float32, torch.float64)
 _known: dict[tuple[int, torch.dtype], tuple[StepPlan, Kernel]] = {}
 _compiled: weakref.WeakKeyDictionary[type, set[StepPlan]] = weakref.WeakKeyDictionary()
 _wholes: dict[tuple[WholeStep, torch.dtype], StepKernel] = {}
-_compiled_wholes: weakref.WeakKeyDictionary[type, set[WholeStep]] = weakref.WeakKeyDictionary()
+_compiled_wholes: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
@@ -200,7 +200,7 @@ def whole_kernel_of(cell: Cell, dtype: torch.dtype) -> StepKernel | str:
                     "attribute that its step reads keeps changing. Make it a buffer"
                 )
             found = compile_whole(planned, dtype, compiler)
-            compiled.add(planned)
+            compiled.add(found.text)  # cells of other sizes share it
             if len(_wholes) >= _MOST_KNOWN:
                 _wholes.clear()
             _wholes[planned, dtype] = found

@@ -186,7 +186,7 @@ def _statements(
     for i, node in enumerate(program.nodes):
         if node.operation == "constant":
             assert node.constant is not None
-            same[i] = f"const vec v{i} = broadcast({number(node.constant)});"
+            same[i] = f"const vec v{i} = broadcast({_number(node.constant)});"
         elif node.operation == "input":
             assert node.key is not None
             line = f"const vec v{i} = {leaf(rows, node.key)};"
@@ -205,7 +205,7 @@ def _statements(
     return list(same.values()), each
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     if math.isnan(value):
         return 'real(__builtin_nan(""))'
     if math.isinf(value):

@@ -41,6 +41,8 @@ struct Steps {
     int64_t inputs, fields, phases, multiplications, gradients;
     int64_t saved, temporary, slot, carry, output, parameters;  // widths
     const Part* parts;
+    const int64_t* numbers;       // of the parts
+    const real* constants;
     const Multiplication* products;
     const MatrixGradient* matrix_gradients;
     const Matrix* matrices;
@@ -188,7 +190,7 @@ struct ForwardPass {
             block(places[index], b, std::min(end, b + cut.block));
     }
     void block(const ForwardPlace& place, int64_t first, int64_t last) {
-        const Units units{job.parameter_values, nullptr};
+        const Units units{job.parameter_values, nullptr, job.numbers, job.constants};
         const int64_t B = job.batch, rows = last - first;
         for (int64_t f = 0; f < job.fields; f++)
             for (int64_t i = 0; i < rows; i++)
@@ -324,7 +326,7 @@ struct BackwardPass {
         return field.history + ((t - 1) * job.batch + b) * field.width;
     }
     void block(BackwardPlace& place, int64_t first, int64_t last) {
-        const Units units{job.parameter_values, place.d_parameters};
+        const Units units{job.parameter_values, place.d_parameters, job.numbers, job.constants};
         const int64_t B = job.batch, rows = last - first, pointers = place.rows.pointers;
         for (int64_t t = job.time - 1; t >= 0; t--) {
             real* carry = place.carry + (t % 2) * rows * job.carry;

@@ -12,7 +12,9 @@ namespace throughtime {
 
 struct Units {
     const real* parameters;
-    real* d_parameters;  // of this thread
+    real* d_parameters;      // of this thread
+    const int64_t* numbers;  // offsets and widths
+    const real* constants;
 };
 
 using Part = void (*)(const Units& units, int64_t rows, real* const* table);
@@ -20,13 +22,13 @@ using Part = void (*)(const Units& units, int64_t rows, real* const* table);
 namespace {
 
 // The first n lanes, and another value in those beyond.
-THROUGHTIME_INLINE vec first(vec v, long n, real other) {
+__attribute__((noinline, unused)) vec first(vec v, long n, real other) {
     real lanes[LANES];
     storeu(lanes, v);
     for (long i = n; i < LANES; i++) lanes[i] = other;
     return loadu(lanes);
 }
-THROUGHTIME_INLINE vec all_sum(vec v) {
+__attribute__((noinline, unused)) vec all_sum(vec v) {
     real lanes[LANES], sum = 0;
     storeu(lanes, v);
     for (int width = LANES / 2; width; width /= 2)
@@ -34,7 +36,7 @@ THROUGHTIME_INLINE vec all_sum(vec v) {
     sum = lanes[0];
     return broadcast(sum);
 }
-THROUGHTIME_INLINE vec all_most(vec v) {
+__attribute__((noinline, unused)) vec all_most(vec v) {
     real lanes[LANES];
     storeu(lanes, v);
     vec most = broadcast(lanes[0]);

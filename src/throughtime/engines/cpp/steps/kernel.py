@@ -13,7 +13,7 @@ from throughtime.core.errors import ThroughtimeError
 from throughtime.engines.cpp.compiler import Compiler
 from throughtime.engines.cpp.kernel import definitions
 from throughtime.engines.cpp.library import load_library
-from throughtime.engines.cpp.steps.printer import print_steps
+from throughtime.engines.cpp.steps.printer import Printed, print_steps
 from throughtime.engines.trace.steps.schedule import Schedule
 from throughtime.engines.trace.steps.whole import WholeStep
 
@@ -73,11 +73,79 @@ Steps = _structure(
         *("saved", "temporary", "slot", "carry", "output", "parameters"),
     ),
     (
-        *("parts", "products", "matrix_gradients", "matrices", "input", "field", "lengths"),
+        *(
+            "parts",
+            "numbers",
+            "constants",
+            "products",
+            "matrix_gradients",
+            "matrices",
+            "input",
+            "field",
+            "lengths",
+        ),
         *("resets", "parameter_values", "outputs", "saved_values", "d_outputs", "d_input"),
         *("d_matrices", "d_parameters", "workspace"),
     ),
 )
+
+
+@final
+class Pass:
+    """A pass of a plan: its parts, their numbers, and its products.
+
+    Arguments:
+        plan: The plan.
+        schedule: The order of the pass.
+        printed: The text of its parts.
+        names: The names of a row's pointers, in order.
+        library: The library of the text.
+        name: The name of the pass.
+        dtype: The dtype of real numbers.
+    """
+
+    def __init__(
+        self,
+        plan: WholeStep,
+        schedule: Schedule,
+        printed: Printed,
+        names: Sequence[str],
+        library: ctypes.CDLL,
+        name: str,
+        dtype: torch.dtype,
+    ):
+        pointers = {n: i for i, n in enumerate(names)}
+        self.phases, self.temporary = schedule.phases, schedule.temporary.size
+        found = [getattr(library, f"{name}_{phase}", None) for phase in range(self.phases)]
+        addresses = [None if f is None else ctypes.cast(f, ctypes.c_void_p).value for f in found]
+        self.parts = (ctypes.c_void_p * self.phases)(*addresses)
+        numbers = printed.numbers
+        self.numbers = (ctypes.c_int64 * (1 + len(numbers)))(*numbers)
+        self.constants = torch.tensor([*printed.constants, 0.0], dtype=dtype, device="cpu")
+        products = [
+            Multiplication(
+                phase,
+                pointers[step.source.pointer],
+                step.source.offset,
+                plan.graph.products[step.number].depth,
+                pointers[step.target.pointer],
+                step.target.offset,
+                plan.graph.products[step.number].width,
+                plan.matrices.index(plan.graph.products[step.number].weight),
+                plan.graph.products[step.number].transposed,
+            )
+            for phase, steps in enumerate(schedule.steps)
+            for step in steps
+        ]
+        self.multiplications = len(products)
+        self.products = (Multiplication * (1 + len(products)))(*products)
+
+    def fill(self, job: Any) -> None:
+        """Fill in the fields of a call."""
+        job.parts, job.products = ctypes.addressof(self.parts), ctypes.addressof(self.products)
+        job.numbers, job.constants = ctypes.addressof(self.numbers), self.constants.data_ptr()
+        job.phases, job.multiplications = self.phases, self.multiplications
+        job.temporary = self.temporary
 
 
 @final
@@ -89,25 +157,16 @@ class StepKernel:
         plan: The plan that was compiled.
         dtype: The dtype of its values.
         loop: The library that runs it over time.
-        step: The library of its own functions.
+        forward, backward: The passes.
+        text: The C++ of the passes, which cells of other sizes share.
     """
 
     plan: WholeStep
     dtype: torch.dtype
     loop: ctypes.CDLL
-    step: ctypes.CDLL
-
-    @functools.cached_property
-    def forward(self) -> Any:
-        """The parts and products of the forward pass."""
-        plan = self.plan
-        return self._pass("forward", plan.forward, plan.forward_pointers)
-
-    @functools.cached_property
-    def backward(self) -> Any:
-        """The parts and products of the backward pass."""
-        plan = self.plan
-        return self._pass("backward", plan.backward, plan.backward_pointers)
+    forward: Pass
+    backward: Pass
+    text: str
 
     @functools.cached_property
     def matrix_gradients(self) -> Any:
@@ -119,35 +178,6 @@ class StepKernel:
             for g in gradients
         ]
         return (MatrixGradient * max(1, len(made)))(*made)
-
-    def _pass(self, name: str, schedule: Schedule, names: Sequence[str]) -> Any:
-        pointers, plan = {n: i for i, n in enumerate(names)}, self.plan
-        parts = (ctypes.c_void_p * schedule.phases)(
-            *(self._address(f"{name}_{phase}") for phase in range(schedule.phases))
-        )
-        made: list[Any] = []
-        for phase, steps in enumerate(schedule.steps):
-            for step in steps:
-                product = plan.graph.products[step.number]
-                made.append(
-                    Multiplication(
-                        phase,
-                        pointers[step.source.pointer],
-                        step.source.offset,
-                        product.depth,
-                        pointers[step.target.pointer],
-                        step.target.offset,
-                        product.width,
-                        plan.matrices.index(product.weight),
-                        product.transposed,
-                    )
-                )
-        products = (Multiplication * max(1, len(made)))(*made)
-        return parts, products, schedule.phases, len(made), schedule.temporary.size
-
-    def _address(self, function: str) -> int | None:
-        found = getattr(self.step, function, None)
-        return None if found is None else ctypes.cast(found, ctypes.c_void_p).value
 
     @functools.cached_property
     def functions(self) -> dict[str, tuple[Any, Any]]:
@@ -178,10 +208,15 @@ def compile_whole(plan: WholeStep, dtype: torch.dtype, compiler: Compiler) -> St
             expected=f"{ctypes.sizeof(Steps)}",
             fix="source/steps.cpp and steps/kernel.py differ: bring them in line.",
         )
-    text = print_steps(
-        {
-            "forward": (plan.forward, plan.forward_pointers),
-            "backward": (plan.backward, plan.backward_pointers),
-        }
+    orders = {
+        "forward": (plan.forward, plan.forward_pointers),
+        "backward": (plan.backward, plan.backward_pointers),
+    }
+    printed = {name: Printed(name, *order) for name, order in orders.items()}
+    text = print_steps(list(printed.values()))
+    library = load_library(text, definitions(dtype, compiler), compiler)
+    forward, backward = (
+        Pass(plan, schedule, printed[name], names, library, name, dtype)
+        for name, (schedule, names) in orders.items()
     )
-    return StepKernel(plan, dtype, loop, load_library(text, definitions(dtype, compiler), compiler))
+    return StepKernel(plan, dtype, loop, forward, backward, text)

@@ -62,10 +62,8 @@ class _Run:
     def run(self, direction: str, fields: Sequence[Any]) -> None:
         """Run a pass."""
         kernel, job = self.call.kernel, self.job
-        parts, products, phases, count, temporary = getattr(kernel, direction)
         own = (Field * max(1, len(fields)))(*fields)
-        job.parts, job.products = ctypes.addressof(parts), ctypes.addressof(products)
-        job.phases, job.multiplications, job.temporary = phases, count, temporary
+        getattr(kernel, direction).fill(job)
         job.field = ctypes.addressof(own)
         measure, run = kernel.functions[direction]
         workspace = lend((measure(ctypes.byref(job)),), torch.uint8)

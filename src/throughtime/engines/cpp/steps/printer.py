@@ -1,39 +1,62 @@
 """The passes of a step as C++: a function for each phase, with the signature of source/steps.h."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
-from throughtime.engines.cpp.printer import number
 from throughtime.engines.trace.steps.graph import Graph
-from throughtime.engines.trace.steps.schedule import Loop, Place, Schedule, Store
+from throughtime.engines.trace.steps.schedule import PADDING, Loop, Place, Schedule, Store
 
 
-def print_steps(passes: Mapping[str, tuple[Schedule, Sequence[str]]]) -> str:
-    """Return the C++ of passes; the function of phase p of the pass "forward": forward_p.
+@final
+class Printed:
+    """The C++ of a pass, and the numbers that it reads: cells of other sizes share its text.
 
     Arguments:
-        passes: The schedule of each name, and the names of the pointers of a row in order.
+        name: The name of the pass.
+        schedule: The order of the pass.
+        pointers: The names of the pointers of a row, in order.
+
+    Attributes:
+        text: A function for each phase; that of phase p of the pass "forward" is forward_p.
+        numbers: Offsets and widths.
+        constants: Real numbers.
     """
-    parts = [
-        part
-        for name, (schedule, pointers) in passes.items()
-        for phase in range(schedule.phases)
-        if (part := _Phase(schedule, pointers, phase).text(name))
-    ]
+
+    def __init__(self, name: str, schedule: Schedule, pointers: Sequence[str]):
+        self.numbers: list[int] = []
+        self.constants: list[float] = []
+        self.text = "\n".join(
+            _Phase(self, schedule, pointers, phase).text(name) for phase in range(schedule.phases)
+        )
+
+    def number(self, value: int) -> str:
+        """Return the expression of a whole number."""
+        self.numbers.append(value)
+        return f"units.numbers[{len(self.numbers) - 1}]"
+
+    def constant(self, value: float) -> str:
+        """Return the expression of a real number."""
+        self.constants.append(value)
+        return f"units.constants[{len(self.constants) - 1}]"
+
+
+def print_steps(passes: Sequence[Printed]) -> str:
+    """Return the C++ of passes as one file."""
     head = '#include "steps.h"\n#include "functions.h"\n\nusing namespace throughtime;\n\n'
-    return head + "\n".join(parts)
+    return head + "\n".join(printed.text for printed in passes)
 
 
 @final
 class _Phase:
     """The function of one phase."""
 
-    def __init__(self, schedule: Schedule, pointers: Sequence[str], phase: int):
-        self.schedule, self.graph, self.phase = schedule, schedule.graph, phase
+    def __init__(self, whole: Printed, schedule: Schedule, pointers: Sequence[str], phase: int):
+        self.whole, self.schedule, self.graph, self.phase = whole, schedule, schedule.graph, phase
         self.pointers = {name: i for i, name in enumerate(pointers)}
+        self.heads: list[str] = []  # the addresses of a row
         self.row: list[str] = []  # the statements of a row
         self.known: dict[int, str] = {}  # values that are the same for all units of a row
-        self.used: set[int] = set()
+        self.addresses: dict[Place, str] = {}
         self.stores: dict[Loop, list[Store]] = {}
         for store in schedule.stores:
             loop = schedule.home(store.piece.position, store.piece.width)
@@ -42,6 +65,8 @@ class _Phase:
         for reduction in schedule.reductions:
             home = schedule.home(self.graph.reductions[reduction].position)
             self.reduced.setdefault(home, []).append(reduction)
+        every = [loop.width for loop in {*self.stores, *self.reduced} if loop.width > 1]
+        self.ends_whole = all(width % PADDING == 0 for width in every)
 
     def text(self, name: str) -> str:
         """Return the function; nothing for a phase of products alone."""
@@ -50,19 +75,13 @@ class _Phase:
             return ""
         for loop in loops:
             self._loop(loop)
-        body = "\n        ".join(self.row)
-        names = [n for n, i in self.pointers.items() if i in self.used]
-        heads = [
-            f"real* const p{self.pointers[n]} = row[{self.pointers[n]}];  // {n}" for n in names
-        ]
-        first = "\n        ".join(heads)
+        inside = "\n        ".join([*self.heads, *self.row])
         arguments = "(const Units& units, int64_t rows, real* const* table)"
         return f"""extern "C" void {name}_{self.phase}{arguments} {{
-    (void)units;
     for (int64_t r = 0; r < rows; r++) {{
         real* const* row = table + r * {len(self.pointers)};
-        {first}
-        {body}
+        (void)row;
+        {inside}
     }}
 }}
 """
@@ -94,18 +113,24 @@ class _Phase:
             operation, rest = ("add", "0") if self._is_sum(number_) else ("maximum", "LEAST")
             some = f"whole ? {value} : first({value}, lanes, {rest})"
             lines.append(f"r{number_} = {operation}(r{number_}, {some});")
-        name = f"loop{loop.after}_{loop.width}"
+        name, width = f"loop{loop.after}_{len(self.row)}", self.whole.number(loop.width)
         inside = "\n            ".join(lines)
         self.row.append(
-            f"""const auto {name} = [&](int64_t u, auto whole) __attribute__((always_inline)) {{
-            const long lanes = whole ? LANES : {loop.width} - u;
-            (void)lanes;
+            f"""const auto {name} = [&](int64_t u, long lanes, auto whole)
+                __attribute__((always_inline)) {{
+            if (whole) lanes = LANES;
             {inside}
         }};
-        for (int64_t u = 0; u + LANES <= {loop.width}; u += LANES) {name}(u, std::true_type{{}});
-        if constexpr ({loop.width} % LANES != 0)
-            {name}({loop.width} - {loop.width} % LANES, std::false_type{{}});"""
+        const int64_t {name}_width = {width};
+        int64_t {name}_u = 0;
+        for (; {name}_u + LANES <= {name}_width; {name}_u += LANES)
+            {name}({name}_u, LANES, std::true_type{{}});"""
         )
+        if not self.ends_whole:
+            self.row.append(
+                f"if ({name}_u < {name}_width) "
+                f"{name}({name}_u, {name}_width - {name}_u, std::false_type{{}});"
+            )
         for number_ in reduced:
             total = "all_sum" if self._is_sum(number_) else "all_most"
             self.row.append(f"const vec s{number_} = {total}(r{number_});")
@@ -115,12 +140,16 @@ class _Phase:
 
     def _at(self, place: Place, unit: str) -> str:
         """Return the address of a value."""
-        plus = f" + {place.offset}" if place.offset else ""
-        plus += f" + {unit}" if unit != "0" else ""
-        if place.pointer in ("parameters", "d_parameters"):
-            return f"units.{place.pointer}{plus}"
-        self.used.add(self.pointers[place.pointer])
-        return f"p{self.pointers[place.pointer]}{plus}"
+        name = self.addresses.get(place)
+        if name is None:
+            name = self.addresses[place] = f"a{len(self.addresses)}"
+            offset = self.whole.number(place.offset)
+            if place.pointer in ("parameters", "d_parameters"):
+                base, kind = f"units.{place.pointer}", "auto"
+            else:
+                base, kind = f"row[{self.pointers[place.pointer]}]", "real* const"
+            self.heads.append(f"{kind} {name} = {base} + {offset};  // {place.pointer}")
+        return name if unit == "0" else f"{name} + {unit}"
 
     def _value(self, position: int, loop: Loop, lines: list[str], own: dict[int, str]) -> str:
         """Return the name of a value in a loop, with the statements that compute it before."""
@@ -133,7 +162,7 @@ class _Phase:
         narrow = graph.width(position) == 1
         name = f"v{position}"
         if node.constant is not None:
-            self.row.append(f"const vec {name} = broadcast({number(node.constant)});")
+            self.row.append(f"const vec {name} = broadcast({self.whole.constant(node.constant)});")
             self.known[position] = name
             return name
         home = self.schedule.home(position)

@@ -39,6 +39,7 @@ class _Derivation:
     def __init__(self, graph: Graph, results: Sequence[tuple[Piece, ...]]):
         self.graph = graph
         self.of: dict[int, int] = {}
+        self.wide: dict[tuple[int, int], int] = {}  # of nodes of width 1, before the reduction
         self.found = Gradients({}, {})
         own = {p.position for result in results for p in result}
         needed = graph.ancestors(own)
@@ -62,6 +63,7 @@ class _Derivation:
                 offset += piece.width
         done = {position: number for number, position in first.items()}
         for position in sorted(needed, reverse=True):
+            self.reduce_wide(position)
             self.step(position)
             if position in done and done[position] < products:
                 self.through_product(done[position])
@@ -75,11 +77,22 @@ class _Derivation:
             if self.graph.width(gradient) == 1:
                 gradient = (self.graph.value(gradient) * piece.width).position
             else:
-                gradient = self.graph.reduce("sum", gradient)
+                key = piece.position, self.graph.width(gradient)
+                if key in self.wide:
+                    total = self.graph.value(self.wide[key]) + self.graph.value(gradient)
+                    gradient = total.position
+                self.wide[key] = gradient
+                return
         before = self.of.get(piece.position)
         if before is not None:
             gradient = (self.graph.value(before) + self.graph.value(gradient)).position
         self.of[piece.position] = gradient
+
+    def reduce_wide(self, position: int) -> None:
+        """Reduce the gradients of a node of width 1 that come from wider ones."""
+        for key in [key for key in self.wide if key[0] == position]:
+            reduced = self.graph.reduce("sum", self.wide.pop(key))
+            self.give(Piece(position, 1), reduced)
 
     def step(self, position: int) -> None:
         """Pass the gradient of a node on to those that it reads."""

@@ -221,7 +221,10 @@ class _Lowering:
 
     def _reduced(self, vector: RecordedReduction, found: list[Run]) -> int:
         graph, total = self.graph, None
-        for piece in self._pieces(found):
+        pieces = self._pieces(found)
+        if vector.operation == "sum":
+            pieces = self._added(pieces)
+        for piece in pieces:
             wide = graph.width(piece.position)
             if wide > 1:
                 part = graph.value(graph.reduce(vector.operation, piece.position))
@@ -238,3 +241,15 @@ class _Lowering:
                 raise UntraceableError("step has a softmax over separate parts")
         assert total is not None
         return total.position
+
+    def _added(self, pieces: list[Piece]) -> list[Piece]:
+        """Return one piece for all those of one width: their sum, to be reduced once."""
+        graph, found = self.graph, dict[int, Value]()
+        rest: list[Piece] = []
+        for piece in pieces:
+            if graph.width(piece.position) == 1:
+                rest.append(piece)
+                continue
+            value, before = graph.value(piece.position), found.get(piece.width)
+            found[piece.width] = value if before is None else before + value
+        return [*rest, *(Piece(value.position, width) for width, value in found.items())]
