@@ -39,7 +39,7 @@ struct Input {
 struct Steps {
     int64_t time, batch, threads;
     int64_t inputs, fields, phases, multiplications, gradients;
-    int64_t saved, temporary, slot, carry, output, parameters;  // widths
+    int64_t saved, temporary, slot, carry, output, sums;  // widths
     const Part* parts;
     const int64_t* numbers;       // of the parts
     const real* constants;
@@ -259,8 +259,8 @@ struct BackwardPlace {
         for (int64_t f = 0; f < job.fields; f++) widest = std::max(widest, job.field[f].width);
         nothing = room.take<real>(whole_vectors(widest));
         if (nothing) std::fill_n(nothing, widest, real(0));
-        d_parameters = room.take<real>(job.parameters);
-        if (d_parameters) std::fill_n(d_parameters, job.parameters, real(0));
+        d_parameters = room.take<real>(job.sums);
+        if (d_parameters) std::fill_n(d_parameters, job.sums, real(0));
         trash = room.take<real>(job.input[0].width);
         operands = room.take<const real*>(capacity * job.gradients);
         d_matrices = room.take<real*>(job.gradients);
@@ -307,7 +307,7 @@ struct BackwardPass {
                     job.d_matrices[g][k * m.width + n] = sum;
                 }
         }
-        for (int64_t u = 0; u < job.parameters; u++) {
+        for (int64_t u = 0; u < job.sums; u++) {
             real sum = 0;
             for (int64_t i = 0; i < cut.shares; i++) sum += places[i].d_parameters[u];
             job.d_parameters[u] = sum;

@@ -70,7 +70,7 @@ Steps = _structure(
     (
         *("time", "batch", "threads"),
         *("inputs", "fields", "phases", "multiplications", "gradients"),
-        *("saved", "temporary", "slot", "carry", "output", "parameters"),
+        *("saved", "temporary", "slot", "carry", "output", "sums"),
     ),
     (
         *(

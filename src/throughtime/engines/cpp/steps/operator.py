@@ -51,7 +51,7 @@ class _Run:
             slot=plan.slot,
             carry=plan.carry,
             output=sum(p.width for p in plan.results[-1]),
-            parameters=sum_of(plan),
+            sums=plan.sums,
             matrices=ctypes.addressof(self.arrays[0]),
             input=ctypes.addressof(self.arrays[1]),
             lengths=_at(self.lengths),
@@ -148,13 +148,13 @@ def run_backward(
         torch.zeros_like(t, memory_format=torch.contiguous_format) if w else None
         for t, w in _pairs(given, wanted, "fresh")
     ]
-    d_values = torch.zeros_like(run.values)
+    sums = torch.zeros(max(1, plan.sums), dtype=dtype, device="cpu")
     d_matrices: list[Tensor | None] = [
         lend((g.depth, g.width), dtype) if wanted.matrices[plan.matrices.index(g.weight)] else None
         for g in plan.matrix_gradients
     ]
     addresses = (ctypes.c_void_p * max(1, len(d_matrices)))(*map(_at, d_matrices))
-    job.d_input, job.d_parameters = _at(d_input), _at(d_values)
+    job.d_input, job.d_parameters = _at(d_input), _at(sums)
     job.matrix_gradients = ctypes.addressof(call.kernel.matrix_gradients)
     job.d_matrices = ctypes.addressof(addresses)
     run.run(
@@ -184,11 +184,14 @@ def run_backward(
         total = sum(parts[1:], parts[0]) if parts else None
         of_matrices.append(total if want else None)
     of_parameters = [
-        d_values[at : at + width].view(tensor.shape) if want else None
-        for (_, at, width), (tensor, want) in zip(
-            plan.parameters, _pairs(given, wanted, "parameters"), strict=True
-        )
+        torch.zeros_like(t, memory_format=torch.contiguous_format) if want else None
+        for t, want in _pairs(given, wanted, "parameters")
     ]
+    by_number = dict(zip([n for n, _, _ in plan.parameters], of_parameters, strict=True))
+    for g in plan.parameter_gradients:
+        tensor = by_number[g.parameter]
+        if tensor is not None:
+            tensor.view(-1)[g.offset : g.offset + g.width] = sums[g.at : g.at + g.width]
     streams = [None] * (len(plan.trace.inputs) - 1)
     return [d_input, *streams, *d_initial, *d_fresh, *of_parameters, *of_matrices]
 

@@ -16,6 +16,24 @@ from throughtime.engines.trace.steps.tracing import StepTrace
 
 @final
 @dataclasses.dataclass(frozen=True)
+class ParameterGradient:
+    """The gradient of some values of a parameter.
+
+    Attributes:
+        parameter: The number of the static tensor.
+        offset: The first value.
+        width: The number of values.
+        at: The place of the gradient among all of them.
+    """
+
+    parameter: int
+    offset: int
+    width: int
+    at: int
+
+
+@final
+@dataclasses.dataclass(frozen=True)
 class MatrixGradient:
     """The gradient of a matrix: the products' vectors, and where the products' gradients lie."""
 
@@ -47,6 +65,8 @@ class WholeStep:
         carries: The place of each field among the gradients that are carried back.
         carry: The values of all of them.
         parameters: The static tensors that are read as vectors: number, place and width.
+        parameter_gradients: The gradients of the values of parameters.
+        sums: The values of all of them.
         matrices: The numbers of the static tensors that are matrices of products.
         matrix_gradients: The gradients of the products' matrices.
     """
@@ -65,6 +85,8 @@ class WholeStep:
     carries: tuple[int, ...]
     carry: int
     parameters: tuple[tuple[int, int, int], ...]
+    parameter_gradients: tuple[ParameterGradient, ...]
+    sums: int
     matrices: tuple[int, ...]
     matrix_gradients: tuple[MatrixGradient, ...]
 
@@ -102,6 +124,9 @@ def plan_whole(trace: StepTrace) -> WholeStep:
     return _Planning(trace).plan()
 
 
+_SLOW = frozenset(("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sin", "cos", "pow"))
+
+
 @final
 class _Planning:
     def __init__(self, trace: StepTrace):
@@ -125,6 +150,8 @@ class _Planning:
         carry = Area("carry")
         self.carries = tuple(carry.take(width).offset for width in self.widths)
         self.carry = carry.size
+        self.sums = Area("d_parameters")
+        self.parameter_gradients: list[ParameterGradient] = []
 
     def _vector(self, parameter: int) -> int:
         for i, vector in enumerate(self.trace.vectors):
@@ -182,6 +209,8 @@ class _Planning:
             self.carries,
             self.carry,
             tuple((n, at, width) for n, (at, width) in self.parameters.items()),
+            tuple(self.parameter_gradients),
+            self.sums.size,
             matrices,
             tuple(
                 self._matrix_gradient(number, forward.sources[number], slots[number])
@@ -266,13 +295,31 @@ class _Planning:
             for piece in product.inputs
             if graph.width(piece.position) == piece.width
         }
+        wanted = {i for i in read - late if nodes[i].constant is None}
         free = kept | {i for i in narrow | vectors if nodes[i].kind == "real"}
-        cut = values_to_save(nodes, {i for i in read - late if nodes[i].constant is None}, free)
+        free |= self._slow(wanted, free)
+        cut = values_to_save(nodes, wanted, free)
         return {
             i: saved.take(graph.width(i)) if not self._is_product(i) else Place("saved", -1)
             for i in cut
             if i not in kept
         }
+
+    def _slow(self, wanted: set[int], free: set[int]) -> set[int]:
+        """Return the values that it takes less time to save than to compute again."""
+        found: set[int] = set()
+        left, seen = list(wanted), set[int]()
+        while left:
+            position = left.pop()
+            if position in seen or position in free:
+                continue
+            seen.add(position)
+            node = self.graph.nodes[position]
+            if node.operation in _SLOW:
+                found.add(position)
+            else:
+                left += node.arguments
+        return found
 
     def _is_product(self, position: int) -> bool:
         leaf = self.graph.leaves.get(position)
@@ -302,6 +349,7 @@ class _Planning:
         graph = self.graph
         zero = graph.builder.constant(0)
         of: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
+        sums: dict[tuple[int, int], Place] = {}
         for position, leaf in graph.leaves.items():
             found = gradients.leaves.get(position, zero)
             if leaf.source in ("input", "state"):
@@ -309,9 +357,14 @@ class _Planning:
                     (leaf.offset, leaf.width, found)
                 )
             elif leaf.source == "parameter" and position in gradients.leaves:
-                start = self.parameters[leaf.number][0] + leaf.offset
-                piece = Piece(found, leaf.width)
-                back.append(Store(piece, Place("d_parameters", start), adds=True))
+                # two biases of one sum have one gradient
+                place = sums.get((found, leaf.width))
+                if place is None:
+                    place = sums[found, leaf.width] = self.sums.take(leaf.width)
+                    back.append(Store(Piece(found, leaf.width), place, adds=True))
+                self.parameter_gradients.append(
+                    ParameterGradient(leaf.number, leaf.offset, leaf.width, place.offset)
+                )
         for i, number in enumerate(self.fields):
             pieces = _filled(of.get(("state", number), []), self.widths[i], zero)
             back += _side_by_side(pieces, Place("carried", self.carries[i]))
