@@ -48,7 +48,7 @@ def static_tensors(
                 results[call] = static.function(*arguments, **options)
             result = results[call]
             found[index] = result if static.result is None else result[static.result]
-    return found
+    return {index: found[index] for index in wanted}
 
 
 class Evaluation:

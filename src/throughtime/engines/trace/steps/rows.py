@@ -56,7 +56,15 @@ def _var(
 
 
 def _std(recorder: Recorder, x: Tensor, dims: Any = None, **options: Any) -> Symbol:
-    return recorder.map("sqrt", _var(recorder, x, dims, **options))
+    return _root(recorder, _var(recorder, x, dims, **options))
+
+
+def _root(recorder: Recorder, x: Symbol) -> Symbol:
+    """Return a root whose gradient at 0 is 0, as that of torch's norms."""
+    empty = recorder.map("eq", x, 0.0)
+    return recorder.map(
+        "where", empty, 0.0, recorder.map("sqrt", recorder.map("where", empty, 1.0, x))
+    )
 
 
 def _layer_norm(
@@ -133,7 +141,7 @@ def _norm(
         return recorder.reduce("sum", recorder.map("abs", symbol), dims, keepdim)
     if order == 2:
         squares = recorder.map("mul", symbol, symbol)
-        return recorder.map("sqrt", recorder.reduce("sum", squares, dims, keepdim))
+        return _root(recorder, recorder.reduce("sum", squares, dims, keepdim))
     raise UntraceableError(f"step uses a norm of order {order}")
 
 
