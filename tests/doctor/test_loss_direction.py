@@ -175,9 +175,19 @@ def test_terms_that_are_meant_to_rise() -> None:
     assert statement(lambda a, y: torch.maximum(0.1 * (y - a), 0.9 * (a - y)).mean(), values) == ""
 
 
-def test_verdict() -> None:
-    """Also where a copy learns, since only the loss that is at fault says so."""
-    torch.optim.SGD(Model().parameters())  # the first takes seconds, of imports
+@pytest.mark.parametrize("diverged", [False, True])
+def test_verdict(diverged: bool) -> None:
+    """Also of weights that are not finite: a loss without a lower bound drives them there."""
+    model, options = Model(), {}
+
+    def sgd(made: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(made.parameters())
+
+    sgd(model)  # the first takes seconds, of imports
+    if diverged:
+        options["optimizer"] = sgd
+        with torch.no_grad():
+            model.head.bias.fill_(float("nan"))
     batches = [(torch.randn(BATCH, TIME, WIDTH), bits() + 1) for _ in range(8)]
-    found = diagnose(Model(), batches, bce, budget="20s", remedies=False)
+    found = diagnose(model, batches, bce, budget="20s", remedies=False, **options)
     assert found.verdict is Cause.ANSWERS_UNFIT

@@ -387,6 +387,7 @@ def test_targets_far_from_the_answers(planted) -> None:
     copies.need = Need([9e5] * 3, [9e5] * 3, [9e5] * 3, 3, None, None, {}, learned=False)
     found = check_scale(copies, "here", saturated=False)
     assert found is not None
+    assert found.cause is Cause.ANSWERS_UNFIT
     assert "the targets (mean 9" in found.statement
     assert "y_train.mean()" in found.remedy
 

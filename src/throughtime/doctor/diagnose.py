@@ -28,7 +28,13 @@ from throughtime.results.diagnosis import Cause, Diagnosis, Fact, Picture
 Report: TypeAlias = Callable[[str, float], None]
 """Function of the name of a stage, and of the share of the budget that is spent."""
 
-_DIVERGES = (Cause.STEP_SIZE, Cause.EXPLODING, Cause.NOT_ZEROED, Cause.UNSCALED)
+_DIVERGES = (
+    Cause.STEP_SIZE,
+    Cause.EXPLODING,
+    Cause.NOT_ZEROED,
+    Cause.UNSCALED,
+    Cause.ANSWERS_UNFIT,  # a loss without a lower bound
+)
 """Verdicts on fresh weights that explain why a training ended in weights that are not finite."""
 _EVALUATION = 0.02  # of the budget: the most that an evaluation of the held-out batches takes
 

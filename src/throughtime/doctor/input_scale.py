@@ -223,7 +223,7 @@ def _finding(
         remedy = f"Standardise with the statistics of the training data: {code}."
     copies.add_remedy(name, code, usual, trial)
     return Finding(
-        cause=Cause.UNSCALED,
+        cause=Cause.ANSWERS_UNFIT if targets is not None and inputs is None else Cause.UNSCALED,
         severity="fault",
         certainty="measured",
         statement=f"{given} A fresh copy with {name} learns, an equal one as it is does not.",
