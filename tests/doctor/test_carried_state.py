@@ -223,8 +223,13 @@ def test_a_copy_whose_state_starts_afresh(
     assert losses["as it is"] == pytest.approx(squares(model, (x, start, target)).item())
 
 
-def test_marks_that_the_model_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    copies = copies_of(ReadingGru(), [batch[:3] for batch in rollouts("start")])
+@pytest.mark.parametrize("shared", [False, True])
+def test_marks_that_the_model_reads(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all samples have the same marks, they may be exchanged among samples."""
+    batches = [batch[:3] for batch in rollouts("start")]
+    if shared:
+        batches = [(x, start[:, 2:3].expand(-1, ROWS).clone(), y) for x, start, y in batches]
+    copies = copies_of(ReadingGru(), batches)
     subject, axes = copies.trainer.subject, SampleAxes((1, 1, 1), ROWS, "")
     model = subject.copy()
     recording = record(model, lambda: squares(model, subject.held_out[0]), layer="layer", level=0)

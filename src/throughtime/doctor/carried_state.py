@@ -13,12 +13,12 @@ from torch.utils import _pytree as pytree
 from throughtime.core.state import State, state_tensors
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.changes import Reattached, Substitute
-from throughtime.doctor.data_pairs import Roles, roles_of
+from throughtime.doctor.data_pairs import Roles, outputs_of, roles_of
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.gradient_cut import of_other_tensors
 from throughtime.doctor.intervals import difference
 from throughtime.doctor.remedies import Condition
-from throughtime.doctor.sample_axes import SampleAxes
+from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import batch_tensors
 from throughtime.doctor.written_code import state_passed_on, written
 from throughtime.engines import Place, Request, Result, run
@@ -153,7 +153,12 @@ def check_resets(
     if not marks:
         return None
     ignored = _ignored(roles_of(subject, layer, axes), tensors)
-    readings = [(k, words) for k in marks if k in ignored for words in _readings_of(tensors[k])]
+    readings = [
+        (k, words)
+        for k in marks
+        if k in ignored and _is_unread(copies, k, axes)
+        for words in _readings_of(tensors[k])
+    ]
     for k, words in readings[:_MOST_READINGS]:
         axis = axes.axes[k]
         assert axis is not None
@@ -203,6 +208,17 @@ def _ignored(roles: Roles, tensors: Sequence[Tensor]) -> list[int]:
     marks = [k for k in roles.targets if bool(((tensors[k] == 0) | (tensors[k] == 1)).all())]
     targets = {*roles.targets} - {*marks} or {*roles.targets}
     return [k for k in range(len(tensors)) if k not in {*roles.read} | targets]
+
+
+def _is_unread(copies: FreshCopies, mark: int, axes: SampleAxes) -> bool:
+    """Return whether no answer changes with the time of the marks, which all samples may share."""
+    subject, axis = copies.trainer.subject, axes.axes[mark]
+    if axis is None or axis > 1:
+        return False
+    batch = subject.held_out[0]
+    moved = change_tensor(batch, mark, lambda leaf: leaf.roll(1, 1 - axis))
+    before, after = (outputs_of(subject, copies.layer, each)[0] for each in (batch, moved))
+    return len(before) == len(after) and all(map(_same, before, after))
 
 
 def _over_time(tensor: Tensor, axis: int) -> Tensor:

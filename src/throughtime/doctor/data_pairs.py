@@ -54,7 +54,7 @@ def roles_of(subject: Subject, layer: str, axes: SampleAxes | None) -> Roles:
         axes: sample axes of the tensors; the first axis where they are not known.
     """
     batch = subject.held_out[0]
-    outputs, loss = _outputs(subject, layer, batch)
+    outputs, loss = outputs_of(subject, layer, batch)
     read: list[int] = []
     targets: list[int] = []
     for k, tensor in enumerate(batch_tensors(batch)):
@@ -66,7 +66,7 @@ def roles_of(subject: Subject, layer: str, axes: SampleAxes | None) -> Roles:
             return leaf.roll(1, axis)
 
         try:
-            other, other_loss = _outputs(subject, layer, change_tensor(batch, k, shifted))
+            other, other_loss = outputs_of(subject, layer, change_tensor(batch, k, shifted))
         except RAISED:  # such as lengths that are out of order
             read.append(k)
             continue
@@ -81,7 +81,14 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a, b)
 
 
-def _outputs(subject: Subject, layer: str, batch: Any) -> tuple[list[Tensor], float]:
+def outputs_of(subject: Subject, layer: str, batch: Any) -> tuple[list[Tensor], float]:
+    """Return the model's outputs, or the layer's if the loss calls no model, and the loss.
+
+    Arguments:
+        subject: model, data and loss.
+        layer: name of the recurrent layer.
+        batch: batch that a fresh copy runs on.
+    """
     model = subject.copy()
     torch.manual_seed(0)
     with (
