@@ -241,3 +241,29 @@ def test_marks_that_the_model_reads(shared: bool, monkeypatch: pytest.MonkeyPatc
     )
     assert found is None
     assert not losses
+
+
+def test_marks_that_the_loss_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions of 0 and 1 are targets: a state that starts afresh at 1 would hold them."""
+
+    def of_actions(model: nn.Module, batch: Any) -> Tensor:
+        x, actions, values = batch
+        given = model(x, actions)
+        return F.mse_loss(given, values) + F.binary_cross_entropy_with_logits(
+            given[..., 0], actions
+        )
+
+    subject = Subject(Agent(nn.GRU(2, 4)), [b[:3] for b in rollouts("start")], of_actions, 1.0)
+    copies = FreshCopies(Trainer(subject, 0), "layer", NEED, Clock(60))
+    axes, model = SampleAxes((1, 1, 1), ROWS, ""), subject.copy()
+    recording = record(
+        model, lambda: of_actions(model, subject.held_out[0]), layer="layer", level=0
+    )
+    found, losses = planted(
+        copies,
+        monkeypatch,
+        lambda: check_resets(copies, axes, recording, [0.9] * 3, "here"),
+        "afresh",
+    )
+    assert found is None
+    assert not losses

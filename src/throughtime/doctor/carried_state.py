@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from throughtime.core.state import State, state_tensors
 from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.changes import Reattached, Substitute
-from throughtime.doctor.data_pairs import Roles, outputs_of, roles_of
+from throughtime.doctor.data_pairs import outputs_of, roles_of
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.gradient_cut import of_other_tensors
 from throughtime.doctor.intervals import difference
@@ -123,8 +123,9 @@ def check_resets(
 ) -> Finding | None:
     """Check whether the state should start afresh where a tensor marks it that the model ignores.
 
-    Such a tensor changes neither the answers nor, beside numbers that do, the loss. It marks starts
-    by its rarer value of two, ends likewise, and sequences by a number that changes.
+    Such a tensor changes neither the answers nor the loss: a state that starts afresh where targets
+    mark it would hold the targets. It marks starts or ends of episodes by the rarer of two values,
+    and episodes by a number that changes.
 
     Arguments:
         copies: trials of copies.
@@ -152,11 +153,11 @@ def check_resets(
     ]
     if not marks:
         return None
-    ignored = _ignored(roles_of(subject, layer, axes), tensors)
+    roles = roles_of(subject, layer, axes)
     readings = [
         (k, words)
         for k in marks
-        if k in ignored and _is_unread(copies, k, axes)
+        if k not in (*roles.read, *roles.targets) and _is_unread(copies, k, axes)
         for words in _readings_of(tensors[k])
     ]
     for k, words in readings[:_MOST_READINGS]:
@@ -201,13 +202,6 @@ def check_resets(
             "state = state * (1 - start)[:, None] before the cell is called.",
         )
     return None
-
-
-def _ignored(roles: Roles, tensors: Sequence[Tensor]) -> list[int]:
-    """List tensors that are neither inputs nor targets; beside other targets, marks are none."""
-    marks = [k for k in roles.targets if bool(((tensors[k] == 0) | (tensors[k] == 1)).all())]
-    targets = {*roles.targets} - {*marks} or {*roles.targets}
-    return [k for k in range(len(tensors)) if k not in {*roles.read} | targets]
 
 
 def _is_unread(copies: FreshCopies, mark: int, axes: SampleAxes) -> bool:
