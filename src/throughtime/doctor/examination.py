@@ -239,7 +239,8 @@ class Examination:
             return self._no_dependence(need, None)
         # a dropped state that keeps a model from learning is proved below
         dropped = self.place == "dropped" and memory.known != "yes"
-        hidden = self._shared(flow, dropped=dropped) if options.remedies else None
+        shared = options.remedies and self.clock.left() > 0
+        hidden = self._shared(flow, dropped=dropped) if shared else None
         if hidden is not None and hidden.severity == "fault":
             return self._by_copies(self.copies, hidden)
         found.extend([] if hidden is None else [hidden])
