@@ -26,6 +26,8 @@ struct Matrix {
 };
 struct Field {
     int64_t width, carry;          // values of a row, and their place among the carried gradients
+    int64_t shift;                 // the field whose value before the step it takes over, or -1
+    int64_t read;                  // whether the backward pass reads it before the step
     const real *initial, *fresh;   // (batch, width); the latter null where nothing is reset
     real *history, *last;          // (time, batch, width) or null; (batch, width)
     const real *d_history, *d_last;  // or null
@@ -216,8 +218,16 @@ struct ForwardPass {
                     *p++ = const_cast<real*>(resets(job, t, b)
                                                  ? job.field[f].fresh + b * job.field[f].width
                                                  : place.now[f * rows + row]);
+                real* const* before = p - job.fields;
                 for (int64_t f = 0; f < job.fields; f++) {
                     const Field& field = job.field[f];
+                    if (field.shift >= 0) {
+                        place.now[f * rows + row] = *p++ = before[field.shift];
+                        if (field.history)
+                            std::copy_n(before[field.shift], field.width,
+                                        field.history + (t * B + b) * field.width);
+                        continue;
+                    }
                     real* after = field.history ? field.history + (t * B + b) * field.width
                                                 : place.ring + ((t % 2) * rows + row) * job.carry +
                                                       field.carry;
@@ -320,10 +330,13 @@ struct BackwardPass {
             block(places[index], b, std::min(end, b + cut.block));
     }
     const real* before(int64_t f, int64_t t, int64_t b) const {
-        const Field& field = job.field[f];
-        if (resets(job, t, b)) return field.fresh + b * field.width;
-        if (t == 0) return field.initial + b * field.width;
-        return field.history + ((t - 1) * job.batch + b) * field.width;
+        for (;; f = job.field[f].shift) {
+            const Field& field = job.field[f];
+            if (resets(job, t, b)) return field.fresh + b * field.width;
+            if (t == 0) return field.initial + b * field.width;
+            t--;
+            if (field.shift < 0) return field.history + (t * job.batch + b) * field.width;
+        }
     }
     void block(BackwardPlace& place, int64_t first, int64_t last) {
         const Units units{job.parameter_values, place.d_parameters, job.numbers, job.constants};
@@ -350,8 +363,10 @@ struct BackwardPass {
                 const auto put = [&p](const real* at) { *p++ = const_cast<real*>(at); };
                 for (int64_t i = 0; i < job.inputs; i++)
                     put(job.input[i].at + t * job.input[i].time_stride + b * job.input[i].batch_stride);
-                for (int64_t f = 0; f < job.fields; f++) put(before(f, t, b));
-                for (int64_t f = 0; f < job.fields; f++) put(job.field[f].history + at * job.field[f].width);
+                for (int64_t f = 0; f < job.fields; f++) put(job.field[f].read ? before(f, t, b) : nullptr);
+                for (int64_t f = 0; f < job.fields; f++) 
+                    put(job.field[f].shift < 0 ? job.field[f].history + at * job.field[f].width
+                                               : nullptr);
                 put(job.saved_values + at * job.saved);
                 put(place.temporary + row * job.temporary);
                 put(place.slots + (place.used + count) * job.slot);

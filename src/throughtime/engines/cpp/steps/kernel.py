@@ -14,7 +14,7 @@ from throughtime.engines.cpp.compiler import Compiler
 from throughtime.engines.cpp.kernel import definitions
 from throughtime.engines.cpp.library import load_library
 from throughtime.engines.cpp.steps.printer import Printed, print_steps
-from throughtime.engines.trace.steps.schedule import Schedule
+from throughtime.engines.trace.steps.schedule import Place, Schedule
 from throughtime.engines.trace.steps.whole import WholeStep
 
 
@@ -36,7 +36,7 @@ MatrixGradient = _structure(
 )
 Field = _structure(
     "Field",
-    ("width", "carry"),
+    ("width", "carry", "shift", "read"),
     (
         *("initial", "fresh", "history", "last", "d_history", "d_last"),
         *("d_initial", "d_fresh"),
@@ -115,6 +115,7 @@ class Pass:
         dtype: torch.dtype,
     ):
         pointers = {n: i for i, n in enumerate(names)}
+        self.read = printed.places
         self.phases, self.temporary = schedule.phases, schedule.temporary.size
         found = [getattr(library, f"{name}_{phase}", None) for phase in range(self.phases)]
         addresses = [None if f is None else ctypes.cast(f, ctypes.c_void_p).value for f in found]
@@ -178,6 +179,29 @@ class StepKernel:
             for g in gradients
         ]
         return (MatrixGradient * max(1, len(made)))(*made)
+
+    @functools.cached_property
+    def fields(self) -> list[dict[str, int]]:
+        """The numbers of each field."""
+        plan = self.plan
+        read = {place.pointer for place in self._read_places()}
+        return [
+            {
+                "width": width,
+                "carry": carry,
+                "shift": -1 if shift is None else shift,
+                "read": int(f"before{i}" in read),
+            }
+            for i, (width, carry, shift) in enumerate(
+                zip(plan.widths, plan.carries, plan.shifts, strict=True)
+            )
+        ]
+
+    def _read_places(self) -> list[Place]:
+        """Return the places of a row that the backward pass reads."""
+        plan = self.plan
+        gradients = [g.source for g in plan.matrix_gradients]
+        return [*self.backward.read, *gradients, *plan.backward.sources.values()]
 
     @functools.cached_property
     def functions(self) -> dict[str, tuple[Any, Any]]:

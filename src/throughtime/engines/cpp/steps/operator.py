@@ -90,9 +90,11 @@ def run_forward(call: Call, tensors: Sequence[Tensor]) -> tuple[list[Tensor], li
     given = split(call, tensors)
     run, plan, dtype = _Run(call, given), call.kernel.plan, call.kernel.dtype
     last = [lend((run.batch, width), dtype) for width in plan.widths]
+    # fields that take over others' values point into the histories of those
+    keep = call.save or any(shift is not None for shift in plan.shifts)
     kept: list[Tensor | None] = [
-        lend((run.time, run.batch, width), dtype) if call.save or wanted else None
-        for width, wanted in zip(plan.widths, call.histories, strict=True)
+        lend((run.time, run.batch, width), dtype) if wanted or (keep and shift is None) else None
+        for width, wanted, shift in zip(plan.widths, call.histories, plan.shifts, strict=True)
     ]
     outputs = None
     if plan.output is None:
@@ -103,14 +105,13 @@ def run_forward(call: Call, tensors: Sequence[Tensor]) -> tuple[list[Tensor], li
         "forward",
         [
             Field(
-                width=width,
-                carry=carry,
+                **own,
                 initial=_at(run.initial[f]),
                 fresh=_at(run.fresh[f]) if run.fresh else None,
                 history=_at(kept[f]),
                 last=_at(last[f]),
             )
-            for f, (width, carry) in enumerate(zip(plan.widths, plan.carries, strict=True))
+            for f, own in enumerate(call.kernel.fields)
         ],
     )
     return last, [*kept, outputs, saved]
@@ -161,8 +162,7 @@ def run_backward(
         "backward",
         [
             Field(
-                width=width,
-                carry=carry,
+                **own,
                 initial=_at(run.initial[f]),
                 fresh=_at(run.fresh[f]) if run.fresh else None,
                 history=_at(histories[f]),
@@ -171,7 +171,7 @@ def run_backward(
                 d_initial=_at(d_initial[f]),
                 d_fresh=_at(d_fresh[f]) if d_fresh else None,
             )
-            for f, (width, carry) in enumerate(zip(plan.widths, plan.carries, strict=True))
+            for f, own in enumerate(call.kernel.fields)
         ],
     )
     of_matrices: list[Tensor | None] = []

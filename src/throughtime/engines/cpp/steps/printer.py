@@ -20,11 +20,13 @@ class Printed:
         text: A function for each phase; that of phase p of the pass "forward" is forward_p.
         numbers: Offsets and widths.
         constants: Real numbers.
+        places: The places of a row that the text reads or writes.
     """
 
     def __init__(self, name: str, schedule: Schedule, pointers: Sequence[str]):
         self.numbers: list[int] = []
         self.constants: list[float] = []
+        self.places: list[Place] = []
         self.text = "\n".join(
             _Phase(self, schedule, pointers, phase).text(name) for phase in range(schedule.phases)
         )
@@ -144,6 +146,7 @@ class _Phase:
         if name is None:
             name = self.addresses[place] = f"a{len(self.addresses)}"
             offset = self.whole.number(place.offset)
+            self.whole.places.append(place)
             if place.pointer in ("parameters", "d_parameters"):
                 base, kind = f"units.{place.pointer}", "auto"
             else:

@@ -62,6 +62,8 @@ class WholeStep:
         backward: The order of the backward pass.
         saved: The values of a row that the forward pass saves.
         slot: The values of a row in a chunk of the backward pass.
+        shifts: The field whose value before the step each field takes over; None for a field that
+            is computed. No such field leads back to itself.
         carries: The place of each field among the gradients that are carried back.
         carry: The values of all of them.
         parameters: The static tensors that are read as vectors: number, place and width.
@@ -82,6 +84,7 @@ class WholeStep:
     backward: Schedule
     saved: int
     slot: int
+    shifts: tuple[int | None, ...]
     carries: tuple[int, ...]
     carry: int
     parameters: tuple[tuple[int, int, int], ...]
@@ -147,11 +150,38 @@ class _Planning:
                 width = trace.vectors[self._vector(leaf.number)].width
                 self.parameters[leaf.number] = self.values, width
                 self.values += padded(width)
+        self.shifts = self._shifts()
         carry = Area("carry")
         self.carries = tuple(carry.take(width).offset for width in self.widths)
         self.carry = carry.size
         self.sums = Area("d_parameters")
         self.parameter_gradients: list[ParameterGradient] = []
+
+    def _shifts(self) -> list[int | None]:
+        """Return the field that each field takes over, as older outputs do, if it does."""
+        shifts: list[int | None] = []
+        for i, result in enumerate(self.results[:-1]):
+            end, source = 0, None
+            for piece in result:
+                leaf = self.graph.leaves.get(piece.position)
+                if leaf is None or leaf[:3] != ("state", leaf.number, end):
+                    break
+                if piece.width != leaf.width or source not in (None, leaf.number):
+                    break
+                source, end = leaf.number, end + leaf.width
+            number = None if source is None else self.fields.index(source)
+            whole = number is not None and end == self.widths[number] == self.widths[i]
+            shifts.append(number if whole and i != self.output else None)
+        for i in range(len(shifts)):
+            at, seen = i, set[int]()
+            while at not in seen and shifts[at] is not None:
+                seen.add(at)
+                following = shifts[at]
+                assert following is not None
+                at = following
+            if at in seen:  # a circle: one of its fields is computed
+                shifts[i] = None
+        return shifts
 
     def _vector(self, parameter: int) -> int:
         for i, vector in enumerate(self.trace.vectors):
@@ -206,6 +236,7 @@ class _Planning:
             backward,
             saved.size,
             _unaliased(dz.size),
+            tuple(self.shifts),
             self.carries,
             self.carry,
             tuple((n, at, width) for n, (at, width) in self.parameters.items()),
@@ -241,6 +272,8 @@ class _Planning:
     def _after(self) -> list[Store]:
         stores: list[Store] = []
         for i, result in enumerate(self.results[:-1]):
+            if self.shifts[i] is not None:
+                continue
             stores += _side_by_side(result, Place(f"after{i}", 0))
         if self.output is None:
             stores += _side_by_side(self.results[-1], Place("outputs", 0))
