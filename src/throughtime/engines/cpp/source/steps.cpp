@@ -65,6 +65,7 @@ struct Steps {
 namespace {
 
 constexpr int64_t BLOCK_ROWS = 64;
+constexpr int64_t FEW_ROWS = 32;
 constexpr int64_t CHUNK_ROWS = 192;  // steps whose gradients of weights are computed together
 
 struct Weights {
@@ -74,8 +75,33 @@ struct Weights {
     Weights(const Steps& job, Room& room) : job(job) {
         panels = room.take<real*>(job.multiplications);
         for (int64_t i = 0; i < job.multiplications; i++) {
-            real* at = room.take<real>(Packed::size(job.products[i].depth, job.products[i].width));
+            const Multiplication& p = job.products[i];
+            real* at = room.take<real>(packs(job, p) ? Packed::size(p.depth, p.width) : 0);
             if (panels) panels[i] = at;
+        }
+    }
+    // Whether weights are packed: where rows are few, it is less work to read them as they lie.
+    static bool packs(const Steps& job, const Multiplication& p) {
+        const Matrix& m = job.matrices[p.weight];
+        return job.time * job.batch > FEW_ROWS || (m.depth_stride != 1 && m.width_stride != 1);
+    }
+    // targets[row] += sources[row] B for the product i.
+    void product(int64_t i, int64_t rows, const real* const* sources, real* const* targets) const {
+        const Multiplication& p = job.products[i];
+        if (packs(job, p)) return multiply(rows, sources, packed(i), targets);
+        const Matrix& m = job.matrices[p.weight];
+        const int64_t along = p.transposed ? m.width_stride : m.depth_stride;
+        const int64_t across = p.transposed ? m.depth_stride : m.width_stride;
+        if (across == 1)
+            return multiply_as_is(rows, p.depth, sources, m.at, along, targets, 0, p.width);
+        for (int64_t n = 0; n < p.width; n += LANES) {
+            const int64_t lanes = std::min<int64_t>(LANES, p.width - n);
+            const real* column[LANES];
+            for (int64_t c = 0; c < LANES; c++)
+                column[c] = m.at + (n + std::min(c, lanes - 1)) * across;
+            for (int64_t r = 0; r < rows; r++)
+                store(targets[r] + n, load(targets[r] + n, lanes) + dots(p.depth, sources[r], column),
+                      lanes);
         }
     }
     Packed packed(int64_t i) const {
@@ -83,6 +109,7 @@ struct Weights {
     }
     void pack(int64_t i) const {
         const Multiplication& p = job.products[i];
+        if (!packs(job, p)) return;
         const Matrix& m = job.matrices[p.weight];
         const int64_t along = p.transposed ? m.width_stride : m.depth_stride;
         const int64_t across = p.transposed ? m.depth_stride : m.width_stride;
@@ -141,7 +168,7 @@ struct Rows {
                     targets[i] = table[i * pointers + p.target] + p.target_offset;
                     std::memset(targets[i], 0, wide * sizeof(real));
                 }
-                multiply(count, sources, weights.packed(next), targets);
+                weights.product(next, count, sources, targets);
             }
             if (job.parts[phase]) job.parts[phase](units, count, table);
         }
@@ -309,13 +336,14 @@ struct BackwardPass {
         for (int64_t g = 0; g < job.gradients; g++) {
             const MatrixGradient& m = job.matrix_gradients[g];
             if (!job.d_matrices[g]) continue;
-            for (int64_t k = 0; k < m.depth; k++)
-                for (int64_t n = 0; n < m.width; n++) {
-                    real sum = 0;
-                    for (int64_t i = 0; i < cut.shares; i++)
-                        sum += places[i].d_matrices[g][k * whole_vectors(m.width) + n];
-                    job.d_matrices[g][k * m.width + n] = sum;
+            for (int64_t k = 0; k < m.depth; k++) {
+                real* to = job.d_matrices[g] + k * m.width;
+                for (int64_t i = 0; i < cut.shares; i++) {
+                    const real* from = places[i].d_matrices[g] + k * whole_vectors(m.width);
+                    if (i == 0) std::copy_n(from, m.width, to);
+                    else for (int64_t n = 0; n < m.width; n++) to[n] += from[n];
                 }
+            }
         }
         for (int64_t u = 0; u < job.sums; u++) {
             real sum = 0;

@@ -15,7 +15,6 @@ from throughtime.engines.cpp.steps.kernel import StepKernel
 from throughtime.engines.cpp.steps.operator import StepsOverTime
 from throughtime.engines.engine import Request, Result
 from throughtime.engines.recomputation import every, run_again, within
-from throughtime.engines.trace.steps.evaluation import static_tensors
 
 
 def unfit(kernel: StepKernel, request: Request) -> str | None:
@@ -67,8 +66,7 @@ def _run(kernel: StepKernel, request: Request) -> Result:
         start = cell.initial_state(batch, dtype=dtype, device=like.device)
         every_field = state_tensors(start)
         fresh = [every_field[i].flatten(1) for i in plan.fields]
-    wanted = [*(n for n, _, _ in plan.parameters), *plan.matrices]
-    statics = static_tensors(plan.statics, _named(cell), wanted)
+    statics = plan.tensors(_named(cell))
     parameters = [statics[n] for n, _, _ in plan.parameters]
     matrices = [statics[n] for n in plan.matrices]
     tensors = [request.inputs, *streams, *fields, *fresh, *parameters, *matrices]

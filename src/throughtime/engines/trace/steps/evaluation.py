@@ -1,56 +1,82 @@
 """A graph evaluated in torch, on any number of rows, and differentiable any number of times."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from throughtime.engines.trace.program import OPERATIONS
 from throughtime.engines.trace.steps.graph import Graph, Leaf, Piece
 from throughtime.engines.trace.steps.recorder import Computed, Fixed, Named, Static
 
 
-def static_tensors(
-    statics: Sequence[Named | Computed | Fixed], named: Mapping[str, Tensor], wanted: Sequence[int]
-) -> dict[int, Tensor]:
-    """Return the tensors that are computed once a run, of a cell's parameters and buffers.
+@final
+class StaticTensors:
+    """The tensors that are computed once a run, from a cell's parameters and buffers.
 
     Arguments:
         statics: The recorded tensors.
-        named: The parameters and buffers by name.
         wanted: The numbers of those that are read.
     """
-    needed: set[int] = set()
-    left = list(wanted)
-    while left:
-        index = left.pop()
-        if index not in needed:
-            needed.add(index)
-            static = statics[index]
-            if isinstance(static, Computed):
-                tree_map_only(Static, lambda s: left.append(s.index), static.arguments)
-                tree_map_only(Static, lambda s: left.append(s.index), static.options)
-    found: dict[int, Tensor] = {}
-    results: dict[tuple[int, int], Any] = {}
-    for index in sorted(needed):
-        static = statics[index]
-        if isinstance(static, Named):
-            found[index] = named[static.name]
-        elif isinstance(static, Fixed):
-            found[index] = static.tensor
-        else:
-            call = id(static.arguments), id(static.options)
-            if call not in results:
-                arguments = tree_map_only(Static, lambda s: found[s.index], static.arguments)
-                options = tree_map_only(Static, lambda s: found[s.index], static.options)
-                results[call] = static.function(*arguments, **options)
-            result = results[call]
-            found[index] = result if static.result is None else result[static.result]
-    return {index: found[index] for index in wanted}
+
+    def __init__(self, statics: Sequence[Named | Computed | Fixed], wanted: Sequence[int]):
+        self._statics, self._wanted = statics, tuple(wanted)
+        needed: set[int] = set()
+        left = list(wanted)
+        while left:
+            index = left.pop()
+            if index not in needed:
+                needed.add(index)
+                static = statics[index]
+                if isinstance(static, Computed):
+                    left += [s.index for s in _found((static.arguments, static.options))]
+        self._order = sorted(needed)
+
+    def __call__(self, named: Mapping[str, Tensor]) -> dict[int, Tensor]:
+        """Return the tensors by number, differentiable.
+
+        Arguments:
+            named: The parameters and buffers by name.
+        """
+        found: dict[int, Tensor] = {}
+        results: dict[tuple[int, int], Any] = {}
+        for index in self._order:
+            static = self._statics[index]
+            if isinstance(static, Named):
+                found[index] = named[static.name]
+            elif isinstance(static, Fixed):
+                found[index] = static.tensor
+            else:
+                call = id(static.arguments), id(static.options)
+                if call not in results:
+                    arguments = _filled(static.arguments, found)
+                    results[call] = static.function(*arguments, **_filled(static.options, found))
+                result = results[call]
+                found[index] = result if static.result is None else result[static.result]
+        return {index: found[index] for index in self._wanted}
 
 
+def _found(value: Any) -> Iterator[Static]:
+    if isinstance(value, Static):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _found(part)
+
+
+def _filled(value: Any, found: Mapping[int, Tensor]) -> Any:
+    """Return arguments with tensors in the place of their numbers."""
+    if isinstance(value, Static):
+        return found[value.index]
+    if isinstance(value, dict):
+        return {name: _filled(part, found) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([_filled(part, found) for part in value])
+    return value
+
+
+@final
 class Evaluation:
     """The values of a graph's nodes for given leaves, each computed once.
 

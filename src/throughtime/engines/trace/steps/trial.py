@@ -9,7 +9,7 @@ from torch import Tensor
 from throughtime.core.cell import Cell, advance, bind, prepare
 from throughtime.core.state import map_state, state_tensors
 from throughtime.engines.trace.program import UntraceableError
-from throughtime.engines.trace.steps.evaluation import Evaluation, static_tensors
+from throughtime.engines.trace.steps.evaluation import Evaluation
 from throughtime.engines.trace.steps.graph import Leaf
 from throughtime.engines.trace.steps.whole import WholeStep
 
@@ -104,7 +104,7 @@ class _Trial:
         numbers = [*(n for n, _, _ in plan.parameters), *plan.matrices]
         with torch.enable_grad():
             named = {**dict(self.cell.named_buffers(remove_duplicate=False)), **self.own}
-            statics = static_tensors(plan.statics, named, numbers)
+            statics = plan.tensors(named)
         statics = {n: s if s.dtype == self.dtype else s.to(self.dtype) for n, s in statics.items()}
 
         def leaf_value(leaf: Leaf) -> Tensor:

@@ -1,15 +1,16 @@
 """The plan of a cell's whole step: its graph, its gradient, and the order of both passes."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import final
 
 from throughtime.engines.trace.program import Key, Node
 from throughtime.engines.trace.step_plan import values_to_save
+from throughtime.engines.trace.steps.evaluation import StaticTensors
 from throughtime.engines.trace.steps.gradient import Gradients, derive
 from throughtime.engines.trace.steps.graph import Graph, Piece
 from throughtime.engines.trace.steps.lowering import lower
-from throughtime.engines.trace.steps.recorder import Computed, Fixed, Named
 from throughtime.engines.trace.steps.schedule import Area, Place, Schedule, Store, padded
 from throughtime.engines.trace.steps.tracing import StepTrace
 
@@ -93,10 +94,11 @@ class WholeStep:
     matrices: tuple[int, ...]
     matrix_gradients: tuple[MatrixGradient, ...]
 
-    @property
-    def statics(self) -> Sequence[Named | Computed | Fixed]:
-        """The tensors that are computed once a run."""
-        return self.trace.statics
+    @functools.cached_property
+    def tensors(self) -> StaticTensors:
+        """The function that computes the parameters' vectors and the matrices, once a run."""
+        wanted = [*(number for number, _, _ in self.parameters), *self.matrices]
+        return StaticTensors(self.trace.statics, wanted)
 
     @property
     def forward_pointers(self) -> list[str]:
