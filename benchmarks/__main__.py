@@ -23,6 +23,7 @@ import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.penalty
 import benchmarks.stepping
+import benchmarks.steps
 import benchmarks.training
 import benchmarks.vanishing
 import benchmarks.variance  # noqa: F401 enters its benchmark

@@ -12,6 +12,7 @@ CELLS: dict[str, Callable[[int, int], tt.Cell]] = {
     "zoneout": lambda i, h: wiring.ZoneoutCell(cells.LSTMCell(i, h)),
     "stacked": lambda i, h: wiring.StackedCell([cells.GRUCell(i, h), cells.GRUCell(h, h)]),
     "deep transition": wiring.DeepTransitionCell,
+    "deep input": lambda i, h: wiring.DeepInputCell(cells.GRUCell(h, h), i),
     "deep output": lambda i, h: wiring.DeepOutputCell(cells.LSTMCell(i, h), h),
     "graph": lambda i, h: wiring.GraphCell(wiring.architecture("td", 3), i, h),
 }

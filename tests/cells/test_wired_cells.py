@@ -10,6 +10,7 @@ from throughtime.cells import ElmanCell, FlipFlopCell, GRUCell
 from throughtime.core.state import state_type
 from throughtime.testing import CellConformance
 from throughtime.wiring import (
+    DeepInputCell,
     DeepOutputCell,
     DeepTransitionCell,
     HierarchicalCell,
@@ -34,6 +35,19 @@ class TestDeepTransition(CellConformance):
             a = torch.tanh(linear(torch.tanh(a), p["weight_2"], p["bias_2"]))
             total = linear(a, p["weight_out"], p["bias_out"])
             h = torch.tanh(total + linear(h, p["weight_shortcut"], None))
+            outputs.append(h)
+        return torch.stack(outputs), state_type("h")(h)
+
+
+class TestDeepInput(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return DeepInputCell(ElmanCell(4, hidden_size), input_size, depth=2)
+
+    def reference(self, parameters, x, state):
+        p, h, outputs = parameters, state.h, []
+        for x_t in x:
+            a = torch.tanh(linear(x_t, p["weight_1"], p["bias_1"]))
+            h = elman(p, "cell", torch.tanh(linear(a, p["weight_2"], p["bias_2"])), h)
             outputs.append(h)
         return torch.stack(outputs), state_type("h")(h)
 
@@ -226,6 +240,8 @@ def test_bad_wirings_are_refused() -> None:
         (lambda: DeepOutputCell(gru(2, 3), 0), "output_size: got 0"),
         (lambda: DeepOutputCell(gru(2, 3), 2, nonlinearity="tahn"), "Did you mean"),
         (lambda: DeepTransitionCell(2, 3, depth=0), "depth: got 0"),
+        (lambda: DeepInputCell(gru(2, 3), 2, depth=0), "depth: got 0"),
+        (lambda: DeepInputCell(gru(2, 3), 2, nonlinearity="tahn"), "Did you mean"),
     ]
     for make, words in wrong:
         with pytest.raises(tt.errors.ConfigurationError, match=words):

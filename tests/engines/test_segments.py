@@ -109,7 +109,7 @@ def test_what_is_between_the_borders_is_not_kept_but_run_again() -> None:
 
 
 def test_a_transform_with_checkpoints_is_refused_and_auto_says_why() -> None:
-    layer = tt.Recurrent(wiring.DeepTransitionCell, 3, 4)  # no engine but the eager one runs it
+    layer = tt.Recurrent(wiring.DeepTransitionCell, 3, 4)
     with tt.engine_options(checkpoint=2):
         layer(torch.randn(4, 2, 3))
         with pytest.raises(EngineRefusalError, match="sees no checkpoints"):

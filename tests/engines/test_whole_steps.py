@@ -172,6 +172,18 @@ def test_second_derivatives() -> None:
 
 
 @needs_compiler
+def test_gradients_of_several_losses_at_once() -> None:
+    r = request(ChoGRUCell(2, 3), time=3, batch=2)
+    leaves = list(r.cell.parameters())
+    above = torch.randn(4, 3, 2, 3, dtype=torch.float64)
+    found = [
+        torch.autograd.grad(run(r, e).outputs, leaves, above, is_grads_batched=True)
+        for e in ("native", "eager")
+    ]
+    torch.testing.assert_close(*found)
+
+
+@needs_compiler
 def test_outputs_may_be_changed_before_the_backward_pass() -> None:
     r = request(ChoGRUCell(2, 3))
     leaves = list(r.cell.parameters())

@@ -2,6 +2,7 @@
 
 from throughtime.wiring.complexity import Complexity, complexity
 from throughtime.wiring.deep import (
+    DeepInputCell,
     DeepOutputCell,
     DeepTransitionCell,
     HierarchicalCell,
@@ -14,6 +15,7 @@ from throughtime.wiring.zoneout import ZoneoutCell
 __all__ = [
     "Architecture",
     "Complexity",
+    "DeepInputCell",
     "DeepOutputCell",
     "DeepTransitionCell",
     "Edge",

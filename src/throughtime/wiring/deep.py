@@ -1,4 +1,4 @@
-"""Depth: stacks of cells, deep transitions and outputs, and a slow cell over a fast one."""
+"""Depth: stacks of cells, deep inputs, transitions and outputs, and a slow cell over a fast one."""
 
 import itertools
 from collections.abc import Sequence
@@ -232,6 +232,83 @@ class DeepTransitionCell(Cell):
             total = total + F.linear(state.h, self.weight_shortcut)
         h = f(total)
         return h, type(state)(h)
+
+
+@final
+class DeepInputCell(Cell):
+    """Layers between x_t and any cell, DI (Pascanu et al. 2014).
+
+        a_0 = x_t        a_k = f(W_k a_{k-1} + b_k)        the cell reads a_depth
+
+    The state is that of the cell. Parameters are `cell`'s, and `weight_k`, `bias_k` of each layer.
+
+    Arguments:
+        cell: cell above the layers; its input is as wide as each of them.
+        input_size: width of x_t, at least 1.
+        depth: number of layers, at least 1.
+        nonlinearity: f: "tanh", "relu" or "identity".
+
+    Raises:
+        ConfigurationError: a size or a depth below 1.
+        UnknownNameError: an unknown nonlinearity.
+
+    Example:
+        >>> from throughtime.cells import GRUCell
+        >>> cell = DeepInputCell(GRUCell(16, 5), 3, depth=2)
+        >>> cell.input_size, cell.output_size
+        (3, 5)
+
+    Source: R. Pascanu et al., "How to construct deep recurrent neural networks", ICLR 2014.
+    """
+
+    def __init__(
+        self, cell: Cell, input_size: int, *, depth: int = 1, nonlinearity: Nonlinearity = "tanh"
+    ):
+        super().__init__()
+        check_size("input_size", input_size)
+        check_size("depth", depth)
+        if nonlinearity not in NONLINEARITIES:
+            raise UnknownNameError("nonlinearity", str(nonlinearity), NONLINEARITIES)
+        self.cell, self.depth = cell, depth
+        self.input_size, self.hidden_size = input_size, cell.hidden_size
+        self.output_size = cell.output_size
+        self.streams, self.lasting = cell.streams, cell.lasting
+        self.nonlinearity: Nonlinearity = nonlinearity
+        first = next(iter(cell.parameters()), torch.zeros(0))
+        where = {"device": first.device, "dtype": first.dtype}
+        width = cell.input_size
+        for k in range(1, depth + 1):
+            below = input_size if k == 1 else width
+            self.register_parameter(f"weight_{k}", draw(self, width, below, **where))
+            self.register_parameter(f"bias_{k}", draw(self, width, **where))
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Return the cell's own initial state."""
+        return self.cell.initial_state(batch_size, dtype=dtype, device=device)
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
+        """Return the cell's projection of the last layer."""
+        f = NONLINEARITIES[self.nonlinearity]
+        for k in range(1, self.depth + 1):
+            x = f(F.linear(x, getattr(self, f"weight_{k}"), getattr(self, f"bias_{k}")))
+        return self.cell.project(x)
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """Return the cell's streams."""
+        return self.cell.draw_streams(steps, training=training, dtype=dtype, generator=generator)
+
+    def step(
+        self, projected: Float[Tensor, "batch projected"], state: State, streams: Streams = ()
+    ) -> tuple[Float[Tensor, "batch output"], State]:
+        """Return the cell's output and new state."""
+        return advance(self.cell, projected, state, streams)
 
 
 @final

@@ -228,7 +228,7 @@ class StepsOverTime(torch.autograd.Function):
         plan = call.kernel.plan
         needed = list(ctx.needs_input_grad[1:])
         present = [g for g in gradients if g is not None]
-        if torch.is_grad_enabled() or any(map(_functorch.is_batchedtensor, present)):
+        if torch.is_grad_enabled() or _batched(present):
             return None, *replay(call, tensors, gradients, needed)
         kept = ctx.kept
         if ctx.shown.changed():
@@ -238,6 +238,13 @@ class StepsOverTime(torch.autograd.Function):
         above += [next(rest) if wanted else None for wanted in call.histories]
         above += [next(rest) if call.outputs and plan.output is None else None]
         return None, *run_backward(call, tensors, kept, above, needed)
+
+
+def _batched(tensors: Sequence[Tensor]) -> bool:
+    """Return True under vmap, the first one of torch (`is_grads_batched=True`) or the present."""
+    level = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    return level > 1 or any(map(_functorch.is_batchedtensor, tensors))
 
 
 def _shown(call: Call, kept: Sequence[Tensor | None]) -> list[Tensor]:
