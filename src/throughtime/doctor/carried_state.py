@@ -54,10 +54,7 @@ def check_dropped(copies: FreshCopies, losses: Sequence[float], where: str) -> F
     if count == 0 or of_other_tensors(subject, layer):
         return None
     name = "the state passed on between the calls of the layer"
-    substitute = Reattached(dropped=True, kept=True)
-    pair = _better(
-        copies, losses, name, lambda condition: run_condition_by(condition, layer, substitute)
-    )
+    pair = _better(copies, losses, name, lambda condition: _passed_on(condition, layer))
     if pair is None:
         return None
     usual, trial = pair
@@ -75,6 +72,40 @@ def check_dropped(copies: FreshCopies, losses: Sequence[float], where: str) -> F
         measured_on=where,
         remedy="Assign the state that each call of the layer returns, and pass it to the next.",
     )
+
+
+def _passed_on(condition: Condition, layer: str) -> Condition:
+    """Return a condition in which each call of the layer goes on from the end of the one before."""
+    _, module = find_recurrent(condition.model, layer)
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return run_condition_by(condition, layer, Reattached(dropped=True, kept=True))
+    end: Any = None
+
+    def before(module: nn.Module, given: Any, options: Any) -> tuple[Any, Any] | None:
+        del module
+        start = options["hx"] if "hx" in options else (*given, None)[1]
+        if end is None or (start is not None and _shapes(start) != _shapes(end)):
+            return None
+        return given[:1], {**options, "hx": end}
+
+    def after(module: nn.Module, given: Any, output: Any) -> None:
+        nonlocal end
+        del given
+        end = output[1] if isinstance(module, nn.RNNBase) else output
+
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(after)
+
+    def loss(batch: Any) -> Tensor:
+        nonlocal end
+        end = None
+        return condition.loss(batch)
+
+    return dataclasses.replace(condition, loss=loss)
+
+
+def _shapes(state: Any) -> list[torch.Size]:
+    return [part.shape for part in pytree.tree_leaves(state)]
 
 
 def dropped_calls(calls: Sequence[Call]) -> list[int]:
@@ -324,9 +355,11 @@ def _better(
     if trial is None or copies.as_good(losses, trial):
         return None
     usual = copies.train("as it is", given=True, updates=trial.updates)
-    if usual is None or not copies.clearly_better(trial, usual):
+    if usual is None or 2 * usual.updates < trial.updates:  # too little time was left
         return None
-    return usual, trial
+    if not copies.learns(trial) or copies.as_good(usual.after, trial):
+        return None
+    return (usual, trial) if difference(trial.after, usual.after).high < 0 else None
 
 
 def _in_words(usual: Trial, trial: Trial, change: str) -> str:
