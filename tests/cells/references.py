@@ -117,3 +117,31 @@ def cho_gru(p: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, Stat
         h = z * h + (1 - z) * n
         outputs.append(h)
     return torch.stack(outputs), state_type("h")(h)
+
+
+def slstm(p: dict[str, Tensor], x: Tensor, state: State, heads: int) -> tuple[Tensor, State]:
+    """Without a stabiliser, head by head; m is the largest exponent of the products so far."""
+    h, c, n, m = state
+    hidden, outputs = h.shape[1], []
+    width = hidden // heads
+    scale = torch.exp(m)
+    c, n = c * scale, n * scale
+    for x_t in x:
+        both = linear(x_t, p["weight_ih"], p["bias_ih"]) + p["bias_hh"]
+        for k in range(4):
+            for j in range(heads):
+                rows = slice(k * hidden + j * width, k * hidden + (j + 1) * width)
+                own = h[:, j * width : (j + 1) * width]
+                add = linear(own, p["weight_hh"][rows], None)
+                both = torch.cat(
+                    [both[:, : rows.start], both[:, rows] + add, both[:, rows.stop :]], 1
+                )
+        i, f, z, o = (gate(both, k, hidden) for k in range(4))
+        m = torch.where(n == 0, i, torch.maximum(torch.log(sigmoid(f)) + m, i))
+        c = sigmoid(f) * c + torch.exp(i) * torch.tanh(z)
+        n = sigmoid(f) * n + torch.exp(i)
+        h = sigmoid(o) * c / n
+        outputs.append(h)
+    return torch.stack(outputs), state_type("h", "c", "n", "m")(
+        h, c * torch.exp(-m), n * torch.exp(-m), m
+    )

@@ -18,6 +18,7 @@ from throughtime.cells import (
     LSTM1997Cell,
     LSTMCell,
     ProjectedLSTMCell,
+    SLSTMCell,
 )
 from throughtime.core.state import state_type
 from throughtime.testing import CellConformance
@@ -109,6 +110,22 @@ class TestLSTM1997(CellConformance):
 
     def reference(self, parameters, x, state):
         return references.lstm_1997(parameters, x, state)
+
+
+class TestSLSTM(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return SLSTMCell(input_size, hidden_size)
+
+    def reference(self, parameters, x, state):
+        return references.slstm(parameters, x, state, 1)
+
+
+class TestSLSTMWithHeads(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return SLSTMCell(input_size, 2 * hidden_size, heads=hidden_size)
+
+    def reference(self, parameters, x, state):
+        return references.slstm(parameters, x, state, state.h.shape[1] // 2)
 
 
 class TestGRU(CellConformance):
@@ -214,6 +231,36 @@ def test_sizes_below_one_are_refused(cell):
         cell(3, 0)
     with pytest.raises(tt.errors.ConfigurationError, match="input_size: got -1, expected a whole"):
         cell(-1, 3)
+
+
+def test_heads_that_do_not_divide_the_units_are_refused():
+    with pytest.raises(tt.errors.ConfigurationError, match="heads: got 3, expected a divisor of 8"):
+        SLSTMCell(2, 8, heads=3)
+    with pytest.raises(tt.errors.ConfigurationError, match="heads: got 0"):
+        SLSTMCell(2, 8, heads=0)
+
+
+def test_each_head_is_initialised_by_itself():
+    cell = SLSTMCell(2, 8, heads=2)
+    tt.initializers.orthogonal()(cell)
+    for block in cell.weight_hh.view(4, 2, 4, 4).flatten(0, 1):
+        torch.testing.assert_close(block @ block.T, torch.eye(4))
+    dense = cell.recurrent_matrix(1).view(4, 8, 8)
+    assert not dense[:, :4, 4:].any()
+    assert not dense[:, 4:, :4].any()
+    assert torch.equal(dense[2, 4:, 4:], cell.weight_hh.view(4, 2, 4, 4)[2, 1])
+
+
+@torch.no_grad()
+def test_exponents_far_from_zero_leave_the_slstm_finite():
+    """Gates of +-1,000, of which the ratio c / n is an average of tanh(z) all the same."""
+    cell = SLSTMCell(1, 2).double()
+    for size in (1e3, -1e3):
+        cell.bias_ih.copy_(torch.tensor([size] * 2 + [-size] * 2 + [3.0] * 4))
+        layer = tt.Recurrent(cell, engine="eager")
+        h = layer(torch.zeros(6, 1, 1, dtype=torch.float64))[0]
+        assert bool(h.isfinite().all())
+        assert bool((h > 0.9).all())
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -9,7 +9,26 @@ from throughtime.engines import recording
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.wiring import ZoneoutCell
 
+
+class Blocks(tt.GatedCell):
+    """Heads with two lags, a memory, and parameters for each unit and gate."""
+
+    gates, memories, lags, heads = 2, ("c",), (1, 3), 3
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.scale = torch.nn.Parameter(torch.rand(2, hidden_size))
+        self.shift = torch.nn.Parameter(torch.rand(hidden_size))
+
+    def pointwise(self, x, u, state):
+        z = (x[0] * self.scale[0] + u[0]).sigmoid()
+        c = z * state.c + (1 - z) * (x[1] + self.scale[1] * u[1]).tanh()
+        return c * self.shift + 0.1 * state.past[1], c
+
+
 MADE = {
+    "slstm": lambda: cells.SLSTMCell(3, 8, heads=4),
+    "blocks": lambda: Blocks(3, 9),
     "leaky": lambda: cells.LeakyCell(3, 7, rate=(0.1, 0.9), learnable=True, lags=(1, 3)),
     "indrnn": lambda: cells.IndRNNCell(3, 7, nonlinearity="tanh"),
     "mgu": lambda: cells.MinimalGatedUnitCell(3, 7),

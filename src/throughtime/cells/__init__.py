@@ -12,6 +12,7 @@ from throughtime.cells.multiplicative import (
     MultiplicativeLSTMCell,
 )
 from throughtime.cells.recurrent_dropout import RecurrentDropoutGRUCell, RecurrentDropoutLSTMCell
+from throughtime.cells.slstm import SLSTMCell
 from throughtime.cells.two_state import FlipFlopCell, LatchUnitCell, ThresholdCell
 from throughtime.cells.unitary import UnitaryCell
 
@@ -38,6 +39,7 @@ __all__ = [
     "ProjectedLSTMCell",
     "RecurrentDropoutGRUCell",
     "RecurrentDropoutLSTMCell",
+    "SLSTMCell",
     "ThresholdCell",
     "UnitaryCell",
 ]

@@ -224,15 +224,16 @@ def add_weights(
     gates: int,
     *,
     lags: Sequence[int] = (1,),
+    width: int | None = None,
     bias: bool,
     device: torch.device | str | None,
     dtype: torch.dtype | None,
 ) -> None:
     """Give a cell W_ih, a W_hh for each lag, b_ih and b_hh, drawn in torch's order.
 
-    weight_ih is (gates * hidden, input), weight_hh (gates * hidden, output) for lag 1,
-    weight_hh_lag21 for lag 21; bias_ih and bias_hh are (gates * hidden,), bias_hh only beside a
-    weight_hh.
+    weight_ih is (gates * hidden, input), weight_hh (gates * hidden, width) for lag 1, where the
+    width is that of the output by default, and weight_hh_lag21 for lag 21; bias_ih and bias_hh are
+    (gates * hidden,), bias_hh only beside a weight_hh.
 
     Raises:
         OptionTypeError: `bias` is neither True nor False.
@@ -240,7 +241,8 @@ def add_weights(
     check_flag("bias", bias)
     rows = gates * cell.hidden_size
     shapes: dict[str, tuple[int, ...] | None] = {"weight_ih": (rows, cell.input_size)}
-    shapes |= {recurrent_weight(lag): (rows, cell.output_size) for lag in lags}
+    columns = cell.output_size if width is None else width
+    shapes |= {recurrent_weight(lag): (rows, columns) for lag in lags}
     shapes |= {"bias_ih": (rows,) if bias else None}
     shapes |= {"bias_hh": (rows,) if bias and lags else None}
     for name, shape in shapes.items():

@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, Streams, add_weights, bind, recurrent_weight, set_sizes
+from throughtime.core.cell import (
+    Cell,
+    Streams,
+    add_weights,
+    bind,
+    check_size,
+    recurrent_weight,
+    set_sizes,
+)
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import State, state_type
 
@@ -34,6 +42,7 @@ class GatedCell(Cell, abc.ABC):
         memories: names of the per-unit states beside h.
         lags: the past outputs that it reads, each with a recurrent matrix of its own; () for none,
             and `u` is then empty.
+        heads: the number of groups of units; past outputs reach units of their own group alone.
         unit parameters: `nn.Parameter`s of shape (hidden_size,) or (gates, hidden_size).
         pointwise(x, u, state): h_t, or (h_t, *memories); with a fourth argument, the streams, if it
             declares `streams`. `state.h` is h_{t-1}. It must be elementwise over units and must not
@@ -46,19 +55,21 @@ class GatedCell(Cell, abc.ABC):
     since the start or the last reset. Before the start all are zero.
 
     Parameters are named as torch's: weight_ih (gates * hidden, input), weight_hh (gates * hidden,
-    hidden) for lag 1, weight_hh_lag21 for lag 21, bias_ih and bias_hh (gates * hidden); all drawn
-    from U(-1/sqrt(hidden), 1/sqrt(hidden)) in torch's order.
+    hidden / heads) for lag 1, weight_hh_lag21 for lag 21, bias_ih and bias_hh (gates * hidden); all
+    drawn from U(-1/sqrt(hidden), 1/sqrt(hidden)) in torch's order. With several heads the recurrent
+    matrix of a gate is block-diagonal, and a row of its weight is the part that is not zero.
 
     Arguments:
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         lags: increasing positive numbers of steps; the class's own if None.
+        heads: a divisor of the hidden size; the class's own if None.
         bias: If True, there are b_ih and b_hh.
         device, dtype: place and type of the parameters.
 
     Raises:
-        ConfigurationError: a size below 1, lags that are not positive and increasing, or memories
-            that are no tuple of names.
+        ConfigurationError: a size below 1, lags that are not positive and increasing, heads that do
+            not divide the hidden size, or memories that are no tuple of names.
 
     Example:
         >>> class Leaky(GatedCell):
@@ -75,6 +86,7 @@ class GatedCell(Cell, abc.ABC):
     gates: ClassVar[int | tuple[str, ...]]
     memories: ClassVar[tuple[str, ...]] = ()
     lags: tuple[int, ...] = (1,)
+    heads: int = 1
     constrained: Callable[..., Float[Tensor, "rows hidden"]] | None = None
 
     weight_ih: nn.Parameter
@@ -87,6 +99,7 @@ class GatedCell(Cell, abc.ABC):
         hidden_size: int,
         *,
         lags: Sequence[int] | None = None,
+        heads: int | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -100,6 +113,12 @@ class GatedCell(Cell, abc.ABC):
             raise ConfigurationError(
                 "lags", got=self.lags, expected="positive whole numbers in increasing order"
             )
+        heads = self.heads if heads is None else heads
+        check_size("heads", heads)
+        if hidden_size % heads:
+            raise ConfigurationError("heads", got=heads, expected=f"a divisor of {hidden_size}")
+        if heads != self.heads:
+            self.heads = heads
         reserved = {"h", "past", "steps"}
         if isinstance(self.memories, str) or any(
             n in reserved or not n.isidentifier() or n[0] == "_" for n in self.memories
@@ -115,7 +134,8 @@ class GatedCell(Cell, abc.ABC):
             else tuple(str(i) for i in range(self.gates))
         )
         count = len(self.gate_names)
-        add_weights(self, count, lags=self.lags, bias=bias, device=device, dtype=dtype)
+        width = hidden_size // heads
+        add_weights(self, count, lags=self.lags, width=width, bias=bias, device=device, dtype=dtype)
 
     @abc.abstractmethod
     def pointwise(self, x: Gates, u: Gates, state: State) -> Pointwise:
@@ -215,7 +235,7 @@ class GatedCell(Cell, abc.ABC):
         return projected.chunk(count, -1), () if total is None else total.chunk(count, -1)
 
     def recurrent_matrix(self, lag: int) -> Float[Tensor, "rows hidden"]:
-        """Return W_hh of a lag: its weight, or `constrained` of it.
+        """Return W_hh of a lag: its weight, block-diagonal if there are heads; `constrained` of it.
 
         Arguments:
             lag: one of `lags`.
@@ -224,11 +244,17 @@ class GatedCell(Cell, abc.ABC):
         if made is not None:
             return made[lag]
         weight = getattr(self, recurrent_weight(lag))
+        if self.heads > 1:
+            width = self.hidden_size // self.heads
+            blocks = weight.view(-1, self.heads, width, width)
+            # (gates, rows, columns, heads, heads) with the blocks on the last diagonal
+            spread = torch.diag_embed(blocks.permute(0, 2, 3, 1))
+            weight = spread.permute(0, 3, 1, 4, 2).reshape(-1, self.hidden_size)
         return weight if self.constrained is None else self.constrained(weight, lag)
 
     def prepared(self) -> Self:
-        """Return the cell with its constrained matrices computed."""
-        if self.constrained is None:
+        """Return the cell with its constrained or block-diagonal matrices computed."""
+        if self.constrained is None and self.heads == 1:
             return self
         made = bind(self, {})
         vars(made)["matrices"] = {lag: self.recurrent_matrix(lag) for lag in self.lags}

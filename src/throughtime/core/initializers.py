@@ -23,6 +23,8 @@ Initializer: TypeAlias = Callable[[Cell], None]
 def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[Tensor]:
     """Return the row blocks of a parameter that belong to these gates, as views to be filled.
 
+    The recurrent matrix of a cell with heads has a block for each head.
+
     Arguments:
         cell: the cell.
         parameter: its name, as "weight_hh".
@@ -48,7 +50,13 @@ def gate_blocks(cell: Cell, parameter: str, gates: tuple[str, ...]) -> Iterator[
         )
     blocks = parameters[parameter].detach().chunk(count, 0)
     names = cell.gate_names or ("",)
-    return (b for name, b in zip(names, blocks, strict=True) if not gates or name in gates)
+    heads = getattr(cell, "heads", 1) if parameter.startswith("weight_hh") else 1
+    return (
+        block
+        for name, rows_of_gate in zip(names, blocks, strict=True)
+        if not gates or name in gates
+        for block in rows_of_gate.chunk(heads, 0)
+    )
 
 
 def orthogonal(

@@ -171,7 +171,7 @@ def separable(cell: Cell) -> bool:
     linear = {"weight_ih", "bias_ih", "bias_hh", *map(recurrent_weight, cell.lags)}
     trained = {name for name, p in cell.named_parameters() if p.requires_grad}
     own = type(cell).recurrent_matrix is not GatedCell.recurrent_matrix
-    return trained <= linear and cell.constrained is None and not own
+    return trained <= linear and cell.constrained is None and cell.heads == 1 and not own
 
 
 def _by_name(flat: Float[Tensor, " count"], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

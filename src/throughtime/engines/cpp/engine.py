@@ -19,7 +19,7 @@ from throughtime.engines.cpp.building import CompilationError
 from throughtime.engines.cpp.cache import CacheFolderError
 from throughtime.engines.cpp.compiler import search
 from throughtime.engines.cpp.kernel import Kernel, kernel_for
-from throughtime.engines.cpp.operands import gather
+from throughtime.engines.cpp.operands import gather, in_blocks, of_head
 from throughtime.engines.cpp.operators import sequence
 from throughtime.engines.cpp.steps import engine as steps
 from throughtime.engines.cpp.steps.kernel import StepKernel, compile_whole
@@ -254,7 +254,14 @@ def _run(kernel: Kernel, request: Request) -> Result:
         if not isinstance(chosen, int):
             return run_again(request, chosen, functools.partial(_run, kernel))
         segment = chosen
-    results = sequence(kernel.name, operands, lengths, ages, request.outputs, save, segment)
+    rest = lengths, ages, request.outputs, save, segment
+    if in_blocks(cell):
+        heads = [of_head(p, cell, operands, i) for i in range(cell.heads)]
+        found = [sequence(kernel.name, own, *rest) for own in heads]
+        shown = kernel.fields + 1 + len(p.memories)
+        results = [torch.cat(parts, -1) for parts in zip(*(f[:shown] for f in found), strict=True)]
+    else:
+        results = sequence(kernel.name, operands, *rest)
     memories = len(p.memories)
     final, kept = results[: kernel.fields], results[kernel.fields : kernel.fields + 1 + memories]
     past = tuple(final[1 + memories :])

@@ -43,13 +43,17 @@ def gather(
 ) -> list[Tensor]:
     """Return the tensors of a cell that is bound to its weights, in the order of `Operands`.
 
+    Of a cell in blocks (`in_blocks`) the recurrent weights have their own width.
+
     Arguments:
         inputs: (time, batch, input).
         streams: (time, batch or 1, ...) for each of the cell's streams.
     """
     found = [inputs, cell.weight_ih]
     for lag in plan.lags:
-        found.append(cell.recurrent_matrix(lag))
+        blocks = in_blocks(cell)
+        weight = getattr(cell, recurrent_weight(lag)) if blocks else cell.recurrent_matrix(lag)
+        found.append(weight)
     for bias in (cell.bias_ih, cell.bias_hh):
         if bias is not None:
             found.append(bias)
@@ -67,6 +71,36 @@ def gather(
     for stream in streams:
         found.append(stream if stream.shape[1] == batch else stream.expand(-1, batch, -1))
     return found
+
+
+def in_blocks(cell: GatedCell) -> bool:
+    """Return True if each head of a cell is run for itself, with its own units and weights."""
+    return cell.heads > 1 and cell.constrained is None
+
+
+def of_head(plan: StepPlan, cell: GatedCell, operands: Sequence[Tensor], head: int) -> list[Tensor]:
+    """Return the operands of one head of a cell in blocks.
+
+    Arguments:
+        plan: The plan of the cell.
+        cell: The cell.
+        operands: The operands of all heads, as `gather` returns them.
+        head: The number of the head.
+    """
+    heads, hidden = cell.heads, cell.hidden_size
+    width = hidden // heads
+    units = slice(head * width, (head + 1) * width)
+    of = split(plan, operands)
+
+    def rows(tensor: Tensor) -> Tensor:
+        """The rows of the head's units, gate by gate."""
+        by_head = tensor.unflatten(0, (plan.gates, heads, width))
+        return by_head[:, head].flatten(0, 1)
+
+    weights = [rows(tensor) for tensor in (*of.weights, *of.biases)]
+    own = [tensor[..., units] for tensor in (*of.parameters, *of.initial)]
+    streams = [t[..., units] if t.shape[-1] == hidden else t for t in of.streams]
+    return [of.inputs, *weights, *own, *streams]
 
 
 def split(plan: StepPlan, tensors: Sequence[Any], *, streams: bool = True) -> Operands:

@@ -18,7 +18,7 @@ from throughtime.core.buffers import lend
 from throughtime.core.gated import GatedCell
 from throughtime.engines.cpp.engine import NativeEngine, kernel_of
 from throughtime.engines.cpp.kernel import Kernel
-from throughtime.engines.cpp.operands import gather, split
+from throughtime.engines.cpp.operands import gather, in_blocks, split
 from throughtime.engines.cpp.operators import job_of, sequence_backward
 from throughtime.engines.engine import Refusal, Request
 
@@ -41,6 +41,8 @@ def step_with_gradient(request: Request) -> "StepWithGradient | Refusal":
         return Refusal(kernel)
     if request.streams or cell.streams or kernel.plan.parameters:
         return Refusal(f"{type(cell).__name__} reads more than weights, biases and its state")
+    if in_blocks(cell):
+        return Refusal(f"{type(cell).__name__} has heads, each of which is a call of its own")
     operands = gather(kernel.plan, cell, inputs, request.state, ())
     weights = operands[1 : len(operands) - kernel.fields]
     if any(not t.is_contiguous() or t.dtype is not kernel.dtype for t in weights):

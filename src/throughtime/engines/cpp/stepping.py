@@ -10,7 +10,7 @@ from torch import Tensor
 from throughtime.core.gated import GatedCell
 from throughtime.engines.cpp.engine import NativeEngine, kernel_of
 from throughtime.engines.cpp.kernel import Kernel
-from throughtime.engines.cpp.operands import gather
+from throughtime.engines.cpp.operands import gather, in_blocks
 from throughtime.engines.cpp.operators import job_of
 from throughtime.engines.engine import Refusal, Request
 
@@ -31,6 +31,8 @@ def compiled_step(request: Request) -> "CompiledStep | Refusal":
     kernel = kernel_of(cell, inputs.dtype)
     if isinstance(kernel, str):
         return Refusal(kernel)
+    if in_blocks(cell):
+        return Refusal(f"{type(cell).__name__} has heads, each of which is a call of its own")
     operands = gather(kernel.plan, cell, inputs, request.state, ())
     if any(not tensor.is_contiguous() for tensor in operands):
         return Refusal("a weight is not contiguous, and a copy would not follow its changes")
