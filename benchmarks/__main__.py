@@ -22,11 +22,12 @@ import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.penalty
+import benchmarks.profile
 import benchmarks.stepping
 import benchmarks.steps
 import benchmarks.training
 import benchmarks.vanishing
-import benchmarks.variance  # noqa: F401 enters its benchmark
+import benchmarks.variance
 from benchmarks.registry import BENCHMARKS, Row
 from throughtime.training import current_environment
 
@@ -36,12 +37,16 @@ SCHEMA_VERSION = 1
 def main() -> None:
     """Run one benchmark and write what was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("name", choices=[*sorted(BENCHMARKS), "profile"])
+    parser.add_argument("shapes", nargs="*", help="of profile: B,T,I,H each")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds, at least 2")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.name == "profile":
+        benchmarks.profile.main(options.shapes, options.rounds, Path(__file__).parent / "results")
+        return
     rows = BENCHMARKS[options.name](options.rounds)
     document = {
         "schema_version": SCHEMA_VERSION,

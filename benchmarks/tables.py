@@ -209,7 +209,41 @@ def _in_words(name: str) -> str:
 
 
 COMPILED = "torch.compile of the step"
+
+
+def profile() -> str:
+    """The parts of training steps, of each processor that was at hand."""
+    lines: list[str] = []
+    for path in sorted(RESULTS.glob("profile-*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        own, limits = found["processor"], found["limits"]
+        names = [name.partition(",")[0] for name in limits]
+        rates = ", ".join(
+            f"{name} {value:.0f} {key.rpartition(' ')[2]}"
+            for (key, value), name in zip(limits.items(), names, strict=True)
+        )
+        peak = limits["multiply-add, GFLOP/s"]
+        parts = list(found["steps"][0]["shares"])
+        lines += [
+            f"{own['name']}, family {own['family']}, model {own['model']}, {own['vectors']}, "
+            f"{found['threads']} threads: {rates}.",
+            "",
+            "| cell, B, T, I, H | ms | of the peak | " + " | ".join(parts) + " |",
+            "|---|" + "---:|" * (2 + len(parts)),
+        ]
+        for step in found["steps"]:
+            shares = " | ".join(f"{100 * step['shares'][part]:.0f} %" for part in parts)
+            sizes = ", ".join(map(str, step["shape"]))
+            of_peak = f"{100 * step['GFLOP/s'] / peak:.0f} %"
+            lines.append(
+                f"| {step['cell']} {sizes} | {step['milliseconds']:.1f} | {of_peak} | {shares} |"
+            )
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
 TABLES = {
+    "profile": profile,
     "conditions": conditions,
     "speed": speed,
     "shares": shares,

@@ -32,6 +32,7 @@ struct BackwardWeights {
 
     // One share of the packing: accumulator `share` of each operand.
     void pack(int64_t share) const {
+        SECTION(PACKING);
         for (int64_t o = 0; o <= job.lags; o++) {
             if (!wanted(o) || share >= count(o)) continue;
             const Packed& to = operands[o];
@@ -165,8 +166,11 @@ class BackwardBlock {
             if (member.leads()) zero_beyond(t, count);
             Step now = step;
             now.present = present[t];
-            if (now.present) job.backward(now, count, walk.table);
-            else nothing_present(count);
+            {
+                SECTION(ELEMENTWISE);
+                if (now.present) job.backward(now, count, walk.table);
+                else nothing_present(count);
+            }
             member.wait();  // all of dL/daccumulators is there
             past_outputs(t, count);
             carry.count += count;
@@ -250,6 +254,7 @@ class BackwardBlock {
 
     // dL/dh_{t-d} += dL/daccumulators W_hh; then step t's own place is free for step t - D - 1.
     void past_outputs(int64_t t, int64_t count) {
+        SECTION(RECURRENT_PRODUCT);
         for (int64_t l = 0; l < job.lags; l++) {
             int64_t rows = 0;
             for (int64_t i = 0; i < count; i++) {
@@ -277,6 +282,7 @@ class BackwardBlock {
         // This thread's units lie together in each accumulator; all units, in all of them.
         const int64_t pieces = member.count == 1 ? 1 : job.accumulators;
         for (int64_t piece = 0; piece < pieces; piece++) {
+            SECTION(WEIGHT_GRADIENT);
             const int64_t first = piece * H + member.first_unit;
             const int64_t size = member.count == 1 ? job.accumulators * H : member.units();
             for (int64_t o = 0; o <= job.lags; o++) {
@@ -303,6 +309,7 @@ class BackwardBlock {
 
     // Those of rows first to last of the chunk.
     void input_gradients(int64_t first, int64_t last) {
+        SECTION(INPUT_PRODUCT);
         const int64_t width = whole_vectors(job.input);
         std::fill_n(carry.d_inputs + first * width, (last - first) * width, real(0));
         for (int64_t k = first; k < last; k++) {
@@ -341,6 +348,7 @@ inline void add_up_few(const Job& job, const Carry& carry, int64_t o, int64_t a,
 // One share of the sum over threads: gate `gate`'s rows of every gradient, in torch's layout.
 inline void gather_gradients(const Job& job, const Gradients* threads, int64_t count,
                              const Carry& carry, int64_t gate) {
+    SECTION(WEIGHT_GRADIENT);
     const int64_t H = job.hidden;
     // The gate's accumulator of the input or of the past; null where pointwise reads none.
     const auto find = [&](int64_t first, int64_t last) {

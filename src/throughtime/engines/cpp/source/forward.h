@@ -1,5 +1,6 @@
 // The forward pass: for each step, the linear maps of x_t and of the past outputs, then the cell.
 #pragma once
+#include "sections.h"
 #include "walk.h"
 
 namespace throughtime {
@@ -44,6 +45,7 @@ struct ForwardWeights {
 
     // One share of the packing: block `share` of each operand.
     void pack(int64_t share) const {
+        SECTION(PACKING);
         const int64_t H = job.hidden, wide = width(share);
         for (int64_t o = 0; packed && o <= job.lags; o++) {
             const Packed to = block(o, share);
@@ -108,6 +110,7 @@ inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const 
             storeu(accumulators + r * stride + v * LANES, loadu(bias + v * LANES));
     real* at[ROWS];
     for (int64_t o = 0; o <= job.lags; o++) {
+        SECTION(o == 0 ? INPUT_PRODUCT : RECURRENT_PRODUCT);
         for (int64_t r = 0; r < rows; r++)
             at[r] = accumulators + r * stride + weights.offset(o) * wide * LANES;
         if (!weights.packed)
@@ -115,6 +118,7 @@ inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const 
         else if (weights.count(o) > 0)
             multiply(rows, walk.operands + o * walk.rows() + row, weights.block(o, block), at);
     }
+    SECTION(ELEMENTWISE);
     const Forward function = walk.saved.base ? job.forward : job.inference;
     for (int64_t u = 0; u < wide; u++) {
         const int64_t unit = (block * weights.units + u) * LANES;

@@ -8,6 +8,7 @@
 
 #include "job.h"
 #include "product.h"
+#include "sections.h"
 
 namespace throughtime {
 namespace {
@@ -17,6 +18,7 @@ class Barrier {
   public:
     void wait(int64_t threads) {
         if (threads == 1) return;
+        SECTION(WAITING);
         const int64_t round = rounds.load(std::memory_order_acquire);
         if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
             arrived.store(0, std::memory_order_relaxed);

@@ -11,6 +11,8 @@
 #include <system_error>
 #include <thread>
 
+#include "sections.h"
+
 namespace throughtime {
 namespace {
 
@@ -70,6 +72,7 @@ class Pool {
         queue.push_back(&work);
         arrived.notify_all();
         while (work.taken < shares) take(work, lock);
+        SECTION(WAITING);
         finished.wait(lock, [&] { return work.done == shares; });
     }
 
