@@ -4,7 +4,7 @@
 
 namespace throughtime {
 
-enum Part { INPUT_PRODUCT, RECURRENT_PRODUCT, ELEMENTWISE, WEIGHT_GRADIENT, PACKING, WAITING, PARTS };
+enum TimedPart { INPUT_PRODUCT, RECURRENT_PRODUCT, ELEMENTWISE, WEIGHT_GRADIENT, PACKING, WAITING, TIMED_PARTS };
 
 }  // namespace throughtime
 
@@ -14,11 +14,11 @@ enum Part { INPUT_PRODUCT, RECURRENT_PRODUCT, ELEMENTWISE, WEIGHT_GRADIENT, PACK
 
 namespace throughtime {
 
-inline std::atomic<int64_t> nanoseconds[PARTS];  // of all threads
+inline std::atomic<int64_t> nanoseconds[TIMED_PARTS];  // of all threads
 
 class Section {
   public:
-    explicit Section(Part part) : part(part), start(std::chrono::steady_clock::now()) {}
+    explicit Section(TimedPart part) : part(part), start(std::chrono::steady_clock::now()) {}
     ~Section() {
         const auto time = std::chrono::steady_clock::now() - start;
         nanoseconds[part].fetch_add(
@@ -27,7 +27,7 @@ class Section {
     }
 
   private:
-    Part part;
+    TimedPart part;
     std::chrono::steady_clock::time_point start;
 };
 
@@ -35,7 +35,7 @@ class Section {
 
 // Reads the times since the last call, and sets them to 0.
 extern "C" inline __attribute__((used)) void read_sections(int64_t* to) {
-    for (int i = 0; i < throughtime::PARTS; i++) to[i] = throughtime::nanoseconds[i].exchange(0);
+    for (int i = 0; i < throughtime::TIMED_PARTS; i++) to[i] = throughtime::nanoseconds[i].exchange(0);
 }
 
 #define SECTION(part) const Section section_of_this_scope(part)
