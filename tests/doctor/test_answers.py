@@ -1,5 +1,6 @@
 """Answers and losses: kind, range, and pairs of answers and targets, on untrained models."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,9 +76,64 @@ def test_softmax_before_cross_entropy() -> None:
     fault(check_answers(of(module, nn.CrossEntropyLoss())), "at after (Softmax)")
 
 
-@pytest.mark.parametrize("after", [nn.Identity(), nn.LogSoftmax(dim=1), nn.ReLU()])
+@pytest.mark.parametrize("after", [nn.Identity(), nn.LogSoftmax(dim=1)])
 def test_logits_and_their_normalised_kin_fit_cross_entropy(after) -> None:
     assert check_answers(of(Reader(5, after), nn.CrossEntropyLoss())) is None
+
+
+@pytest.mark.parametrize("dead", [0, 1, 4])
+def test_classes_that_a_relu_sets_to_zero(dead: int) -> None:
+    """Only those that occur among the targets, 0 and 1, matter."""
+    model = Reader(5, nn.ReLU())
+    with torch.no_grad():
+        model.head.bias.fill_(9.0)
+        model.head.bias[dead] = -9.0
+    found = check_answers(of(model, nn.CrossEntropyLoss()))
+    if dead == 4:
+        assert found is None
+    else:
+        fault(found, f"class {dead} are 0")
+
+
+class Twins(nn.Module):
+    """The logit that two sequences are alike, from their distance."""
+
+    def __init__(self, form: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.layer, self.form = nn.GRU(WIDTH, 6, batch_first=True), form
+        self.margin = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = (self.layer(part)[0][:, -1] for part in x.chunk(2, 1))
+        return self.form(one - other)[:, None]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda d: -d.norm(dim=1),
+        lambda d: -2.0 * d.square().sum(1).sqrt(),
+        lambda d: -d.abs().sum(1),
+        lambda d: d.pow(2).mean(1) / -0.5,
+    ],
+)
+def test_negative_distances_are_no_logits(form) -> None:
+    """With p the share of the ones, p ln 2 is the least loss, at a distance of 0."""
+    torch.manual_seed(0)
+    subject = of(Twins(form), logits)
+    found = check_answers(subject)
+    fault(found, "never above 0")
+    assert found is not None
+    assert found.effect is not None
+    share = torch.cat([batch[1] for batch in subject.held_out]).double().mean()
+    entropy = -(share * share.log() + (1 - share) * (1 - share).log())
+    assert found.effect.value == pytest.approx(float(share * math.log(2) / entropy), rel=1e-6)
+
+
+def test_distances_from_a_margin_are_logits() -> None:
+    model = Twins(torch.Tensor.clone)
+    model.form = lambda d: model.margin - d.norm(dim=1)
+    assert check_answers(of(model, logits)) is None
 
 
 def test_bounded_logits_leave_a_floor_of_the_loss() -> None:

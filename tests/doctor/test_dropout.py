@@ -48,13 +48,13 @@ class Dropping(Classifier):
     def __init__(self, inside: float, module: float, function: float):
         layer = nn.LSTM(WIDTH, 5, num_layers=2, batch_first=True, dropout=inside)
         super().__init__(layer)
-        self.drop, self.share = nn.Dropout(module), function
+        self.drop, self.share, self.always = nn.Dropout(module), function, False
 
     def forward(self, x: Tensor) -> Tensor:
         """Classes."""
         outputs, _ = self.layer(x)
         last = self.drop(outputs[:, -1])
-        return self.head(F.dropout(last, self.share, training=self.training))
+        return self.head(F.dropout(last, self.share, training=self.training or self.always))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,15 @@ def test_strong_dropout_is_found_and_bounded(shares: Any, places: Any, planted) 
     if found is not None:
         assert found.cause is Cause.DROPOUT
         assert next(iter(places)) in found.statement
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_dropout_in_spite_of_which_the_model_gained_half(*, always: bool, planted) -> None:
+    """It took more updates than a copy's; but where evaluation drops too, more is to gain."""
+    planted["little dropout"] = trial(0.1)
+    model = Dropping(0.0, 0.0, 0.7)
+    model.always = always
+    assert (check_dropout(copies_of(model), [0.35] * 3, 5, "here") is not None) == always
 
 
 def test_strong_dropout_in_spite_of_which_a_copy_learns(planted) -> None:

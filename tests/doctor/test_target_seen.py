@@ -168,6 +168,51 @@ def test_feature_that_is_the_target(scale: float) -> None:
     assert found(Tagger(3, 1), noisy, squares) is None
 
 
+def made(form: str, *, every: bool = False) -> list[tuple[Tensor, Tensor]]:
+    """Two features, a series and what is made of it; the target is the series' next value."""
+    batches: list[tuple[Tensor, Tensor]] = []
+    for whole in series(TIME + 8, 1):
+        s = whole[..., 0]
+        if form == "driven":
+            for t in range(1, TIME + 8):
+                s[:, t] = 0.5 * s[:, t - 1] + whole[:, t, 0]
+        feature = {
+            "centred": sum(s[:, 3 + k : 3 + k + TIME] for k in range(3)),
+            "wide": sum(s[:, 2 + k : 2 + k + TIME] for k in range(5)),
+            "trailing": sum(s[:, 2 + k : 2 + k + TIME] for k in range(3)),
+            "driven": s[:, 5 : 5 + TIME] - 0.5 * s[:, 4 : 4 + TIME],
+            "noise": torch.randn(BATCH, TIME),
+        }[form]
+        x = torch.stack([s[:, 4 : 4 + TIME], torch.as_tensor(feature)], -1)
+        y = s[:, 5 : 5 + TIME, None] if every else s[:, 4 + TIME, None]
+        batches.append((x, y))
+    return batches
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("form", ["centred", "wide", "trailing", "driven", "noise"])
+def test_feature_that_averages_later_values(form: str, *, every: bool) -> None:
+    """Not one that averages earlier values, nor what drives the series, which may be an input."""
+    tagger = Tagger(2, 1)
+    model = tagger if every else Last(tagger)
+    wrong = found(model, made(form, every=every), squares, "memory" if every else "tagger.memory")
+    if form in ("centred", "wide"):
+        fault(wrong, "feature 1 of batch[0]", "an average of feature 0")
+    else:
+        assert wrong is None
+
+
+class Last(nn.Module):
+    """The answer after the last step."""
+
+    def __init__(self, tagger: nn.Module):
+        super().__init__()
+        self.tagger = tagger
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tagger(x)[:, -1]
+
+
 def test_narrow_layer_that_reconstructs_its_inputs_is_a_warning() -> None:
     class Narrow(nn.Module):
         def __init__(self) -> None:

@@ -30,6 +30,7 @@ _SUM = 1e-3  # error of a sum of probabilities
 _SUM_OF_LOGS = 0.01  # likewise, in its logarithm
 _RARE = 0.05  # of the targets: a label that is rarer counts with the others alone
 SOLVED = 0.7  # of what there is to gain over a constant answer: above it a model learns anyway
+ALL_BUT = 0.95  # likewise: above it a model has what it needs
 OF_PREDICTORS_TOO = (
     Cause.SAMPLES_MIXED,
     Cause.ANSWERS_UNFIT,
@@ -153,7 +154,7 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
     if last is not None and not probabilities:
         low, high = last.low, last.high
     if math.isinf(high - low):
-        return None
+        return _dead_classes(calls, last)
     floor = math.log1p((classes - 1) * math.exp(low - high))
     if floor < _OUT_OF_REACH * math.log(classes):
         return None
@@ -167,6 +168,26 @@ def _unfit_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unf
         f"weights bring the loss below {floor:.3g} (guessing has {math.log(classes):.3g}).",
         _without(function),
         floor / math.log(classes),
+    )
+
+
+def _dead_classes(calls: Sequence[LossCall], last: LastFunction | None) -> _Unfit | None:
+    """Return the misfit of classes whose answers a ReLU sets to 0 for every sample."""
+    if last is None or last.name != "Relu" or not all(call.indexed for call in calls):
+        return None
+    axis = calls[0].class_axis
+    answers = torch.cat([call.answers.movedim(axis, -1)[call.where()] for call in calls])
+    targets = torch.cat([call.targets[call.where()] for call in calls])
+    dead = (answers == 0).all(0)
+    share = float(dead[targets].double().mean())
+    if not share > _RARE:
+        return None
+    named = ", ".join(map(str, dead.nonzero()[:, 0].tolist()))
+    return _Unfit(
+        f"{calls[0].name} takes logits, and a ReLU comes last: its answers for class {named} are 0 "
+        f"for each of {len(targets)} targets, of which {in_percent(share)} are of such a class. "
+        "There a ReLU has no gradient.",
+        _without(last.words),
     )
 
 

@@ -20,6 +20,7 @@ from throughtime.results.diagnosis import Cause, Finding
 
 _STRONG = 0.6  # share that is dropped, from which it is a suspect
 _WEAK = 0.1  # share that is dropped in the copy
+_HALF = 0.5  # of the gain of a copy with less of it: a model that gains as much learns
 _LEFT = 0.1  # of a state that is dropped at every step: the most that is left over the steps
 
 _FUNCTIONS = (
@@ -119,6 +120,14 @@ def strong_dropout(subject: Subject, steps: int) -> Suspects | None:
     return None
 
 
+def drops_in_evaluation(subject: Subject) -> bool:
+    """Return whether a function drops in evaluation mode too."""
+    dropouts = Dropouts()
+    with torch.no_grad(), dropouts:
+        subject.loss(subject.copy(), subject.held_out[0])
+    return max(dropouts.shares, default=0.0) > 0
+
+
 def _share_of(module: nn.Module) -> float | None:
     """Return the share that a module drops; None for other modules."""
     if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -134,7 +143,8 @@ def check_dropout(
 ) -> Finding | None:
     """Check whether dropout keeps the model from learning: a copy with less of it learns.
 
-    It does not where the model has learned nearly as much, which may have taken it more updates.
+    It does not where the model has learned nearly as much, which may have taken it more updates; or
+    half as much, where nothing is dropped in evaluation: then it costs updates, which is no fault.
 
     Arguments:
         copies: trials of fresh copies.
@@ -159,6 +169,9 @@ def check_dropout(
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
     if copies.as_good(losses, trial):
+        return None
+    half = copies.gain_of(losses) >= _HALF * copies.gain(trial)
+    if half and not drops_in_evaluation(copies.trainer.subject):
         return None
     name = f"a dropout of {most:g}{' at most' if most else ''}"
     copies.add_remedy(name, less_dropout(copies.trainer.subject.copy(), most), usual, trial)

@@ -239,13 +239,15 @@ class Examination:
             return self._no_dependence(need, None)
         # a dropped state that keeps a model from learning is proved below
         dropped = self.place == "dropped" and memory.known != "yes"
+        given = (found, self.losses, self.where, self.axes, self.recording, flow, self.lag)
         shared = options.remedies and self.clock.left() > 0
-        hidden = self._shared(flow, dropped=dropped) if shared else None
+        hidden = shared_fault(self.copies, *given, dropped=dropped) if shared else None
         if hidden is not None and hidden.severity == "fault":
             return self._by_copies(self.copies, hidden)
         found.extend([] if hidden is None else [hidden])
         unknown = not need.learned and self.known.dependence is None and options.lag is None
-        if memory.known == "yes" and not (unknown and self._memorised(answered)):
+        harmed = memory.known == "yes" and cut is not None and self._cut_harms(cut)
+        if memory.known == "yes" and not harmed and not (unknown and self._memorised(answered)):
             found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY
         if cut is not None and need.long is not False:
@@ -265,6 +267,14 @@ class Examination:
             found.append(verdict.no_need_finding(need, self.where))
             return Cause.NO_LONG_DEPENDENCY
         return self._obstacle()
+
+    def _cut_harms(self, cut: Finding) -> bool:
+        """Return whether a model that a cut leaves far from the predictors learns without it."""
+        assert self.measured is not None
+        if not (self.options.remedies and verdict.is_far(self.measured, self.losses)):
+            return False
+        self._try_remedies(cut.cause)
+        return any(verdict.keeps_from_learning(self.measured, r) for r in self.evidence.remedies)
 
     def _memorised(self, answered: Any) -> bool:
         """Return whether the model is better than no input by what it may have memorised."""
@@ -331,16 +341,15 @@ class Examination:
 
     def _obstacle(self) -> Cause:
         """Find the obstacle to learning, or that the model was not trained enough."""
-        subject, evidence, need = self.subject, self.evidence, self.measured
-        copies = self.copies
+        evidence, need, copies = self.evidence, self.measured, self.copies
         assert need is not None
         assert copies is not None
         self.clock.at("measuring gradients and units")
         self.mechanism = mechanism = measure_mechanism(
-            subject, self.layer, self.lag, _MECHANISM * self.clock.budget
+            self.subject, self.layer, self.lag, _MECHANISM * self.clock.budget
         )
         evidence.add_mechanism(mechanism, self.known.value)
-        if not need.learned and copies.do_no_better(self.losses):
+        if copies.solve() or (not need.learned and copies.do_no_better(self.losses)):
             suspects = self._suspects(mechanism, None)
             evidence.findings += verdict.as_good_findings(need, self.losses, suspects, self.where)
             return Cause.HEALTHY
@@ -384,7 +393,7 @@ class Examination:
         if first in (Cause.FORGETTING, Cause.VANISHING) and self.clock.left() > 0:
             self.clock.at("training the layer on the latch task")
             control = latch_control(
-                subject,
+                self.subject,
                 self.layer,
                 self.lag,
                 seconds=min(0.2 * self.clock.budget, self.clock.left()),
@@ -399,14 +408,6 @@ class Examination:
         if not faults and unpredicted:
             return self._no_dependence(need, trial)
         return faults[0].cause if faults else Cause.INCONCLUSIVE
-
-    def _shared(self, flow: Any, *, dropped: bool) -> Finding | None:
-        """Find a fault that the predictors share, and in spite of which a model learns a part."""
-        copies, recording, found = self.copies, self.recording, self.evidence.findings
-        assert copies is not None
-        assert recording is not None
-        given = (copies, found, self.losses, self.where, self.axes, recording, flow, self.lag)
-        return shared_fault(*given, dropped=dropped)
 
     def _by_copies(self, copies: FreshCopies, fault: Finding) -> Cause:
         self.evidence.findings.append(fault)

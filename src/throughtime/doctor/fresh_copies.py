@@ -5,6 +5,7 @@ from typing import final
 
 from torch import nn
 
+from throughtime.doctor.answers import ALL_BUT, SOLVED, solved
 from throughtime.doctor.brief_training import USUAL, Training, Trial
 from throughtime.doctor.intervals import difference, estimate, mean
 from throughtime.doctor.need import Need
@@ -143,6 +144,17 @@ class FreshCopies:
         trial = self.plain()
         return trial is not None and self.learns(trial) and self.as_good(losses, trial)
 
+    def solve(self) -> bool:
+        """Return whether the model is right nearly everywhere, and predictors or a copy mostly."""
+        subject, need = self.trainer.subject, self.need
+        if (solved(subject) or 0.0) <= ALL_BUT:
+            return False
+        if need.learned and self.gain_of(need.full) >= _GOOD * abs(mean(need.constant)):
+            return True
+        if self.plain() is None or self.model is None:
+            return False
+        return (solved(subject, self.model) or 0.0) > SOLVED
+
     def as_good(self, losses: Sequence[float], trial: Trial) -> bool:
         """Return whether a model gains about as much as a copy, or more.
 
@@ -150,11 +162,15 @@ class FreshCopies:
             losses: held-out losses of the model.
             trial: trial of the copy.
         """
-        return mean(self.need.constant) - mean(losses) >= _AS_MUCH * self.gain(trial)
+        return self.gain_of(losses) >= _AS_MUCH * self.gain(trial)
+
+    def gain_of(self, losses: Sequence[float]) -> float:
+        """Return the gain of held-out losses over the best answer without inputs."""
+        return mean(self.need.constant) - mean(losses)
 
     def gain(self, trial: Trial) -> float:
         """Return the gain of a trial over the best answer without inputs."""
-        return mean(self.need.constant) - mean(trial.after)
+        return self.gain_of(trial.after)
 
     def clearly_better(self, trial: Trial, other: Trial) -> bool:
         """Return whether a copy learns, and another gains less than half as much."""

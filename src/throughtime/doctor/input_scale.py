@@ -183,6 +183,37 @@ def check_scale(
     return _finding(copies, usual, *best, inputs if far else None, far_targets, where)
 
 
+def check_ids(copies: FreshCopies, losses: Sequence[float], where: str) -> Finding | None:
+    """Check whether the layer gets ids as numbers: a fresh copy learns with an embedding alone.
+
+    The reference predictors get them as numbers too, so that a model that is as good as they are
+    may have learned little.
+
+    Arguments:
+        copies: trials of fresh copies.
+        losses: held-out losses of the model.
+        where: layer and batches, in words.
+    """
+    subject, layer = copies.trainer.subject, copies.layer
+    if copies.clock.left() < LEAST_SECONDS:
+        return None
+    inputs = input_scale(subject, layer, _SECONDS * copies.clock.budget)
+    values = inputs.values
+    if values is None or len(values) < _IDS or not inputs.furthest > _FAR:
+        return None
+    usual = copies.plain()
+    if usual is None:
+        return None
+    trial = copies.train(
+        "an embedding of the inputs", lambda one: _with_embedding(one, layer, values)
+    )
+    if trial is None or trial.diverged or not copies.clearly_better(trial, usual):
+        return None
+    if copies.as_good(losses, trial):
+        return None
+    return _finding(copies, usual, trial, True, inputs, None, where)
+
+
 def _finding(
     copies: FreshCopies,
     usual: Trial,

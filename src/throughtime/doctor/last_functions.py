@@ -27,10 +27,23 @@ _RANGES = {
     "Softplus": (0.0, math.inf),
     "Exp": (0.0, math.inf),
     "Abs": (0.0, math.inf),
+    "Sqrt": (0.0, math.inf),
+    "LinalgVectorNorm": (0.0, math.inf),
+    "Norm": (0.0, math.inf),
+    "CdistForward": (0.0, math.inf),
+    "Cdist": (0.0, math.inf),
     "LogSoftmax": (-math.inf, 0.0),
     "LogSigmoid": (-math.inf, 0.0),
 }
-_WORDS = {"Relu": "ReLU", "LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid"}
+_WORDS = {
+    "Relu": "ReLU",
+    "LogSoftmax": "log_softmax",
+    "Softmax": "softmax",
+    "Sigmoid": "sigmoid",
+    "Sqrt": "square root",
+    "LinalgVectorNorm": "norm",
+    "CdistForward": "distance",
+}
 _BOUNDED = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell, LSTM, GRU, RNN)
 
 
@@ -72,16 +85,58 @@ def last_function(
         if node in nodes:
             found.add(_of_layer(*nodes[node]))
             continue
-        name = "" if node is None else re.sub(r"Backward\d*$", "", node.name())
+        name = _name_of(node)
         if node is None or not (name in SAME_VALUES or name in through):
-            low, high = _RANGES.get(name, (-math.inf, math.inf))
-            words = _WORDS.get(name, name.lower())
-            found.add(LastFunction(name, words, low, high) if name in _RANGES else None)
+            found.add(_of_function(node))
             continue
         before = [one for one, _ in node.next_functions if one not in seen]
         seen.update(before)
         left += [one for one in before if one is not None]
     return found.pop() if len(found) == 1 else None
+
+
+def _of_function(node: Any, depth: int = 8) -> LastFunction | None:
+    """Return a function of a known range: itself, or made of one by few others.
+
+    These are its negative, its product with a constant number, sums of numbers of one sign, and
+    even powers.
+    """
+    name = _name_of(node)
+    if name in _RANGES:
+        return LastFunction(name, _WORDS.get(name, name.lower()), *_RANGES[name])
+    if name == "Pow":
+        even = float(getattr(node, "_saved_exponent", 1)) % 2 == 0
+        return LastFunction(name, "even power", 0.0, math.inf) if even else None
+    if node is None or depth == 0:
+        return None
+    inner = _of_function(node.next_functions[0][0], depth - 1) if node.next_functions else None
+    if inner is None:
+        return None
+    if name in ("Sum", "Mean") and (inner.low >= 0 or inner.high <= 0):
+        low, high = (0.0, math.inf) if inner.low >= 0 else (-math.inf, 0.0)
+        return LastFunction(name, f"{name.lower()} of the {inner.words}", low, high)
+    if name in SAME_VALUES and len(node.next_functions) == 1:
+        return inner
+    factor = -1.0 if name == "Neg" else _factor(node, name)
+    if not factor:
+        return None
+    low, high = sorted(factor * bound if bound else 0.0 for bound in (inner.low, inner.high))
+    return LastFunction(name, f"negative {inner.words}" if factor < 0 else inner.words, low, high)
+
+
+def _factor(node: Any, name: str) -> float | None:
+    """Return the constant by which a node multiplies or divides; None if it does neither."""
+    others = [one for one, _ in node.next_functions[1:] if one is not None]
+    if name not in ("Mul", "Div") or others:
+        return None
+    other = getattr(node, "_saved_other", None)
+    if not isinstance(other, Tensor) or other.numel() != 1:
+        return None
+    return float(other) if name == "Mul" else 1 / float(other) if float(other) else None
+
+
+def _name_of(node: Any) -> str:
+    return "" if node is None else re.sub(r"Backward\d*$", "", node.name())
 
 
 def views_before(tensor: Tensor) -> list[Any]:

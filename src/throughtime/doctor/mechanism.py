@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.core.state import map_state
 from throughtime.doctor.gradient_cut import flow_in_double
-from throughtime.doctor.intervals import estimate
+from throughtime.doctor.intervals import estimate, mean
 from throughtime.doctor.subject import Subject
 from throughtime.foreign.loop_site import ENDS
 from throughtime.foreign.recording import record
@@ -22,6 +22,7 @@ from throughtime.instruments.input_influence import exchange_older
 from throughtime.results.diagnosis import Estimate
 
 _BATCHES, _FEWEST = 4, 2
+_EXCHANGES = 16  # of old inputs over all batches, where these are fewer
 _MARGIN = 0.025  # of a sigmoid and a tanh to their bounds, within which they hardly change
 
 
@@ -179,10 +180,11 @@ def context_losses(
         seconds: time after which no batch is begun, but for the first two.
 
     Returns:
-        Losses by held-out batch, of the first ones where the time does not suffice for all. None
-        where the layer runs backwards too, so that an old input of one direction is a new one of
-        the other; and where answers at many steps come from a layer that is called several times,
-        or from a cell.
+        Losses by held-out batch, of the first ones where the time does not suffice for all; where
+        there are few, the mean over several exchanges, as two sequences may be alike by chance.
+        None where the layer runs backwards too, so that an old input of one direction is a new one
+        of the other; and where answers at many steps come from a layer that is called several
+        times, or from a cell.
     """
     _, module = find_recurrent(model, layer)
     if site_of(module).directions > 1:
@@ -190,21 +192,29 @@ def context_losses(
     model.eval()
     generator = torch.Generator().manual_seed(seed)
     single = int(answered.sum(0).max()) <= 1
-    losses: list[float] = []
     end = time.monotonic() + seconds
-    for batch in subject.held_out:
-        if len(losses) >= _FEWEST and time.monotonic() > end:
-            break
+
+    def exchanged(batch: Any) -> float | None:
         shift = int(torch.randint(1, 2**20, (), generator=generator))
         with torch.no_grad():
             if single:
-                losses.append(_scrambled(subject, model, layer, batch, older, shift))
-            else:
-                value = _windowed(subject, model, layer, batch, answered.any(1), older, shift)
-                if value is None:
-                    return None
-                losses.append(value)
-    return losses
+                return _scrambled(subject, model, layer, batch, older, shift)
+            return _windowed(subject, model, layer, batch, answered.any(1), older, shift)
+
+    found: list[list[float]] = []  # by batch, one for each exchange
+    for k in range(_EXCHANGES):
+        for number, batch in enumerate(subject.held_out):
+            late = time.monotonic() > end
+            if late and (k > 0 or number >= _FEWEST):
+                break
+            loss = exchanged(batch)
+            if loss is None:
+                return None
+            found += [[]] if k == 0 else []
+            found[number].append(loss)
+        if len(found) * (k + 1) >= _EXCHANGES or len(found) < len(subject.held_out):
+            break
+    return [mean(losses) for losses in found]
 
 
 def _scrambled(

@@ -5,6 +5,7 @@ from typing import Any
 
 from throughtime.doctor.carried_state import check_dropped, check_resets
 from throughtime.doctor.dropout import check_dropout
+from throughtime.doctor.fed_and_read import check_fed_and_read
 from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.function_undone import check_function
 from throughtime.doctor.pooled_padding import check_pooled_padding
@@ -43,6 +44,7 @@ def shared_fault(
         or check_dropout(copies, losses, lag, where)
         or (None if dropped else check_dropped(copies, losses, where))
         or check_resets(copies, axes, recording, losses, where)
+        or check_fed_and_read(copies, recording, flow, losses, where)
     )
     if fault is not None or any(finding.cause is Cause.PADDING_READ for finding in findings):
         return fault

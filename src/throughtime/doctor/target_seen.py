@@ -14,6 +14,7 @@ from throughtime.doctor.dependence import Pairs, find_dependence
 from throughtime.doctor.gradient_cut import flow_in_double
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.loss_calls import OF_VALUES, LossCall, loss_calls
+from throughtime.doctor.made_features import Made, made_features
 from throughtime.doctor.sample_axes import SampleAxes, change_tensor
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.foreign.recording import Recording, record
@@ -78,7 +79,45 @@ def check_target_seen(subject: Subject, layer: str, axes: SampleAxes) -> Finding
         x = _grid(subject, axes, equal.inputs) if back else None
         if x is None or _predictable(x):
             return found
+    return _made(subject, layer, axes, calls)
+
+
+def _made(
+    subject: Subject, layer: str, axes: SampleAxes, calls: Sequence[LossCall]
+) -> Finding | None:
+    """Return the finding that a feature is made of values that come later, targets among them."""
+    if any(call.name not in OF_VALUES for call in calls):
+        return None
+    grids = [_grid(subject, axes, k) for k in range(len(axes.axes))]
+    for k, y in enumerate(grids):
+        for j, x in enumerate(grids):
+            if k == j or y is None or x is None or x.dim() != 3 or len(x) != len(y):
+                continue
+            y = y.squeeze(-1) if y.dim() > 1 and y.shape[-1] == 1 else y
+            if y.dim() > 2 or (y.dim() == 2 and y.shape != x.shape[:2]):
+                continue
+            for made in made_features(x, y):
+                return _made_finding(subject, layer, (k, j), made)
     return None
+
+
+def _made_finding(subject: Subject, layer: str, tensors: tuple[int, int], made: Made) -> Finding:
+    targets, inputs = (_name(subject.held_out[0], k) for k in tensors)
+    steps = "a step" if made.later == 1 else f"{made.later} steps"
+    return Finding(
+        cause=Cause.TARGET_SEEN,
+        severity="fault",
+        certainty="proved",
+        statement=f"The target is among the inputs: feature {made.feature} of {inputs} is at each "
+        f"step an average of feature {made.series} up to {steps} later, without error, and "
+        f"{targets} goes on with feature {made.series}. To solve it for the target is enough.",
+        effect=exactly(float(made.later)),
+        effect_name="steps by which a feature is ahead",
+        threshold=None,
+        measured_on=f"layer {layer!r}, up to {_BATCHES} batches",
+        remedy=f"Make feature {made.feature} of values up to its own step alone: a moving average "
+        "that is not centred (center=False), no shift by a negative number.",
+    )
 
 
 def _grid(subject: Subject, axes: SampleAxes, tensor: int) -> Tensor | None:

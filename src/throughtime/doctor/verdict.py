@@ -99,6 +99,13 @@ def leaves_little(need: Need, trial: Trial) -> bool:
     return good and start - mean(trial.before) >= LEARNS * whole
 
 
+def is_far(need: Need, losses: Sequence[float]) -> bool:
+    """Return whether a model has learned clearly less than a predictor of all inputs."""
+    best = mean(need.constant) - mean(need.full)
+    behind = difference(losses, need.full).low > 0
+    return behind and mean(need.constant) - mean(losses) < LEARNS * best
+
+
 def learns_anyway(need: Need, trial: Trial) -> bool:
     """Return whether a copy as it is learns most of what can be learned, in spite of a fault."""
     gain = difference(trial.after, need.constant)
