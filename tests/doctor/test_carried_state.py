@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from throughtime.doctor.brief_training import Trial
-from throughtime.doctor.carried_state import check_dropped, check_resets, dropped_calls
+from throughtime.doctor.carried_state import (
+    check_dropped,
+    check_resets,
+    dropped_calls,
+    graph_needed,
+)
 from throughtime.doctor.fresh_copies import FreshCopies
 from throughtime.doctor.need import Need
 from throughtime.doctor.remedies import Trainer
@@ -267,3 +272,39 @@ def test_marks_that_the_loss_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert found is None
     assert not losses
+
+
+@pytest.mark.parametrize(("after", "needed"), [(0.2, True), (0.95, False)])
+def test_graph_that_a_copy_needs(after: float, monkeypatch, *, needed: bool) -> None:
+    """The changed copy has a gradient at the encoder's weights; one that detaches has none."""
+    subject = Subject(Chunks(), chunked(), squares, 1.0)
+    copies = FreshCopies(Trainer(subject, 0), "layer", NEED, Clock(60.0))
+    reached: list[bool] = []
+
+    def train(self, name, change, **_) -> Trial:
+        condition = change(self.condition())
+        condition.loss(subject.held_out[0]).backward()
+        reached.append(condition.model.first.grad is not None)
+        loss = 0.99 if name == "as it is" else after
+        return Trial([1.0] * 3, [loss, 1.01 * loss, 0.99 * loss], 500, diverged=False)
+
+    monkeypatch.setattr(FreshCopies, "train", train)
+    assert graph_needed(copies) == needed
+    assert reached == [False, True]
+
+
+class Chunks(nn.Module):
+    """Two chunks of a sequence, with a detached state between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.ones(2))  # of the first chunk's inputs
+        self.layer, self.head = nn.GRU(2, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, state = self.layer(x[:3] * self.first)
+        return self.head(self.layer(x[3:], state.detach())[0][-1])
+
+
+def chunked() -> list[Any]:
+    return [(torch.randn(STEPS, ROWS, 2), torch.randn(ROWS, 1)) for _ in range(4)]

@@ -32,10 +32,11 @@ def checked(
     *,
     changed: float = 0.1,
     loss: float = 0.69,
+    of: Any = cross_entropy,
 ) -> tuple[Finding | None, dict[str, tuple[Tensor, Tensor]]]:
     """The finding, and the answers of each copy to the first batch, without and with its change."""
     torch.manual_seed(0)
-    subject = Subject(model, batches, cross_entropy, 6.0)
+    subject = Subject(model, batches, of, 6.0)
     copies = FreshCopies(Trainer(subject, 0), "layer", NEED, Clock(60.0))
     batch, answers = subject.held_out[0], dict[str, tuple[Tensor, Tensor]]()
 
@@ -79,7 +80,7 @@ def test_rows_that_a_view_cuts_anew(monkeypatch, *, wrong: bool) -> None:
     if found is not None:
         assert found.cause is Cause.TIME_BATCH_SWAPPED
         assert f"a tensor ({BATCH}, {WIDTH}, {TIME}) of the batch" in found.statement
-        assert not torch.equal(*losses["its inputs transposed, not viewed"])
+        assert not torch.equal(*losses["the inputs transposed, not viewed"])
 
 
 def test_the_change_transposes(monkeypatch) -> None:
@@ -94,7 +95,7 @@ def test_the_change_transposes(monkeypatch) -> None:
     )
     condition = copies.condition()
     right = condition.loss(copies.trainer.subject.held_out[0])
-    assert torch.allclose(losses["its inputs transposed, not viewed"][1], right)
+    assert torch.allclose(losses["the inputs transposed, not viewed"][1], right)
 
 
 def test_a_view_that_costs_nothing(monkeypatch) -> None:
@@ -122,6 +123,23 @@ def test_one_step_that_is_read_early(step: int, monkeypatch) -> None:
         assert found.cause is Cause.WRONG_STEP
         assert f"after {step + 1} of {TIME} steps" in found.statement
     assert checked(ReadAt(step), first_steps(6), monkeypatch, changed=0.65)[0] is None
+
+
+def test_lengths_that_the_batch_holds(monkeypatch) -> None:
+    """A sequence that is read at its own end is not read early."""
+
+    class AtItsEnd(Classifier):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return self.head(self.layer(x)[0][torch.arange(len(x)), lengths - 1])
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(*batch[:2]), batch[2])
+
+    lengths = 3 + torch.arange(BATCH) % (TIME - 2)
+    inside = (torch.arange(TIME) < lengths[:, None])[..., None]
+    batches = [(x * inside, lengths, y) for x, y in first_steps(6)]
+    model = AtItsEnd(nn.LSTM(WIDTH, 5, batch_first=True))
+    assert checked(model, batches, monkeypatch, of=loss)[0] is None
 
 
 class Numbers(Classifier):

@@ -74,6 +74,26 @@ def check_dropped(copies: FreshCopies, losses: Sequence[float], where: str) -> F
     )
 
 
+def graph_needed(copies: FreshCopies) -> bool:
+    """Return whether a fresh copy learns that keeps the graph between calls, and one as it is not.
+
+    The model's own losses do not count: it may have been trained on the same batches.
+
+    Arguments:
+        copies: trials of copies.
+    """
+    layer, usual = copies.layer, copies.plain()
+    if usual is None:
+        return False
+    kept = Reattached(dropped=False, kept=True)
+    trial = copies.train(
+        "the graph kept between the calls of the layer",
+        lambda condition: run_condition_by(condition, layer, kept),
+        updates=usual.updates,
+    )
+    return trial is not None and copies.clearly_better(trial, usual)
+
+
 def _passed_on(condition: Condition, layer: str) -> Condition:
     """Return a condition in which each call of the layer goes on from the end of the one before."""
     _, module = find_recurrent(condition.model, layer)

@@ -9,6 +9,7 @@ from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.doctor import dependence_findings, verdict
 from throughtime.doctor.answers import OF_PREDICTORS_TOO, uncounted, unsolved
 from throughtime.doctor.brief_training import USUAL, Control, Training, Trial, latch_control
+from throughtime.doctor.carried_state import graph_needed
 from throughtime.doctor.changes import Where
 from throughtime.doctor.data_pairs import RAISED
 from throughtime.doctor.evidence import Evidence
@@ -246,7 +247,7 @@ class Examination:
             return self._by_copies(self.copies, hidden)
         found.extend([] if hidden is None else [hidden])
         unknown = not need.learned and self.known.dependence is None and options.lag is None
-        harmed = memory.known == "yes" and cut is not None and self._cut_harms(cut)
+        harmed = memory.known == "yes" and cut is not None and self._cut_harms()
         if memory.known == "yes" and not harmed and not (unknown and self._memorised(answered)):
             found.append(verdict.healthy_finding(memory, needed, self.where))
             return Cause.HEALTHY
@@ -268,13 +269,12 @@ class Examination:
             return Cause.NO_LONG_DEPENDENCY
         return self._obstacle()
 
-    def _cut_harms(self, cut: Finding) -> bool:
-        """Return whether a model that a cut leaves far from the predictors learns without it."""
+    def _cut_harms(self) -> bool:
+        """Return whether a cut leaves the model far from the predictors, and a copy needs none."""
         assert self.measured is not None
-        if not (self.options.remedies and verdict.is_far(self.measured, self.losses)):
-            return False
-        self._try_remedies(cut.cause)
-        return any(verdict.keeps_from_learning(self.measured, r) for r in self.evidence.remedies)
+        assert self.copies is not None
+        tried = self.options.remedies and self.place == "model"
+        return tried and verdict.is_far(self.measured, self.losses) and graph_needed(self.copies)
 
     def _memorised(self, answered: Any) -> bool:
         """Return whether the model is better than no input by what it may have memorised."""

@@ -12,6 +12,7 @@ from throughtime.doctor.answers import ALL_BUT, solved
 from throughtime.doctor.fresh_copies import FreshCopies, in_words
 from throughtime.doctor.input_scale import check_ids
 from throughtime.doctor.intervals import difference
+from throughtime.doctor.padding import true_lengths
 from throughtime.doctor.remedies import Condition
 from throughtime.doctor.subject import Subject, batch_tensors
 from throughtime.engines import Place, Request, Result, run
@@ -30,7 +31,7 @@ def check_fed_and_read(
     losses: Sequence[float],
     where: str,
 ) -> Finding | None:
-    """Check them in turn, where the model leaves something to gain.
+    """Check them in turn; where the model leaves nothing to gain, only where it is read.
 
     Arguments:
         copies: trials of fresh copies.
@@ -39,13 +40,10 @@ def check_fed_and_read(
         losses: held-out losses of the model.
         where: layer and batches, in words.
     """
-    if (solved(copies.trainer.subject) or 0.0) > ALL_BUT:
-        return None
-    return (
-        check_viewed(copies, recording, losses, where)
-        or check_read_early(copies, recording, flow, losses, where)
-        or check_ids(copies, losses, where)
-    )
+    early = check_read_early(copies, recording, flow, where)
+    if early is not None or (solved(copies.trainer.subject) or 0.0) > ALL_BUT:
+        return early
+    return check_viewed(copies, recording, losses, where) or check_ids(copies, losses, where)
 
 
 def check_viewed(
@@ -65,7 +63,7 @@ def check_viewed(
         moved = x.reshape(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
         return dataclasses.replace(request, inputs=moved.transpose(0, 1).contiguous())
 
-    name = "its inputs transposed, not viewed"
+    name = "the inputs transposed, not viewed"
     return _by_copies(
         copies,
         losses,
@@ -105,12 +103,12 @@ def check_read_early(
     copies: FreshCopies,
     recording: Recording,
     flow: GradientFlow,
-    losses: Sequence[float],
     where: str,
 ) -> Finding | None:
     """Check whether each sequence is read at one step before its end, to its harm.
 
-    A fresh copy that is read at the end learns what one as it is does not.
+    A fresh copy that is read at the end learns what one as it is does not. The model's own losses
+    do not count: of what it has not seen of its batches it may have memorised the rest.
     """
     read = (flow.answer > 0).cpu()
     time, batch = read.shape
@@ -119,14 +117,16 @@ def check_read_early(
     _, module = find_recurrent(copies.trainer.subject.copy(), copies.layer)
     if site_of(module).directions > 1:
         return None
-    at, ends = read.double().argmax(0), recording.valid_lengths().cpu() - 1
+    known = true_lengths(recording, copies.trainer.subject.held_out[0])
+    lengths = recording.valid_lengths() if known is None else known[0]
+    at, ends = read.double().argmax(0), lengths.cpu() - 1
     early = float((at < ends).double().mean())
     if early < _EARLY:
         return None
-    name = "its last step read"
+    name = "the last step read"
     return _by_copies(
         copies,
-        losses,
+        None,
         where,
         change=lambda condition: _with_run(condition, copies.layer, read=_at_the_end),
         name=name,
@@ -179,7 +179,7 @@ def _with_run(
 
 def _by_copies(
     copies: FreshCopies,
-    losses: Sequence[float],
+    losses: Sequence[float] | None,
     where: str,
     *,
     change: Callable[[Condition], Condition],
@@ -194,7 +194,7 @@ def _by_copies(
     trial = None if usual is None else copies.train(name, change, updates=usual.updates)
     if usual is None or trial is None or not copies.clearly_better(trial, usual):
         return None
-    if copies.as_good(losses, trial):
+    if losses is not None and copies.as_good(losses, trial):
         return None
     copies.add_remedy(name, code, usual, trial)
     return Finding(
