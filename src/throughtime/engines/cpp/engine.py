@@ -77,7 +77,7 @@ class NativeEngine(Engine):
         dtype = torch.float32 if casting else request.inputs.dtype
         cell, kernel, own = request.cell, None, None
         if isinstance(cell, GatedCell):
-            own = _unfit(request) or kernel_of(cell, dtype)
+            own = unfit(request) or kernel_of(cell, dtype)
             kernel = own if isinstance(own, Kernel) else None
         if kernel is not None:
             return functools.partial(_run_without_autocast if casting else _run, kernel, request)
@@ -120,7 +120,7 @@ def _misplaced(request: Request, casting: bool) -> str | None:
     return None
 
 
-def _unfit(request: Request) -> str | None:
+def unfit(request: Request) -> str | None:
     """Return the trait of a gated cell or of its tensors that its own kernel does not serve."""
     cell, state, inputs, streams = request.cell, request.state, request.inputs, request.streams
     assert isinstance(cell, GatedCell)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from throughtime.core.gated import GatedCell
-from throughtime.engines.cpp.engine import NativeEngine, kernel_of
+from throughtime.engines.cpp.engine import NativeEngine, kernel_of, unfit
 from throughtime.engines.cpp.kernel import Kernel
 from throughtime.engines.cpp.operands import gather, in_blocks
 from throughtime.engines.cpp.operators import job_of
@@ -25,7 +25,12 @@ def compiled_step(request: Request) -> "CompiledStep | Refusal":
     if isinstance(refused, Refusal):
         return refused
     cell, inputs = request.cell, request.inputs
-    assert isinstance(cell, GatedCell), "refused by prepare"
+    if not isinstance(cell, GatedCell):
+        return Refusal(
+            f"{type(cell).__name__} is no GatedCell, and its step has no call of its own"
+        )
+    if reason := unfit(request):
+        return Refusal(reason)
     if request.streams:
         return Refusal(f"{type(cell).__name__} draws numbers for each step")
     kernel = kernel_of(cell, inputs.dtype)
