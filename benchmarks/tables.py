@@ -1,5 +1,6 @@
 """The tables of the documentation, made from the results on disk: `python -m benchmarks.tables`."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -242,7 +243,27 @@ def profile() -> str:
     return "\n".join(lines).rstrip()
 
 
+def compared(name: str) -> str:
+    """Every row of a benchmark: times faster than its baseline, with quartiles."""
+    found = read(name)
+    environment = found["environment"]
+    lines = [
+        f"{found['hardware']['processor']}, {environment['device']}, {environment['threads']} "
+        f"threads, {found['rounds']} rounds, load average {found['load_average']:.1f}.",
+        "",
+        "| case | candidate | against | times faster |",
+        "|---|---|---|---:|",
+    ]
+    for row in found["rows"]:
+        spread = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        lines.append(f"| {row['case']} | {row['candidate']} | {row['baseline']} | {spread} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "stepping": functools.partial(compared, "stepping"),
+    "generation": functools.partial(compared, "generation"),
+    "steps": functools.partial(compared, "steps"),
     "profile": profile,
     "conditions": conditions,
     "speed": speed,

@@ -18,6 +18,7 @@ from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.verdict import mechanism_findings
 from throughtime.foreign.found_cells import cells_found
+from throughtime.instruments.gates import GateActivity
 from throughtime.results.diagnosis import Cause
 
 NEED = Need([0.7] * 3, [0.7] * 3, [0.01] * 3, 3, None, True, {}, learned=True)
@@ -32,7 +33,7 @@ MECHANISM = Mechanism(
     dead=exactly(0.0),
     saturated=exactly(0.0),
     units=5,
-    activity=None,  # pyright: ignore[reportArgumentType]
+    activity=GateActivity("rnn", 0, 0, 9, None, None, None, None, torch.zeros(5) > 0, None, {}),
 )
 
 

@@ -147,7 +147,7 @@ class FreshCopies:
     def solve(self) -> bool:
         """Return whether the model is right nearly everywhere, and predictors or a copy mostly."""
         subject, need = self.trainer.subject, self.need
-        if (solved(subject) or 0.0) <= ALL_BUT:
+        if not self.clock.left() or (solved(subject) or 0.0) <= ALL_BUT:
             return False
         if need.learned and self.gain_of(need.full) >= _GOOD * abs(mean(need.constant)):
             return True

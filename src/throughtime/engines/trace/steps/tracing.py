@@ -141,6 +141,8 @@ class _Tracing:
             raise UntraceableError(
                 f"its state has a tensor of shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
             )
+        if tensor.dim() < 2:
+            raise UntraceableError("a field of the state has no units, only sequences")
         self.fields.append(tuple(tensor.shape[1:]))
         return self._drawn("state", number, tensor.shape)
 
