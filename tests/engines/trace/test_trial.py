@@ -127,13 +127,16 @@ def test_an_attribute_that_keeps_changing(monkeypatch):
 
     monkeypatch.setattr(native_engine, "MOST_KERNELS", 2)
     used = []
-    for rate in (0.1, 0.2, 0.3, 0.1):
+    for rate in (0.1, 0.2, 0.3, 0.4, 0.5, 0.1):
         cell = Annealed(3, HIDDEN)
         cell.rate = rate
         with recording() as names:
             tt.Recurrent(cell)(torch.randn(5, 2, 3))
         used += names
-    assert used == ["native", "native", "eager", "native"]
+    # two kernels of `pointwise`, then whole steps, whose code takes the rate as a number
+    assert used == ["native"] * 6
+    assert len(native_engine._compiled[Annealed]) == 2
+    assert len(native_engine._compiled_wholes[Annealed]) == 1
 
 
 @needs_compiler
