@@ -87,6 +87,24 @@ def test_a_loss_of_one_result_alone(part, nodes) -> None:
     assert nodes == [1]
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_gradients_in_batches(levels, nodes) -> None:
+    x = torch.randn(1, 2, 5, dtype=torch.float64, requires_grad=True)
+    found = []
+    for layer in pair(tt.LSTM, levels):
+        y, (h, c) = layer(x)
+        above = [
+            torch.eye(38, dtype=torch.float64).view(38, 1, 2, 19),
+            *[torch.ones(38, *h.shape)] * 2,
+        ]
+        by = [x, *layer.parameters()]
+        above = [a.double() for a in above]
+        found.append(torch.autograd.grad([y, h, c], by, above, is_grads_batched=True))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+    assert nodes == [levels]
+
+
 def test_results_may_be_changed_in_place_before_the_backward_pass(nodes) -> None:
     x = torch.randn(1, 2, 5, dtype=torch.float64)
     found = []

@@ -1,8 +1,11 @@
 """Calls that are captured as a program (torch.export, a trace, make_fx), or run by a transform."""
 
 import sys
+from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue, reportMissingImports]
 
 
@@ -43,3 +46,18 @@ def transformed() -> str | None:
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
     return None
+
+
+def batched(tensors: Iterable[Float[Tensor, "..."]]) -> bool:
+    """Return True if tensors stand for a batch, whose values have no address.
+
+    So do the gradients of `is_grads_batched=True`, which is torch's first vmap, and those of
+    `torch.vmap`.
+
+    Example:
+        >>> batched([torch.zeros(2)])
+        False
+    """
+    level = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    return level > 1 or any(map(_functorch.is_batchedtensor, tensors))

@@ -168,20 +168,17 @@ class Stepper:
             ConfigurationError: A first symbol is outside the alphabet.
             ThroughtimeError: A logit is NaN or infinite.
         """
-        width = readout.weight.shape[0] if embedding is None else embedding.shape[1]
+        alphabet = readout.weight.shape[0] if embedding is None else embedding.shape[0]
+        width = alphabet if embedding is None else embedding.shape[1]
         shapes = {
             "first": (first.shape, (self.batch_size,)),
             "uniform": (uniform.shape[1:], (self.batch_size,)),
             "an input of the layer": ((width,), self._shape[1:]),
-            "the readout": (
-                readout.weight.shape,
-                (len(readout.weight if embedding is None else embedding), self._layer.output_size),
-            ),
+            "the readout": (readout.weight.shape, (alphabet, self._layer.output_size)),
         }
         for name, (got, expected) in shapes.items():
             if tuple(got) != tuple(expected):
                 raise ShapeError(name, got=f"{tuple(got)}", expected=f"{tuple(expected)}")
-        alphabet = readout.weight.shape[0] if embedding is None else embedding.shape[0]
         if not 0 <= int(first.min()) <= int(first.max()) < alphabet:
             raise ConfigurationError(
                 "first", got=f"symbols {first.tolist()}", expected=f"0 to {alphabet - 1}"

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.buffers import lend
+from throughtime.core.capture import batched
 from throughtime.core.gated import GatedCell
 from throughtime.engines.cpp.engine import NativeEngine, kernel_of
 from throughtime.engines.cpp.kernel import Kernel
@@ -237,7 +238,8 @@ class _StepNode(torch.autograd.Function):
         operands, kept = saved[: len(needed)], saved[len(needed) :]
         weights = operands[1 : len(needed) - step.fields]
         same = [t.data_ptr() for t in weights] == [t.data_ptr() for t in step.weights]
-        if torch.is_grad_enabled() or not same:
+        present = [g for g in gradients if g is not None]
+        if torch.is_grad_enabled() or not same or batched(present):
             return None, *_by_operator(step, gradients, operands, kept, needed)
         above = [g if g is None or g.is_contiguous() else g.contiguous() for g in gradients]
         return None, *step.gradients(above, operands, kept, needed)

@@ -18,7 +18,7 @@ from throughtime.engines.trace.steps.schedule import Place, Schedule
 from throughtime.engines.trace.steps.whole import WholeStep
 
 
-def _structure(name: str, numbers: Sequence[str], pointers: Sequence[str], last: str = "") -> Any:
+def _structure(name: str, numbers: Sequence[str], pointers: Sequence[str]) -> Any:
     fields = [(n, ctypes.c_int64) for n in numbers] + [(p, ctypes.c_void_p) for p in pointers]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 

@@ -6,9 +6,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue, reportMissingImports]
 
 from throughtime.core.buffers import lend
+from throughtime.core.capture import batched
 from throughtime.engines.cpp.operators import Shown
 from throughtime.engines.cpp.steps.call import Call, Tensors, split
 from throughtime.engines.cpp.steps.kernel import Field, Input, Matrix, Steps
@@ -217,20 +217,20 @@ class StepsOverTime(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if call.save:
             ctx.shown = Shown(shown)
-            ctx.kept = [None if k is None else k.data for k in kept]
-            ctx.save_for_backward(*tensors)
+            # aliases, whose changes autograd does not refuse
+            ctx.save_for_backward(*tensors, *(None if k is None else k.data for k in kept))
         return *last, *shown
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Run the backward pass; by torch where its own gradient is wanted."""
-        call, tensors = ctx.call, ctx.saved_tensors
+        call, saved = ctx.call, ctx.saved_tensors
+        tensors, kept = saved[: ctx.count], saved[ctx.count :]
         plan = call.kernel.plan
         needed = list(ctx.needs_input_grad[1:])
         present = [g for g in gradients if g is not None]
-        if torch.is_grad_enabled() or _batched(present):
+        if torch.is_grad_enabled() or batched(present):
             return None, *replay(call, tensors, gradients, needed)
-        kept = ctx.kept
         if ctx.shown.changed():
             _, kept = run_forward(call, tensors)
         count, rest = len(plan.fields), iter(gradients[len(plan.fields) :])
@@ -238,13 +238,6 @@ class StepsOverTime(torch.autograd.Function):
         above += [next(rest) if wanted else None for wanted in call.histories]
         above += [next(rest) if call.outputs and plan.output is None else None]
         return None, *run_backward(call, tensors, kept, above, needed)
-
-
-def _batched(tensors: Sequence[Tensor]) -> bool:
-    """Return True under vmap, the first one of torch (`is_grads_batched=True`) or the present."""
-    level = torch._C._vmapmode_increment_nesting()
-    torch._C._vmapmode_decrement_nesting()
-    return level > 1 or any(map(_functorch.is_batchedtensor, tensors))
 
 
 def _shown(call: Call, kept: Sequence[Tensor | None]) -> list[Tensor]:
