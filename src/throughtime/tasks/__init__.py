@@ -22,6 +22,12 @@ from throughtime.tasks.symbols import (
 )
 from throughtime.tasks.task import Split, Task
 from throughtime.tasks.texts import Characters, Text, characters, text
+from throughtime.tasks.vocabulary import (
+    CharacterVocabulary,
+    SubwordVocabulary,
+    Vocabulary,
+    WordVocabulary,
+)
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
@@ -45,6 +51,7 @@ TASKS.register("counting")(Counting)
 
 __all__ = [
     "TASKS",
+    "CharacterVocabulary",
     "Characters",
     "Copying",
     "Counting",
@@ -60,12 +67,15 @@ __all__ = [
     "SequenceBatch",
     "SequenceTask",
     "Split",
+    "SubwordVocabulary",
     "Task",
     "TemporalOrder",
     "Text",
     "TwoSequence",
     "UnitAdding",
+    "Vocabulary",
     "Wave",
+    "WordVocabulary",
     "characters",
     "load_digits",
     "load_mnist",
