@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from throughtime.doctor import diagnose
     from throughtime.engines import engine_options
     from throughtime.layers import GRU, LSTM, RNN, Recurrent
-    from throughtime.models import Sampling, generate
+    from throughtime.models import Beam, Sampling, beam_search, generate, stream
     from throughtime.reports.plot import plot
     from throughtime.reports.read import load
 
 __version__ = "0.1.0"
 
 _DEFINED_IN = {
+    "Beam": "models",
     "Cell": "core.cell",
     "GRU": "layers",
     "GatedCell": "core.gated",
@@ -40,11 +41,13 @@ _DEFINED_IN = {
     "Recurrent": "layers",
     "Sampling": "models",
     "State": "core.state",
+    "beam_search": "models",
     "diagnose": "doctor",
     "engine_options": "engines",
     "generate": "models",
     "load": "reports.read",
     "plot": "reports.plot",
+    "stream": "models",
 }
 _MODULES = {"errors": "core.errors", "initializers": "core.initializers"}
 """The modules whose place is not their name."""
@@ -70,11 +73,13 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Beam",
     "Cell",
     "GatedCell",
     "Recurrent",
     "Sampling",
     "State",
+    "beam_search",
     "cells",
     "diagnose",
     "doctor",
@@ -90,6 +95,7 @@ __all__ = [
     "plot",
     "reports",
     "results",
+    "stream",
     "studies",
     "tasks",
     "training",

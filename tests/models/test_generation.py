@@ -10,7 +10,7 @@ from throughtime import Sampling, generate
 from throughtime.core.errors import ConfigurationError, ShapeError, ThroughtimeError
 from throughtime.core.state import state_tensors
 from throughtime.engines.cpp.compiler import find_compiler
-from throughtime.models import LanguageModel, build_model
+from throughtime.models import LanguageModel, build_model, stream
 from throughtime.tasks.kinds import Likelihood, Tokens
 
 needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
@@ -154,3 +154,57 @@ def test_logits_that_are_nan_are_refused_and_excluded_symbols_never_drawn(engine
     model.readout.bias[2] = torch.nan
     with pytest.raises(ThroughtimeError, match="NaN"):
         generate(model, prompt, 3)
+
+
+@pytest.mark.parametrize("spec", ["gru:hidden=6", "urnn:hidden=6,engine=eager"])
+def test_an_end_stops_and_fills(spec) -> None:
+    """Up to its end, each sequence is as without one; the steps are those of the longest."""
+    model = model_of(spec)
+    prompt, seeds = torch.randint(7, (2, 5)), range(5)
+    endless = generate(model, prompt, 80, seeds=seeds)
+    found = generate(model, prompt, 80, end=3, seeds=seeds)
+    longest = 0
+    for b in range(5):
+        text = endless[:, b].tolist()
+        length = text.index(3) + 1 if 3 in text else 80
+        assert found[:length, b].tolist() == text[:length]
+        assert set(found[length:, b].tolist()) <= {3}
+        longest = max(longest, length)
+    assert len(found) == longest
+
+
+@torch.no_grad()
+def test_steps_of_a_model_equal_those_of_a_stepper() -> None:
+    """From a given state, and by a strategy of the user's: no compiled call."""
+
+    class Drawn:
+        def draw(self, logits, uniform):
+            return Sampling(0.7).draw(logits, uniform)
+
+    model, prompt = model_of("gru:hidden=6,layers=2"), torch.randint(7, (4, 3))
+    lengths, seeds = torch.tensor([4, 1, 3]), [1, 2, 3]
+    expected = generate(model, prompt, 9, Sampling(0.7), lengths=lengths, seeds=seeds)
+    assert torch.equal(generate(model, prompt, 9, Drawn(), lengths=lengths, seeds=seeds), expected)
+    _, state = model(prompt[:2])
+    rest = generate(model, prompt[2:], 9, state=state, seeds=seeds)
+    assert torch.equal(rest, generate(model, prompt, 9, seeds=seeds))
+    assert list(stream(model, prompt[:, 0], 9, seed=1)) == rest[:, 0].tolist()
+    shown = list(stream(model, prompt[:, 0], 9, seed=1, end=int(rest[4, 0])))
+    assert shown == rest[: rest[:, 0].tolist().index(int(rest[4, 0])), 0].tolist()
+
+
+@torch.no_grad()
+def test_samples_have_the_probabilities_of_the_model() -> None:
+    """Chi-square of two drawn symbols: 49 cells, 3,000 sequences of seeds 0 to 2,999."""
+    model = model_of("rnn:hidden=4")
+    model.readout.weight.div_(6)
+    prompt = torch.zeros(1, 3000, dtype=torch.int64)
+    found = generate(model, prompt, 2, seeds=range(3000))
+    first = model(prompt[:, :1])[0][-1, 0].softmax(-1)
+    texts = torch.stack([torch.zeros(7, dtype=torch.int64), torch.arange(7)])
+    second = model(texts)[0][-1].softmax(-1)
+    expected = 3000 * (first[:, None] * second).flatten()
+    counts = torch.bincount(found[0] * 7 + found[1], minlength=49).double()
+    statistic = float(((counts - expected).square() / expected).sum())
+    assert expected.min() > 5
+    assert statistic < 84  # the 99.9 % point of 48 degrees of freedom

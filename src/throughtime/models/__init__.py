@@ -1,8 +1,20 @@
 """Models: a recurrent layer with what turns its outputs into answers."""
 
 from throughtime.core.sampling import Sampling
-from throughtime.models.generation import generate
+from throughtime.models.beam import Beam, Hypothesis, beam_search
+from throughtime.models.generation import generate, stream
 from throughtime.models.readout import LanguageModel, SequenceModel
 from throughtime.models.registry import MODELS, build_model
 
-__all__ = ["MODELS", "LanguageModel", "Sampling", "SequenceModel", "build_model", "generate"]
+__all__ = [
+    "MODELS",
+    "Beam",
+    "Hypothesis",
+    "LanguageModel",
+    "Sampling",
+    "SequenceModel",
+    "beam_search",
+    "build_model",
+    "generate",
+    "stream",
+]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.core.errors import ConfigurationError
+from throughtime.core.state import map_state
 from throughtime.layers import RecurrentLayer
 from throughtime.tasks.kinds import Classes, Values
 
@@ -128,3 +129,33 @@ class LanguageModel(nn.Module):
         one_hot = F.one_hot(symbols, self.recurrent.input_size).to(self.readout.weight.dtype)
         outputs, state = self.recurrent(one_hot, state)
         return self.readout(outputs), state
+
+    @property
+    def alphabet(self) -> int:
+        """The number of symbols."""
+        return self.readout.out_features
+
+    def losses(
+        self, symbols: Int[Tensor, "time batch"], targets: Int[Tensor, "time batch"], state: Any
+    ) -> tuple[Float[Tensor, "time batch"], Any]:
+        """Return the negative log-likelihood of each target in nats, and the state after the last.
+
+        Arguments:
+            symbols: Symbols that are read.
+            targets: Symbol that follows each; -1 where none is due: its loss is 0.
+            state: State before them; None at the start of a text.
+        """
+        logits, state = self(symbols, state)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
+        )
+        return losses.view(targets.shape), state
+
+    def select(self, state: Any, rows: Int[Tensor, " rows"]) -> Any:
+        """Return the state of some sequences of a batch.
+
+        Arguments:
+            state: State of the batch.
+            rows: Numbers of the sequences, any of them more than once.
+        """
+        return map_state(lambda field: field.index_select(1, rows), state)
