@@ -3,7 +3,8 @@
 from throughtime.core.sampling import Sampling
 from throughtime.models.beam import Beam, Hypothesis, beam_search
 from throughtime.models.generation import generate, stream
-from throughtime.models.readout import LanguageModel, SequenceModel
+from throughtime.models.language_model import LanguageModel
+from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 
 __all__ = [

@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.sampling import Sampling
 from throughtime.layers.stepper import Stepper
-from throughtime.models.readout import LanguageModel
+from throughtime.models.language_model import LanguageModel
 
 _CHUNK = 32  # symbols of a compiled call, where an end symbol may stop the generation
 
@@ -89,7 +88,8 @@ def generate(
         [torch.rand(steps, generator=g, dtype=torch.float64) for g in generators], dim=1
     )
     strategy = strategy or Sampling()
-    if state is None and isinstance(strategy, Sampling) and isinstance(model, LanguageModel):
+    plain = isinstance(model, LanguageModel) and model.plain
+    if state is None and isinstance(strategy, Sampling) and plain:
         return _whole(_by_stepper(model, prompt, ends, uniform, strategy, end), prompt, end)
     found = prompt.new_full((steps, batch), -1 if end is None else end)
     longest = 0
@@ -220,11 +220,13 @@ def _by_stepper(
     end: int | None,
 ) -> Iterator[Tensor]:
     """Yield the symbols of each step, (batch,); where there is no end symbol, by one call."""
+    assert isinstance(model.readout, nn.Linear)
+    embedding = None if model.embedding is None else model.embedding.weight
     stepper = model.recurrent.stepper(prompt.shape[1])
     _read(stepper, model, prompt, ends)
     first = prompt.gather(0, ends.to(prompt.device)[None] - 1)[0]
     for part in uniform.split(max(1, len(uniform)) if end is None else _CHUNK):
-        drawn = stepper.generate(first, part, sampling, model.readout)
+        drawn = stepper.generate(first, part, sampling, model.readout, embedding)
         yield from drawn
         first = drawn[-1] if len(drawn) else first
 
@@ -249,7 +251,7 @@ def _read(stepper: Stepper, model: LanguageModel, prompt: Tensor, ends: Tensor) 
     if int(before.max()) == 0:
         return
     layer = model.recurrent
-    x = F.one_hot(prompt[:-1], layer.input_size).to(model.readout.weight.dtype)
+    x = model.embedded(prompt[:-1])
     if layer.batch_first:
         x = x.transpose(0, 1)
     stepper.state = layer(x, lengths=before.clamp(min=1))[1]

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias, final
 
@@ -23,7 +24,8 @@ from throughtime.core.registry import (
     split_spec,
 )
 from throughtime.layers import Recurrent
-from throughtime.models.readout import LanguageModel, SequenceModel
+from throughtime.models.language_model import LanguageModel
+from throughtime.models.readout import SequenceModel
 from throughtime.tasks.kinds import Answers, Classes, Inputs, Likelihood, Tokens, Values, Vectors
 
 MakeLayer: TypeAlias = Callable[[int], Recurrent]
@@ -61,7 +63,16 @@ def _readout(inputs: Inputs, answers: Answers, layer: MakeLayer) -> SequenceMode
 
 
 @FAMILIES.register("language-model")
-def _language_model(inputs: Inputs, answers: Answers, layer: MakeLayer) -> LanguageModel:
+def _language_model(
+    inputs: Inputs,
+    answers: Answers,
+    layer: MakeLayer,
+    *,
+    embedding: int = 0,
+    tied: bool = False,
+    dropout: float = 0.0,
+    cutoffs: str = "",
+) -> LanguageModel:
     """A cell's layer that reads symbols, with a softmax over the next one."""
     if not (isinstance(inputs, Tokens) and isinstance(answers, Likelihood)):
         raise ConfigurationError(
@@ -69,7 +80,25 @@ def _language_model(inputs: Inputs, answers: Answers, layer: MakeLayer) -> Langu
             got=f"{inputs} and {answers}",
             expected="symbols, and their likelihood",
         )
-    return LanguageModel(layer(inputs.alphabet))
+    if embedding < 0:
+        raise ConfigurationError(
+            "embedding", got=embedding, expected="its width, or 0 for one-hot vectors"
+        )
+    if not re.fullmatch(r"(\d+(/\d+)*)?", cutoffs):
+        raise ConfigurationError(
+            "cutoffs", got=repr(cutoffs), expected="whole numbers with / between them: 2000/6000"
+        )
+    recurrent = layer(embedding or inputs.alphabet)
+    model = LanguageModel(
+        recurrent,
+        inputs.alphabet if embedding else None,
+        tied=tied,
+        dropout=dropout,
+        cutoffs=[int(part) for part in cutoffs.split("/") if part],
+    )
+    if recurrent.num_layers > 1:
+        recurrent.dropout = float(dropout)
+    return model
 
 
 @FAMILIES.register("latch-unit")
