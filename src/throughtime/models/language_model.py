@@ -41,7 +41,8 @@ class LanguageModel(nn.Module):
     Raises:
         ConfigurationError: a bidirectional layer, which reads the symbols that it is to predict;
             tied weights without an embedding, of another width than the output, or with cutoffs;
-            a dropout outside [0, 1]; or cutoffs that do not rise below the alphabet.
+            a dropout outside [0, 1]; or cutoffs that do not rise below the alphabet, or are too
+            many for the width of the outputs.
 
     Example:
         >>> from throughtime import GRU
@@ -82,7 +83,7 @@ class LanguageModel(nn.Module):
         self.recurrent = recurrent
         self.readout: nn.Linear | nn.AdaptiveLogSoftmaxWithLoss
         if cutoffs:
-            _check_cutoffs(cutoffs, self.alphabet)
+            _check_cutoffs(cutoffs, self.alphabet, width)
             self.readout = nn.AdaptiveLogSoftmaxWithLoss(width, self.alphabet, list(cutoffs))
         else:
             self.readout = nn.Linear(width, self.alphabet)
@@ -182,11 +183,18 @@ class LanguageModel(nn.Module):
         return map_state(lambda field: field.index_select(1, rows), state)
 
 
-def _check_cutoffs(cutoffs: Sequence[int], alphabet: int) -> None:
+def _check_cutoffs(cutoffs: Sequence[int], alphabet: int, width: int) -> None:
     rising = all(a < b for a, b in zip([0, *cutoffs], [*cutoffs, alphabet], strict=True))
     if not rising:
         raise ConfigurationError(
             "cutoffs",
             got=", ".join(map(str, cutoffs)),
             expected=f"whole numbers that rise from above 0 to below {alphabet}, the alphabet",
+        )
+    if width < 4 ** len(cutoffs):  # each cluster reads a quarter of the width of the one before
+        raise ConfigurationError(
+            "cutoffs",
+            got=f"{len(cutoffs)} for outputs of width {width}",
+            expected=f"a width of at least {4 ** len(cutoffs)}",
+            fix="Give fewer cutoffs, or make the layer wider.",
         )
