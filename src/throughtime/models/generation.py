@@ -88,8 +88,8 @@ def generate(
         [torch.rand(steps, generator=g, dtype=torch.float64) for g in generators], dim=1
     )
     strategy = strategy or Sampling()
-    sampled = state is None and isinstance(strategy, Sampling)
-    if sampled and isinstance(model, LanguageModel) and model.plain:
+    plain = isinstance(model, LanguageModel) and model.plain and state is None
+    if plain and isinstance(model, LanguageModel) and isinstance(strategy, Sampling):
         return _whole(_by_stepper(model, prompt, ends, uniform, strategy, end), prompt, end)
     found = prompt.new_full((steps, batch), -1 if end is None else end)
     longest = 0
