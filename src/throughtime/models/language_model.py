@@ -31,9 +31,9 @@ class LanguageModel(nn.Module):
         tied: If True, V is the embedding (Press & Wolf 2017; Inan et al. 2017).
         dropout: probability that an element of an embedded symbol or of an output is zeroed in
             training (Zaremba et al. 2014). Between its levels, the layer has a dropout of its own.
-        cutoffs: first symbols of the clusters of rarer symbols, in an adaptive softmax (Grave et al. 2017)
-            by `torch.nn.AdaptiveLogSoftmaxWithLoss`; frequent symbols have small numbers. None for
-            the whole softmax.
+        cutoffs: first symbols of the clusters of rarer symbols, in an adaptive softmax (Grave et
+            al. 2017) by `torch.nn.AdaptiveLogSoftmaxWithLoss`; frequent symbols have small numbers.
+            None for the whole softmax.
 
     Attributes:
         alphabet: number of symbols.
