@@ -14,6 +14,7 @@ def test_names():
     assert list(TASKS) == [
         "adding",
         "characters",
+        "copy-sequence",
         "copying",
         "counting",
         "digits",
@@ -24,6 +25,7 @@ def test_names():
         "parity",
         "permuted-digits",
         "permuted-mnist",
+        "reverse",
         "temporal-order",
         "text",
         "two-sequence",

@@ -125,6 +125,8 @@ class Cell(nn.Module, abc.ABC):
             has a memory and no remember gate, the memory is kept whole.
         streams: names of the per-step inputs that `draw_streams` supplies.
         lasting: names of those streams that stay the same through a call, until a reset.
+        supplied: names of the fields of the state whose second axis, behind the batch, is of any
+            size, the same in all of them: the positions of a memory. It is 1 in the initial state.
     """
 
     remember_gates: ClassVar[tuple[str, ...]] = ()
@@ -137,6 +139,7 @@ class Cell(nn.Module, abc.ABC):
     activations: tuple[Activation, ...] = ()
     streams: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
+    supplied: tuple[str, ...] = ()
     torch_equivalent: TorchEquivalent | None = None
     # Optional methods: a subclass supplies them or leaves them out.
     draw_streams: Callable[..., Streams]

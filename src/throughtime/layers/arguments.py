@@ -340,11 +340,27 @@ def _complete_states(
             got="a tensor" if hx is given[0] else f"{len(given)} fields",
             expected="the tensor h" if least == 1 else f"a tuple ({', '.join(names[:least])})",
         )
+    if cells[0].supplied:
+        initial = _of_size(cells[0], given, initial, batched)
     completed = [
         _check_field(name, value, default, inputs, batched)
         for name, value, default in zip(names, given, initial, strict=False)
     ]
     return unstack(type(initial)(*completed, *initial[len(completed) :]), len(cells))
+
+
+def _of_size(cell: Cell, given: Sequence[Any], initial: State, batched: bool) -> State:
+    """Return the initial state with the size of the supplied fields that a state has."""
+    place = initial._fields.index(cell.supplied[0])
+    first, axis = (given[place] if place < len(given) else None), 1 + batched
+    if not isinstance(first, Tensor) or first.dim() <= axis or first.shape[axis] < 1:
+        return initial
+    sized = {
+        name: field.expand(*field.shape[:2], first.shape[axis], *field.shape[3:])
+        for name, field in initial._asdict().items()
+        if name in cell.supplied
+    }
+    return initial._replace(**sized)
 
 
 def unstack(state: State, count: int) -> list[State]:

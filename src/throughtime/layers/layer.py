@@ -420,8 +420,12 @@ def _run_cells(
                 x = F.dropout(x, layer.dropout, layer.training)
     states = map_state(lambda *s: torch.stack(s, 1), *histories) if histories else None
     fields: list[Any] = []
-    for parts in zip(*ends, strict=True):  # most fields are tensors, which need no walk
-        flat = isinstance(parts[0], Tensor)
+    supplied = len(cells) == 1 and cells[0].supplied
+    for name, parts in zip(ends[0]._fields, zip(*ends, strict=True), strict=True):
+        if supplied and name in supplied:  # a memory, which is not copied
+            fields.append(parts[0][None])
+            continue
+        flat = isinstance(parts[0], Tensor)  # most fields are tensors, which need no walk
         fields.append(torch.stack(parts) if flat else map_state(lambda *s: torch.stack(s), *parts))
     return Result(x, type(ends[0])(*fields), states)
 

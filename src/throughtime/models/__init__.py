@@ -2,6 +2,7 @@
 
 from throughtime.core.sampling import Sampling
 from throughtime.models.beam import Beam, Hypothesis, beam_search
+from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
@@ -10,6 +11,7 @@ from throughtime.models.registry import MODELS, build_model
 __all__ = [
     "MODELS",
     "Beam",
+    "EncoderDecoder",
     "Hypothesis",
     "LanguageModel",
     "Sampling",

@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, Protocol, TypeAlias, final
 
 import torch
 from torch import nn
@@ -24,12 +24,30 @@ from throughtime.core.registry import (
     split_spec,
 )
 from throughtime.layers import Recurrent
+from throughtime.memory import AdditiveAttention, DotAttention
+from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
-from throughtime.tasks.kinds import Answers, Classes, Inputs, Likelihood, Tokens, Values, Vectors
+from throughtime.tasks.kinds import (
+    Answers,
+    Classes,
+    Inputs,
+    Likelihood,
+    Pairs,
+    Tokens,
+    Values,
+    Vector,
+    Vectors,
+)
 
-MakeLayer: TypeAlias = Callable[[int], Recurrent]
-"""A function from an input size to the recurrent layer of a model."""
+
+class MakeLayer(Protocol):
+    """A function from an input size to the recurrent layer of a model."""
+
+    def __call__(self, input_size: int, *, bidirectional: bool = ...) -> Recurrent:
+        """Return the layer; a family may decide about its directions."""
+        ...
+
 
 FAMILIES = Registry[nn.Module]("family")
 """Families of models by name.
@@ -49,10 +67,12 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
         return "readout"
     if isinstance(inputs, Tokens) and isinstance(answers, Likelihood):
         return "language-model"
+    if isinstance(inputs, Pairs) and isinstance(answers, Likelihood):
+        return "encoder-decoder"
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors, and classes or values; or symbols, and their likelihood",
+        expected="vectors, and classes or values; or symbols or pairs, and their likelihood",
     )
 
 
@@ -101,6 +121,99 @@ def _language_model(
     return model
 
 
+@FAMILIES.register("encoder-decoder")
+def _encoder_decoder(
+    inputs: Inputs,
+    answers: Answers,
+    layer: MakeLayer,
+    *,
+    context: Literal["initial", "every-step"] = "initial",
+    embedding: int = 64,
+    bidirectional: bool = False,
+    reverse: bool = False,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> EncoderDecoder:
+    """A layer encodes a source; a second one, from its states, gives the target's symbols."""
+    kinds = _pairs(inputs, answers, "encoder-decoder")
+    encoder = _encoder(kinds, layer, embedding, bidirectional, dropout)
+    width = embedding
+    if context == "every-step":
+        width += layer(1).output_size if encoder is None else encoder.output_size
+    decoder = layer(width, bidirectional=False)
+    decoder.dropout = dropout
+    return EncoderDecoder(
+        kinds, encoder, decoder, context=context, reverse=reverse, dropout=dropout, tied=tied
+    )
+
+
+@FAMILIES.register("attention")
+def _attention(
+    inputs: Inputs,
+    answers: Answers,
+    layer: MakeLayer,
+    *,
+    when: Literal["before", "after"] = "before",
+    score: Literal["additive", "dot"] = "additive",
+    coverage: bool = False,
+    embedding: int = 64,
+    bidirectional: bool = True,
+    reverse: bool = False,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> EncoderDecoder:
+    """An encoder and a decoder that attends to its outputs, before or after the decoder's cell."""
+    kinds = _pairs(inputs, answers, "attention")
+    encoder = _encoder(kinds, layer, embedding, bidirectional, dropout)
+    if encoder is None:
+        raise ConfigurationError(
+            "model 'attention'", got=str(kinds.source), expected="a source with several positions"
+        )
+    decoder = layer(embedding + encoder.output_size * (when == "before"), bidirectional=False)
+    widths = decoder.output_size, encoder.output_size
+    if score == "dot" and coverage:
+        raise ConfigurationError(
+            "coverage of model 'attention'", got="score=dot", expected="score=additive"
+        )
+    if score == "additive":
+        attention = AdditiveAttention(*widths, decoder.output_size, coverage=coverage)
+    else:
+        attention = DotAttention(*widths)
+    if when == "after":
+        decoder.dropout = dropout
+    return EncoderDecoder(
+        kinds,
+        encoder,
+        decoder,
+        context="attention" if when == "before" else "attention-after",
+        attention=attention,
+        reverse=reverse,
+        dropout=dropout,
+        tied=tied,
+    )
+
+
+def _pairs(inputs: Inputs, answers: Answers, family: str) -> Pairs:
+    if not (isinstance(inputs, Pairs) and isinstance(answers, Likelihood)):
+        raise ConfigurationError(
+            f"model {family!r}",
+            got=f"{inputs} and {answers}",
+            expected="pairs of a source and a target, and the target's likelihood",
+        )
+    return inputs
+
+
+def _encoder(
+    kinds: Pairs, layer: MakeLayer, embedding: int, bidirectional: bool, dropout: float
+) -> Recurrent | None:
+    if isinstance(kinds.source, Vector):
+        return None
+    width = embedding if isinstance(kinds.source, Tokens) else kinds.source.width
+    encoder = layer(width, bidirectional=bidirectional)
+    encoder.dropout = dropout
+    return encoder
+
+
 @FAMILIES.register("latch-unit")
 def _latch_unit(inputs: Inputs, answers: Answers, *, weight: float = 1.25) -> SequenceModel:
     """One tanh unit with a recurrent weight, its own answer (Bengio et al. 1994)."""
@@ -114,7 +227,7 @@ def _latch_unit(inputs: Inputs, answers: Answers, *, weight: float = 1.25) -> Se
 
 
 def _width(inputs: Inputs, family: str) -> int:
-    if isinstance(inputs, Tokens):
+    if not isinstance(inputs, Vectors):
         raise ConfigurationError(f"model {family!r}", got=str(inputs), expected="vectors")
     return inputs.width
 

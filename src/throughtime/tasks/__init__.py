@@ -4,6 +4,7 @@ from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, Multiplication, UnitAdding, adding
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
+from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
 from throughtime.tasks.pixels import (
     PixelSequences,
     digits,
@@ -11,6 +12,7 @@ from throughtime.tasks.pixels import (
     permuted_digits,
     permuted_mnist,
 )
+from throughtime.tasks.rewriting import CopySequence, Reverse
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.symbols import (
     Copying,
@@ -48,11 +50,14 @@ TASKS.register("characters")(characters)
 TASKS.register("text")(text)
 TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
+TASKS.register("reverse")(Reverse)
+TASKS.register("copy-sequence")(CopySequence)
 
 __all__ = [
     "TASKS",
     "CharacterVocabulary",
     "Characters",
+    "CopySequence",
     "Copying",
     "Counting",
     "DistantBrackets",
@@ -61,9 +66,13 @@ __all__ = [
     "LabelledImages",
     "Latch",
     "Multiplication",
+    "PairBatch",
+    "PairSet",
+    "PairTask",
     "Parity",
     "PascanuTemporalOrder",
     "PixelSequences",
+    "Reverse",
     "SequenceBatch",
     "SequenceTask",
     "Split",

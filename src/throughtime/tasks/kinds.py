@@ -32,6 +32,30 @@ class Tokens:
 
 
 @dataclasses.dataclass(frozen=True)
+class Vector:
+    """One vector, (batch, width), without an axis of time.
+
+    Attributes:
+        width: width of the vector.
+    """
+
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """A source, and the sequence of symbols that it is to become.
+
+    Attributes:
+        source: kind of the source.
+        target: kind of the target.
+    """
+
+    source: Tokens | Vectors | Vector
+    target: Tokens
+
+
+@dataclasses.dataclass(frozen=True)
 class Classes:
     """One of several classes, after the last step or at steps.
 
@@ -108,5 +132,5 @@ class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
-Inputs: TypeAlias = Vectors | Tokens
+Inputs: TypeAlias = Vectors | Tokens | Pairs
 Answers: TypeAlias = Classes | Values | Likelihood

@@ -53,6 +53,8 @@ def trace_step(cell: Cell, dtype: torch.dtype) -> StepTrace:
     Raises:
         UntraceableError: The step does something that a graph cannot.
     """
+    if cell.supplied:
+        raise UntraceableError("its state has fields of a size that each call decides")
     sizes = {1, cell.hidden_size, cell.input_size, cell.output_size}
     for tensor in (*cell.parameters(), *cell.buffers()):
         sizes |= set(tensor.shape)

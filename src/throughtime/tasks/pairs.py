@@ -1,0 +1,253 @@
+"""Pairs of a source and a target: their batches, their score, and greedy decoding."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, final
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from throughtime.core.decoding import NextSymbol
+from throughtime.core.scoring import Mean, Score
+from throughtime.tasks.kinds import Likelihood, Pairs
+from throughtime.tasks.seeding import permutation
+from throughtime.tasks.task import Split, Task, check_at_least
+
+Symbols: TypeAlias = Sequence[int] | Int[np.ndarray, " length"]
+Pair: TypeAlias = tuple[Any, Symbols]
+"""A source (symbols, or an array of one vector or of several) and the symbols of its target."""
+
+
+class PairBatch(NamedTuple):
+    """Sources and targets, time first.
+
+    Attributes:
+        source: (time, batch) int64 symbols, (time, batch, width) vectors, or (batch, width) one
+            vector each; 0 beyond a source's length.
+        source_lengths: (batch,) int64 on the CPU; None for one vector.
+        inputs: (time, batch) int64: the symbol that begins a target, then the target.
+        targets: (time, batch) int64: the target, then the symbol that ends it, then -1.
+    """
+
+    source: Tensor
+    source_lengths: Int[Tensor, " batch"] | None
+    inputs: Int[Tensor, "time batch"]
+    targets: Int[Tensor, "time batch"]
+
+    @property
+    def size(self) -> int:
+        """The number of pairs."""
+        return self.inputs.shape[1]
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """Return the batch on a device; lengths stay on the CPU.
+
+        Arguments:
+            device: device of the model.
+        """
+        moved = (t.to(device) for t in (self.source, self.inputs, self.targets))
+        source, inputs, targets = moved
+        return PairBatch(source, self.source_lengths, inputs, targets)
+
+
+def collated(pairs: Sequence[Pair], begin: int, end: int) -> PairBatch:
+    """Return pairs as a batch, each padded to the longest.
+
+    Arguments:
+        pairs: sources and targets, none empty.
+        begin: symbol that begins a target.
+        end: symbol that ends one.
+
+    Example:
+        >>> batch = collated([([1, 2], [3]), ([1], [4, 5])], begin=7, end=8)
+        >>> batch.source.T.tolist(), batch.inputs.T.tolist(), batch.targets.T.tolist()
+        ([[1, 2], [1, 0]], [[7, 3, 8], [7, 4, 5]], [[3, 8, -1], [4, 5, 8]])
+    """
+    sources = [np.asarray(source) for source, _ in pairs]
+    one_vector = sources[0].dtype.kind == "f" and sources[0].ndim == 1
+    if one_vector:
+        source, lengths = torch.from_numpy(np.stack(sources).astype(np.float32)), None
+    else:
+        lengths = torch.tensor([len(s) for s in sources])
+        shape = (int(lengths.max()), len(pairs), *sources[0].shape[1:])
+        whole = sources[0].dtype.kind != "f"
+        padded = np.zeros(shape, np.int64 if whole else np.float32)
+        for row, given in enumerate(sources):
+            padded[: len(given), row] = given
+        source = torch.from_numpy(padded)
+    most = max(len(target) for _, target in pairs) + 1
+    inputs = np.full((most, len(pairs)), end, np.int64)
+    targets = np.full((most, len(pairs)), -1, np.int64)
+    inputs[0] = begin
+    for row, (_, target) in enumerate(pairs):
+        inputs[1 : len(target) + 1, row] = target
+        targets[: len(target), row] = target
+        targets[len(target), row] = end
+    return PairBatch(source, lengths, torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+class PairTask(Task):
+    """A task of targets that follow from sources.
+
+    Attributes:
+        begin: symbol that begins a target.
+        end: symbol that ends one; it is due, and counts, as any other.
+    """
+
+    inputs: Pairs  # pyright: ignore[reportIncompatibleVariableOverride]
+    answers = Likelihood()
+    begin: int
+    end: int
+
+    @final
+    def score(
+        self, model: nn.Module, batch: PairBatch, *, state: Any = None, step: int | None = None
+    ) -> Score:
+        """Return the mean negative log-likelihood of the targets' symbols in nats.
+
+        Arguments:
+            model: model with `encode` and `losses`.
+            batch: pairs.
+            state: unused.
+            step: training step; None in evaluation, which also has the part "accuracy": the
+                fraction of symbols that are the likeliest ones, after the right symbols.
+        """
+        del state
+        start = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
+        nll, _ = model.losses(batch.inputs, batch.targets, start)  # pyright: ignore[reportCallIssue]
+        due = batch.targets >= 0
+        count = due.sum()
+        total = nll.sum()
+        parts = {"loss": Mean(total.detach().double(), count)}
+        if step is None:
+            logits, _ = model(batch.inputs, start)
+            right = (logits.argmax(-1) == batch.targets) & due
+            parts["accuracy"] = Mean(right.sum(), count)
+        return Score(total / count, parts)
+
+    @final
+    def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
+        """Return "loss" in nats a symbol, "perplexity" (its exponential) and "accuracy".
+
+        Arguments:
+            parts: merged parts of scores in evaluation.
+        """
+        loss = parts["loss"].value
+        perplexity = math.exp(min(loss, 700.0))  # beyond, a double has no exponential
+        return {"loss": loss, "perplexity": perplexity, "accuracy": parts["accuracy"].value}
+
+    @final
+    def last_answers(self, batch: PairBatch) -> PairBatch:
+        """Return the batch in float64 with the symbol that ends each target alone.
+
+        Arguments:
+            batch: pairs.
+        """
+        source = batch.source.double() if batch.source.is_floating_point() else batch.source
+        last = (batch.targets >= 0).sum(0) - 1
+        steps = torch.arange(len(batch.targets), device=last.device)[:, None]
+        targets = torch.where(steps == last, batch.targets, -1)
+        return batch._replace(source=source, targets=targets)
+
+
+class PairSet(PairTask):
+    """A task of a fixed set of pairs for each split.
+
+    Batches hold pairs of about the same length. Each epoch of training has an order of its own.
+
+    Attributes:
+        pairs: the pairs of each split.
+    """
+
+    pairs: Mapping[Split, Sequence[Pair]]
+
+    @final
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[PairBatch]:
+        """Return batches in the order of (seed, epoch), or the held-out pairs by length.
+
+        Arguments:
+            split: "training", which never ends, or held-out pairs.
+            size: pairs of a batch; the last one of an epoch, or of held-out pairs, may be smaller.
+            seed: seed of the run.
+            start: step of the first batch.
+        """
+        check_at_least("batch_size", size, 1)
+        pairs = self.pairs[split]
+        if split == "training":
+            numbers = training_order(pairs, size, seed, start)
+        else:
+            order = sorted(range(len(pairs)), key=lambda k: _lengths(pairs[k]))
+            numbers = iter([order[k : k + size] for k in range(start * size, len(order), size)])
+        return (collated([pairs[k] for k in part], self.begin, self.end) for part in numbers)
+
+
+_POOL = 50  # batches that are sorted together: more have less padding, and less variety
+
+
+def training_order(
+    pairs: Sequence[Pair], size: int, seed: int, start: int = 0
+) -> Iterator[Sequence[int]]:
+    """Yield the numbers of the pairs of each batch, epoch after epoch.
+
+    An epoch's random order is cut into pools of 50 batches. Each pool is sorted by length and cut
+    into batches, whose order is random again.
+
+    Arguments:
+        pairs: training pairs.
+        size: pairs of a batch.
+        seed: seed of the run.
+        start: step of the first batch.
+    """
+    steps = math.ceil(len(pairs) / size)
+    for epoch in itertools.count(start // steps):
+        order = permutation(len(pairs), seed, "epoch order", epoch).tolist()
+        batches: list[list[int]] = []
+        for first in range(0, len(order), _POOL * size):
+            pool = sorted(
+                order[first : first + _POOL * size], key=lambda k: (*_lengths(pairs[k]), k)
+            )
+            batches += [pool[k : k + size] for k in range(0, len(pool), size)]
+        places = permutation(len(batches), seed, "training", epoch).tolist()
+        for place in places[start % steps if epoch == start // steps else 0 :]:
+            yield batches[place]
+
+
+def _lengths(pair: Pair) -> tuple[int, int]:
+    return len(pair[0]), len(pair[1])
+
+
+@torch.no_grad()
+def greedy(
+    model: NextSymbol, state: Any, count: int, *, begin: int, end: int, most: int
+) -> list[list[int]]:
+    """Return the likeliest symbol of each step, until the end of each sequence.
+
+    Arguments:
+        model: model of the next symbol.
+        state: state before the first symbol.
+        count: number of sequences.
+        begin: first symbol that is read.
+        end: symbol that ends a sequence; it is not returned.
+        most: largest number of symbols of a sequence.
+    """
+    rows = torch.arange(count)
+    symbols = torch.full((1, count), begin)
+    found: list[list[int]] = [[] for _ in range(count)]
+    for _ in range(most):
+        logits, state = model(symbols, state)
+        chosen = logits[-1].argmax(-1)
+        going = (chosen != end).nonzero()[:, 0]
+        for row, symbol in zip(rows[going].tolist(), chosen[going].tolist(), strict=True):
+            found[row].append(symbol)
+        if len(going) < len(rows):
+            if not len(going):
+                break
+            rows, chosen = rows[going], chosen[going]
+            state = model.select(state, going)
+        symbols = chosen[None]
+    return found

@@ -1,0 +1,224 @@
+"""Sequences that are to be written again: backwards, or as they are."""
+
+import abc
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import numpy as np
+from torch import nn
+
+from throughtime.core.scoring import Metric
+from throughtime.tasks.kinds import Pairs, Tokens
+from throughtime.tasks.pairs import Pair, PairBatch, PairTask, collated, greedy
+from throughtime.tasks.seeding import generator
+from throughtime.tasks.sequences import BLOCK, HELD_OUT
+from throughtime.tasks.task import Split, check_at_least
+
+
+class GeneratedPairs(PairTask):
+    """A task that draws any number of pairs from a random generator.
+
+    Attributes:
+        longest_target: largest number of symbols of a target, without the end.
+        chance: accuracy in [0, 1] of the best answer that reads no source.
+        chance_loss: loss of that answer.
+    """
+
+    longest_target: int
+    chance: float
+    chance_loss: float
+
+    @abc.abstractmethod
+    def draw(self, random: np.random.Generator, count: int) -> list[Pair]:
+        """Return pairs as a pure function of the generator's state."""
+
+    @property
+    @final
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy of symbols, and loss."""
+        return (
+            Metric("accuracy", "fraction", "higher", self.chance),
+            Metric("loss", "nats", "lower", self.chance_loss, tables=False),
+        )
+
+    @final
+    def batches(
+        self, split: Split, size: int, *, seed: int = 0, start: int = 0
+    ) -> Iterator[PairBatch]:
+        """Return fresh draws of (seed, "training", step), or the held-out pairs.
+
+        There are 1,024 pairs for validation and 2,560 for test.
+
+        Arguments:
+            split: "training", which never ends, or held-out pairs.
+            size: pairs of a batch.
+            seed: seed of the run.
+            start: step of the first batch.
+        """
+        check_at_least("batch_size", size, 1)
+        if split == "training":
+            drawn = (self.draw(generator(seed, split, k), size) for k in itertools.count(start))
+        else:
+            pairs = self._held_out(split)
+            drawn = (pairs[k : k + size] for k in range(start * size, len(pairs), size))
+        return (collated(pairs, self.begin, self.end) for pairs in drawn)
+
+    def _held_out(self, split: Split) -> list[Pair]:
+        blocks = range(HELD_OUT[split] // BLOCK)
+        return [pair for k in blocks for pair in self.draw(generator(0, split, k), BLOCK)]
+
+    @final
+    def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return "sequence_accuracy", the fraction of targets that greedy decoding gives whole.
+
+        Arguments:
+            model: trained model.
+            split: held-out pairs.
+        """
+        device = next(model.parameters()).device
+        pairs, right = self._held_out(split), 0
+        for k in range(0, len(pairs), BLOCK):
+            part = pairs[k : k + BLOCK]
+            batch = collated(part, self.begin, self.end).to(device)
+            state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
+            most = self.longest_target + 1
+            ends = {"begin": self.begin, "end": self.end}
+            found = greedy(model, state, len(part), **ends, most=most)  # pyright: ignore[reportArgumentType]
+            right += sum(got == list(target) for got, (_, target) in zip(found, part, strict=True))
+        return {"sequence_accuracy": right / len(pairs)}
+
+    @final
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Accuracy of at least 0.99.
+
+        Arguments:
+            metrics: held-out metrics.
+        """
+        return metrics["accuracy"] >= 0.99
+
+
+class _Symbols(GeneratedPairs):
+    """Random symbols as a source: lengths and symbols are uniform."""
+
+    criterion = "accuracy of symbols of at least 99 % (our choice)"
+
+    def __init__(self, symbols: int, shortest: int, longest: int):
+        subject = f"of task '{self.name}'"
+        check_at_least(f"symbols {subject}", symbols, 2)
+        check_at_least(f"shortest {subject}", shortest, 1)
+        check_at_least(f"longest {subject}", longest, shortest)
+        self.symbols, self.shortest, self.longest = symbols, shortest, longest
+        self.longest_target = longest
+        self.end, self.begin = symbols, symbols + 1
+        self.inputs = Pairs(Tokens(symbols), Tokens(symbols + 2))
+        self.length = 2 * longest + 1
+        self.chance, self.chance_loss = self._chance()
+
+    def _chance(self) -> tuple[float, float]:
+        """Accuracy and loss of the best answer that reads no source."""
+        lengths = self.longest - self.shortest + 1
+        mean = (self.longest + self.shortest) / 2
+        right = 0.0
+        for t in range(self.longest + 1):  # a symbol, or the end, after t symbols
+            reached = min(1.0, (self.longest - t + 1) / lengths)
+            ends = 0.0 if t < self.shortest else 1 / (self.longest - t + 1)
+            right += reached * max(ends, (1 - ends) / self.symbols)
+        nats = mean * math.log(self.symbols) + math.log(lengths)
+        return right / (mean + 1), nats / (mean + 1)
+
+    @final
+    def draw(self, random: np.random.Generator, count: int) -> list[Pair]:
+        """Return sources of uniform lengths and symbols.
+
+        Arguments:
+            random: source of random numbers.
+            count: number of pairs.
+        """
+        lengths = random.integers(self.shortest, self.longest + 1, count)
+        symbols = random.integers(0, self.symbols, (count, self.longest))
+        sources = [row[:n].tolist() for row, n in zip(symbols, lengths, strict=True)]
+        return [(source, self._target(source)) for source in sources]
+
+    @abc.abstractmethod
+    def _target(self, source: list[int]) -> list[int]: ...
+
+
+@final
+class Reverse(_Symbols):
+    """Reversal: random symbols, to be written from the last to the first.
+
+        x_1 ... x_n  ->  x_n ... x_1 END        n uniform in m ... N, x_i uniform in S symbols
+
+    Arguments:
+        symbols: S, at least 2.
+        shortest: m, at least 1.
+        longest: N, at least m.
+
+    Inputs:
+        sources of symbols 0 ... S - 1.
+
+    Targets:
+        the same symbols, then S, which ends a target; S + 1 begins one.
+
+    Chance:
+        the best answer that reads no source, the end where it is likelier than 1 / S;
+        (E[n] ln S + ln(N - m + 1)) / (E[n] + 1) nats a symbol.
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> batch = next(Reverse(symbols=4, longest=3).batches("training", 2))
+        >>> batch.inputs[0].tolist()
+        [5, 5]
+    """
+
+    name = "reverse"
+
+    def __init__(self, *, symbols: int = 10, shortest: int = 1, longest: int = 10):
+        super().__init__(symbols, shortest, longest)
+        self.dependency_length = 2 * longest - 1
+
+    def _target(self, source: list[int]) -> list[int]:
+        return source[::-1]
+
+
+@final
+class CopySequence(_Symbols):
+    """Copying of a sequence: random symbols, to be written again in their order.
+
+        x_1 ... x_n  ->  x_1 ... x_n END        n uniform in m ... N, x_i uniform in S symbols
+
+    Arguments:
+        symbols: S, at least 2.
+        shortest: m, at least 1.
+        longest: N, at least m.
+
+    Inputs:
+        sources of symbols 0 ... S - 1.
+
+    Targets:
+        the same symbols, then S, which ends a target; S + 1 begins one.
+
+    Chance:
+        as for `Reverse`.
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> batch = next(CopySequence(symbols=4, longest=3).batches("training", 2))
+        >>> batch.targets.shape[1]
+        2
+    """
+
+    name = "copy-sequence"
+
+    def __init__(self, *, symbols: int = 10, shortest: int = 1, longest: int = 10):
+        super().__init__(symbols, shortest, longest)
+        self.dependency_length = longest
+
+    def _target(self, source: list[int]) -> list[int]:
+        return source
