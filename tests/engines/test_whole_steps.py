@@ -97,6 +97,7 @@ REFUSED = {
     "two of it": (lambda c, x, h: x + h @ (h.T @ h), "sequences"),
     "no gradient": (lambda c, x, h: hidden_from_gradients(x) + h, "gives other results"),
     "in double": (lambda c, x, h: (x + h).float().double(), "float32"),
+    "no backward": (lambda c, x, h: (x + h).tanh().mul_(2), "when it was differentiated"),
 }
 
 
@@ -112,6 +113,36 @@ def test_what_cannot_be_compiled_is_refused_by_name(name) -> None:
     refusal = NativeEngine().prepare(request(Written(2, 4, function)))
     assert isinstance(refusal, Refusal)
     assert said in refusal.reason
+
+
+EQUAL = {
+    "maps in a row": lambda c, x, h: x + c.of_past(F.linear(h, c.of_past.weight)),
+    "equal maxima of groups": lambda c, x, h: (
+        h + torch.stack([x.relu(), h.relu(), 0 * h], 1).amax(1)
+    ),
+    "equal maxima of parts": lambda c, x, h: (
+        h + torch.cat([x.relu(), h.relu()], 1).amax(1)[:, None]
+    ),
+    # whose widths add up to a number of sequences that the step is traced on
+    "sum of widths": lambda c, x, h: F.linear(torch.cat([x, h[:, 1:]], 1), wide(c)) - h,
+}
+
+
+def wide(cell):
+    return torch.cat([cell.of_past.weight, cell.of_past.weight[:, 1:]], 1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", EQUAL)
+def test_gradients(name) -> None:
+    r = request(Written(3, 6, EQUAL[name]))
+    leaves = [r.inputs.requires_grad_(), *r.cell.of_past.parameters()]
+    found = []
+    for engine in ("native", "eager"):
+        outputs = run(r, engine).outputs
+        options = {"allow_unused": True, "materialize_grads": True}
+        found.append([outputs, *torch.autograd.grad(outputs.square().sum(), leaves, **options)])
+    torch.testing.assert_close(*found)
 
 
 @needs_compiler

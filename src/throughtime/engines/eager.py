@@ -142,6 +142,8 @@ def unroll(request: Request, observer: Observer | None = None) -> Result:
     if any_reset and any(any_reset):
         like = request.state.h
         fresh = cell.initial_state(batch, dtype=like.dtype, device=like.device)
+        if plan is not None:
+            fresh = map_state(lambda s: s.index_select(0, plan.order), fresh)
 
     outputs: list[Tensor] = []
     states: list[State] = []

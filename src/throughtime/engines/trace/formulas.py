@@ -289,6 +289,21 @@ def addcdiv(x: Value, a: Value, b: Value, *, value: float = 1) -> Value:
     return x + value * a / b
 
 
+def larger(x: Value, count: Operand, y: Value, other: Operand) -> tuple[Value, Operand]:
+    """The larger of two maxima of several numbers, and the count of those numbers that equal it.
+
+    Equal numbers share the gradient evenly, as in torch's maximum over an axis. `count` numbers
+    equal x, and `other` equal y.
+    """
+    equal, most = call("eq", x, y), call("maximum", x, y)
+    both = count + other
+    total = where(equal, both, where(x > y, count, other))
+    if count == other == 1:  # as `maximum` has it
+        return most, total
+    tied = call("logical_and", equal, call("abs", x) < math.inf)
+    return where(tied, y + (x - y) * (count / both), most), total
+
+
 aten = torch.ops.aten
 Rule: TypeAlias = Callable[..., Any]
 
@@ -368,6 +383,7 @@ _NAMED = (
     *(silu, silu_backward, softplus, softplus_backward, mish, mish_backward, gelu, gelu_backward),
     *(hardtanh, hardtanh_backward, hardsigmoid, hardsigmoid_backward, hardswish),
     *(hardswish_backward, softshrink, hardshrink, clamp, lerp, addcmul, addcdiv, isnan, isinf),
+    larger,
 )
 
 RULES: dict[str, Rule] = {

@@ -15,6 +15,8 @@ from throughtime.engines.cpp.steps.kernel import StepKernel
 from throughtime.engines.cpp.steps.operator import StepsOverTime
 from throughtime.engines.engine import Request, Result
 from throughtime.engines.recomputation import every, run_again, within
+from throughtime.engines.trace.steps.tracing import WHOLE
+from throughtime.engines.trace.steps.whole import WholeStep
 
 
 def unfit(kernel: StepKernel, request: Request) -> str | None:
@@ -28,8 +30,8 @@ def unfit(kernel: StepKernel, request: Request) -> str | None:
         if not tensor.is_cpu:
             return f"it runs on the CPU, and this is on {tensor.device}"
         if shape is None:
-            if tensor.is_floating_point():
-                return "its state has real numbers in the place of whole ones"
+            if tensor.dtype not in WHOLE or tuple(tensor.shape) != (batch,):
+                return "its state has other than a whole number for each sequence"
         elif tuple(tensor.shape) != (batch, *shape):
             return f"its state has a tensor of shape {tuple(tensor.shape)}, not {(batch, *shape)}"
     for stream, width in zip(request.streams, plan.trace.inputs[1:], strict=True):
@@ -61,11 +63,11 @@ def _run(kernel: StepKernel, request: Request) -> Result:
     state = state_tensors(request.state)
     fields = [state[i].flatten(1) for i in plan.fields]
     fresh: list[Tensor] = []
+    start: Sequence[Tensor] = state
     if request.resets is not None:
         like = request.state.h
-        start = cell.initial_state(batch, dtype=dtype, device=like.device)
-        every_field = state_tensors(start)
-        fresh = [every_field[i].flatten(1) for i in plan.fields]
+        start = state_tensors(cell.initial_state(batch, dtype=dtype, device=like.device))
+        fresh = [start[i].flatten(1) for i in plan.fields]
     statics = plan.tensors(_named(cell))
     parameters = [statics[n] for n, _, _ in plan.parameters]
     matrices = [statics[n] for n in plan.matrices]
@@ -85,7 +87,7 @@ def _run(kernel: StepKernel, request: Request) -> Result:
         if last:
             rows = torch.arange(batch, device="cpu")
             outputs = outputs[-1 if request.lengths is None else request.lengths - 1, rows]
-    counts = _counts(plan, request, state)
+    counts = _counts(plan, request, state, start)
     end = _rebuilt(request, plan, finals, [c[1] for c in counts])
     if not states:
         return Result(outputs, end, None)
@@ -97,7 +99,9 @@ def _named(cell: Cell) -> dict[str, Tensor]:
     return named | dict(cell.named_buffers(remove_duplicate=False))
 
 
-def _counts(plan: Any, request: Request, state: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _counts(
+    plan: WholeStep, request: Request, state: Sequence[Tensor], fresh: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
     """Return the fields of whole numbers after every step, and after the last."""
     time, batch = request.inputs.shape[:2]
     found: list[tuple[Tensor, Tensor]] = []
@@ -108,8 +112,8 @@ def _counts(plan: Any, request: Request, state: Sequence[Tensor]) -> list[tuple[
         ages = steps_since_reset(torch.zeros_like(state[i]), request.resets, time) + 1
         start = state[i].expand(time, batch)
         if request.resets is not None:
-            start = torch.where(request.resets.cumsum(0) > 0, torch.zeros_like(start), start)
-        counts = start + added * ages
+            start = torch.where(request.resets.cumsum(0) > 0, fresh[i], start)
+        counts = (start + added * ages).to(state[i].dtype)
         rows = torch.arange(batch, device="cpu")
         last = counts[time - 1 if request.lengths is None else request.lengths - 1, rows]
         if request.lengths is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from throughtime.engines.trace.builder import Value
+from throughtime.engines.trace.builder import Value, call
 from throughtime.engines.trace.formulas import RULES
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.steps.graph import Graph, Piece, Product
@@ -220,25 +220,39 @@ class _Lowering:
         return (made[vector.result] if isinstance(made, tuple) else made).position
 
     def _reduced(self, vector: RecordedReduction, found: list[Run]) -> int:
-        graph, total = self.graph, None
         pieces = self._pieces(found)
         if vector.operation == "sum":
-            pieces = self._added(pieces)
+            return self._sum(pieces)
+        if vector.operation == "peak" and len(pieces) > 1:
+            raise UntraceableError("step has a softmax over separate parts")
+        return self._most(vector.operation, pieces)
+
+    def _sum(self, pieces: list[Piece]) -> int:
+        graph, total = self.graph, None
+        for piece in self._added(pieces):
+            part = graph.value(piece.position)
+            if graph.width(piece.position) > 1:
+                part = graph.value(graph.reduce("sum", piece.position))
+            else:
+                part = part * piece.width
+            total = part if total is None else total + part
+        assert total is not None
+        return total.position
+
+    def _most(self, operation: str, pieces: list[Piece]) -> int:
+        """Return the maximum of pieces; where several numbers equal it, all have a gradient."""
+        graph, total, count = self.graph, None, None
         for piece in pieces:
-            wide = graph.width(piece.position)
-            if wide > 1:
-                part = graph.value(graph.reduce(vector.operation, piece.position))
-            else:
-                part = graph.value(piece.position)
-                part = part * piece.width if vector.operation == "sum" else part
+            part, equal = graph.value(piece.position), float(piece.width)
+            if graph.width(piece.position) > 1:
+                values, part = part, graph.value(graph.reduce(operation, piece.position))
+                if len(pieces) > 1:
+                    share = call("where", call("eq", values, part), 1.0, 0.0)
+                    equal = graph.value(graph.reduce("sum", share.position))
             if total is None:
-                total = part
-            elif vector.operation == "sum":
-                total = total + part
-            elif vector.operation == "max":
-                total = RULES["maximum"](total, part)
+                total, count = part, equal
             else:
-                raise UntraceableError("step has a softmax over separate parts")
+                total, count = RULES["larger"](total, count, part, equal)
         assert total is not None
         return total.position
 

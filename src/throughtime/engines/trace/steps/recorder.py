@@ -247,12 +247,15 @@ class Recorder(TorchDispatchMode):
         else:
             shape, at = moved.shape[:-1], None if axis is None else rest.index(axis)
         if length <= 16 and count > 1:
-            total = Symbol(moved[..., 0].reshape(shape), at)
+            if operation == "peak":
+                raise UntraceableError("step has a softmax over a short axis of several")
+            total, equal = Symbol(moved[..., 0].reshape(shape), at), 1.0
             for i in range(1, length):
-                name = "add" if operation == "sum" else "maximum"
-                if operation == "peak":
-                    raise UntraceableError("step has a softmax over a short axis of several")
-                total = self.map(name, total, Symbol(moved[..., i].reshape(shape), at))
+                following = Symbol(moved[..., i].reshape(shape), at)
+                if operation == "sum":
+                    total = self.map("add", total, following)
+                else:
+                    total, equal = self.map("larger", total, equal, following, 1.0, results=2)
             return total
         if count > 64:
             raise UntraceableError(f"step reduces to {count} numbers of {length} each")

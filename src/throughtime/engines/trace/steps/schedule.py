@@ -197,9 +197,9 @@ class Schedule:
         return first
 
     def _found(self, pieces: Sequence[Piece]) -> Place | None:
-        """Return where pieces lie side by side already."""
+        """Return where pieces lie side by side already, until the gradient of a matrix is taken."""
         first = self.places.get(pieces[0].position)
-        if first is None or "|" in first.pointer or first.pointer == "parameters":
+        if first is None or not first.pointer.startswith(("input", "before", "after", "saved")):
             return None
         offset = first.offset
         for piece in pieces:

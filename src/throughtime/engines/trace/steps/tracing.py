@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.core.cell import Cell, advance, prepare
+from throughtime.core.cell import Cell, advance, bind, prepare
 from throughtime.core.state import map_state, state_tensors
 from throughtime.engines.trace.program import UntraceableError
 from throughtime.engines.trace.steps.recorder import (
@@ -23,6 +23,9 @@ from throughtime.engines.trace.steps.rows import OPERATIONS_OF_ROWS
 from throughtime.engines.trace.steps.views import whole
 from throughtime.engines.trace.tracing import isolated
 
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""The dtypes of whole numbers in a state."""
+
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,8 +37,8 @@ class StepTrace:
         statics: The tensors that are computed once a run.
         inputs: The widths of the input and of the streams.
         fields: The shape of each field of the state without its batch; None for whole numbers.
-        after: The places of each field after the step, flat; what a field of whole numbers is the
-            field of before, and the number added.
+        after: The places of each field after the step, flat; of a field of whole numbers, its
+            number and what is added.
         output: The places of the output.
     """
 
@@ -58,16 +61,41 @@ def trace_step(cell: Cell, dtype: torch.dtype) -> StepTrace:
     sizes = {1, cell.hidden_size, cell.input_size, cell.output_size}
     for tensor in (*cell.parameters(), *cell.buffers()):
         sizes |= set(tensor.shape)
-    batches = [n for n in range(11, 13 + 8 * len(sizes)) if n not in sizes and _is_prime(n)]
-    first, second = [n for n in batches if not any(s % n == 0 for s in sizes if s)][:2]
-    found = isolated(lambda: _traced(cell, dtype, first))
-    again = isolated(lambda: _traced(cell, dtype, second))
-    if _description(found) != _description(again):
+    batches = [n for n in range(11, 29 + 8 * len(sizes)) if n not in sizes and _is_prime(n)]
+    batches = [n for n in batches if not any(s % n == 0 for s in sizes if s)]
+    cell, found, errors = _untied(cell), list[StepTrace](), list[UntraceableError]()
+    for batch in batches[:3]:  # one may be the width of a sum of parts, which tells nothing
+        try:
+            found.append(isolated(lambda batch=batch: _traced(cell, dtype, batch)))
+        except UntraceableError as error:
+            errors.append(error)
+        if len(errors) > 1:
+            raise errors[0]
+        if len(found) > 1:
+            break
+    first, again = found
+    if _description(first) != _description(again):
         raise UntraceableError(
             "step does not do the same twice: it depends on values in Python, on the batch size, "
             "or on chance"
         )
-    return found
+    return first
+
+
+def _untied(cell: Cell) -> Cell:
+    """Return a cell in which no two names are of one tensor: its plan serves both kinds."""
+    seen, copies = set[int](), dict[str, Tensor]()
+    for named in (cell.named_parameters, cell.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            if id(tensor) in seen:
+                copies[name] = tensor.detach().clone()
+            seen.add(id(tensor))
+    return bind(cell, copies) if copies else cell
+
+
+def _described(tensor: Tensor) -> str:
+    shape = ", ".join(["batch", *map(str, tensor.shape[1:])])
+    return f"its state has a tensor of shape ({shape}) and dtype {tensor.dtype}"
 
 
 def _is_prime(number: int) -> bool:
@@ -137,14 +165,14 @@ class _Tracing:
     def _field(self, tensor: Tensor) -> Tensor:
         number = len(self.fields)
         if not tensor.is_floating_point():
+            if tuple(tensor.shape) != (self.batch,) or tensor.dtype not in WHOLE:
+                raise UntraceableError(f"{_described(tensor)}, no whole number for each sequence")
             self.fields.append(None)
             return self.recorder.give(tensor, Counter(number, 0))
         if tensor.dtype != self.dtype or tensor.shape[0] != self.batch:
-            raise UntraceableError(
-                f"its state has a tensor of shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
-            )
+            raise UntraceableError(_described(tensor))
         if tensor.dim() < 2:
-            raise UntraceableError("a field of the state has no units, only sequences")
+            raise UntraceableError(f"{_described(tensor)}: real numbers without an axis of units")
         self.fields.append(tuple(tensor.shape[1:]))
         return self._drawn("state", number, tensor.shape)
 
@@ -176,8 +204,8 @@ class _Tracing:
         if shape is not None:
             return self._places(tensor, shape)
         known = self.recorder.known(tensor)
-        if not isinstance(known, Counter):
-            raise UntraceableError("step computes whole numbers of the state")
+        if not isinstance(known, Counter) or known.field != number:
+            raise UntraceableError("step computes whole numbers of the state from others")
         return known.field, known.added
 
     def _places(self, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:

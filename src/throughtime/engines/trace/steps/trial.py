@@ -26,7 +26,14 @@ def check_whole(plan: WholeStep, cell: Cell, dtype: torch.dtype) -> None:
     """
     generator = torch.Generator("cpu").manual_seed(0)
     for batch in _BATCHES:
-        if not any(_Trial(plan, cell, dtype, batch, generator).agrees() for _ in range(_DRAWS)):
+        try:
+            trials = (_Trial(plan, cell, dtype, batch, generator) for _ in range(_DRAWS))
+            agree = any(trial.agrees() for trial in trials)
+        except Exception as error:  # whatever it is, the eager engine meets it again
+            raise UntraceableError(
+                f"step raised {type(error).__name__} when it was differentiated: {error}"
+            ) from error
+        if not agree:
             raise UntraceableError(
                 "step gives other results, or gradients, than its operations one by one: it cuts "
                 "gradients off, mixes sequences, or reads something beside its arguments and the "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from throughtime.engines.trace.program import Key, Node
@@ -213,7 +213,9 @@ class _Planning:
             leaf = graph.leaves.get(position)
             if leaf is None or leaf.source != "product":
                 stores.append(Store(Piece(position, graph.width(position)), place))
-        for number in sorted({n for n, leaf in self._product_leaves(keep)}):
+        # the vector of another product is read once more for the gradient of its matrix
+        read = {p.position for product in graph.products[: self.products] for p in product.inputs}
+        for number in sorted({n for n, leaf in self._product_leaves({*keep, *read})}):
             targets[number] = saved.take(graph.products[number].width)
             for position, leaf in graph.leaves.items():
                 if leaf.source == "product" and leaf.number == number and position in keep:
@@ -360,8 +362,8 @@ class _Planning:
         leaf = self.graph.leaves.get(position)
         return leaf is not None and leaf.source == "product"
 
-    def _product_leaves(self, keep: dict[int, Place]):
-        for position in keep:
+    def _product_leaves(self, positions: Iterable[int]):
+        for position in positions:
             if self._is_product(position):
                 leaf = self.graph.leaves[position]
                 yield leaf.number, leaf
