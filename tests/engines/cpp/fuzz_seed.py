@@ -13,7 +13,6 @@ import throughtime as tt
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.state import map_state, state_tensors
 from throughtime.engines import engine_options, recording
-from throughtime.engines.cpp import operands as operands_module
 from throughtime.engines.cpp import operators
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.cpp.engine import kernel_of
@@ -112,7 +111,7 @@ class Fuzzer:
             mode = "plain"
         torch.set_num_threads(self.size(4))
         split = self.chance(0.3)
-        operands_module.split_units = lambda *_: split
+        operators.split_units = lambda *_: 4 if split else 1
         at = self.random.getrandbits(32)
         found: list[list[Tensor] | None] = []
         said = f"{where}, {type(cell).__name__}, {mode}, {options}, {tuple(x.shape)}"

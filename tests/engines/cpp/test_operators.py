@@ -393,8 +393,8 @@ def test_threads_that_share_rows(kind, every, threads, monkeypatch):
     try:
         for given in ({}, {"lengths": [9, 5], "reset": reset}):
             found = []
-            for shared in (False, True):
-                monkeypatch.setattr(operators, "split_units", lambda rows, size, s=shared: s)
+            for sharing in (1, threads):
+                monkeypatch.setattr(operators, "split_units", lambda *_, n=sharing: n)
                 torch.manual_seed(5)
                 with engine_options(checkpoint=every):
                     outputs, state = native(x, **given)
@@ -406,8 +406,49 @@ def test_threads_that_share_rows(kind, every, threads, monkeypatch):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+@pytest.mark.parametrize("every", [None, 30])
+@pytest.mark.parametrize(
+    "kind", [tt.cells.LSTMCell, tt.cells.GRUCell, tt.cells.ElmanCell, StreamedCell]
+)
+def test_input_products_of_several_steps_at_once(kind, every, batch):
+    """Small batches with resets and lengths equal the eager engine, over many such products."""
+    torch.manual_seed(0)
+    layer = tt.Recurrent(kind, 3, 21, dtype=torch.float64)
+    x = torch.randn(110, batch, 3, dtype=torch.float64, requires_grad=True)
+    given = {"lengths": [110 - 17 * b for b in range(batch)], "reset": torch.rand(110, batch) < 0.1}
+    found = []
+    for engine in ("native", "eager"):
+        layer.engine = engine
+        torch.manual_seed(5)
+        with engine_options(checkpoint=every if engine == "native" else None):
+            outputs, state = layer(x, **given)
+        h = state if isinstance(state, torch.Tensor) else state.h
+        loss = outputs.square().sum() + h.sum()
+        found.append([outputs, h, *torch.autograd.grad(loss, [x, *layer.parameters()])])
+    close(*found, tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "weights", "sharing"),
+    [
+        (1, 2, 2**17, 2),  # an idle thread gets half of the units
+        (1, 2, 2**12, 1),  # waits would take longer than the work
+        (2, 2, 2**17, 1),  # no thread is idle
+        (3, 2, 2**17, 2),
+        (16, 2, 2**23, 2),  # weights that a cache does not hold are read by one thread each
+        (64, 2, 2**23, 1),
+        (1, 64, 2**17, 2),
+        (1, 64, 2**23, 23),
+        (1, 1, 2**23, 1),
+    ],
+)
+def test_how_many_threads_share_rows(batch, threads, weights, sharing):
+    assert operators.split_units(batch, threads, weights) == sharing
+
+
 def test_threads_that_share_rows_for_several_callers(monkeypatch):
-    monkeypatch.setattr(operators, "split_units", lambda rows, size: True)
+    monkeypatch.setattr(operators, "split_units", lambda *_: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     test_several_threads_at_once()
 

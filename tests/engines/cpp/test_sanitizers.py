@@ -14,6 +14,7 @@ from engines.cpp.fuzz import environment
 import throughtime as tt
 from throughtime.engines import engine_options
 from throughtime.engines.cpp import kernel as jobs
+from throughtime.engines.cpp import operators
 from throughtime.engines.cpp.building import SOURCE_FOLDER
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.cpp.kernel import Kernel
@@ -102,7 +103,10 @@ _LISTS = frozenset(
 
 def cases(cell, monkeypatch) -> tuple[object, list[tuple[str, bytes, bytes]]]:
     """The plan of a cell, and calls: the direction, all before, all after."""
-    layer = tt.Recurrent(cell, 3, 21, engine="native", dtype=torch.float64)
+    layers = {
+        hidden: tt.Recurrent(cell, 3, hidden, engine="native", dtype=torch.float64)
+        for hidden in (21, 32)
+    }
     saved: list[tuple[str, bytes, bytes]] = []
     plans = []
     true_run = Kernel.run
@@ -116,13 +120,14 @@ def cases(cell, monkeypatch) -> tuple[object, list[tuple[str, bytes, bytes]]]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Kernel, "run", run)
-        for time, batch, checkpoint in ((1, 1, None), (7, 5, None), (9, 3, 4)):
+        shapes = ((1, 1, 21, None), (7, 5, 21, None), (9, 3, 21, 4), (60, 1, 32, None))
+        for time, batch, hidden, checkpoint in shapes:  # threads share the one row of the last
             x = torch.randn(time, batch, 3, dtype=torch.float64, requires_grad=True)
             reset = torch.rand(time, batch) < 0.2
             lengths = torch.randint(1, time + 1, (batch,))
             for given in ({}, {"lengths": lengths, "reset": reset}):
                 with engine_options(checkpoint=checkpoint):
-                    outputs, state = layer(x, **given)
+                    outputs, state = layers[hidden](x, **given)
                 (outputs.square().sum() + state.h.sum()).backward()
     return plans[0], saved
 
@@ -130,10 +135,11 @@ def cases(cell, monkeypatch) -> tuple[object, list[tuple[str, bytes, bytes]]]:
 @pytest.mark.parametrize("kind", SANITIZERS)
 def test_clean(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(operators, "split_units", lambda batch, *_: 2 if batch == 1 else 1)
     plans, calls = zip(*(cases(cell, monkeypatch) for cell in CELLS), strict=True)
     program = build(kind, plans, tmp_path)
     for number, saved in enumerate(calls):
-        assert len(saved) == 12
+        assert len(saved) == 16
         for direction, before, after in saved:
             (tmp_path / "case").write_bytes(before)
             words = [str(program), direction, str(number), str(tmp_path / "case")]

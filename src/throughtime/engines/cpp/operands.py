@@ -17,6 +17,13 @@ from throughtime.engines.trace.step_plan import StepPlan
 
 Shape = tuple[int, ...]
 
+_MANY_ROWS = 12
+"""Rows of a thread from which on the reading of weights, and a row more or less, do not matter."""
+_CACHE = 2**20
+"""Bytes of weights that a thread's cache no longer holds."""
+_WAIT = 2**15
+"""Bytes of weights that are multiplied by a row in the time of a wait for one thread, or so."""
+
 
 class Operands(NamedTuple):
     """The tensors that a run reads, by meaning. Empty where the cell has none.
@@ -117,17 +124,26 @@ def split(plan: StepPlan, tensors: Sequence[Any], *, streams: bool = True) -> Op
     return Operands(next(rest), *[list(itertools.islice(rest, count)) for count in counts])
 
 
-def split_units(rows: int, weights: int) -> bool:
-    """Return True if threads share rows, each with units of its own, rather than have rows each.
+@lru_cache(1024)
+def split_units(batch: int, threads: int, weights: int) -> int:
+    """Return how many threads share rows, each with units of its own; 1 if they have rows each.
 
-    With few rows a thread reads its weights for little work. Where they do not stay in its cache,
-    it is quicker to read a part of them for all rows, and to wait for the others at every step.
+    It is the number with the least estimated time of a step. Work is counted in bytes of weights
+    that are multiplied by a row: threads that share rows all have work, however few rows there are,
+    and each reads a part of the weights only. But they wait for each other at every step.
 
     Arguments:
-        rows: The rows of the batch that a thread would have.
+        batch: The rows of the batch.
+        threads: The threads that there are.
         weights: The bytes of all weights.
     """
-    return rows < 12 and weights >= 2**20
+    rows = -(-batch // threads)
+    if threads == 1 or rows >= _MANY_ROWS:
+        return 1
+    read = weights if weights >= _CACHE else 0  # about as long as the products of a row
+    cost = {n: (batch * weights + read) / n + _WAIT * (n - 1) for n in range(1, threads + 1)}
+    best = min(cost, key=lambda n: cost[n])
+    return best if cost[best] < rows * weights + read else 1
 
 
 def spread(present: Sequence[Any], where: Sequence[bool]) -> list[Any]:

@@ -318,7 +318,7 @@ def job_of(
     time, batch, width = inputs.shape
     hidden, threads = initial[0].shape[1], torch.get_num_threads()
     size = sum([w.nbytes for w in weights])
-    shared = threads > 1 and split_units(-(-batch // threads), size)
+    sharing = split_units(batch, threads, size)
     job = Job(kernel.start)
     job.numbers(
         time=time,
@@ -327,7 +327,7 @@ def job_of(
         hidden=hidden,
         threads=threads,
         segment=segment,
-        split_units=int(shared and kernel.reserve_threads(threads)),
+        split_units=sharing if sharing > 1 and kernel.reserve_threads(sharing) else 1,
         input_strides=inputs.stride()[:2],
     )
     bias_ih, bias_hh = (*biases, None, None)[:2]

@@ -14,14 +14,17 @@ inline bool few_gradients(const Job& job) { return few(job) && !job.segment; }
 // Weights packed for products with dL/daccumulators: [operand][panel][accumulator and unit][column].
 struct BackwardWeights {
     const Job& job;
+    int64_t wide;      // vectors of units in a panel
     Packed* operands;  // that of the input first, if its gradient is wanted
 
-    BackwardWeights(const Job& job, Room& room) : job(job) {
+    BackwardWeights(const Job& job, const Shares& shares, Room& room)
+        : job(job), wide(shares.wide) {
         operands = room.take<Packed>(1 + job.lags);
         for (int64_t o = 0; o <= job.lags; o++) {
             const int64_t depth = count(o) * job.hidden, columns = whole_vectors(width(o));
             real* at = wanted(o) && !few_gradients(job) ? room.take<real>(depth * columns) : nullptr;
-            if (operands) operands[o] = {at, depth, columns};
+            // many rows have their products with the input's at once
+            if (operands) operands[o] = {at, depth, columns, o == 0 ? WIDTH : wide};
         }
     }
     bool wanted(int64_t o) const { return o > 0 || job.d_inputs; }
@@ -38,7 +41,7 @@ struct BackwardWeights {
             const Packed& to = operands[o];
             const int64_t gate = job.gate_of[offset(o) + share], N = width(o);
             for (int64_t p = 0; p < to.count(); p++) {
-                const int64_t columns = to.width(p) * LANES, from = p * WIDTH * LANES;
+                const int64_t columns = to.width(p) * LANES, from = p * to.most * LANES;
                 const int64_t valid = std::min(columns, N - from);
                 for (int64_t j = 0; j < job.hidden; j++) {
                     real* row = to.panel(p) + (share * job.hidden + j) * columns;
@@ -52,9 +55,10 @@ struct BackwardWeights {
     // c[row][first .. last) += sum over the operand's accumulators and units of a[row] and weights.
     void product(int64_t o, int64_t rows, const real** a, real* const* c, int64_t first,
                  int64_t last) const {
-        if (!few_gradients(job))
-            return multiply(rows, a, operands[o], c, first / (WIDTH * LANES),
-                            divide_up(last, WIDTH * LANES));
+        if (!few_gradients(job)) {
+            const int64_t panel = operands[o].most * LANES;
+            return multiply(rows, a, operands[o], c, first / panel, divide_up(last, panel));
+        }
         const int64_t H = job.hidden, N = width(o);
         for (int64_t i = 0; i < count(o); i++) {
             multiply_as_is(rows, H, a, weight(o) + job.gate_of[offset(o) + i] * H * N, N, c, first,

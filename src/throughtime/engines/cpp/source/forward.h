@@ -11,14 +11,15 @@ namespace {
 struct ForwardWeights {
     const Job& job;
     bool packed;      // else they are read as they lie
+    int64_t wide;     // vectors in a panel
     int64_t units;    // vectors of units in a block
     int64_t blocks;
     real** operands;  // [1 + lags][block][panel][k][column]
     real* biases;     // [block][accumulator][unit][lane]
     real* parameters; // [parameter][padded]
 
-    ForwardWeights(const Job& job, Room& room) : job(job) {
-        units = std::max<int64_t>(1, WIDTH / std::max(job.x_accumulators, job.h_accumulators));
+    ForwardWeights(const Job& job, const Shares& shares, Room& room) : job(job), wide(shares.wide) {
+        units = std::max<int64_t>(1, wide / std::max(job.x_accumulators, job.h_accumulators));
         blocks = divide_up(job.hidden, units * LANES);
         packed = !few(job);
         operands = room.take<real*>(1 + job.lags);
@@ -38,7 +39,9 @@ struct ForwardWeights {
         return std::min(units, divide_up(job.hidden, LANES) - i * units);
     }
     Packed block(int64_t o, int64_t i) const {
-        return {operands[o] + i * block_size(o), depth(o), width(i) * count(o) * LANES};
+        // many rows have their products with the input's at once
+        return {operands[o] + i * block_size(o), depth(o), width(i) * count(o) * LANES,
+                o == 0 ? WIDTH : wide};
     }
 
     const real* weight(int64_t o) const { return o == 0 ? job.weight_ih : job.weight_hh[o - 1]; }
@@ -46,22 +49,22 @@ struct ForwardWeights {
     // One share of the packing: block `share` of each operand.
     void pack(int64_t share) const {
         SECTION(PACKING);
-        const int64_t H = job.hidden, wide = width(share);
+        const int64_t H = job.hidden, own = width(share);
         for (int64_t o = 0; packed && o <= job.lags; o++) {
             const Packed to = block(o, share);
             for (int64_t p = 0; p < to.count(); p++) {
-                const real* from[WIDTH * LANES];
+                const real* from[WIDEST * LANES];
                 const int64_t columns = to.width(p) * LANES;
                 for (int64_t c = 0; c < columns; c++) {
-                    const int64_t vector = p * WIDTH + c / LANES;
-                    const int64_t unit = (share * units + vector % wide) * LANES + c % LANES;
-                    const int64_t gate = job.gate_of[offset(o) + vector / wide];
+                    const int64_t vector = p * to.most + c / LANES;
+                    const int64_t unit = (share * units + vector % own) * LANES + c % LANES;
+                    const int64_t gate = job.gate_of[offset(o) + vector / own];
                     from[c] = unit < H ? weight(o) + (gate * H + unit) * depth(o) : nullptr;
                 }
                 transpose(depth(o), columns, from, to.panel(p), columns);
             }
         }
-        for (int64_t u = 0; u < wide; u++)
+        for (int64_t u = 0; u < own; u++)
             for (int64_t a = 0; a < job.accumulators; a++)
                 for (int64_t lane = 0; lane < LANES; lane++) {
                     const int64_t unit = (share * units + u) * LANES + lane;
@@ -69,7 +72,7 @@ struct ForwardWeights {
                     real sum = 0;
                     if (unit < H && job.bias_ih && a < job.x_accumulators) sum += job.bias_ih[row];
                     if (unit < H && job.bias_hh && a >= offset(1)) sum += job.bias_hh[row];
-                    biases[(share * units * job.accumulators + a * wide + u) * LANES + lane] = sum;
+                    biases[(share * units * job.accumulators + a * own + u) * LANES + lane] = sum;
                 }
     }
     void pack_parameters() const {
@@ -98,18 +101,73 @@ inline void add_dots(const Walk& walk, const ForwardWeights& weights, int64_t o,
     }
 }
 
+// The accumulators of one thread. Where a step has few rows, the input's products of some steps are
+// computed at once: a product of many rows reads the weights less often.
+struct Accumulators {
+    static constexpr int64_t FEW = 12, MANY = 48;  // rows of a step, and of steps at once
+    static constexpr int64_t SIZE = 1 << 16;       // bytes of steps at once, if they have so many rows
+
+    const ForwardWeights& weights;
+    int64_t first_block, last_block, stride;
+    int64_t capacity;  // rows of steps at once; 0 if each tile has its own products
+    real* values;
+    const real** operands;
+    real** targets;
+    int64_t end = 0, row = 0;  // the step up to which they are there; the next step's first row
+
+    Accumulators(const ForwardWeights& weights, const Member& member, int64_t rows, Room& room)
+        : weights(weights) {
+        const int64_t size = weights.units * LANES, steps = divide_up(FEW, std::max<int64_t>(1, rows));
+        first_block = member.first_unit / size;
+        last_block = divide_up(member.last_unit, size);
+        // One vector more than needed: see Carry.
+        stride = (last_block - first_block) * block_size() + LANES;
+        const int64_t most = std::min(MANY, SIZE / (stride * int64_t(sizeof(real))));
+        const bool at_once = weights.packed && 0 < rows && rows < FEW;
+        capacity = at_once ? std::max(steps, most / rows) * rows : 0;
+        values = room.take<real>(at_once ? capacity * stride : ROWS * block_size());
+        operands = room.take<const real*>(capacity);
+        targets = room.take<real*>(capacity);
+    }
+    int64_t block_size() const { return weights.units * weights.job.accumulators * LANES; }
+    const real* biases(int64_t block) const { return weights.biases + block * block_size(); }
+    real* of(int64_t block, int64_t r) const {
+        return values + (row + r) * stride + (block - first_block) * block_size();
+    }
+
+    // Biases and products of the inputs of steps from t on.
+    void fill(const Walk& walk, int64_t t) {
+        SECTION(INPUT_PRODUCT);
+        const Job& job = walk.job;
+        int64_t count = 0;
+        for (end = t; end < walk.end && count + walk.rows() <= capacity; end++)
+            for (int64_t b = walk.first; b < walk.last; b++) {
+                if (end >= walk.length(b)) continue;
+                operands[count] = walk.input(end, b);
+                std::copy_n(biases(first_block), stride - LANES, values + count * stride);
+                count++;
+            }
+        row = 0;
+        for (int64_t block = first_block; job.x_accumulators > 0 && block < last_block; block++) {
+            for (int64_t r = 0; r < count; r++) targets[r] = of(block, r);
+            multiply(count, operands, weights.block(0, block), targets);
+        }
+    }
+};
+
 // One step of a tile of at most ROWS rows and of one block of units.
-inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const Step& step,
-                         int64_t block, int64_t row, int64_t rows, real* accumulators) {
+inline void forward_tile(const Walk& walk, const Accumulators& sums, const Step& step,
+                         int64_t block, int64_t row, int64_t rows) {
     const Job& job = walk.job;
+    const ForwardWeights& weights = sums.weights;
     const int64_t wide = weights.width(block), vectors = wide * job.accumulators;
-    const int64_t stride = vectors * LANES;
-    const real* bias = weights.biases + block * weights.units * job.accumulators * LANES;
-    for (int64_t r = 0; r < rows; r++)
+    const int64_t stride = sums.capacity ? sums.stride : vectors * LANES;
+    real* accumulators = sums.capacity ? sums.of(block, row) : sums.values;
+    for (int64_t r = 0; r < rows && !sums.capacity; r++)
         for (int64_t v = 0; v < vectors; v++)
-            storeu(accumulators + r * stride + v * LANES, loadu(bias + v * LANES));
+            storeu(accumulators + r * stride + v * LANES, loadu(sums.biases(block) + v * LANES));
     real* at[ROWS];
-    for (int64_t o = 0; o <= job.lags; o++) {
+    for (int64_t o = sums.capacity ? 1 : 0; o <= job.lags; o++) {
         SECTION(o == 0 ? INPUT_PRODUCT : RECURRENT_PRODUCT);
         for (int64_t r = 0; r < rows; r++)
             at[r] = accumulators + r * stride + weights.offset(o) * wide * LANES;
@@ -128,25 +186,25 @@ inline void forward_tile(const Walk& walk, const ForwardWeights& weights, const 
     }
 }
 
-inline int64_t forward_accumulators(const Job& job) {
-    return ROWS * std::max<int64_t>(2 * WIDTH, job.accumulators) * LANES;
-}
-
 // All steps of a segment. `visible`: outputs and histories go to the caller, so that what lies
 // beyond a length is zeroed, and final states are written.
-inline void forward_segment(Walk& walk, const ForwardWeights& weights, const Step& step,
-                            const Member& member, real* accumulators, bool visible) {
+inline void forward_segment(Walk& walk, const Step& step, const Member& member, Accumulators& sums,
+                            bool visible) {
     const Job& job = walk.job;
-    const int64_t H = job.hidden, size = weights.units * LANES;
+    const ForwardWeights& weights = sums.weights;
+    const int64_t H = job.hidden;
     const int64_t most = rows_at(int(std::min<int64_t>(
-        WIDTH, weights.units * std::max(job.x_accumulators, job.h_accumulators))));
+        weights.wide, weights.units * std::max(job.x_accumulators, job.h_accumulators))));
+    sums.end = walk.begin;
     for (int64_t t = walk.begin; t < walk.end; t++) {
         const int64_t count = walk.arrive(t);
-        for (int64_t block = member.first_unit / size; block * size < member.last_unit; block++)
+        if (sums.capacity && t == sums.end) sums.fill(walk, t);
+        for (int64_t block = sums.first_block; block < sums.last_block; block++)
             for (int64_t r = 0, rows; r < count; r += rows) {
                 rows = even_share(count - r, most);
-                forward_tile(walk, weights, step, block, r, rows, accumulators);
+                forward_tile(walk, sums, step, block, r, rows);
             }
+        sums.row += count;
         member.wait();  // all of h_t is there
         if (!visible || !member.leads()) continue;
         if (count < walk.rows())

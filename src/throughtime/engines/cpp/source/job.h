@@ -23,7 +23,7 @@ struct Job {
     int64_t lags, memories, pasts, streams, saved, parameters, parameter_gradients;
     int64_t depth;           // D: how many past outputs the state holds
     int64_t segment;         // steps between two snapshots of the state; 0 for none
-    int64_t split_units;     // whether threads share rows, each with units of its own
+    int64_t split_units;     // how many threads share rows, each with units of its own; 1 for none
     int64_t input_strides[2], output_gradient_strides[2];  // of time and batch
     Forward forward, inference;  // with the values to save, and without
     Backward backward;

@@ -16,6 +16,8 @@ constexpr int REGISTERS = 32, WIDTH = 4;
 constexpr int REGISTERS = 16, WIDTH = 2;
 #endif
 constexpr int ROWS = 8;
+// Tiles of so few rows are wider: two vectors have too few sums to fill the time that each takes.
+constexpr int WIDEST = 4, WIDE_ROWS = 2;
 constexpr int rows_at(int width) {
     return std::min(ROWS, (REGISTERS - 1 - width) / width);
 }
@@ -74,25 +76,27 @@ Tile tile_of(int rows) {
     return nullptr;
 }
 
+constexpr int width_of(bool by_columns) { return by_columns ? WIDTH : WIDEST; }
+
 template <bool BY_COLUMNS>
 Tile tile_of(int rows, int width) {
     switch (width) {
         case 1: return tile_of<1, BY_COLUMNS>(rows);
         case 2: return tile_of<2, BY_COLUMNS>(rows);
-#if defined(__AVX512F__) || defined(__aarch64__)
-        case 3: return tile_of<3, BY_COLUMNS>(rows);
-        case 4: return tile_of<4, BY_COLUMNS>(rows);
-#endif
-        default: return nullptr;
     }
+    if constexpr (width_of(BY_COLUMNS) > 2) {
+        if (width == 3) return tile_of<3, BY_COLUMNS>(rows);
+        if (width == 4) return tile_of<4, BY_COLUMNS>(rows);
+    }
+    return nullptr;
 }
 
 // All tiles by shape, found once.
 template <bool BY_COLUMNS>
 struct Tiles {
-    Tile at[WIDTH + 1][ROWS + 1] = {};
+    Tile at[WIDEST + 1][ROWS + 1] = {};
     Tiles() {
-        for (int width = 1; width <= WIDTH; width++)
+        for (int width = 1; width <= width_of(BY_COLUMNS); width++)
             for (int rows = 1; rows <= rows_at(width); rows++)
                 at[width][rows] = tile_of<BY_COLUMNS>(rows, width);
     }
@@ -107,20 +111,21 @@ inline int64_t whole_vectors(int64_t n) { return divide_up(n, LANES) * LANES; }
 
 // Rows for the next tile of what is left, so that tiles are nearly equal.
 inline int64_t even_share(int64_t left, int64_t most) {
-    return left == 0 ? 0 : divide_up(left, divide_up(left, most));
+    return left <= most ? left : divide_up(left, divide_up(left, most));  // divisions are slow
 }
 
-// B packed for a product by rows: panels of at most WIDTH vectors of columns, [panel][k][column].
+// B packed for a product by rows: panels of at most `most` vectors of columns, [panel][k][column].
 struct Packed {
     real* panels;
     int64_t depth, columns;  // columns in whole vectors
+    int64_t most = WIDTH;
 
     static int64_t size(int64_t depth, int64_t columns) { return depth * whole_vectors(columns); }
     int64_t width(int64_t panel) const {
-        return std::min<int64_t>(WIDTH, columns / LANES - panel * WIDTH);
+        return std::min<int64_t>(most, columns / LANES - panel * most);
     }
-    int64_t count() const { return divide_up(columns / LANES, WIDTH); }
-    real* panel(int64_t i) const { return panels + i * depth * WIDTH * LANES; }
+    int64_t count() const { return divide_up(columns / LANES, most); }
+    real* panel(int64_t i) const { return panels + i * depth * most * LANES; }
 };
 
 // c[row][columns of panels first to last] += sum over k of a[row][k] B[k][..]
@@ -132,7 +137,7 @@ inline void multiply(int64_t rows, const real* const* a, const Packed& b, real* 
         const int64_t width = b.width(p), most = rows_at(int(width));
         for (int64_t r = 0, m; r < rows; r += m) {
             m = even_share(rows - r, most);
-            for (int64_t i = 0; i < m; i++) at[i] = c[r + i] + p * WIDTH * LANES;
+            for (int64_t i = 0; i < m; i++) at[i] = c[r + i] + p * b.most * LANES;
             tiles.at[width][m](b.depth, a + r, 0, b.panel(p), width * LANES, at);
         }
     }

@@ -28,16 +28,16 @@ inline void enter(const Job& job, Walk& walk, int64_t segment, const real** entr
 struct Place {
     Walk walk;
     const real** entry;
-    real* accumulators;
+    Accumulators sums;
     real *outputs = nullptr, *saved = nullptr;  // of a replayed segment, or of the last steps
     real** memories;
 
-    Place(const Job& job, int64_t rows, int64_t steps, int64_t saved_steps, const Place* leader,
-          bool leads, Room& room)
-        : walk{job, 0, 0, 0, 0, nullptr, {}, {}, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr} {
+    Place(const Job& job, int64_t rows, int64_t steps, int64_t saved_steps, const Accumulators& sums,
+          const Place* leader, bool leads, Room& room)
+        : walk{job, 0, 0, 0, 0, nullptr, {}, {}, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr},
+          sums(sums) {
         Walk::take_room(room, job, rows, &walk);
         entry = room.take<const real*>(job.depth + job.memories);
-        accumulators = room.take<real>(forward_accumulators(job));
         memories = room.take<real*>(job.memories);
         if (!leads) {
             if (!leader) return;
@@ -78,16 +78,18 @@ struct ForwardPass {
     const Job& job;
     Room room;
     Shares shares;
+    Barrier barrier;
     ForwardWeights weights;
     Place* places;
-    Barrier barrier;
 
     explicit ForwardPass(const Job& job)
-        : job(job), room(job.workspace), shares(job), weights(job, room) {
+        : job(job), room(job.workspace), shares(job), barrier(shares.by_units, room),
+          weights(job, shares, room) {
         places = room.take<Place>(shares.count());
         for (int64_t i = 0; i < shares.count(); i++) {
             const int64_t leader = shares.leader(i);
-            const Place place(job, shares.block(), job.depth + 1, 0,
+            const Accumulators sums(weights, Member(shares, i, &barrier), shares.block(), room);
+            const Place place(job, shares.block(), job.depth + 1, 0, sums,
                               places ? places + leader : nullptr, i == leader, room);
             if (places) new (places + i) Place(place);
         }
@@ -113,7 +115,7 @@ struct ForwardPass {
             place.kept();
             for (int64_t s = 0; s < segments(job); s++) {
                 enter(job, walk, s, place.entry);
-                forward_segment(walk, weights, step, member, place.accumulators, true);
+                forward_segment(walk, step, member, place.sums, true);
                 if (s + 1 == segments(job) || !job.snapshots) continue;
                 if (member.leads()) snapshot(walk, s + 1);
                 member.wait();
@@ -141,16 +143,17 @@ struct BackwardPass {
     const Job& job;
     Room room;
     Shares shares;
+    Barrier barrier;
     BackwardWeights weights;
     ForwardWeights replay;  // for segments that are run again, and for the unit parameters
     Place* places;
     Carry* carries;
     Gradients* gradients;
     int64_t* present;  // for each step
-    Barrier barrier;
 
     explicit BackwardPass(const Job& job)
-        : job(job), room(job.workspace), shares(job), weights(job, room), replay(job, room) {
+        : job(job), room(job.workspace), shares(job), barrier(shares.by_units, room),
+          weights(job, shares, room), replay(job, shares, room) {
         places = room.take<Place>(shares.count());
         carries = room.take<Carry>(shares.count());
         gradients = room.take<Gradients>(shares.by_rows);
@@ -159,7 +162,9 @@ struct BackwardPass {
         const int64_t steps = job.segment ? std::min(job.segment, job.time) : 0;
         for (int64_t i = 0; i < shares.count(); i++) {
             const int64_t leader = shares.leader(i);
-            const Place place(job, shares.block(), steps, steps,
+            const int64_t replayed = job.segment ? shares.block() : 0;
+            const Accumulators sums(replay, Member(shares, i, &barrier), replayed, room);
+            const Place place(job, shares.block(), steps, steps, sums,
                               places ? places + leader : nullptr, i == leader, room);
             const Carry carry(job, shares.block(), carries ? carries + leader : nullptr,
                               i == leader, room);
@@ -205,7 +210,7 @@ struct BackwardPass {
                 else place.kept();
                 enter(job, walk, s, place.entry);
                 if (job.segment)
-                    forward_segment(walk, replay, step, member, place.accumulators, false);
+                    forward_segment(walk, step, member, place.sums, false);
                 const SubnormalsAreZero here;
                 block.segment(step);
             }

@@ -39,6 +39,9 @@ struct Walk {
     int64_t forward_pointers() const { return 3 + 2 * job.memories + job.pasts + job.streams; }
     int64_t pointers() const { return forward_pointers() + 4 + 2 * job.memories + job.pasts; }
     int64_t length(int64_t b) const { return job.lengths ? job.lengths[b] : job.time; }
+    const real* input(int64_t t, int64_t b) const {
+        return job.inputs + t * job.input_strides[0] + b * job.input_strides[1];
+    }
     // How many steps ago the row was reset; a past output from before is not seen.
     int64_t age(int64_t t, int64_t b) const {
         return job.ages ? job.ages[t * job.batch + b] : std::numeric_limits<int64_t>::max() - 1;
@@ -82,7 +85,7 @@ struct Walk {
             if (t >= length(b)) continue;
             const int64_t i = count++, steps = age(t, b), m_count = job.memories;
             active[i] = b;
-            operands[i] = job.inputs + t * job.input_strides[0] + b * job.input_strides[1];
+            operands[i] = input(t, b);
             for (int64_t l = 0; l < job.lags; l++)
                 operands[(1 + l) * rows() + i] = past(t, b, job.lag[l], steps);
             real** p = table + i * pointers();
