@@ -11,8 +11,8 @@ from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks import Characters
+from throughtime.tasks.corpora import read_text
 from throughtime.tasks.download import RemoteFile
-from throughtime.tasks.texts import read_text
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 
@@ -72,7 +72,7 @@ def test_the_file(tmp_path, monkeypatch) -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="length of task"):
         Characters(TEXT, length=1)
-    with pytest.raises(DataError, match="expected at least 2020 for a length of 100"):
+    with pytest.raises(DataError, match="expected at least 1818 for a length of 100"):
         Characters("ab" * 100)
 
 
@@ -93,7 +93,7 @@ def test_a_stream_goes_on_where_the_last_batch_ended() -> None:
 
 
 def test_a_file_that_is_damaged_or_unpacks_to_far_too_much(tmp_path, monkeypatch) -> None:
-    module = sys.modules["throughtime.tasks.texts"]
+    module = sys.modules["throughtime.tasks.corpora"]
     monkeypatch.setattr(module, "_MOST_BYTES", 1000)
     path, file = tmp_path / "text.txt.gz", RemoteFile("text.txt", (), "0")
     whole = gzip.compress(TEXT.encode())

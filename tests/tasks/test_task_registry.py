@@ -7,7 +7,7 @@ import pytest
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, Task
 
-NEEDS_FILES = {"characters", "mnist", "permuted-mnist", "text"}
+NEEDS_FILES = {"characters", "mnist", "penn-treebank", "permuted-mnist", "text", "text8"}
 
 
 def test_names():
@@ -23,11 +23,13 @@ def test_names():
         "mnist",
         "multiplication",
         "parity",
+        "penn-treebank",
         "permuted-digits",
         "permuted-mnist",
         "reverse",
         "temporal-order",
         "text",
+        "text8",
         "two-sequence",
         "wave",
     ]

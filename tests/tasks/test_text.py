@@ -24,7 +24,7 @@ from throughtime.tasks import TASKS, Text
 from throughtime.training import Evaluated, Event, evaluate, load_model, read_json, train
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
-TASK = Text(TEXT, length=20)
+TASK = Text.of(TEXT, length=20)
 
 
 def file(folder: Path) -> str:
@@ -33,7 +33,7 @@ def file(folder: Path) -> str:
 
 
 def said(codes: torch.Tensor) -> str:
-    return "".join(TASK.alphabet[k] for k in codes.tolist())
+    return TASK.vocabulary.decode(codes.tolist())
 
 
 def test_training_batches_continue_each_other() -> None:
@@ -76,7 +76,7 @@ def test_chance_is_that_of_pairs() -> None:
     assert (headline.name, headline.better) == ("bits_per_character", "lower")
     assert characters.name == "accuracy"
     assert headline.chance == pytest.approx(loss.chance / math.log(2))
-    assert 0 < headline.chance < math.log2(len(TASK.alphabet))
+    assert 0 < headline.chance < math.log2(len(TASK.vocabulary))
     assert TASK.solved({"bits_per_character": 1.4})
     assert not TASK.solved({"bits_per_character": 1.6})
 
@@ -176,7 +176,7 @@ def test_a_checksum_is_that_of_the_file(tmp_path: Path) -> None:
     task = TASKS.build(f"{spec},sha256={checksum(tmp_path)}")
     assert task.sha256 == checksum(tmp_path)
     assert isinstance(task, Text)
-    assert "\r" not in task.alphabet
+    assert "\r" not in task.vocabulary.symbols
     for wrong in ("", "12", "Z" * 16):
         with pytest.raises(ConfigurationError, match=f"got '{wrong}' for .*16 to 64 hexadecimal"):
             TASKS.build(f"{spec},sha256={wrong}")
@@ -203,6 +203,6 @@ def test_refusals(tmp_path: Path) -> None:
         train(tiny(task=file(tmp_path), model="gru:hidden=3", learner="uoro"), tmp_path / "run")
     with pytest.raises(DataError, match=r"none\.txt"):
         TASKS.build("text:file=none.txt", data_dir=str(tmp_path))
-    with pytest.raises(DataError, match="expected at least 2020"):
-        Text("ab" * 100)
+    with pytest.raises(DataError, match="got 180 symbols, expected at least 1818"):
+        Text.of("ab" * 100)
     assert isinstance(build_model("rnn", TASK.inputs, TASK.answers), LanguageModel)

@@ -88,6 +88,8 @@ def test_subwords_encode_any_text(text: str):
     assert len(vocabulary) <= 280
     assert vocabulary.decode(vocabulary.encode(text)) == text
     assert again(vocabulary).encode(text) == vocabulary.encode(text)
+    lengths = vocabulary.lengths()
+    assert sum(lengths[number] for number in vocabulary.encode(text)) == len(text)
     assert vocabulary.unknown is None
     assert vocabulary.end == 0
 

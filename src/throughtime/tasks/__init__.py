@@ -3,6 +3,8 @@
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, Multiplication, UnitAdding, adding
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
+from throughtime.tasks.characters import Characters, characters
+from throughtime.tasks.corpora import penn_treebank, text, text8
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
 from throughtime.tasks.pixels import (
@@ -23,7 +25,7 @@ from throughtime.tasks.symbols import (
     temporal_order,
 )
 from throughtime.tasks.task import Split, Task
-from throughtime.tasks.texts import Characters, Text, characters, text
+from throughtime.tasks.texts import Text
 from throughtime.tasks.vocabulary import (
     CharacterVocabulary,
     SubwordVocabulary,
@@ -48,6 +50,8 @@ TASKS.register("permuted-mnist")(permuted_mnist)
 TASKS.register("wave")(Wave)
 TASKS.register("characters")(characters)
 TASKS.register("text")(text)
+TASKS.register("penn-treebank")(penn_treebank)
+TASKS.register("text8")(text8)
 TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
 TASKS.register("reverse")(Reverse)
@@ -88,5 +92,6 @@ __all__ = [
     "characters",
     "load_digits",
     "load_mnist",
+    "penn_treebank",
     "temporal_order",
 ]

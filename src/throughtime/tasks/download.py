@@ -3,6 +3,7 @@
 import functools
 import gzip
 import os
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ class RemoteFile:
         name: file name in the cache.
         urls: addresses, best first.
         sha256: checksum of the file in the form in which it is sent, in hexadecimal.
+        terms: origin and terms of the data, which are shown before the download.
     """
 
     name: str
     urls: tuple[str, ...]
     sha256: str
+    terms: str = ""
 
 
 def cache_folder() -> Path:
@@ -81,16 +84,21 @@ def fetch(files: Sequence[RemoteFile], folder: Path) -> None:
 
     A file arrives as `<name>.partial`, from where a later call goes on, and gets its name only when
     its checksum is right. Each address is tried twice. Processes that fetch at once wait for each
-    other. A progress bar is shown on a terminal.
+    other. The terms of files that are absent are written to stderr.
+    A progress bar is shown on a terminal.
 
     Raises:
         DataError: a file cannot be got, or the folder not written; the message names it.
     """
     import filelock
+    import tqdm
 
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
+            absent = [file for file in files if not (folder / file.name).exists()]
+            for terms in dict.fromkeys(file.terms for file in absent if file.terms):
+                tqdm.tqdm.write(terms, file=sys.stderr)
             for file in files:
                 _fetch_one(file, folder)
     except OSError as error:

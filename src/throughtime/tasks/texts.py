@@ -1,265 +1,195 @@
-"""Text, a character at a time: predict the next one, in windows or in one long stream."""
+"""Text as one stream of characters, words or subwords, each predicted from those before."""
 
-import functools
-import hashlib
-import io
 import itertools
 import math
-import re
+import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.core.scoring import Mean, Metric, Score
-from throughtime.tasks.download import RemoteFile, data_folder, found, unpacked
-from throughtime.tasks.kinds import Classes, Likelihood, Tokens, Vectors
+from throughtime.tasks.kinds import Likelihood, Tokens
 from throughtime.tasks.seeding import generator
-from throughtime.tasks.sequences import (
-    Outputs,
-    Right,
-    SequenceBatch,
-    SequenceTask,
-    Targets,
-    likeliest,
-)
+from throughtime.tasks.sequences import SequenceBatch
 from throughtime.tasks.task import Split, Task, check_at_least
-
-SHAKESPEARE = RemoteFile(
-    "input.txt",
-    ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
-    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+from throughtime.tasks.vocabulary import (
+    CharacterVocabulary,
+    SubwordVocabulary,
+    Vocabulary,
+    WordVocabulary,
 )
-"""A million characters of Shakespeare's plays, 65 different ones: public domain."""
 
-_MOST_BYTES = 1 << 24  # of a text, unpacked: a file may unpack to a thousand times its size
+Symbols: TypeAlias = Literal["characters", "words", "subwords"]
+"""The kinds of symbols of a text."""
 
-
-@final
-class Characters(SequenceTask):
-    """The next character of a text, from those before it in a window.
-
-    The first 90 % of the text are for training, the next 5 % for validation, the last for test.
-
-    Arguments:
-        text: text of at least 20 * (length + 1) characters.
-        length: characters of a window, at least 2.
-        stream: If True, each training batch continues the one before it, so that a learner's
-            state is carried along. The rows start evenly spread over the text, which starts over at
-            its end. Held-out windows are the same, each from nothing.
-
-    Inputs:
-        (length, batch, alphabet) one-hot.
-
-    Targets:
-        (length, batch) the character that follows.
-
-    Chance:
-        the table of pairs in the training text, 1 added to each count, on the validation text: the
-        last character is the only one known.
-
-    Raises:
-        ConfigurationError: a window below 2.
-        DataError: too little text.
-
-    Example:
-        >>> task = Characters("to be or not to be " * 60, length=10)
-        >>> next(task.batches("training", 4)).inputs.shape
-        torch.Size([10, 4, 7])
-    """
-
-    name = "characters"
-    criterion = "test loss below 1.5 bits a character (our choice)"
-
-    def __init__(self, text: str, *, length: int = 100, stream: bool = False):
-        self.alphabet, self.codes = _split(self.name, text, length)
-        self.length, self.stream = length, stream
-        self.dependency_length = length - 1
-        self.inputs = Vectors(len(self.alphabet))
-        self.answers = Classes(len(self.alphabet), per_step=True)
-        self.chance, self.chance_loss = _chance_by_pairs(len(self.alphabet), self.codes)
-
-    def _windows(self, codes: Int[Tensor, " n"], starts: Int[Tensor, " batch"]) -> SequenceBatch:
-        taken = codes[(starts + torch.arange(self.length + 1)[:, None]) % len(codes)]
-        inputs = torch.nn.functional.one_hot(taken[:-1], self.inputs.width).float()
-        return SequenceBatch(inputs, taken[1:].contiguous())
-
-    def batches(
-        self, split: Split, size: int, *, seed: int = 0, start: int = 0
-    ) -> Iterator[SequenceBatch]:
-        """Return windows from anywhere in the training text, or held-out windows in order.
-
-        On a stream, training windows follow those of the step before, from places that the seed
-        moves. Characters left over at the end of a held-out text are not used.
-        """
-        check_at_least("batch_size", size, 1)
-        if split == "training":
-            return (self._training_batch(step, size, seed) for step in itertools.count(start))
-        codes = self.codes[split]
-        starts = torch.arange(start * size * self.length, len(codes) - self.length, self.length)
-        return (self._windows(codes, part) for part in starts.split(size) if len(part))
-
-    def _training_batch(self, step: int, batch_size: int, seed: int) -> SequenceBatch:
-        training = self.codes["training"]
-        if self.stream:
-            count = len(training)
-            first = int(generator(seed, "training", 0).integers(0, count))
-            spread = torch.arange(batch_size) * count // batch_size
-            return self._windows(training, first + step * self.length + spread)
-        last = len(training) - self.length
-        starts = generator(seed, "training", step).integers(0, last, batch_size)
-        return self._windows(training, torch.from_numpy(starts.astype(np.int64)))
-
-    def right(self, outputs: Outputs, targets: Targets) -> Right:
-        """Return True for the classes with the largest output."""
-        return likeliest(outputs, targets)
-
-    def solved(self, metrics: Mapping[str, float]) -> bool:
-        """Loss below 1.5 bits."""
-        return metrics["loss"] < 1.5 * math.log(2)
-
-
-def _split(task: str, text: str, length: int) -> tuple[str, Mapping[Split, Int[Tensor, " n"]]]:
-    """Return the alphabet of a text, and the places in it of the characters of each split."""
-    check_at_least(f"length of task '{task}'", length, 2)
-    alphabet = "".join(sorted(set(text)))
-    places = {character: k for k, character in enumerate(alphabet)}
-    codes = torch.tensor([places[character] for character in text], dtype=torch.int64)
-    if len(codes) < 20 * (length + 1):
-        raise DataError(
-            f"text of task '{task}'",
-            got=f"{len(codes)} characters",
-            expected=f"at least {20 * (length + 1)} for a length of {length}",
-        )
-    first, second = len(codes) * 9 // 10, len(codes) * 19 // 20
-    training, validation, test = codes[:first], codes[first:second], codes[second:]
-    return alphabet, {"training": training, "validation": validation, "test": test}
-
-
-def _chance_by_pairs(
-    alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]
-) -> tuple[float, float]:
-    """Return accuracy and loss in nats of the training text's pairs, 1 added to each count."""
-    counts = torch.ones(alphabet, alphabet, dtype=torch.float64)
-    pairs = (codes["training"][:-1], codes["training"][1:])
-    counts.index_put_(pairs, torch.ones(len(pairs[0])).double(), accumulate=True)
-    logs = (counts / counts.sum(1, keepdim=True)).log()
-    x, y = codes["validation"][:-1], codes["validation"][1:]
-    return float((logs.argmax(1)[x] == y).double().mean()), float(-logs[x, y].mean())
-
-
-def characters(
-    *, length: int = 100, stream: bool = False, data_dir: str | None = None
-) -> Characters:
-    """The next character of Shakespeare's plays, from those before it in a window.
-
-    Arguments:
-        length: characters of a window, at least 2.
-        stream: If True, each batch continues the one before it; see `Characters`.
-        data_dir: folder that holds input.txt, or input.txt.gz, itself or in a subfolder
-            tinyshakespeare; that of THROUGHTIME_DATA if None; downloaded if that is unset.
-
-    Raises:
-        ConfigurationError: a window below 2.
-        DataError: the file is missing, or not the one that it should be.
-
-    Source:
-        A. Karpathy's char-rnn (2015), for the selection.
-    """
-    return Characters(read_text(data_dir), length=length, stream=stream)
-
-
-def read_text(data_dir: str | Path | None = None, *, file: RemoteFile = SHAKESPEARE) -> str:
-    """A text whose bytes are checked by their sum.
-
-    Raises:
-        DataError: the file is missing, or not the one that it should be.
-    """
-    return _read(data_folder(data_dir, "tinyshakespeare", (file,)), file)
-
-
-@functools.lru_cache(maxsize=1)
-def _read(folder: Path, file: RemoteFile) -> str:
-    path = found(folder, "tinyshakespeare", file.name)
-    if path is None:
-        raise DataError(
-            f"no text in {folder}",
-            got="no such folder" if not folder.is_dir() else f"no {file.name}",
-            expected=f"{file.name} or {file.name}.gz, there or in its subfolder tinyshakespeare",
-            fix="Point --data-dir or THROUGHTIME_DATA at its folder, or set neither to get it.",
-        )
-    content = unpacked(path, _MOST_BYTES)
-    if len(content) > _MOST_BYTES:
-        raise DataError(
-            str(path), got=f"more than {_MOST_BYTES:,} bytes", expected=f"SHA-256 {file.sha256}"
-        )
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != file.sha256:
-        raise DataError(str(path), got=f"SHA-256 {sha256}", expected=file.sha256)
-    return content.decode()
-
-
-_HELD_OUT_STEPS = 1000  # characters of a held-out batch
+_HELD_OUT_STEPS = 1000  # symbols of a held-out batch
+_LARGEST = math.log(sys.float_info.max)
+_USUAL_SIZES = {"words": 10_000, "subwords": 1_000}
 
 
 @final
 class Text(Task):
-    """A text, predicted a character at a time; the state is carried over all of it.
+    """A text, predicted a symbol at a time; the state is carried over all of it.
 
-    The first 90 % of the text are for training, the next 5 % for validation, the last for test.
+        perplexity = exp(L / n)    bits per character = L / (c ln 2)
+
+    L is the sum of the negative log-likelihoods of all n symbols in nats, ends of lines included;
+    c is the number of their characters. Nothing is averaged over batches or lines.
+
     Rows of a training batch start evenly spread over the training text; each batch continues the
-    one before it, and the text starts over at its end. Held-out text is one row: every character
-    but the first is predicted from all characters before it.
+    one before it, and the text starts over at its end. Held-out text is one row: every symbol but
+    the first is predicted from all symbols before it.
 
     Arguments:
-        text: text of at least 20 * (length + 1) characters.
-        length: characters of a training batch, at least 2; gradients go no further back.
+        vocabulary: vocabulary of the text.
+        codes: numbers of the symbols of each split, at least 18 * (length + 1) in training and 2
+            in each other one.
+        length: symbols of a training batch, at least 2; gradients go no further back.
+        name: name of the task.
+
+    Attributes:
+        vocabularies: {"text": vocabulary}.
+        codes: numbers of the symbols of each split.
 
     Inputs:
-        (length, batch) int64 symbols, characters in alphabetical order.
+        (length, batch) int64 symbols.
 
     Targets:
-        (length, batch) the characters that follow.
+        (length, batch) the symbols that follow.
 
     Chance:
-        the table of pairs in the training text, 1 added to each count, on the validation text: the
-        last character is the only one known.
+        on the validation text: for characters, the table of pairs in the training text, so that the
+        last character is the only one known; for words and subwords, their frequencies in the
+        training text. 1 is added to each count.
 
     Raises:
         ConfigurationError: a length below 2.
         DataError: too little text.
 
     Example:
-        >>> task = Text("to be or not to be " * 60, length=10)
+        >>> task = Text.of("to be or not to be " * 60, length=10)
         >>> next(task.batches("training", 4)).inputs.shape
         torch.Size([10, 4])
+        >>> task.vocabularies["text"].decode([6, 4])
+        'to'
     """
 
-    name = "text"
     answers = Likelihood()
-    criterion = "fewer than 1.5 bits per character of held-out text (our choice)"
     stream = True
 
-    def __init__(self, text: str, *, length: int = 100):
-        self.alphabet, self.codes = _split(self.name, text, length)
-        self.inputs = Tokens(len(self.alphabet))
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        codes: Mapping[Split, Int[Tensor, " n"]],
+        *,
+        length: int = 100,
+        name: str = "text",
+    ):
+        check_at_least(f"length of task '{name}'", length, 2)
+        self.name, self.vocabulary, self.codes = name, vocabulary, codes
+        self.vocabularies = {"text": vocabulary}
+        self.inputs = Tokens(len(vocabulary))
         self.length, self.dependency_length = length, length - 1
-        _, self.chance_loss = _chance_by_pairs(len(self.alphabet), self.codes)
+        by_characters = isinstance(vocabulary, CharacterVocabulary)
+        least_sizes: dict[Split, int] = {
+            "training": 18 * (length + 1),
+            "validation": 2,
+            "test": 2,
+        }
+        for split, least in least_sizes.items():
+            if len(codes[split]) < least:
+                raise DataError(
+                    f"{split} text of task '{name}'",
+                    got=f"{len(codes[split])} symbols",
+                    expected=f"at least {least} for a length of {length}",
+                )
+        self._characters = None
+        if isinstance(vocabulary, SubwordVocabulary):
+            self._characters = torch.tensor(vocabulary.lengths())
+        chance = chance_by_pairs if by_characters else _chance_by_frequency
+        self.chance_loss = chance(len(vocabulary), codes)[1]
+        self.criterion = (
+            "fewer than 1.5 bits per character of held-out text (our choice)"
+            if by_characters
+            else "a perplexity below a tenth of that of the symbols' frequencies (our choice)"
+        )
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        *,
+        tokens: Symbols = "characters",
+        size: int | None = None,
+        least_count: int = 2,
+        punctuation: bool = True,
+        lines: bool = True,
+        length: int = 100,
+        name: str = "text",
+    ) -> "Text":
+        """Return the task of a text.
+
+        The first 90 % of its characters are for training, the next 5 % for validation, the last for
+        test; words are not cut. Words and subwords are those of the training text, characters those
+        of all of it.
+
+        Arguments:
+            text: the text.
+            tokens: kind of the symbols.
+            size: largest number of symbols; None for 10,000 words, or 1,000 subwords.
+            least_count: number of times that a word has to occur in the training text; rarer words
+                are one symbol.
+            punctuation: If True, punctuation marks are words of their own.
+            lines: If True, a line break is a symbol; else a blank.
+            length: symbols of a training batch, at least 2.
+            name: name of the task.
+
+        Raises:
+            ConfigurationError: a length below 2, a size for characters or one that is too small, or
+                the package for subwords is not installed.
+            DataError: too little text.
+        """
+        if size is not None and tokens == "characters":
+            raise ConfigurationError(
+                f"size of task '{name}'", got=size, expected="none, since characters are all taken"
+            )
+        text = text if lines else text.replace("\n", " ")
+        parts = _parts(text, whole_words=tokens != "characters")
+        training = parts["training"]
+        if tokens == "characters":
+            vocabulary: Vocabulary = CharacterVocabulary.of(text) if text else _no_text(name)
+        elif not training.strip():
+            vocabulary = _no_text(name)
+        else:
+            size = _USUAL_SIZES[tokens] if size is None else size
+            vocabulary = (
+                WordVocabulary.of(
+                    training, size=size, least_count=least_count, punctuation=punctuation
+                )
+                if tokens == "words"
+                else SubwordVocabulary.of(training, size=size)
+            )
+        codes: dict[Split, Tensor] = {
+            split: torch.tensor(vocabulary.encode(part), dtype=torch.int64)
+            for split, part in parts.items()
+        }
+        return cls(vocabulary, codes, length=length, name=name)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Bits per character, and the same in nats."""
-        bits = self.chance_loss / math.log(2)
-        return (
-            Metric("bits_per_character", "bits", "lower", bits),
-            Metric("loss", "nats", "lower", self.chance_loss, tables=False),
-        )
+        """Bits per character, or perplexity, and the loss in nats per symbol."""
+        bits = Metric("bits_per_character", "bits", "lower", self.chance_loss / math.log(2))
+        loss = Metric("loss", "nats", "lower", self.chance_loss, tables=False)
+        perplexity = Metric("perplexity", "perplexity", "lower", math.exp(self.chance_loss))
+        if isinstance(self.vocabulary, CharacterVocabulary):
+            return bits, loss
+        if self._characters is None:
+            return perplexity, loss
+        return perplexity, Metric("bits_per_character", "bits", "lower"), loss
 
     def batches(
         self, split: Split, size: int, *, seed: int = 0, start: int = 0
@@ -288,25 +218,34 @@ class Text(Task):
         """Return the mean negative log-likelihood of the targets in nats, and the model's state.
 
         Arguments:
-            model: called as model(symbols, state); returns logits and a state.
+            model: model of the next symbol; see `NextSymbol`.
             batch: part of the text.
             state: state after the part before.
             step: unused.
         """
         del step
-        logits, state = model(batch.inputs, state)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
-        count = (batch.targets >= 0).sum()
-        return Score(loss, {"loss": Mean(loss.detach().double() * count, count)}, state)
+        losses, state = model.losses(batch.inputs, batch.targets, state)  # pyright: ignore[reportCallIssue]
+        due = batch.targets >= 0
+        count, total = due.sum(), losses.detach().sum(dtype=torch.float64)
+        parts = {"loss": Mean(total, count)}
+        if self._characters is not None:
+            lengths = self._characters.to(due.device)[batch.targets.clamp(min=0)]
+            parts["nats_per_character"] = Mean(total, (lengths * due).sum())
+        return Score(losses.sum() / count, parts, state)
 
     def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
-        """Return "loss" in nats and "bits_per_character".
+        """Return "loss" in nats per symbol, "bits_per_character" and "perplexity", as they apply.
 
         Arguments:
             parts: merged parts of scores.
         """
         loss = parts["loss"].value
-        return {"loss": loss, "bits_per_character": loss / math.log(2)}
+        if isinstance(self.vocabulary, CharacterVocabulary):
+            return {"loss": loss, "bits_per_character": loss / math.log(2)}
+        report = {"loss": loss, "perplexity": _exp(loss)}
+        if self._characters is not None:
+            report["bits_per_character"] = parts["nats_per_character"].value / math.log(2)
+        return report
 
     def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return nothing: the score has all metrics.
@@ -328,60 +267,68 @@ class Text(Task):
         return SequenceBatch(inputs, targets)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
-        """Return True if a character takes fewer than 1.5 bits.
+        """Return True if a character takes fewer than 1.5 bits, or a word is that well predicted.
 
         Arguments:
             metrics: held-out metrics.
         """
-        return metrics["bits_per_character"] < 1.5
+        if isinstance(self.vocabulary, CharacterVocabulary):
+            return metrics["bits_per_character"] < 1.5
+        return metrics["loss"] < self.chance_loss - math.log(10)
+
+
+def _exp(loss: float) -> float:
+    """Return exp(loss), or the largest number where it overflows: JSON has no infinity."""
+    return math.exp(loss) if loss < _LARGEST else sys.float_info.max
 
 
 def _batch(taken: Tensor) -> SequenceBatch:
+    taken = taken.long()
     return SequenceBatch(taken[:-1].contiguous(), taken[1:].contiguous())
 
 
-def text(
-    *,
-    length: int = 100,
-    file: str | None = None,
-    sha256: str | None = None,
-    data_dir: str | None = None,
-) -> Text:
-    """Characters of a text as one stream, for language models; the headline is bits per character.
+def _no_text(name: str) -> Vocabulary:
+    raise DataError(f"text of task '{name}'", got="none", expected="some text")
+
+
+def _parts(text: str, *, whole_words: bool) -> dict[Split, str]:
+    """Return the parts of a text: 90, 5 and 5 % of its characters, or to the next blank."""
+    places = [len(text) * 9 // 10, len(text) * 19 // 20]
+    if whole_words:
+        places = [_next_blank(text, place) for place in places]
+    first, second = places
+    return {"training": text[:first], "validation": text[first:second], "test": text[second:]}
+
+
+def _next_blank(text: str, place: int) -> int:
+    """Return the place behind the next blank or line break of a text.
 
     Arguments:
-        length: characters of a training batch, at least 2.
-        file: path of a text file in UTF-8; the plays of `characters` if None.
-        sha256: SHA-256 of the file, or its first 16 hexadecimal digits or more; a file of another
-            content is refused. A run adds it to its configuration.
-        data_dir: folder of the file, or of input.txt as for the task `characters`.
-
-    Raises:
-        ConfigurationError: a length below 2, or a checksum that is none, or without a file.
-        DataError: the file is missing, or no text, or not the one that it should be.
+        text: the text.
+        place: place at which the search begins.
     """
-    if sha256 is not None and not (file and re.fullmatch(r"[0-9a-f]{16,64}", sha256)):
-        raise ConfigurationError(
-            "sha256 of task 'text'",
-            got=f"{sha256!r} for {file or 'no file'}",
-            expected="16 to 64 hexadecimal digits in small letters, for a file",
-        )
-    if file is None:
-        return Text(read_text(data_dir), length=length)
-    path = Path(data_dir or "", file).expanduser()
-    try:
-        content = path.read_bytes()
-        read = io.StringIO(content.decode(), newline=None).read()  # each end of a line is "\n"
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(str(path), got=str(error), expected="a text file in UTF-8") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and not found.startswith(sha256):
-        raise DataError(
-            str(path),
-            got=f"SHA-256 {found[: len(sha256)]}",
-            expected=sha256,
-            fix="Bring the file back as it was, or leave sha256 out in a new folder.",
-        )
-    task = Text(read, length=length)
-    task.sha256 = found[:16]
-    return task
+    while place < len(text) and not text[place].isspace():
+        place += 1
+    return min(place + 1, len(text))
+
+
+def chance_by_pairs(alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]) -> tuple[float, float]:
+    """Return accuracy and loss in nats of the training text's pairs, 1 added to each count."""
+    counts = torch.ones(alphabet * alphabet, dtype=torch.int64)
+    for part in codes["training"].unfold(0, 2, 1).split(1 << 20):
+        before, after = part.long().T
+        counts += (before * alphabet + after).bincount(minlength=len(counts))
+    table = counts.view(alphabet, alphabet).double()
+    logs = (table / table.sum(1, keepdim=True)).log()
+    x, y = codes["validation"].long().unfold(0, 2, 1).T
+    return float((logs.argmax(1)[x] == y).double().mean()), float(-logs[x, y].mean())
+
+
+def _chance_by_frequency(
+    alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]
+) -> tuple[float, float]:
+    """Return accuracy and loss in nats of the training text's frequencies, 1 added to each."""
+    counts = codes["training"].long().bincount(minlength=alphabet).double() + 1
+    logs = (counts / counts.sum()).log()
+    y = codes["validation"].long()[1:]
+    return float((y == logs.argmax()).double().mean()), float(-logs[y].mean())

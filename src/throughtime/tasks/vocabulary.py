@@ -331,6 +331,25 @@ class SubwordVocabulary(Vocabulary):
         tokenizer.train_from_iterator(text.split("\n"), trainer)
         return cls(tokenizer.to_str())
 
+    def lengths(self) -> list[int]:
+        """Return the number of characters that begin in each symbol: 1 for an end, 0 for a begin.
+
+        The sum over a text's symbols is the number of its characters.
+        """
+        # The package spells a byte as a printable character: itself, or one from 256 on.
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        others = [byte for byte in range(256) if byte not in printable]
+        bytes_of = {chr(byte): byte for byte in printable}
+        bytes_of |= {chr(256 + k): byte for k, byte in enumerate(others)}
+
+        def length(number: int) -> int:
+            if number in (self.begin, self.end):
+                return int(number == self.end)
+            # a byte from 0x80 to 0xBF goes on with a character in UTF-8
+            return sum(not 0x80 <= bytes_of[sign] < 0xC0 for sign in self.symbols[number])
+
+        return [length(number) for number in range(len(self))]
+
     def _encoded(self, line: str, error: type[ConfigurationError | DataError]) -> list[int]:
         del error
         return self._tokenizer.encode(line, add_special_tokens=False).ids
