@@ -7,7 +7,10 @@ import pytest
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, Task
 
-NEEDS_FILES = {"characters", "mnist", "penn-treebank", "permuted-mnist", "text", "text8"}
+NEEDS_FILES = {
+    *("characters", "mnist", "multi30k", "penn-treebank", "permuted-mnist", "text", "text8"),
+    "translation",
+}
 
 
 def test_names():
@@ -21,6 +24,7 @@ def test_names():
         "distant-brackets",
         "latch",
         "mnist",
+        "multi30k",
         "multiplication",
         "parity",
         "penn-treebank",
@@ -30,6 +34,7 @@ def test_names():
         "temporal-order",
         "text",
         "text8",
+        "translation",
         "two-sequence",
         "wave",
     ]

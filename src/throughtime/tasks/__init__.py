@@ -7,6 +7,7 @@ from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
+from throughtime.tasks.parallel_texts import multi30k, translation
 from throughtime.tasks.pixels import (
     PixelSequences,
     digits,
@@ -26,6 +27,7 @@ from throughtime.tasks.symbols import (
 )
 from throughtime.tasks.task import Split, Task
 from throughtime.tasks.texts import Text
+from throughtime.tasks.translation import Parallel, Translation
 from throughtime.tasks.vocabulary import (
     CharacterVocabulary,
     SubwordVocabulary,
@@ -56,6 +58,8 @@ TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
 TASKS.register("reverse")(Reverse)
 TASKS.register("copy-sequence")(CopySequence)
+TASKS.register("translation")(translation)
+TASKS.register("multi30k")(multi30k)
 
 __all__ = [
     "TASKS",
@@ -73,6 +77,7 @@ __all__ = [
     "PairBatch",
     "PairSet",
     "PairTask",
+    "Parallel",
     "Parity",
     "PascanuTemporalOrder",
     "PixelSequences",
@@ -84,6 +89,7 @@ __all__ = [
     "Task",
     "TemporalOrder",
     "Text",
+    "Translation",
     "TwoSequence",
     "UnitAdding",
     "Vocabulary",
@@ -92,6 +98,8 @@ __all__ = [
     "characters",
     "load_digits",
     "load_mnist",
+    "multi30k",
     "penn_treebank",
     "temporal_order",
+    "translation",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
 from throughtime.core.scoring import Mean, Score
+from throughtime.core.state import state_tensors
 from throughtime.tasks.kinds import Likelihood, Pairs
 from throughtime.tasks.seeding import permutation
 from throughtime.tasks.task import Split, Task, check_at_least
@@ -218,7 +219,9 @@ def training_order(
 
 
 def _lengths(pair: Pair) -> tuple[int, int]:
-    return len(pair[0]), len(pair[1])
+    """Return what pairs are sorted by: the longer side first, then both together."""
+    source, target = len(pair[0]), len(pair[1])
+    return max(source, target), source + target
 
 
 @torch.no_grad()
@@ -235,8 +238,9 @@ def greedy(
         end: symbol that ends a sequence; it is not returned.
         most: largest number of symbols of a sequence.
     """
-    rows = torch.arange(count)
-    symbols = torch.full((1, count), begin)
+    device = state_tensors(state)[0].device
+    rows = torch.arange(count, device=device)
+    symbols = torch.full((1, count), begin, device=device)
     found: list[list[int]] = [[] for _ in range(count)]
     for _ in range(most):
         logits, state = model(symbols, state)
@@ -251,3 +255,48 @@ def greedy(
             state = model.select(state, going)
         symbols = chosen[None]
     return found
+
+
+_AT_ONCE = 128  # sequences of a batch of `greedy_texts`
+
+
+def greedy_texts(
+    model: nn.Module, pairs: Sequence[Pair], *, begin: int, end: int, most: int
+) -> list[list[int]]:
+    """Return the result of `greedy` for each source, in their order.
+
+    Arguments:
+        model: model with `encode`.
+        pairs: sources, and their targets, which are not read.
+        begin: first symbol that is read.
+        end: symbol that ends a sequence.
+        most: largest number of symbols of a sequence.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(pairs)), key=lambda k: len(pairs[k][0]))
+    found: list[list[int]] = [[] for _ in pairs]
+    for first in range(0, len(order), _AT_ONCE):
+        part = order[first : first + _AT_ONCE]
+        batch = collated([pairs[k] for k in part], begin, end).to(device)
+        state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
+        done = greedy(model, state, len(part), begin=begin, end=end, most=most)  # pyright: ignore[reportArgumentType]
+        for k, symbols in zip(part, done, strict=True):
+            found[k] = symbols
+    return found
+
+
+def sequence_accuracy(
+    model: nn.Module, pairs: Sequence[Pair], *, begin: int, end: int, most: int
+) -> float:
+    """Return the fraction of targets that greedy decoding gives whole.
+
+    Arguments:
+        model: model with `encode`.
+        pairs: sources and targets.
+        begin: first symbol that is read.
+        end: symbol that ends a sequence.
+        most: largest number of symbols of a target.
+    """
+    found = greedy_texts(model, pairs, begin=begin, end=end, most=most + 1)
+    whole = [got == list(target) for got, (_, target) in zip(found, pairs, strict=True)]
+    return sum(whole) / len(whole)

@@ -11,7 +11,7 @@ from torch import nn
 
 from throughtime.core.scoring import Metric
 from throughtime.tasks.kinds import Pairs, Tokens
-from throughtime.tasks.pairs import Pair, PairBatch, PairTask, collated, greedy
+from throughtime.tasks.pairs import Pair, PairBatch, PairTask, collated, sequence_accuracy
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.sequences import BLOCK, HELD_OUT
 from throughtime.tasks.task import Split, check_at_least
@@ -77,17 +77,9 @@ class GeneratedPairs(PairTask):
             model: trained model.
             split: held-out pairs.
         """
-        device = next(model.parameters()).device
-        pairs, right = self._held_out(split), 0
-        for k in range(0, len(pairs), BLOCK):
-            part = pairs[k : k + BLOCK]
-            batch = collated(part, self.begin, self.end).to(device)
-            state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
-            most = self.longest_target + 1
-            ends = {"begin": self.begin, "end": self.end}
-            found = greedy(model, state, len(part), **ends, most=most)  # pyright: ignore[reportArgumentType]
-            right += sum(got == list(target) for got, (_, target) in zip(found, part, strict=True))
-        return {"sequence_accuracy": right / len(pairs)}
+        pairs, most = self._held_out(split), self.longest_target
+        right = sequence_accuracy(model, pairs, begin=self.begin, end=self.end, most=most)
+        return {"sequence_accuracy": right}
 
     @final
     def solved(self, metrics: Mapping[str, float]) -> bool:

@@ -1,6 +1,7 @@
 """The contract of tasks: batches, and the score of a model on them."""
 
 import abc
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ class Task(abc.ABC):
         stream: If True, each training batch continues the one before it, row by row.
         sha256: beginning of the checksum of the user's own file, in hexadecimal; "" where the name
             and the options alone determine the data.
+        signatures: settings of metrics that `examine` computed, by their names: those of BLEU.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Task(abc.ABC):
     criterion: str
     stream: bool = False
     sha256: str = ""
+    signatures: Mapping[str, str] = types.MappingProxyType({})
 
     @property
     @abc.abstractmethod

@@ -265,6 +265,9 @@ def _words(text: str, punctuation: bool, lower_case: bool) -> list[str]:
         return chunks
     words: list[str] = []
     for chunk in chunks:
+        if chunk.isalnum():  # most are one word
+            words.append(chunk)
+            continue
         parts = [chunk] if chunk in _SPECIAL else _MARKS.findall(chunk)
         alone = [part[0].isalnum() or part[0] == "_" or part in _SPECIAL for part in parts]
         for k, part in enumerate(parts):

@@ -248,8 +248,9 @@ def with_checksum(config: RunConfig) -> RunConfig:
     Raises:
         UnknownNameError, ConfigurationError, DataError: as for `build_task`.
     """
-    _, options = TASKS.parse(config.task)
-    if options.get("file") is None or "sha256" in options:
+    name, options = TASKS.parse(config.task)
+    own = {"file", "source"} & options.keys() and "sha256" in TASKS.options(name)
+    if not own or "sha256" in options:
         return config
     checksum = build_task(config).sha256
     task = f"{config.task},sha256={checksum}" if checksum else config.task

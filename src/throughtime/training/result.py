@@ -45,6 +45,7 @@ class Result:
         rescheduled: numbers of steps of earlier calls, where the learning rate
             depends on that number: the run differs from one of all steps at once.
         metrics: metrics of the task, the headline first; accuracy in files of earlier versions.
+        signatures: settings of metrics by their names, as sacrebleu's of BLEU.
     """
 
     status: Literal["completed", "solved", "diverged"]
@@ -58,6 +59,7 @@ class Result:
     environment: Environment
     rescheduled: tuple[int, ...] = ()
     metrics: tuple[Metric, ...] = (Metric("accuracy", "fraction", "higher"),)
+    signatures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """All fields, as JSON has them."""

@@ -224,6 +224,7 @@ class Run:
             environment=self.environment,
             rescheduled=self._rescheduled(),
             metrics=self.task.metrics,
+            signatures=dict(self.task.signatures),
         )
 
     def _ended(self) -> bool:
