@@ -1,4 +1,4 @@
-"""`throughtime list`: the tasks, models and learners, with their options."""
+"""`throughtime list`: the tasks, models, learners and kinds of feedback, with their options."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Show tasks, models and learners, each with its options and their default values. Options
-    follow a name after a colon: lstm:hidden=32,layers=2. A model's name is that of its cell; all
-    cells share some options."""
+    """Show tasks, models, learners and kinds of feedback, each with its options and their default
+    values. Options follow a name after a colon: lstm:hidden=32,layers=2. A model's name is that of
+    its cell; all cells share some options."""
 
     what: str = position(
         "KIND",
-        "tasks, models, learners or all.",
+        "tasks, models, learners, feedback or all.",
         "all",
-        read=one_of("tasks", "models", "learners", "all"),
+        read=one_of("tasks", "models", "learners", "feedback", "all"),
         usual="all",
     )
     json: bool = flag("Print one JSON object.")
@@ -39,10 +39,11 @@ def run(words: Sequence[str]) -> int:
     from throughtime.models import MODELS
     from throughtime.models.registry import FAMILIES, SHARED_OPTIONS
     from throughtime.tasks import TASKS
+    from throughtime.training import FEEDBACKS
 
-    kinds = ("tasks", "models", "learners") if arguments.what == "all" else (arguments.what,)
+    registries = {"tasks": TASKS, "models": MODELS, "learners": LEARNERS, "feedback": FEEDBACKS}
+    kinds = tuple(registries) if arguments.what == "all" else (arguments.what,)
     if arguments.json:
-        registries = {"tasks": TASKS, "models": MODELS, "learners": LEARNERS}
         show_json({kind: _as_json(registries[kind]) for kind in kinds})
         return 0
     own = MODELS.own_options
@@ -54,7 +55,7 @@ def run(words: Sequence[str]) -> int:
             note = "A family may be named, with its cell: readout:cell=gru,hidden=32"
             show(_table("families", FAMILIES, own, note))
         else:
-            registry = {"tasks": TASKS, "learners": LEARNERS}[kind]
+            registry: Registry[Any] = registries[kind]
             show(_table(kind, registry, registry.options))
     return 0
 

@@ -46,6 +46,13 @@ class TrainingOptions:
         usual="bptt",
         group=GROUP,
     )
+    feedback: str | None = option(
+        "FEEDBACK",
+        "Symbols that a language model or a decoder reads in training: teacher, "
+        "scheduled-sampling:k=500, free-running, professor-forcing. See: throughtime list feedback",
+        usual="teacher",
+        group=GROUP,
+    )
     gradient_propagation: float | None = option(
         "STRENGTH",
         "Penalty on gradients that shrink or grow as they go back (Pascanu et al. 2013).",

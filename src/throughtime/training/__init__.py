@@ -4,6 +4,14 @@ from throughtime.results.atomic import SCHEMA_VERSION, read_json, write_json
 from throughtime.training.checkpoint import load_model
 from throughtime.training.config import RunConfig
 from throughtime.training.evaluation import evaluate
+from throughtime.training.feedback import (
+    FEEDBACKS,
+    Fed,
+    Feedback,
+    FreeRunning,
+    ScheduledSampling,
+    TeacherForcing,
+)
 from throughtime.training.optimizers import (
     Clipping,
     build_optimizer,
@@ -11,6 +19,7 @@ from throughtime.training.optimizers import (
     learning_rate,
     optimizer_names,
 )
+from throughtime.training.professor_forcing import ProfessorForcing
 from throughtime.training.reproducibility import Environment, current_environment
 from throughtime.training.result import (
     Divergence,
@@ -26,19 +35,26 @@ from throughtime.training.run import train
 from throughtime.training.run_folder import RunFolder, read_metrics
 
 __all__ = [
+    "FEEDBACKS",
     "SCHEMA_VERSION",
     "Clipping",
     "Divergence",
     "Environment",
     "Evaluated",
     "Event",
+    "Fed",
+    "Feedback",
     "Finished",
+    "FreeRunning",
     "Observer",
+    "ProfessorForcing",
     "Progress",
     "Result",
     "RunConfig",
     "RunFolder",
+    "ScheduledSampling",
     "Started",
+    "TeacherForcing",
     "build_optimizer",
     "current_environment",
     "evaluate",

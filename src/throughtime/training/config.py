@@ -12,6 +12,7 @@ from throughtime.learning.propagation import Form
 from throughtime.results.atomic import read_json
 from throughtime.tasks import TASKS
 from throughtime.tasks.task import Task
+from throughtime.training.feedback import FEEDBACKS
 from throughtime.training.optimizers import OptionValue, check_optimizer
 from throughtime.training.run_folder import RunFolder
 
@@ -46,6 +47,8 @@ class RunConfig:
         optimizer_options: further arguments of the optimiser's class: {"momentum": 0.9}.
         learner: registry text of the way of learning: "rtrl", "truncated-bptt:window=20". A search
             tries weights on the first batch; optimizer and learning rate are then idle.
+        feedback: registry text of the symbols that a language model or a decoder reads in training:
+            "teacher" for the true ones, "scheduled-sampling:k=500".
         gradient_propagation: strength of the penalty on gradients that shrink or grow as they go
             back (Pascanu et al. 2013); 0 for none.
         gradient_propagation_form: form of the penalty: that of the "paper", or of its
@@ -86,6 +89,7 @@ class RunConfig:
         default_factory=dict, hash=False
     )
     learner: str = "bptt"
+    feedback: str = "teacher"
     gradient_propagation: float = 0.0
     gradient_propagation_form: Form = "paper"
     sparse_outputs: float = 0.0
@@ -103,7 +107,7 @@ class RunConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("task", "model", "optimizer", "learner", "device"):
+        for name in ("task", "model", "optimizer", "learner", "feedback", "device"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise _wrong(name, getattr(self, name), "a name")
         if self.data_dir is not None and not isinstance(self.data_dir, str):
@@ -128,6 +132,7 @@ class RunConfig:
             if value != 0 and not _is_above_zero(value):
                 raise _wrong(name, value, "a number of at least 0")
         LEARNERS.parse(self.learner)
+        FEEDBACKS.parse(self.feedback)
         if self.gradient_propagation_form not in get_args(Form):
             form = str(self.gradient_propagation_form)
             raise UnknownNameError("gradient_propagation_form", form, get_args(Form))

@@ -285,12 +285,12 @@ class Run:
             self.notified = now
             self.notify(Progress(state.step, config.steps, loss_value, norm, rate, state.seconds))
 
-    def _score(self, batch: Batch, carried: Any, step: int) -> Score:
+    def _score(self, model: Any, batch: Batch, carried: Any, step: int) -> Score:
         """Score the model. In the first step, check the engines, before the weights change."""
         if self.engines_known:
-            return self.task.score(self.model, batch, state=carried, step=step)
+            return self.task.score(model, batch, state=carried, step=step)
         with recording() as names:
-            score = self.task.score(self.model, batch, state=carried, step=step)
+            score = self.task.score(model, batch, state=carried, step=step)
         engines, before = sorted(set(names)), self.environment.engines
         if self.state.step > 0 and engines != before and not self.allow_mismatch:
             raise RunMismatchError(

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError, LearnerRefusalError
 from throughtime.core.scoring import Score, Stepwise, StepwiseModel
 from throughtime.core.state import map_state
@@ -26,9 +27,10 @@ from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.task import Task
 from throughtime.training.config import RunConfig
 from throughtime.training.evaluation import detached
+from throughtime.training.feedback import FEEDBACKS, Fed, Feedback, TeacherForcing
 
-ScoreBatch = Callable[[Any, Any, int], Score]
-"""The score of the model on a batch, from the state of the batch before, at a training step."""
+ScoreBatch = Callable[[Any, Any, Any, int], Score]
+"""The score of a model on a batch, from the state of the batch before, at a training step."""
 
 
 _FIX = "bptt without penalties learns any model; on a stream, any that goes forward in time."
@@ -86,6 +88,10 @@ def build_teacher(config: RunConfig, model: nn.Module, task: Task, score: ScoreB
     """
     learner = LEARNERS.build(config.learner)
     penalised = config.gradient_propagation or config.sparse_outputs
+    feedback = FEEDBACKS.build(config.feedback)
+    if not isinstance(feedback, TeacherForcing):
+        _check_feedback(config, model)
+        return _Fed(model, score, feedback, config.seed)
     if isinstance(learner, Proposer):
         if penalised:
             raise LearnerRefusalError(
@@ -121,7 +127,7 @@ class _Graph(Teacher):
 
     def teach(self, batch: Any, step: int) -> Tensor:
         """Return the loss, and find the gradients by autograd."""
-        score = self.score(batch, self.carried, step)
+        score = self.score(self.model, batch, self.carried, step)
         score.loss.backward()
         self.after = detached(score.state)
         return score.loss.detach()
@@ -144,6 +150,65 @@ class _Graph(Teacher):
             return
         device = next(self.model.parameters()).device
         self.carried = map_state(lambda tensor: tensor.to(device), state["stream"])
+
+
+@final
+class _Fed(Teacher):
+    """Backpropagation through the model's graph, with symbols that the model has drawn."""
+
+    def __init__(self, model: nn.Module, score: ScoreBatch, feedback: Feedback, seed: int):
+        self.model, self.score, self.feedback, self.seed = model, score, feedback, seed
+        self.carried: Any = None
+        self.after: Any = None
+
+    def teach(self, batch: Any, step: int) -> Tensor:
+        """Return the loss without the feedback's penalty, and find the gradients of both."""
+        fed = Fed(self.feedback, self.model, self.seed, step)
+        score = self.score(fed, batch, self.carried, step)
+        penalty = self.feedback.penalty()
+        (score.loss if penalty is None else score.loss + penalty).backward()
+        self.feedback.learn()
+        self.after = detached(score.state)
+        return score.loss.detach()
+
+    def keep(self) -> None:
+        """The state after the batch is that before the next."""
+        self.carried = self.after
+
+    def state(self) -> dict[str, Any]:
+        """The state of the stream, if there is one, and the feedback's."""
+        own = {f"feedback.{name}": value for name, value in self.feedback.state().items()}
+        return own if self.carried is None else {**own, "stream": self.carried}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Both.
+
+        Raises:
+            KeyError: it is the state of another learner.
+        """
+        device = next(self.model.parameters()).device
+        prefix = "feedback."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self.feedback.load({name: value.to(device) for name, value in own.items()})
+        if "stream" in state:
+            self.carried = map_state(lambda tensor: tensor.to(device), state["stream"])
+
+
+def _check_feedback(config: RunConfig, model: nn.Module) -> None:
+    """Raise ConfigurationError unless feedback reaches the model's losses, by BPTT alone."""
+    if not isinstance(model, NextSymbol):
+        raise ConfigurationError(
+            f"feedback {config.feedback!r}",
+            got=f"{type(model).__name__}, which reads no symbol of its own",
+            expected="a language model or a decoder",
+            fix="Leave --feedback out.",
+        )
+    if config.learner != "bptt" or config.gradient_propagation or config.sparse_outputs:
+        raise ConfigurationError(
+            f"feedback {config.feedback!r}",
+            got="another learner or a penalty beside it",
+            expected="learner 'bptt', and no penalty",
+        )
 
 
 @final
@@ -227,7 +292,7 @@ class _Search(Teacher):
     one_batch = True
 
     def __init__(self, proposer: Proposer, model: nn.Module, score: ScoreBatch, seed: int):
-        self.proposer, self.score = proposer, score
+        self.proposer, self.model, self.score = proposer, model, score
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         start = nn.utils.parameters_to_vector(self.parameters)
         self.searched = proposer.init(start.cpu(), seed)
@@ -239,7 +304,7 @@ class _Search(Teacher):
             losses: list[Tensor] = []
             for weights in proposed:
                 self._take(weights)
-                losses.append(self.score(batch, None, step).loss.cpu())
+                losses.append(self.score(self.model, batch, None, step).loss.cpu())
             return torch.stack(losses).to(proposed)
 
         with torch.no_grad():
