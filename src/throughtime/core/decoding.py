@@ -25,7 +25,8 @@ class NextSymbol(Protocol):
         """Return the logits of each next symbol, and the state after the last one.
 
         Arguments:
-            symbols: Symbols that are read.
+            symbols: Symbols that are read; or (time, batch, alphabet) weights of symbols, of which
+                the model reads the weighted sum of their vectors.
             state: State before them; None at the start, for a model without a source.
         """
         ...

@@ -107,12 +107,16 @@ class LanguageModel(nn.Module):
             )
         self.readout.weight = self.embedding.weight
 
-    def embedded(self, symbols: Int[Tensor, "*steps"]) -> Float[Tensor, "*steps input"]:
+    def embedded(
+        self, symbols: Int[Tensor, "*steps"] | Float[Tensor, "*steps alphabet"]
+    ) -> Float[Tensor, "*steps input"]:
         """Return the vectors that the layer reads, without dropout.
 
         Arguments:
-            symbols: symbols.
+            symbols: symbols, or a weight for each: then the weighted sum of their vectors.
         """
+        if symbols.is_floating_point():
+            return symbols if self.embedding is None else symbols @ self.embedding.weight
         if self.embedding is not None:
             return self.embedding(symbols)
         like = next(self.recurrent.parameters(), torch.empty(0))
@@ -124,8 +128,15 @@ class LanguageModel(nn.Module):
         drawn = self.training and self.dropout > 0
         return isinstance(self.readout, nn.Linear) and not drawn
 
-    def _features(self, symbols: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Return what the readout reads, and the state after the last symbol."""
+    def features(
+        self, symbols: Int[Tensor, "time batch"], state: Any = None
+    ) -> tuple[Float[Tensor, "time batch output"], Any]:
+        """Return what the readout reads after each symbol, and the state after the last one.
+
+        Arguments:
+            symbols: symbols, or (time, batch, alphabet) weights of them.
+            state: state after the symbols before; None at the start of a text.
+        """
         x = self.embedded(symbols)
         if self.embedding is not None:
             x = F.dropout(x, self.dropout, self.training)
@@ -137,17 +148,27 @@ class LanguageModel(nn.Module):
     ) -> tuple[Float[Tensor, "time batch alphabet"], Any]:
         """Return the logits of each next symbol, and the state after the last one.
 
+        Arguments:
+            symbols: (time, batch), or (time, batch, alphabet) weights of symbols.
+            state: state after the symbols before; None at the start of a text.
+        """
+        features, state = self.features(symbols, state)
+        return self.logits(features), state
+
+    def logits(
+        self, features: Float[Tensor, "time batch output"]
+    ) -> Float[Tensor, "time batch alphabet"]:
+        """Return the logits of each next symbol.
+
         The logits of an adaptive softmax are logarithms of probabilities.
 
         Arguments:
-            symbols: (time, batch).
-            state: state after the symbols before; None at the start of a text.
+            features: what the readout reads.
         """
-        features, state = self._features(symbols, state)
         if isinstance(self.readout, nn.Linear):
-            return self.readout(features), state
+            return self.readout(features)
         logits = self.readout.log_prob(features.flatten(0, 1))
-        return logits.view(*symbols.shape, self.alphabet), state
+        return logits.view(*features.shape[:2], self.alphabet)
 
     def losses(
         self,
@@ -164,7 +185,7 @@ class LanguageModel(nn.Module):
             targets: symbol that follows each; -1 where none is due: its loss is 0.
             state: state before them; None at the start of a text.
         """
-        features, state = self._features(symbols, state)
+        features, state = self.features(symbols, state)
         if isinstance(self.readout, nn.Linear):
             logits, flat = self.readout(features).flatten(0, 1), targets.flatten()
             losses = F.cross_entropy(logits, flat, ignore_index=-1, reduction="none")
