@@ -1,9 +1,14 @@
-"""The protocol of models that give the next symbol: language models, decoders."""
+"""Models that give the next symbol: their protocol, and their losses after symbols of their own."""
 
+import itertools
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from throughtime.core.sampling import Sampling
 
 
 @runtime_checkable
@@ -51,3 +56,53 @@ class NextSymbol(Protocol):
             rows: Numbers of the sequences, any of them more than once.
         """
         ...
+
+
+def mixed_losses(
+    model: NextSymbol,
+    symbols: Int[Tensor, "time batch"],
+    targets: Int[Tensor, "time batch"],
+    state: Any,
+    true: Bool[Tensor, "time batch"],
+    random: torch.Generator,
+    *,
+    straight: bool = False,
+) -> tuple[Float[Tensor, "time batch"], Any]:
+    """Return the losses of targets after symbols of which some are drawn from the model.
+
+    Steps between two draws run in one call.
+
+    Arguments:
+        model: The model.
+        symbols: True symbols; the first one is always read.
+        targets: Symbol that follows each; -1 where none is due.
+        state: State before the symbols.
+        true: True where the true symbol is read; its first step is unused.
+        random: Source of the random numbers, on the CPU.
+        straight: If True, gradients go through the draws; the model reads weights of symbols.
+    """
+    uniform = torch.rand(symbols.shape, generator=random, dtype=torch.float64)
+    drawn_at = (~true[1:]).any(1).nonzero()[:, 0] + 1
+    if not len(drawn_at):
+        return model.losses(symbols, targets, state)
+    true, uniform = true.to(symbols.device), uniform.to(symbols.device)
+    places = [0, *drawn_at.tolist(), len(symbols)]
+    parts: list[Tensor] = []
+    for start, stop in itertools.pairwise(places):
+        read = symbols[start:stop]
+        if start:
+            last = parts[-1][-1]
+            drawn = Sampling().draw(last.detach(), uniform[start])
+            first = torch.where(true[start], symbols[start], drawn)
+            read = torch.cat([first[None], read[1:]])
+            if straight:
+                weights = F.one_hot(read, model.alphabet).to(last.dtype)
+                p = last.softmax(-1) * ~true[start][:, None]
+                read = torch.cat([weights[:1] + p - p.detach(), weights[1:]])
+        logits, state = model(read, state)
+        parts.append(logits)
+    logits = torch.cat(parts)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
+    )
+    return losses.view(targets.shape), state

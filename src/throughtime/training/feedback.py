@@ -1,20 +1,17 @@
 """The symbols that a model reads in training: the true ones, or its own."""
 
 import abc
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, final
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.decoding import NextSymbol
+from throughtime.core.decoding import NextSymbol, mixed_losses
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.registry import Registry
-from throughtime.core.sampling import Sampling
 
 Schedule: TypeAlias = Literal["linear", "exponential", "inverse-sigmoid"]
 
@@ -270,53 +267,3 @@ class FreeRunning(Feedback):
         true = torch.zeros(symbols.shape, dtype=torch.bool)
         straight = self.gradient == "straight-through"
         return mixed_losses(model, symbols, targets, state, true, random, straight=straight)
-
-
-def mixed_losses(
-    model: NextSymbol,
-    symbols: Int[Tensor, "time batch"],
-    targets: Int[Tensor, "time batch"],
-    state: Any,
-    true: Bool[Tensor, "time batch"],
-    random: torch.Generator,
-    *,
-    straight: bool = False,
-) -> tuple[Float[Tensor, "time batch"], Any]:
-    """Return the losses of targets after symbols of which some are drawn from the model.
-
-    Steps between two draws run in one call.
-
-    Arguments:
-        model: The model.
-        symbols: True symbols; the first one is always read.
-        targets: Symbol that follows each; -1 where none is due.
-        state: State before the symbols.
-        true: True where the true symbol is read; its first step is unused.
-        random: Source of the random numbers, on the CPU.
-        straight: If True, gradients go through the draws; the model reads weights of symbols.
-    """
-    uniform = torch.rand(symbols.shape, generator=random, dtype=torch.float64)
-    drawn_at = (~true[1:]).any(1).nonzero()[:, 0] + 1
-    if not len(drawn_at):
-        return model.losses(symbols, targets, state)
-    true, uniform = true.to(symbols.device), uniform.to(symbols.device)
-    places = [0, *drawn_at.tolist(), len(symbols)]
-    parts: list[Tensor] = []
-    for start, stop in itertools.pairwise(places):
-        read = symbols[start:stop]
-        if start:
-            last = parts[-1][-1]
-            drawn = Sampling().draw(last.detach(), uniform[start])
-            first = torch.where(true[start], symbols[start], drawn)
-            read = torch.cat([first[None], read[1:]])
-            if straight:
-                weights = F.one_hot(read, model.alphabet).to(last.dtype)
-                p = last.softmax(-1) * ~true[start][:, None]
-                read = torch.cat([weights[:1] + p - p.detach(), weights[1:]])
-        logits, state = model(read, state)
-        parts.append(logits)
-    logits = torch.cat(parts)
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
-    )
-    return losses.view(targets.shape), state
