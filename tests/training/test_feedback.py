@@ -280,7 +280,10 @@ def test_models_and_tasks_without_symbols_are_refused(tmp_path) -> None:
 
 def test_feedback_beside_another_learner_is_refused(text, tmp_path) -> None:
     config = RunConfig(
-        task=f"text:file={text}", model="gru:hidden=4", feedback="free-running", learner="rtrl"
+        task=f"text:file={text},length=6",
+        model="gru:hidden=4",
+        feedback="free-running",
+        learner="rtrl",
     )
     with pytest.raises(ConfigurationError):
         train(config, tmp_path / "run")
