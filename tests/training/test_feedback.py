@@ -11,8 +11,9 @@ from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.sampling import Sampling
 from throughtime.models import LanguageModel, build_model
-from throughtime.tasks.kinds import Likelihood, Tokens
+from throughtime.tasks.kinds import Likelihood, Pairs, Tokens
 from throughtime.training import (
+    FEEDBACKS,
     Fed,
     FreeRunning,
     ProfessorForcing,
@@ -231,6 +232,31 @@ def test_a_discriminator_tells_free_running_apart() -> None:
 def test_professors_that_cannot_be(options) -> None:
     with pytest.raises(ConfigurationError):
         ProfessorForcing(**options)
+
+
+@pytest.mark.parametrize("context", ["initial", "attention"])
+@pytest.mark.parametrize(
+    "feedback",
+    [
+        "scheduled-sampling:schedule=linear,k=0.5",
+        "free-running:gradient=straight-through",
+        "professor-forcing:hidden=3,low=0",
+    ],
+)
+def test_decoders_read_their_own_symbols(feedback, context) -> None:
+    """Losses at padding are 0, and every parameter has a gradient, those of the encoder too."""
+    torch.manual_seed(0)
+    spec = {"initial": "encoder-decoder:cell=gru", "attention": "attention:cell=gru"}[context]
+    model = build_model(f"{spec},hidden=4,engine=eager", Pairs(Tokens(5), Tokens(6)), Likelihood())
+    symbols, targets = batch_of(6)
+    source = torch.randint(5, (4, BATCH), generator=random_of())
+    state = model.encode(source, torch.tensor([4, 2, 3, 1, 4]))
+    made = FEEDBACKS.build(feedback)
+    losses, _ = Fed(made, model, 0, 0).losses(symbols, targets, state)
+    assert bool((losses[targets < 0] == 0).all())
+    penalty = made.penalty()
+    (losses.sum() if penalty is None else losses.sum() + penalty).backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @pytest.fixture

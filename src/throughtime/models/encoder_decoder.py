@@ -140,14 +140,15 @@ class EncoderDecoder(nn.Module):
         """Return the logits of each next symbol, and the state after the last one.
 
         Arguments:
-            symbols: symbols that the decoder reads; the first is the one that begins a target.
+            symbols: symbols that the decoder reads, or (time, batch, alphabet) weights of them; the
+                first is the one that begins a target.
             state: state before them: of `encode`, or of the symbols before.
 
         Raises:
             StateError: no state.
         """
-        features, state = self._features(symbols, state)
-        return self.readout(features), state
+        features, state = self.features(symbols, state)
+        return self.logits(features), state
 
     def losses(
         self, symbols: Int[Tensor, "time batch"], targets: Int[Tensor, "time batch"], state: State
@@ -161,7 +162,7 @@ class EncoderDecoder(nn.Module):
             targets: symbol that follows each; -1 where none is due: its loss is 0.
             state: state before them.
         """
-        features, state = self._features(symbols, state)
+        features, state = self.features(symbols, state)
         due = targets >= 0
         logits = self.readout(features[due])
         found = F.cross_entropy(logits, targets[due], reduction="none")
@@ -199,8 +200,18 @@ class EncoderDecoder(nn.Module):
             return self.attention(outputs, Memory(*state[1:]))[1]
         return self._attention_cell().weights(outputs, map_state(lambda s: s[0], state.decoder))
 
-    def _features(self, symbols: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return what the readout reads, and the state after it."""
+    def features(
+        self, symbols: Int[Tensor, "time batch"], state: State = None
+    ) -> tuple[Float[Tensor, "time batch width"], State]:
+        """Return what the readout reads after each symbol, and the state after the last one.
+
+        Arguments:
+            symbols: symbols that the decoder reads, or (time, batch, alphabet) weights of them.
+            state: state before them.
+
+        Raises:
+            StateError: no state.
+        """
         read = self._read(symbols, state)
         outputs, decoder = self.decoder(read, state.decoder)
         y = read[..., : self.embedding.embedding_dim]
@@ -216,6 +227,16 @@ class EncoderDecoder(nn.Module):
         outputs = F.dropout(outputs, self.dropout, self.training)
         return outputs, state._replace(decoder=decoder)
 
+    def logits(
+        self, features: Float[Tensor, "time batch width"]
+    ) -> Float[Tensor, "time batch alphabet"]:
+        """Return the logits of each next symbol.
+
+        Arguments:
+            features: what the readout reads.
+        """
+        return self.readout(features)
+
     def _read(self, symbols: Tensor, state: State) -> Tensor:
         """Return what the decoder's layer reads."""
         if state is None:
@@ -225,7 +246,11 @@ class EncoderDecoder(nn.Module):
                 expected="that of a source",
                 fix="Begin with state = model.encode(source, source_lengths).",
             )
-        read = F.dropout(self.embedding(symbols), self.dropout, self.training)
+        if symbols.is_floating_point():
+            read = symbols @ self.embedding.weight
+        else:
+            read = self.embedding(symbols)
+        read = F.dropout(read, self.dropout, self.training)
         if self.context != "every-step":
             return read
         return torch.cat([read, _repeated(state.context, len(symbols))], -1)
