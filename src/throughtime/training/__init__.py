@@ -9,6 +9,7 @@ from throughtime.training.feedback import (
     Fed,
     Feedback,
     FreeRunning,
+    LearnedFeedback,
     ScheduledSampling,
     TeacherForcing,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Feedback",
     "Finished",
     "FreeRunning",
+    "LearnedFeedback",
     "Observer",
     "ProfessorForcing",
     "Progress",

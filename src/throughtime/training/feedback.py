@@ -47,18 +47,23 @@ class Feedback(abc.ABC):
             random: Source of the random numbers of this update, on the CPU.
         """
 
+
+class LearnedFeedback(Feedback):
+    """A feedback that adds a term to the loss, and learns itself."""
+
+    @abc.abstractmethod
     def penalty(self) -> Tensor | None:
         """Return a term that is added to the loss of the last call of `losses`; None for none."""
-        return None
 
+    @abc.abstractmethod
     def learn(self) -> None:
-        """Update what the feedback itself learns, after the gradients of the model are found."""
-        return
+        """Update the feedback itself, after the gradients of the model are found."""
 
+    @abc.abstractmethod
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that are carried from update to update."""
-        return {}
 
+    @abc.abstractmethod
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a saved state.
 
@@ -68,7 +73,6 @@ class Feedback(abc.ABC):
         Raises:
             KeyError: A tensor is missing.
         """
-        del state
 
 
 @final

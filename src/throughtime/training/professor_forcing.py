@@ -13,7 +13,7 @@ from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.sampling import Sampling
 from throughtime.layers import GRU
-from throughtime.training.feedback import FEEDBACKS, Feedback
+from throughtime.training.feedback import FEEDBACKS, LearnedFeedback
 
 
 class Behaving(Protocol):
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
 
 @FEEDBACKS.register("professor-forcing")
 @final
-class ProfessorForcing(Feedback):
+class ProfessorForcing(LearnedFeedback):
     """Teacher forcing, and a discriminator that must not tell free running from it.
 
         L = NLL + weight C_f,    C_f = -mean log D(h_free)

@@ -27,7 +27,13 @@ from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.task import Task
 from throughtime.training.config import RunConfig
 from throughtime.training.evaluation import detached
-from throughtime.training.feedback import FEEDBACKS, Fed, Feedback, TeacherForcing
+from throughtime.training.feedback import (
+    FEEDBACKS,
+    Fed,
+    Feedback,
+    LearnedFeedback,
+    TeacherForcing,
+)
 
 ScoreBatch = Callable[[Any, Any, Any, int], Score]
 """The score of a model on a batch, from the state of the batch before, at a training step."""
@@ -158,6 +164,7 @@ class _Fed(Teacher):
 
     def __init__(self, model: nn.Module, score: ScoreBatch, feedback: Feedback, seed: int):
         self.model, self.score, self.feedback, self.seed = model, score, feedback, seed
+        self.learned = feedback if isinstance(feedback, LearnedFeedback) else None
         self.carried: Any = None
         self.after: Any = None
 
@@ -165,9 +172,10 @@ class _Fed(Teacher):
         """Return the loss without the feedback's penalty, and find the gradients of both."""
         fed = Fed(self.feedback, self.model, self.seed, step)
         score = self.score(fed, batch, self.carried, step)
-        penalty = self.feedback.penalty()
+        penalty = self.learned.penalty() if self.learned is not None else None
         (score.loss if penalty is None else score.loss + penalty).backward()
-        self.feedback.learn()
+        if self.learned is not None:
+            self.learned.learn()
         self.after = detached(score.state)
         return score.loss.detach()
 
@@ -177,7 +185,8 @@ class _Fed(Teacher):
 
     def state(self) -> dict[str, Any]:
         """The state of the stream, if there is one, and the feedback's."""
-        own = {f"feedback.{name}": value for name, value in self.feedback.state().items()}
+        learned = {} if self.learned is None else self.learned.state()
+        own = {f"feedback.{name}": value for name, value in learned.items()}
         return own if self.carried is None else {**own, "stream": self.carried}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -189,7 +198,8 @@ class _Fed(Teacher):
         device = next(self.model.parameters()).device
         prefix = "feedback."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        self.feedback.load({name: value.to(device) for name, value in own.items()})
+        if self.learned is not None:
+            self.learned.load({name: value.to(device) for name, value in own.items()})
         if "stream" in state:
             self.carried = map_state(lambda tensor: tensor.to(device), state["stream"])
 
