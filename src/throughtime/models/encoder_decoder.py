@@ -233,7 +233,7 @@ class EncoderDecoder(nn.Module):
         """Return the logits of each next symbol.
 
         Arguments:
-            features: what the readout reads.
+            features: inputs of the readout.
         """
         return self.readout(features)
 

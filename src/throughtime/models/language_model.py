@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
         The logits of an adaptive softmax are logarithms of probabilities.
 
         Arguments:
-            features: what the readout reads.
+            features: inputs of the readout.
         """
         if isinstance(self.readout, nn.Linear):
             return self.readout(features)

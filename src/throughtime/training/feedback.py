@@ -130,8 +130,11 @@ class TeacherForcing(Feedback):
         """Return the model's own losses.
 
         Arguments:
-            model, symbols, targets, state: As for `Feedback`.
-            step, random: Unused.
+            model: The model.
+            symbols: True symbols; the first one is always read.
+            targets: Symbol that follows each; -1 where none is due.
+            state: State before the symbols.
+            step, random: Unused numbers.
         """
         del step, random
         return model.losses(symbols, targets, state)
@@ -218,7 +221,12 @@ class ScheduledSampling(Feedback):
         """Return the losses of the true targets, after symbols that are mixed.
 
         Arguments:
-            model, symbols, targets, state, step, random: As for `Feedback`.
+            model: The model.
+            symbols: True symbols; the first one is always read.
+            targets: Symbol that follows each; -1 where none is due.
+            state: State before the symbols.
+            step: Number of the update.
+            random: Source of random numbers, on the CPU.
         """
         coins = torch.rand(symbols.shape, generator=random)
         return mixed_losses(model, symbols, targets, state, coins < self.probability(step), random)
@@ -263,8 +271,12 @@ class FreeRunning(Feedback):
         """Return the losses of the true targets, after symbols that the model has drawn.
 
         Arguments:
-            model, symbols, targets, state, random: As for `Feedback`.
-            step: Unused.
+            model: The model.
+            symbols: True symbols; the first one is always read.
+            targets: Symbol that follows each; -1 where none is due.
+            state: State before the symbols.
+            random: Source of random numbers, on the CPU.
+            step: Unused number of the update.
         """
         del step
         torch.rand(symbols.shape, generator=random)  # the coins of `ScheduledSampling`

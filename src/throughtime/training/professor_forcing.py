@@ -139,8 +139,12 @@ class ProfessorForcing(LearnedFeedback):
         """Return the losses of teacher forcing; the discriminator's part is in `penalty`.
 
         Arguments:
-            model, symbols, targets, state, random: As for `Feedback`.
-            step: Unused.
+            model: The model.
+            symbols: True symbols; the first one is always read.
+            targets: Symbol that follows each; -1 where none is due.
+            state: State before the symbols.
+            random: Source of random numbers, on the CPU.
+            step: Unused number of the update.
         """
         del step
         if not (hasattr(model, "features") and hasattr(model, "logits")):
