@@ -52,7 +52,7 @@ class LearnedFeedback(Feedback):
     """A feedback that adds a term to the loss, and learns itself."""
 
     @abc.abstractmethod
-    def penalty(self) -> Tensor | None:
+    def penalty(self) -> Float[Tensor, ""] | None:
         """Return a term that is added to the loss of the last call of `losses`; None for none."""
 
     @abc.abstractmethod
@@ -105,8 +105,16 @@ class Fed:
             expected="a task that reads the losses of symbols, such as text or translation",
         )
 
-    def losses(self, symbols: Tensor, targets: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Return the losses of the feedback, and the state after the last symbol."""
+    def losses(
+        self, symbols: Int[Tensor, "time batch"], targets: Int[Tensor, "time batch"], state: Any
+    ) -> tuple[Float[Tensor, "time batch"], Any]:
+        """Return the losses of the feedback, and the state after the last symbol.
+
+        Arguments:
+            symbols: True symbols.
+            targets: Symbol that follows each; -1 where none is due.
+            state: State before the symbols.
+        """
         return self._feedback.losses(
             self._model, symbols, targets, state, step=self._step, random=self._random
         )

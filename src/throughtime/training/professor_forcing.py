@@ -196,7 +196,7 @@ class ProfessorForcing(LearnedFeedback):
         self._discriminator = Discriminator(width, self.hidden)
         self._optimizer = torch.optim.Adam(self._discriminator.parameters(), lr=self.learning_rate)
 
-    def penalty(self) -> Tensor | None:
+    def penalty(self) -> Float[Tensor, ""] | None:
         """Return weight C_f of the last call of `losses`; None below the accuracy `low`."""
         return self._penalty
 
