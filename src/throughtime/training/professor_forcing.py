@@ -143,8 +143,11 @@ class ProfessorForcing(LearnedFeedback):
             symbols: True symbols; the first one is always read.
             targets: Symbol that follows each; -1 where none is due.
             state: State before the symbols.
-            random: Source of random numbers, on the CPU.
             step: Unused number of the update.
+            random: Source of random numbers, on the CPU.
+
+        Raises:
+            ConfigurationError: The model has no `features` and `logits`.
         """
         del step
         if not (hasattr(model, "features") and hasattr(model, "logits")):
