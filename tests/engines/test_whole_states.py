@@ -121,3 +121,46 @@ def test_a_tensor_of_two_names(tied) -> None:
 
 def test_the_next_state_is_a_map_of_the_output() -> None:
     assert_equal_to_eager(request(Reading()))
+
+
+class Rooted(Counting):
+    """h' = tanh(A x + B h) and e' = e + sqrt(h' - h'), whose derivative is infinite."""
+
+    def __init__(self, kept=1.0, of_past=True):
+        super().__init__(lambda batch: (torch.zeros(batch, WIDTH).double(),))
+        self.kept, self.reads = kept, of_past
+
+    def step(self, projected, state):
+        h = torch.tanh(projected + self.of_past(state.h))
+        root = torch.sqrt(state.h - state.h if self.reads else h - h)
+        return h, type(state)(h, self.kept * state.a + root)
+
+
+@pytest.mark.parametrize("of_past", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+@pytest.mark.parametrize("outputs", ["all", "last", "states"])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 4]])
+def test_an_infinite_derivative_without_a_gradient(kept, of_past, outputs, lengths) -> None:
+    cell = Rooted(kept, of_past)
+    lengths = None if lengths is None else torch.tensor(lengths)
+    r = request(cell, outputs=outputs, lengths=lengths)
+    leaves = [r.inputs.requires_grad_(), *(s.requires_grad_() for s in r.state), *cell.parameters()]
+    parts = {
+        "outputs": lambda result: result.outputs,
+        "h": lambda result: result.state.h,
+        "e": lambda result: result.state.a,
+        "states": lambda result: None if result.states is None else result.states.a,
+    }
+    for part in parts.values():
+        found = []
+        for engine in ("native", "eager"):
+            chosen = part(run(r, engine))
+            if chosen is not None:
+                found.append(gradients(chosen, leaves))
+        if found:
+            torch.testing.assert_close(*found, equal_nan=True)
+    assert all(g.isfinite().all() for g in gradients(run(r, "native").outputs, leaves))
+
+
+def gradients(result, leaves):
+    return torch.autograd.grad(result.sum(), leaves, allow_unused=True, materialize_grads=True)

@@ -41,7 +41,7 @@ struct Input {
 struct Steps {
     int64_t time, batch, threads;
     int64_t inputs, fields, phases, multiplications, gradients;
-    int64_t saved, temporary, slot, carry, output, sums;  // widths
+    int64_t saved, temporary, slot, carry, output, sums, presents;  // widths
     const Part* parts;
     const int64_t* numbers;       // of the parts
     const real* constants;
@@ -59,6 +59,7 @@ struct Steps {
     real* d_input;                // (time, batch, width of input 0) or null
     real** d_matrices;            // (depth, width) for each gradient, or null
     real* d_parameters;
+    const real* present;          // (time, presents): of all results, then of sets of them
     char* workspace;
 };
 
@@ -219,7 +220,7 @@ struct ForwardPass {
             block(places[index], b, std::min(end, b + cut.block));
     }
     void block(const ForwardPlace& place, int64_t first, int64_t last) {
-        const Units units{job.parameter_values, nullptr, job.numbers, job.constants};
+        const Units units{job.parameter_values, nullptr, job.numbers, job.constants, nullptr};
         const int64_t B = job.batch, rows = last - first;
         for (int64_t f = 0; f < job.fields; f++)
             for (int64_t i = 0; i < rows; i++)
@@ -366,12 +367,29 @@ struct BackwardPass {
             if (field.shift < 0) return field.history + (t * job.batch + b) * field.width;
         }
     }
+    // A step of which no result has a gradient.
+    void nothing(int64_t t, int64_t first, int64_t last, real* carried) const {
+        std::fill_n(carried, (last - first) * job.carry, real(0));
+        const int64_t width = job.input[0].width;
+        if (job.d_input)
+            std::fill_n(job.d_input + (t * job.batch + first) * width, (last - first) * width, real(0));
+        for (int64_t f = 0; t == 0 && f < job.fields; f++)
+            if (real* to = job.field[f].d_initial)
+                std::fill_n(to + first * job.field[f].width, (last - first) * job.field[f].width,
+                            real(0));
+    }
     void block(BackwardPlace& place, int64_t first, int64_t last) {
-        const Units units{job.parameter_values, place.d_parameters, job.numbers, job.constants};
         const int64_t B = job.batch, rows = last - first, pointers = place.rows.pointers;
         for (int64_t t = job.time - 1; t >= 0; t--) {
             real* carry = place.carry + (t % 2) * rows * job.carry;
             real* carried = place.carry + (1 - t % 2) * rows * job.carry;
+            const real* present = job.present + t * job.presents;
+            if (*present == 0) {
+                nothing(t, first, last, carried);
+                continue;
+            }
+            const Units units{job.parameter_values, place.d_parameters, job.numbers, job.constants,
+                              present};
             int64_t count = 0;
             for (int64_t b = first; b < last; b++) {
                 const int64_t row = b - first, at = t * B + b;

@@ -15,6 +15,7 @@ struct Units {
     real* d_parameters;      // of this thread
     const int64_t* numbers;  // offsets and widths
     const real* constants;
+    const real* present;     // of this step: not 0 where one of a set of results has a gradient
 };
 
 using Part = void (*)(const Units& units, int64_t rows, real* const* table);

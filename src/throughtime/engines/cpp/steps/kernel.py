@@ -70,7 +70,7 @@ Steps = _structure(
     (
         *("time", "batch", "threads"),
         *("inputs", "fields", "phases", "multiplications", "gradients"),
-        *("saved", "temporary", "slot", "carry", "output", "sums"),
+        *("saved", "temporary", "slot", "carry", "output", "sums", "presents"),
     ),
     (
         *(
@@ -85,7 +85,7 @@ Steps = _structure(
             "lengths",
         ),
         *("resets", "parameter_values", "outputs", "saved_values", "d_outputs", "d_input"),
-        *("d_matrices", "d_parameters", "workspace"),
+        *("d_matrices", "d_parameters", "present", "workspace"),
     ),
 )
 

@@ -52,6 +52,7 @@ class _Run:
             carry=plan.carry,
             output=sum(p.width for p in plan.results[-1]),
             sums=plan.sums,
+            presents=len(plan.presents),
             matrices=ctypes.addressof(self.arrays[0]),
             input=ctypes.addressof(self.arrays[1]),
             lengths=_at(self.lengths),
@@ -156,6 +157,8 @@ def run_backward(
     ]
     addresses = (ctypes.c_void_p * max(1, len(d_matrices)))(*map(_at, d_matrices))
     job.d_input, job.d_parameters = _at(d_input), _at(sums)
+    present = _presence(call, run.time, above)
+    job.present = _at(present)
     job.matrix_gradients = ctypes.addressof(call.kernel.matrix_gradients)
     job.d_matrices = ctypes.addressof(addresses)
     run.run(
@@ -194,6 +197,36 @@ def run_backward(
             tensor.view(-1)[g.offset : g.offset + g.width] = sums[g.at : g.at + g.width]
     streams = [None] * (len(plan.trace.inputs) - 1)
     return [d_input, *streams, *d_initial, *d_fresh, *of_parameters, *of_matrices]
+
+
+def _presence(call: Call, time: int, above: Sequence[Tensor | None]) -> Tensor:
+    """Return 1 for each step and set of results of which one has a gradient, as in autograd.
+
+    Arguments:
+        call: The run.
+        time: The number of steps.
+        above: The gradients of the final fields, of the histories and of the outputs.
+    """
+    plan = call.kernel.plan
+    count = len(plan.fields)
+    last = _bits(above[:count])
+    always = _bits(above[count:])
+    ends = {time} if call.lengths is None else set(call.lengths.tolist())
+    carried = {0: 0}
+    found, after = [0] * time, 0
+    for t in range(time, 0, -1):
+        if after not in carried:
+            carried[after] = _bits([True if r & after else None for r in plan.reach])
+        after = carried[after] | always | (last if t in ends else 0)
+        found[t - 1] = after
+    rows = {results: i for i, results in enumerate(dict.fromkeys(found))}
+    table = [[float(results & own != 0) for own in plan.presents] for results in rows]
+    values = torch.tensor(table, dtype=call.kernel.dtype, device="cpu")
+    return values[[rows[results] for results in found]]
+
+
+def _bits(present: Sequence[Any]) -> int:
+    return sum(1 << i for i, value in enumerate(present) if value is not None)
 
 
 def _pairs(tensors: Tensors, others: Tensors, name: str) -> list[tuple[Any, Any]]:

@@ -147,7 +147,7 @@ class _Phase:
             name = self.addresses[place] = f"a{len(self.addresses)}"
             offset = self.whole.number(place.offset)
             self.whole.places.append(place)
-            if place.pointer in ("parameters", "d_parameters"):
+            if place.pointer in ("parameters", "d_parameters", "present"):
                 base, kind = f"units.{place.pointer}", "auto"
             else:
                 base, kind = f"row[{self.pointers[place.pointer]}]", "real* const"

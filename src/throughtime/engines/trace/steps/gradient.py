@@ -17,14 +17,22 @@ class Gradients:
     Attributes:
         leaves: The gradients of the input, the state and the parameters, by position of the leaf.
         products: The gradient of each product that has one, as pieces, by its number.
+        results: The results on whose gradients that of a leaf depends, as bits, by position.
     """
 
     leaves: dict[int, int]
     products: dict[int, tuple[Piece, ...]]
+    results: dict[int, int]
 
 
 def derive(graph: Graph, results: Sequence[tuple[Piece, ...]]) -> Gradients:
     """Return the gradients of results, whose own gradients are leaves of the source "cotangent".
+
+    Autograd follows only the paths that a gradient comes along. Here all gradients are computed at
+    once, from zeros where there is none; and zero times an infinite derivative is not a number. So
+    what depends on absent gradients alone is set to zero where it meets others. Leaves of the
+    source "present" are 1 where one of a set of results has a gradient; their numbers are the sets
+    as bits. Steps in which all gradients are absent must be left out.
 
     Arguments:
         graph: The graph, which grows.
@@ -40,7 +48,10 @@ class _Derivation:
         self.graph = graph
         self.of: dict[int, int] = {}
         self.wide: dict[tuple[int, int], int] = {}  # of nodes of width 1, before the reduction
-        self.found = Gradients({}, {})
+        self.found = Gradients({}, {}, {})
+        self.every = (1 << len(results)) - 1
+        self.sources: list[int] = []  # results as bits, by position
+        self.vanishes: list[bool] = []  # zero wherever the gradients that it depends on are
         own = {p.position for result in results for p in result}
         needed = graph.ancestors(own)
         products = len(graph.products)
@@ -78,15 +89,54 @@ class _Derivation:
                 gradient = (self.graph.value(gradient) * piece.width).position
             else:
                 key = piece.position, self.graph.width(gradient)
-                if key in self.wide:
-                    total = self.graph.value(self.wide[key]) + self.graph.value(gradient)
-                    gradient = total.position
-                self.wide[key] = gradient
+                self.wide[key] = self.sum(self.wide.get(key), gradient)
                 return
-        before = self.of.get(piece.position)
-        if before is not None:
-            gradient = (self.graph.value(before) + self.graph.value(gradient)).position
-        self.of[piece.position] = gradient
+        self.of[piece.position] = self.sum(self.of.get(piece.position), gradient)
+
+    def sum(self, before: int | None, gradient: int) -> int:
+        """Return the sum of two gradients, either of which may be absent."""
+        if before is None:
+            return gradient
+        self.look()
+        reader = self.sources[before] | self.sources[gradient]
+        parts = self.present(before, reader), self.present(gradient, reader)
+        return call("add", *map(self.graph.value, parts)).position
+
+    def present(self, position: int, reader: int) -> int:
+        """Return a gradient for a reader of those of several results: zero where it is absent."""
+        self.look()
+        own = self.sources[position]
+        if own in (0, reader) or self.vanishes[position]:
+            return position
+        is_there = call("ne", self.graph.value(self.graph.leaf("present", own, 0, 1)), 0.0)
+        return call("where", is_there, self.graph.value(position), 0.0).position
+
+    def look(self) -> None:
+        """Find the sources of new nodes."""
+        graph = self.graph
+        for i in range(len(self.sources), len(graph.nodes)):
+            leaf, reads = graph.leaves.get(i), graph.reads(i)
+            own = 1 << leaf.number if leaf is not None and leaf.source == "cotangent" else 0
+            for read in reads:
+                own |= self.sources[read]
+            self.sources.append(own)
+            self.vanishes.append(graph.nodes[i].constant == 0 or (own > 0 and self.is_linear(i)))
+
+    def is_linear(self, position: int) -> bool:
+        """Return True if a value is zero where the gradients that it depends on are."""
+        graph, node = self.graph, self.graph.nodes[position]
+        leaf, reads = graph.leaves.get(position), graph.reads(position)
+        if leaf is not None:
+            if leaf.source == "reduction" and graph.reductions[leaf.number].operation != "sum":
+                return False
+            return all(self.vanishes[r] for r in reads)
+        if node.operation == "mul":
+            factors = zip(reads, reads[::-1], strict=True)
+            constants = ((self.vanishes[a], graph.nodes[b].constant) for a, b in factors)
+            return any(v and c is not None and math.isfinite(c) for v, c in constants)
+        if node.operation == "where":
+            return not self.sources[reads[0]] and all(self.vanishes[r] for r in reads[1:])
+        return node.operation in ("neg", "add", "sub") and all(self.vanishes[r] for r in reads)
 
     def reduce_wide(self, position: int) -> None:
         """Reduce the gradients of a node of width 1 that come from wider ones."""
@@ -114,7 +164,9 @@ class _Derivation:
         elif leaf.source == "reduction":
             self.through_reduction(leaf.number, position, gradient)
         elif leaf.source != "product":
-            self.found.leaves[position] = gradient
+            self.found.leaves[position] = self.present(gradient, self.every)
+            self.look()
+            self.found.results[position] = self.sources[gradient]
 
     def through_reduction(self, number: int, position: int, gradient: int) -> None:
         """Pass the gradient of a reduction on."""
@@ -122,10 +174,7 @@ class _Derivation:
         source, g = reduction.position, self.graph.value(gradient)
         if reduction.operation == "sum":
             # a gradient of width 1 counts for every unit
-            before = self.of.get(source)
-            if before is not None:
-                g = graph.value(before) + g
-            self.of[source] = g.position
+            self.of[source] = self.sum(self.of.get(source), gradient)
         elif reduction.operation == "max":
             at = call("eq", graph.value(source), graph.value(position))
             share = call("where", at, 1.0, 0.0)
@@ -145,7 +194,9 @@ class _Derivation:
             leaf = graph.leaves[position]
             if leaf.offset > end:
                 pieces.append(Piece(zero, leaf.offset - end))
-            pieces.append(Piece(self.of.get(position, zero), leaf.width))
+            # the gradient of the matrix is a sum over all steps
+            own = self.present(self.of.get(position, zero), self.every)
+            pieces.append(Piece(own, leaf.width))
             end = leaf.offset + leaf.width
         if end < product.width:
             pieces.append(Piece(zero, product.width - end))

@@ -18,7 +18,7 @@ class Leaf(NamedTuple):
     """A run of values that are computed elsewhere.
 
     Attributes:
-        source: "input", "state", "parameter", "product", "reduction" or "cotangent".
+        source: "input", "state", "parameter", "product", "reduction", "cotangent" or "present".
         number: The number among those of the source.
         offset: The first value.
         width: The number of values.

@@ -121,6 +121,8 @@ class _Trial:
                 values = self.inputs[leaf.number].detach()
             elif leaf.source == "cotangent":
                 values = above[leaf.number]
+            elif leaf.source == "present":
+                values = state[0].new_ones(1)
             else:
                 values = state[plan.fields.index(leaf.number)].detach().flatten(1)
             return values[..., leaf.offset : leaf.offset + leaf.width]

@@ -72,6 +72,9 @@ class WholeStep:
         sums: The values of all of them.
         matrices: The numbers of the static tensors that are matrices of products.
         matrix_gradients: The gradients of the products' matrices.
+        presents: Sets of results as bits, the fields lowest: all, then those whose gradients the
+            backward pass tells from absent ones.
+        reach: The results, as bits, through which a gradient reaches each field before the step.
     """
 
     trace: StepTrace
@@ -93,6 +96,8 @@ class WholeStep:
     sums: int
     matrices: tuple[int, ...]
     matrix_gradients: tuple[MatrixGradient, ...]
+    presents: tuple[int, ...]
+    reach: tuple[int, ...]
 
     @functools.cached_property
     def tensors(self) -> StaticTensors:
@@ -223,7 +228,8 @@ class _Planning:
         forward = Schedule(graph, inside, stores, targets=targets, area=saved)
         lasting = ("input", "before", "after", "saved", "parameters")
         known = {p: c for p, c in forward.places.items() if c.pointer.startswith(lasting)}
-        known |= self._cotangents()
+        presents = self._presents(len(shown))
+        known |= self._cotangents(presents)
         backs = self._backs(gradients)
         sources = {back_number: slots[number] for number, back_number in backs.items()}
         backward = Schedule(graph, known, back, sources=sources)
@@ -251,7 +257,22 @@ class _Planning:
                 self._matrix_gradient(number, forward.sources[number], slots[number])
                 for number in gradients.products
             ),
+            presents,
+            self._reach(gradients),
         )
+
+    def _presents(self, results: int) -> tuple[int, ...]:
+        leaves = self.graph.leaves.values()
+        own = [leaf.number for leaf in leaves if leaf.source == "present"]
+        return tuple(dict.fromkeys([(1 << results) - 1, *own]))
+
+    def _reach(self, gradients: Gradients) -> tuple[int, ...]:
+        found = dict.fromkeys(self.fields, 0)
+        for position, results in gradients.results.items():
+            leaf = self.graph.leaves[position]
+            if leaf.source == "state":
+                found[leaf.number] |= results
+        return tuple(found.values())
 
     def _matrix_gradient(self, number: int, source: Place, slot: Place) -> MatrixGradient:
         product = self.graph.products[number]
@@ -296,7 +317,8 @@ class _Planning:
     def _late(self) -> set[int]:
         """Return the nodes that depend on the gradients of the results."""
         graph = self.graph
-        late = {p for p, leaf in graph.leaves.items() if leaf.source == "cotangent"}
+        given = ("cotangent", "present")
+        late = {p for p, leaf in graph.leaves.items() if leaf.source in given}
         readers: dict[int, list[int]] = {}
         for position in range(len(graph.nodes)):
             for read in graph.reads(position):
@@ -368,10 +390,12 @@ class _Planning:
                 leaf = self.graph.leaves[position]
                 yield leaf.number, leaf
 
-    def _cotangents(self) -> dict[int, Place]:
+    def _cotangents(self, presents: tuple[int, ...]) -> dict[int, Place]:
         found: dict[int, Place] = {}
         for position, leaf in self.graph.leaves.items():
-            if leaf.source == "cotangent" and leaf.number < len(self.fields):
+            if leaf.source == "present":
+                found[position] = Place("present", presents.index(leaf.number))
+            elif leaf.source == "cotangent" and leaf.number < len(self.fields):
                 pointer = f"carry+{self.carries[leaf.number]}|d_after{leaf.number}"
                 found[position] = Place(pointer, leaf.offset)
             elif leaf.source == "cotangent":
