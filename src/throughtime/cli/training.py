@@ -114,6 +114,13 @@ class TrainingOptions:
     log_every: int | None = option(
         "N", "Updates between two rows of training metrics.", whole_number, usual="10", group=GROUP
     )
+    dynamic_rate: float | None = option(
+        "RATE",
+        "Learning rate of a dynamic evaluation on the test text, beside the static one.",
+        number,
+        usual="0.0",
+        group=GROUP,
+    )
     stop_when_solved: bool | None = switch(
         "Stop at the first evaluation that meets the task's criterion, or do not.",
         usual="stop",

@@ -1,8 +1,15 @@
-"""Conformance suites that every cell, engine and layer inherits, the user's own included."""
+"""Conformance suites that every cell, engine, layer and task inherits, the user's own included."""
 
 from throughtime.testing.cells import CellConformance
 from throughtime.testing.compare import naive_run
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.engines import EngineConformance
+from throughtime.testing.tasks import TaskConformance
 
-__all__ = ["CellConformance", "DropInConformance", "EngineConformance", "naive_run"]
+__all__ = [
+    "CellConformance",
+    "DropInConformance",
+    "EngineConformance",
+    "TaskConformance",
+    "naive_run",
+]

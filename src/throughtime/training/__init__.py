@@ -3,6 +3,7 @@
 from throughtime.results.atomic import SCHEMA_VERSION, read_json, write_json
 from throughtime.training.checkpoint import load_model
 from throughtime.training.config import RunConfig
+from throughtime.training.dynamic_evaluation import dynamic_evaluation
 from throughtime.training.evaluation import evaluate
 from throughtime.training.feedback import (
     FEEDBACKS,
@@ -13,6 +14,7 @@ from throughtime.training.feedback import (
     ScheduledSampling,
     TeacherForcing,
 )
+from throughtime.training.generator import load_generator
 from throughtime.training.optimizers import (
     Clipping,
     build_optimizer,
@@ -59,9 +61,11 @@ __all__ = [
     "TeacherForcing",
     "build_optimizer",
     "current_environment",
+    "dynamic_evaluation",
     "evaluate",
     "gradient_norm",
     "learning_rate",
+    "load_generator",
     "load_model",
     "optimizer_names",
     "read_json",

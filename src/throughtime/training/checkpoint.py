@@ -205,23 +205,45 @@ def load_model(folder: str | Path, *, trained: bool = True) -> tuple[RunConfig, 
     """
     files = RunFolder(Path(folder))
     config = read_config(files.path)
-    step = files.latest_step()
-    if step is None:
-        raise RunError(
-            f"{folder} holds no checkpoint yet",
-            fix="Train it first: the same call goes on with it.",
-        )
+    _trained_step(files)
     with reproducible(run_device("cpu"), config.threads, config.seed):
         task = build_task(config)
         model = build_model(config.model, task.inputs, task.answers)
     if trained:
-        weights = load_checkpoint(files.checkpoint(step)).model
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunMismatchError(
-                f"{files.checkpoint(step)} does not fit model {config.model!r}",
-                got=str(error),
-                fix=f"Bring back the {files.config.name} that it was trained with.",
-            ) from error
+        load_weights(model, files, config)
     return config, task, model
+
+
+def load_weights(model: nn.Module, files: RunFolder, config: RunConfig) -> None:
+    """Set a model to the weights of the latest checkpoint of a run.
+
+    Arguments:
+        model: model that the configuration names.
+        files: folder of the run.
+        config: configuration of the run.
+
+    Raises:
+        RunError: there is no checkpoint yet, or one that is damaged.
+        RunMismatchError: the checkpoint is of another model.
+        RunVersionError: it was written in another version of the format.
+    """
+    folder = files.checkpoint(_trained_step(files))
+    weights = load_checkpoint(folder).model
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunMismatchError(
+            f"{folder} does not fit model {config.model!r}",
+            got=str(error),
+            fix=f"Bring back the {files.config.name} that it was trained with.",
+        ) from error
+
+
+def _trained_step(files: RunFolder) -> int:
+    step = files.latest_step()
+    if step is None:
+        raise RunError(
+            f"{files.path} holds no checkpoint yet",
+            fix="Train it first: the same call goes on with it.",
+        )
+    return step

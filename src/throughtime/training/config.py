@@ -62,6 +62,8 @@ class RunConfig:
         evaluate_every: updates between two evaluations on held-out data; the last is one, too.
         checkpoint_every: updates between two checkpoints.
         log_every: updates between two rows of training metrics, which are means over them.
+        dynamic_rate: learning rate of a dynamic evaluation on the test text, beside the static one;
+            0 for none. See `dynamic_evaluation`.
         stop_when_solved: stop at the first evaluation that meets the task's criterion.
         device: "cpu", "cuda" or "cuda:N".
         threads: threads of the CPU that torch uses during the run, at most 1024.
@@ -100,6 +102,7 @@ class RunConfig:
     evaluate_every: int = 100
     checkpoint_every: int = 500
     log_every: int = 10
+    dynamic_rate: float = 0.0
     stop_when_solved: bool = True
     device: str = "cpu"
     threads: int = 1
@@ -127,7 +130,7 @@ class RunConfig:
                 continue
             if not _is_above_zero(value):
                 raise _wrong(name, value, "a number above 0")
-        for name in ("gradient_propagation", "sparse_outputs"):
+        for name in ("gradient_propagation", "sparse_outputs", "dynamic_rate"):
             value = getattr(self, name)
             if value != 0 and not _is_above_zero(value):
                 raise _wrong(name, value, "a number of at least 0")

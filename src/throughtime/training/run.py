@@ -19,7 +19,9 @@ from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.config import RunConfig, build_task, read_config, with_checksum
+from throughtime.training.dynamic_evaluation import check_stream, dynamic_evaluation
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
+from throughtime.training.generator import write_vocabularies
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
 from throughtime.training.optimizers import (
     Clipping,
@@ -91,6 +93,8 @@ class Run:
         self.notify = notify
         self.interruption = Interruption()
         self.task = build_task(config)
+        if config.dynamic_rate:
+            check_stream(self.task)
         self.model = build_model(config.model, self.task.inputs, self.task.answers).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
@@ -139,6 +143,7 @@ class Run:
         self.files.remove_leavings()
         step = self.files.latest_step()
         self._write_config(step)
+        write_vocabularies(self.files, self.task)
         if step is None:
             return
         checkpoint = load_checkpoint(self.files.checkpoint(step))
@@ -207,7 +212,11 @@ class Run:
             return None
         test = self._evaluate("test")
         with evaluating(self.model, self.device):
-            return test | self.task.examine(self.model, "test")
+            test |= self.task.examine(self.model, "test")
+        rate = self.config.dynamic_rate
+        if rate:
+            test |= dynamic_evaluation(self.model, self.task, "test", rate=rate, device=self.device)
+        return test
 
     def _result(self, test: dict[str, float] | None) -> Result:
         state = self.state

@@ -14,7 +14,7 @@ from throughtime.results.atomic import read_whole, sync_folder, write_whole, wri
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _UNFINISHED = re.compile(
-    r"(checkpoint-\d+|latest|(config|result|rescheduled|gradient_flow)\.json)\.tmp"
+    r"(checkpoint-\d+|latest|(config|vocabulary|result|rescheduled|gradient_flow)\.json)\.tmp"
 )
 
 
@@ -23,6 +23,7 @@ class RunFolder:
     """Paths of a run, and the steps of writing it that must not be mixed up.
 
     config.json             the configuration; written first
+    vocabulary.json         vocabularies and kinds, of a run on a text
     metrics.jsonl           a row an interval, a row an evaluation
     checkpoint-<step>/      the latest and the one before it
     latest                  the name of the latest
@@ -37,6 +38,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.config = path / "config.json"
+        self.vocabulary = path / "vocabulary.json"
         self.metrics = path / "metrics.jsonl"
         self.latest = path / "latest"
         self.result = path / "result.json"

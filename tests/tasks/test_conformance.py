@@ -1,0 +1,179 @@
+"""Each task keeps the rules of `TaskConformance`, and each rule is broken by a task that does."""
+
+import itertools
+import random
+
+import pytest
+from torch import nn
+
+from throughtime.models import build_model
+from throughtime.tasks import TASKS, Characters, Task, Text
+from throughtime.tasks.adding import UnitAdding
+from throughtime.testing import TaskConformance
+
+_LINE = "the quick brown fox jumps over a lazy dog and on. it is so\n"
+TEXT = " ".join(random.Random(0).choices(_LINE.split(" "), k=900))
+
+
+class Conformance(TaskConformance):
+    """A task that a text of the registry names, with a GRU."""
+
+    spec: str
+
+    def make_task(self) -> Task:
+        return TASKS.build(self.spec)
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("gru:hidden=5", task.inputs, task.answers)
+
+
+class TestLatch(Conformance):
+    spec = "latch:length=12"
+
+
+class TestTwoSequence(Conformance):
+    spec = "two-sequence:length=20"
+
+
+class TestParity(Conformance):
+    spec = "parity:length=9"
+
+
+class TestAdding(Conformance):
+    spec = "adding:length=30"
+
+
+class TestUnitAdding(Conformance):
+    spec = "adding:length=30,form=unit"
+
+
+class TestMultiplication(Conformance):
+    spec = "multiplication:length=30"
+
+
+class TestTemporalOrder(Conformance):
+    spec = "temporal-order:length=30"
+
+
+class TestPascanuTemporalOrder(Conformance):
+    spec = "temporal-order:length=30,form=pascanu"
+
+
+class TestCopying(Conformance):
+    spec = "copying:length=5,items=3,symbols=4"
+
+
+class TestDistantBrackets(Conformance):
+    spec = "distant-brackets"
+
+
+class TestCounting(Conformance):
+    spec = "counting"
+
+
+class TestDigits(Conformance):
+    spec = "digits:pixels_per_step=8"
+
+
+class TestPermutedDigits(Conformance):
+    spec = "permuted-digits:pixels_per_step=8"
+
+
+class TestWave(Conformance):
+    spec = "wave"
+    draws = False
+
+
+class TestCharacters(Conformance):
+    def make_task(self) -> Task:
+        return Characters(TEXT, length=9)
+
+
+class TestCharactersOfAStream(Conformance):
+    def make_task(self) -> Task:
+        return Characters(TEXT, length=9, stream=True)
+
+
+class TestText(Conformance):
+    def make_task(self) -> Task:
+        return Text.of(TEXT, length=9)
+
+
+class TestTextByWords(Conformance):
+    def make_task(self) -> Task:
+        return Text.of(TEXT, tokens="words", length=9)
+
+
+class TestTextBySubwords(Conformance):
+    def make_task(self) -> Task:
+        pytest.importorskip("tokenizers")
+        return Text.of(TEXT, tokens="subwords", size=280, length=9)
+
+
+def test_each_registered_task_is_checked() -> None:
+    """Those that need files are instances of the same classes."""
+    files = {"mnist", "permuted-mnist", "characters", "text", "text8", "penn-treebank"}
+    named = {c.spec.partition(":")[0] for c in Conformance.__subclasses__() if hasattr(c, "spec")}
+    pairs = {"reverse", "copy-sequence"}
+    assert named | files | pairs == set(TASKS)
+
+
+class Wrong(UnitAdding):
+    """A task whose draws depend on those before."""
+
+    def __init__(self) -> None:
+        super().__init__(length=9)
+        self.drawn = 0
+
+    def draw(self, random, batch_size):
+        self.drawn += 1
+        batch = super().draw(random, batch_size)
+        return batch._replace(inputs=batch.inputs + self.drawn)
+
+
+class NeighboursLeak(nn.Module):
+    """A model whose answers depend on the other sequences of the batch."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+
+    def forward(self, inputs, lengths=None):
+        return self.linear(inputs.mean((0, 1)) + inputs.mean(0))
+
+
+def test_a_task_with_a_state_is_found() -> None:
+    class Suite(Conformance):
+        def make_task(self) -> Task:
+            return Wrong()
+
+    with pytest.raises(AssertionError, match="two batches that should be the same differ"):
+        Suite().test_training_batches_are_functions_of_seed_and_step()
+
+
+def test_a_score_that_depends_on_neighbours_is_found() -> None:
+    class Suite(Conformance):
+        def make_task(self) -> Task:
+            return UnitAdding(length=9)
+
+        def make_model(self, task: Task) -> nn.Module:
+            return NeighboursLeak(2)
+
+    with pytest.raises(AssertionError, match="sum of loss"):
+        Suite().test_parts_of_small_batches_merge_to_those_of_a_large_one()
+
+
+def test_padding_that_is_read_is_found() -> None:
+    class Suite(Conformance):
+        spec = "two-sequence:length=20"
+
+        def make_model(self, task: Task) -> nn.Module:
+            model = build_model("gru:hidden=5", task.inputs, task.answers)
+            forward = model.forward
+            model.forward = lambda inputs, lengths=None: forward(inputs)
+            return model
+
+    batches = TASKS.build(Suite.spec).batches("training", 3)
+    assert any(b.lengths is not None for b in itertools.islice(batches, 1))
+    with pytest.raises(AssertionError, match="padding changes loss"):
+        Suite().test_padding_changes_nothing()
