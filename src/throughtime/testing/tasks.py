@@ -113,7 +113,7 @@ class TaskConformance(abc.ABC):
                 assert close, f"sum of {name}: {float(mean.total)}, not {expected}"
 
     def test_padding_changes_nothing(self) -> None:
-        """What stands behind the end of a sequence changes neither the loss nor a gradient."""
+        """Values behind the end of a sequence change neither the loss nor a gradient."""
         task, model = self._scored()
         batch = next(task.batches("training", 3))
         if not isinstance(batch, SequenceBatch) or batch.lengths is None:
@@ -155,7 +155,7 @@ class TaskConformance(abc.ABC):
         assert (score.state is not None) == task.stream
 
     def test_a_carried_state_takes_part_in_the_score(self) -> None:
-        """On a stream, the batch before changes the loss of the next."""
+        """The batch before changes the loss of the next, on a stream."""
         task, model = self._scored()
         if not task.stream:
             return
