@@ -21,6 +21,7 @@ SHAPES = (
     (1, 1000, 16, 64),
     (8, 5000, 8, 64),
 )
+SMALL = ((1, 1000, 64, 64), (8, 200, 64, 64), (4, 200, 64, 256))
 LAYERS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "LSTM": (nn.LSTM, tt.LSTM),
     "RNN": (nn.RNN, tt.RNN),
@@ -39,6 +40,20 @@ def engines(rounds: int) -> list[Row]:
         rows += [row for pair in own for row in pair]
         rows.append(Row(f"train {name}, six shapes", "native", f"nn.{name}", means, means, means))
     return rows + shares(USERS, rounds) + _loops(rounds)
+
+
+@benchmark("small")
+def small(rounds: int) -> list[Row]:
+    """Small batches by the native engine against torch.nn's, and the rates of training steps."""
+    rows: list[Row] = []
+    for name in ("LSTM", "GRU"):
+        for shape in SMALL:
+            own = _against_torch(name, shape, rounds)
+            took = own[0].milliseconds
+            assert took is not None, "a comparison measures times"
+            rate = _products(pair_of(name, shape)[1], shape[0] * shape[1]) / took / 1e6
+            rows += [*own, Row(own[0].case, "native", "", rate, rate, rate, "GFLOP/s")]
+    return rows
 
 
 def _against_torch(name: str, shape: tuple[int, int, int, int], rounds: int) -> list[Row]:

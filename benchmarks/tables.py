@@ -67,6 +67,26 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def small() -> str:
+    """Small batches: rates of training steps, and both passes against torch.nn."""
+    found = read("small")
+    environment = found["environment"]
+    lines = [
+        f"{found['hardware']['processor']}, {environment['device']}, {environment['threads']} "
+        f"threads, {found['rounds']} rounds, load average {found['load_average']:.1f}.",
+        "",
+        "| case | ms | GFLOP/s | train, times faster than torch.nn | infer |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    rows = found["rows"]
+    for train, infer, rate in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        lines.append(
+            f"| {train['case'].removeprefix('train ')} | {train['milliseconds']:.1f} | "
+            f"{rate['ratio']:.0f} | {_with_quartiles(train)} | {_with_quartiles(infer)} |"
+        )
+    return "\n".join(lines)
+
+
 def shares() -> str:
     """Of the machine's peak of fused multiply-adds."""
     rows = [r for r in read("engines")["rows"] if r["baseline"] == "FMA peak"]
@@ -267,6 +287,7 @@ TABLES = {
     "profile": profile,
     "conditions": conditions,
     "speed": speed,
+    "small": small,
     "shares": shares,
     "others": others,
     "doctor": doctor,
