@@ -100,7 +100,7 @@ def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> N
         (
             "xyz",
             "throughtime: error: unknown command 'xyz'. There are: diagnose, inspect, compare, "
-            "reproduce, train, list, complexity, compiler, version.",
+            "reproduce, train, sample, list, complexity, compiler, version.",
         ),
         ("compare digts", "unknown task: got 'digts', expected one of: "),
         ("compare digts", "Did you mean 'digits'"),
@@ -148,7 +148,10 @@ def test_usage_errors(words: str, message: str, capsys, tmp_path, monkeypatch) -
         ("train digits rnn --learner bppt", "Did you mean 'bptt'"),
         ("train digits lstm:hiden=64", "got 'hiden', expected one of: "),
         ("train digits lstm:engine=natve", "Did you mean 'native'?"),
-        ("list tsks", "KIND: got 'tsks', expected one of: tasks, models, learners, all. Did you"),
+        (
+            "list tsks",
+            "KIND: got 'tsks', expected one of: tasks, models, learners, feedback, all. Did you",
+        ),
         ("compare digits --variants", "--variants: got no value, expected TEXT"),
         ("train digits rnn --optimizer sgd", "Did you mean 'SGD'"),
         ("train digits LSTM", "Did you mean 'lstm'"),

@@ -272,7 +272,7 @@ def text(tmp_path):
     [
         "scheduled-sampling:k=2.0",
         "free-running:gradient=straight-through",
-        "professor-forcing:hidden=4",
+        "professor-forcing:hidden=4,low=0",
     ],
 )
 def test_a_run_goes_on_to_the_same_bits(feedback, text, tmp_path) -> None:

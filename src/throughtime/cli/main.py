@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "train several models on a task and write a report",
     "reproduce": "run a study of the literature, its numbers beside ours",
     "train": "train one model on a task",
+    "sample": "continue a text with a trained language model",
     "list": "show the tasks and models there are, with their options",
     "complexity": "measure and draw the graph of an architecture",
     "compiler": "show the C++ compiler that the native engine uses, and its cache",
@@ -50,6 +51,7 @@ examples:
   throughtime compare adding --length 200 --models rnn,lstm,gru --seeds 5
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100
   throughtime train temporal-order lstm:hidden=32 --steps 5000
+  throughtime sample runs/shakespeare --prompt ROMEO:
   throughtime reproduce skip-coefficient
   throughtime complexity td
   throughtime list tasks

@@ -1,0 +1,133 @@
+"""`throughtime sample`: text from a trained language model, shown as it is drawn."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
+from throughtime.cli.output import show_json
+
+if TYPE_CHECKING:
+    from throughtime.tasks.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Continue a text with a trained language model. Symbols appear as they are drawn. The same
+    seed gives the same text."""
+
+    source: str = position("RUN", "The folder of a run of a language model.")
+    prompt: str | None = option(
+        "TEXT", "Beginning of the text.", usual="a line break, or the end of a sentence"
+    )
+    steps: int = option("N", "Number of symbols, at most.", whole_number, default=400, usual="400")
+    temperature: float = option(
+        "T", "Divisor of the logits; 0 for the likeliest symbol.", number, default=1.0, usual="1.0"
+    )
+    top_k: int | None = option("K", "Number of symbols that are kept.", whole_number, usual="all")
+    top_p: float = option(
+        "P", "Probability that the kept symbols have together.", number, default=1.0, usual="1.0"
+    )
+    min_p: float = option(
+        "P",
+        "Least probability of a kept symbol, relative to the likeliest one.",
+        number,
+        default=0.0,
+        usual="0.0",
+    )
+    beam: int | None = option(
+        "WIDTH", "Width of a beam search, in place of draws.", whole_number, usual="draws"
+    )
+    length_penalty: float = option(
+        "P", "Exponent of the length in the scores of the beam.", number, default=0.0, usual="0.0"
+    )
+    stop: bool = flag("Stop at the end of the first sentence, for vocabularies that have an end.")
+    seed: int = option("N", "Seed of the draws.", whole_number, default=0, usual="0")
+    json: bool = flag("Print one JSON object on stdout, when all is drawn.")
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    arguments = parse(Arguments, "sample", words)
+
+    import torch
+
+    from throughtime.core.decoding import NextSymbol
+    from throughtime.core.errors import ConfigurationError
+    from throughtime.core.escaping import escaped
+    from throughtime.models import Beam, Sampling, beam_search, stream
+    from throughtime.training import load_generator
+
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
+    beam = None if arguments.beam is None else Beam(arguments.beam, arguments.length_penalty)
+    if arguments.steps < 1:
+        raise ConfigurationError("--steps", got=arguments.steps, expected="1 or more")
+    model, vocabularies = load_generator(Path(arguments.source))
+    if "text" not in vocabularies:
+        raise ConfigurationError(
+            f"{arguments.source}",
+            got=f"a run with {' and '.join(vocabularies)}",
+            expected="a language model, which continues a text",
+            fix=f"throughtime translate {arguments.source} < FILE",
+        )
+    assert isinstance(model, NextSymbol)
+    vocabulary = vocabularies["text"]
+    prompt = _prompt(vocabulary, arguments.prompt)
+    end = vocabulary.end if arguments.stop else None
+    if beam is None:
+        drawn = stream(
+            model, torch.tensor(prompt), arguments.steps, sampling, end=end, seed=arguments.seed
+        )
+    else:
+        given = torch.tensor(prompt)[:, None]
+        (found,) = beam_search(model, given, arguments.steps, beam, end=end)
+        best = found[0].symbols
+        drawn = iter(best[:-1] if found[0].ended else best)
+    shown = arguments.prompt or ""
+    if arguments.json:
+        numbers = list(drawn)
+        text = "".join(_pieces(vocabulary, prompt, iter(numbers)))
+        show_json({"schema_version": 1, "prompt": shown, "text": text, "symbols": numbers})
+        return 0
+    sys.stdout.write(escaped(shown))
+    for piece in _pieces(vocabulary, prompt, drawn):
+        sys.stdout.write(escaped(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0
+
+
+def _prompt(vocabulary: "Vocabulary", text: str | None) -> list[int]:
+    """Return the symbols that the model reads first."""
+    from throughtime.core.errors import ConfigurationError
+
+    numbers = vocabulary.encode(text, prompt=True) if text else []
+    if vocabulary.begin is not None:
+        return [vocabulary.begin, *numbers]
+    if numbers:
+        return numbers
+    if vocabulary.end is not None:
+        return [vocabulary.end]
+    if text is None and "\n" in vocabulary.symbols:
+        return vocabulary.encode("\n")
+    raise ConfigurationError(
+        "--prompt", got="an empty text", expected="at least one symbol that the model can read"
+    )
+
+
+def _pieces(vocabulary: "Vocabulary", prompt: Sequence[int], drawn: Iterator[int]) -> Iterator[str]:
+    """Yield what each symbol adds to the text. A symbol may be a part of a character."""
+    numbers = [*prompt]
+    before = vocabulary.decode(numbers)
+    for symbol in drawn:
+        numbers.append(symbol)
+        now = vocabulary.decode(numbers)
+        if now.endswith("\ufffd"):
+            continue
+        yield now[len(before) :] if now.startswith(before) else now
+        before = now
+        if len(numbers) > 64:  # the rest has no influence on what comes
+            numbers = numbers[-32:]
+            before = vocabulary.decode(numbers)
