@@ -139,7 +139,7 @@ class Rooted(Counting):
 @pytest.mark.parametrize("of_past", [True, False])
 @pytest.mark.parametrize("kept", [0.0, 0.5])
 @pytest.mark.parametrize("outputs", ["all", "last", "states"])
-@pytest.mark.parametrize("lengths", [None, [5, 2, 4]])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 4], [3, 1, 3]])
 def test_an_infinite_derivative_without_a_gradient(kept, of_past, outputs, lengths) -> None:
     cell = Rooted(kept, of_past)
     lengths = None if lengths is None else torch.tensor(lengths)
@@ -164,3 +164,22 @@ def test_an_infinite_derivative_without_a_gradient(kept, of_past, outputs, lengt
 
 def gradients(result, leaves):
     return torch.autograd.grad(result.sum(), leaves, allow_unused=True, materialize_grads=True)
+
+
+class Late(Rooted):
+    """An output that reads the field whose next value has an infinite derivative."""
+
+    def step(self, projected, state):
+        y = torch.tanh(projected + state.a)
+        return y, type(state)(self.of_past(state.h), state.a + torch.sqrt(state.h - state.h))
+
+
+@pytest.mark.parametrize("lengths", [None, [1, 1, 1], [2, 1, 2]])
+def test_no_gradient_arrives_from_steps_that_are_not_run(lengths) -> None:
+    cell = Late()
+    r = request(cell, lengths=None if lengths is None else torch.tensor(lengths))
+    leaves = [r.inputs.requires_grad_(), *(s.requires_grad_() for s in r.state)]
+    found = [gradients(run(r, engine).outputs, leaves) for engine in ("native", "eager")]
+    torch.testing.assert_close(*found, equal_nan=True)
+    assert found[0][0].isfinite().all()
+    assert found[0][1].isfinite().all() == (lengths == [1, 1, 1])

@@ -2,8 +2,9 @@
 //
 // Only the vector extensions that GCC and Clang share: the compiler maps them to registers.
 #pragma once
-#include <cmath>
 #include <cstdint>
+#undef _GLIBCXX_USE_STD_SPEC_FUNCS  // Bessel functions and the like take 0.2 s to read
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>

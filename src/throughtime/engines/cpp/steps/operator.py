@@ -214,7 +214,7 @@ def _presence(call: Call, time: int, above: Sequence[Tensor | None]) -> Tensor:
     ends = {time} if call.lengths is None else set(call.lengths.tolist())
     carried = {0: 0}
     found, after = [0] * time, 0
-    for t in range(time, 0, -1):
+    for t in range(max(ends, default=0), 0, -1):  # beyond them, no step is run
         if after not in carried:
             carried[after] = _bits([True if r & after else None for r in plan.reach])
         after = carried[after] | always | (last if t in ends else 0)

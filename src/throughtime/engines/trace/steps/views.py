@@ -164,6 +164,14 @@ def _squeeze(symbol: Symbol, dims: int | Sequence[int] | None = None) -> Symbol:
     return Symbol(symbol.places.squeeze(gone), axis)
 
 
+def _repeat(symbol: Symbol, repeats: Sequence[int]) -> Symbol:
+    more = len(repeats) - symbol.places.ndim
+    axis = None if symbol.axis is None else symbol.axis + more
+    if axis is not None and repeats[axis] != 1:
+        raise UntraceableError("step repeats sequences")
+    return Symbol(np.tile(symbol.places, tuple(repeats)), axis)
+
+
 def _flip(symbol: Symbol, dims: Sequence[int]) -> Symbol:
     return Symbol(np.flip(symbol.places, tuple(_dim(symbol, d) for d in dims)), symbol.axis)
 
@@ -207,6 +215,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "unbind": _unbind,
     "unsqueeze": _unsqueeze,
     "squeeze": _squeeze,
+    "repeat": _repeat,
     "flip": _flip,
     "roll": _roll,
     "clone": same,
