@@ -47,7 +47,7 @@ def test_one_of_them(what: str, there: str, not_there: str, capsys) -> None:
 def test_list_as_json(capsys) -> None:
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"tasks", "models", "learners"}
+    assert set(found) == {"tasks", "models", "learners", "feedback"}
     assert set(found["models"]) == set(MODELS)
     assert found["models"]["skip-rnn"] == {
         "description": MODELS.describe("skip-rnn"),
