@@ -1,5 +1,6 @@
 """Downloads from a server on this machine: whole, cut short, taken up again, wrong."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -95,6 +96,20 @@ def test_a_file_is_fetched_once_into_a_private_folder(server, tmp_path):
     assert names(folder) == {"data.bin"}
     if os.name == "posix":
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_terms_are_shown_before_a_download_alone(server, tmp_path, capsys):
+    files = [
+        dataclasses.replace(remote(server), name=name, terms="Not to be passed on.")
+        for name in ("one.bin", "two.bin")
+    ]
+    fetch(files, tmp_path)
+    assert capsys.readouterr().err.splitlines()[0] == "Not to be passed on."
+    (tmp_path / "two.bin").unlink()
+    fetch(files, tmp_path)
+    assert capsys.readouterr().err.count("Not to be passed on.") == 1
+    fetch(files, tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(server, tmp_path):

@@ -125,6 +125,9 @@ def _summary(config: "RunConfig", result: "Result") -> "Text":
     headline = result.metrics[0]
     value = metric(headline, result.test[headline.name])
     right = f"{ending(result.status)}, test {headline.title} {value}"
+    if config.dynamic_rate:
+        dynamic = metric(headline, result.test[f"dynamic_{headline.name}"])
+        right = f"{right}, dynamic {dynamic}"
     return text.append(f"{right}, loss {result.test['loss']:.4g}; {took}", style="not bold")
 
 

@@ -351,7 +351,17 @@ class Models:
         self._check(name)
         subject = f"model {name!r}"
         if name not in FAMILIES:
-            return name, read_options(subject, texts, _parameters_of(name))
+            parameters = _parameters_of(name)
+            for key in texts.keys() - parameters.keys():
+                families = [each for each in FAMILIES if key in FAMILIES.options(each)]
+                if families:
+                    raise ConfigurationError(
+                        subject,
+                        got=f"{key}, an option of a family",
+                        expected=" or ".join(families),
+                        fix=f"Name one: {families[-1]}:cell={name},{key}=...",
+                    )
+            return name, read_options(subject, texts, parameters)
         if not _takes_cell(name):
             return name, read_options(subject, texts, option_parameters(FAMILIES[name]))
         chosen: dict[str, object] = {"cell": texts.pop("cell")} if "cell" in texts else {}

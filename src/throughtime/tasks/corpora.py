@@ -182,7 +182,8 @@ def read_file(path: Path, sha256: str | None = None) -> tuple[str, str]:
             "or -f UTF-16).",
         ) from error
     except OSError as error:
-        raise DataError(str(path), got=str(error), expected="a text file in UTF-8") from error
+        found = error.strerror or str(error)
+        raise DataError(str(path), got=found, expected="a text file in UTF-8") from error
     checksum = hashlib.sha256(content).hexdigest()
     if sha256 is not None and not checksum.startswith(sha256):
         raise DataError(
