@@ -30,6 +30,7 @@ COMMANDS = {
     "reproduce": "run a study of the literature, its numbers beside ours",
     "train": "train one model on a task",
     "sample": "continue a text with a trained language model",
+    "translate": "translate lines of text by a trained encoder-decoder",
     "list": "show the tasks and models there are, with their options",
     "complexity": "measure and draw the graph of an architecture",
     "compiler": "show the C++ compiler that the native engine uses, and its cache",
@@ -52,6 +53,7 @@ examples:
   throughtime compare mnist --models irnn,skip-rnn:lag=28,hidden=100
   throughtime train temporal-order lstm:hidden=32 --steps 5000
   throughtime sample runs/shakespeare --prompt ROMEO:
+  throughtime translate runs/translation/attention/seed-0 < lines.txt
   throughtime reproduce skip-coefficient
   throughtime complexity td
   throughtime list tasks

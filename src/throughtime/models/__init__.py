@@ -7,6 +7,7 @@ from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
+from throughtime.models.translation import translate
 
 __all__ = [
     "MODELS",
@@ -20,4 +21,5 @@ __all__ = [
     "build_model",
     "generate",
     "stream",
+    "translate",
 ]
