@@ -124,7 +124,7 @@ def parts(study: str) -> dict[str, dict[str, Callable[[], object]]]:
     plain = PlainEncoderDecoder(ours)
     # the same values for both, as leaves
     start = map_state(_leaf, ours.encode(batch.source, lengths))
-    features, _ = ours._features(batch.inputs, start)
+    features, _ = ours.features(batch.inputs, start)
     leaf, gradient = _leaf(features), torch.randn_like(features)
     plain_start = _map(_leaf, plain.encode(batch.source, lengths))
     due = int((batch.targets >= 0).sum())
@@ -145,7 +145,7 @@ def parts(study: str) -> dict[str, dict[str, Callable[[], object]]]:
     def encode(model: Any) -> Callable[[], object]:
         return lambda: _backward(model.encode(batch.source, lengths))
 
-    ours_decoded = lambda: ours._features(batch.inputs, start)[0].backward(gradient)  # noqa: E731
+    ours_decoded = lambda: ours.features(batch.inputs, start)[0].backward(gradient)  # noqa: E731
     plain_decoded = lambda: plain.features(batch.inputs, plain_start).backward(gradient)  # noqa: E731
     return {
         "whole step": {"ours": our_step, "torch.nn": plain_step},

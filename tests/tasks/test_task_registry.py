@@ -31,6 +31,8 @@ def test_names():
         "permuted-digits",
         "permuted-mnist",
         "reverse",
+        "spelling",
+        "tagging",
         "temporal-order",
         "text",
         "text8",

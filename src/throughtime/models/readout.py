@@ -21,6 +21,8 @@ class SequenceModel(nn.Module):
     Arguments:
         recurrent: the layer, reading (time, batch, input).
         answers: kind of the answers, after the last step or at steps.
+        alphabet: number of symbols, where the model reads symbols, which it embeds as wide as the
+            layer's input; None for vectors.
 
     Example:
         >>> import torch
@@ -31,27 +33,32 @@ class SequenceModel(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, recurrent: RecurrentLayer, answers: Classes | Values):
+    def __init__(
+        self, recurrent: RecurrentLayer, answers: Classes | Values, alphabet: int | None = None
+    ):
         super().__init__()
+        width = recurrent.input_size
+        self.embedding = None if alphabet is None else nn.Embedding(alphabet, width)
         self.recurrent = recurrent
         self.readout = nn.Linear(recurrent.output_size, answers.width)
         self.answers = answers
 
     def forward(
         self,
-        inputs: Float[Tensor, "time batch input"],
+        inputs: Float[Tensor, "time batch input"] | Int[Tensor, "time batch"],
         lengths: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "*time batch output"]:
         """Return the answers.
 
         Arguments:
-            inputs: (time, batch, input).
+            inputs: (time, batch, input) vectors, or (time, batch) symbols.
             lengths: (batch,) valid steps, or None where all sequences fill the time axis.
 
         Returns:
             (batch, output), or (time, batch, output) where answers are due at steps.
         """
-        outputs, state = self.recurrent(inputs, lengths=lengths)
+        read = inputs if self.embedding is None else self.embedding(inputs)
+        outputs, state = self.recurrent(read, lengths=lengths)
         if self.answers.per_step:
             return self.readout(outputs)
         h = state if isinstance(state, Tensor) else state.h

@@ -63,7 +63,7 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     Raises:
         ConfigurationError: no family fits.
     """
-    if isinstance(inputs, Vectors) and isinstance(answers, Classes | Values):
+    if isinstance(inputs, Vectors | Tokens) and isinstance(answers, Classes | Values):
         return "readout"
     if isinstance(inputs, Tokens) and isinstance(answers, Likelihood):
         return "language-model"
@@ -72,14 +72,20 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors, and classes or values; or symbols or pairs, and their likelihood",
+        expected="vectors or symbols, and classes or values; or symbols or pairs, and their "
+        "likelihood",
     )
 
 
 @FAMILIES.register("readout")
-def _readout(inputs: Inputs, answers: Answers, layer: MakeLayer) -> SequenceModel:
+def _readout(
+    inputs: Inputs, answers: Answers, layer: MakeLayer, *, embedding: int = 64
+) -> SequenceModel:
     """A cell's layer with a linear read-out, after the last step or at every step."""
-    return SequenceModel(layer(_width(inputs, "readout")), _with_width(answers, "readout"))
+    answers = _with_width(answers, "readout")
+    if isinstance(inputs, Tokens):  # vectors are read as they are
+        return SequenceModel(layer(embedding), answers, inputs.alphabet)
+    return SequenceModel(layer(_width(inputs, "readout")), answers)
 
 
 @FAMILIES.register("language-model")

@@ -17,6 +17,7 @@ from throughtime.tasks.pixels import (
 )
 from throughtime.tasks.rewriting import CopySequence, Reverse
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
+from throughtime.tasks.spelling import Spelling
 from throughtime.tasks.symbols import (
     Copying,
     Counting,
@@ -25,6 +26,7 @@ from throughtime.tasks.symbols import (
     TemporalOrder,
     temporal_order,
 )
+from throughtime.tasks.tagging import SeenBefore, TaggedSentences, tagging
 from throughtime.tasks.task import Split, Task
 from throughtime.tasks.texts import Text
 from throughtime.tasks.translation import Parallel, Translation
@@ -58,6 +60,8 @@ TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
 TASKS.register("reverse")(Reverse)
 TASKS.register("copy-sequence")(CopySequence)
+TASKS.register("spelling")(Spelling)
+TASKS.register("tagging")(tagging)
 TASKS.register("translation")(translation)
 TASKS.register("multi30k")(multi30k)
 
@@ -82,10 +86,13 @@ __all__ = [
     "PascanuTemporalOrder",
     "PixelSequences",
     "Reverse",
+    "SeenBefore",
     "SequenceBatch",
     "SequenceTask",
+    "Spelling",
     "Split",
     "SubwordVocabulary",
+    "TaggedSentences",
     "Task",
     "TemporalOrder",
     "Text",

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from throughtime.core.scoring import Mean, Metric, Score, Steps
-from throughtime.tasks.kinds import Classes, Values, Vectors
+from throughtime.tasks.kinds import Classes, Tokens, Values, Vectors
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.task import Split, Task, check_at_least
 
@@ -65,7 +65,7 @@ class SequenceTask(Task):
         chance_loss: loss of that answer.
     """
 
-    inputs: Vectors  # pyright: ignore[reportIncompatibleVariableOverride]
+    inputs: Vectors | Tokens  # pyright: ignore[reportIncompatibleVariableOverride]
     answers: Classes | Values  # pyright: ignore[reportIncompatibleVariableOverride]
     chance: float
     chance_loss: float
@@ -184,7 +184,9 @@ class SequenceTask(Task):
             steps = torch.arange(len(targets))[:, None]
             last = torch.where(targets >= 0, steps, -1).amax(dim=0)
             targets = torch.where(steps == last, targets, -1)
-        return batch._replace(inputs=batch.inputs.double(), targets=targets)
+        symbols = isinstance(self.inputs, Tokens)
+        inputs = batch.inputs if symbols else batch.inputs.double()
+        return batch._replace(inputs=inputs, targets=targets)
 
 
 def likeliest(

@@ -23,6 +23,7 @@ from throughtime.learning import (
     search,
     state_dict,
 )
+from throughtime.tasks.kinds import Tokens
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.task import Task
 from throughtime.training.config import RunConfig
@@ -360,6 +361,13 @@ def stepwise_model(
             learner,
             got=f"{type(model).__name__} on task {task.name}",
             expected="a model that offers its cell and its read-out of every step",
+            fix=_FIX,
+        )
+    if isinstance(task.inputs, Tokens):
+        raise LearnerRefusalError(
+            learner,
+            got=f"symbols, of task {task.name}, which the model embeds",
+            expected="vectors",
             fix=_FIX,
         )
     _check_forward(model, learner)
