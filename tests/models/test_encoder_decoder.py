@@ -5,25 +5,19 @@ import torch
 from torch import Tensor, nn
 
 import throughtime as tt
-from throughtime.core.decoding import NextSymbol
 from throughtime.core.registry import CELLS
-from throughtime.core.state import state_tensors
 from throughtime.memory import AdditiveAttention, DotAttention
 from throughtime.models import EncoderDecoder, build_model
 from throughtime.tasks.kinds import Likelihood, Pairs, Tokens, Vector, Vectors
+from throughtime.testing import EncoderDecoderConformance
 
 KINDS = Pairs(Tokens(9), Tokens(7))
-SPECS = [
-    "gru:hidden=5",
-    "encoder-decoder:cell=lstm,hidden=5,layers=2,reverse=true",
-    "encoder-decoder:cell=lstm,hidden=5,bidirectional=true,context=every-step",
-    "encoder-decoder:cell=rnn,hidden=5,context=every-step,tied=true,embedding=4",
+ATTEND = [
     "attention:cell=gru,hidden=5",
     "attention:cell=lstm,hidden=5,layers=2,reverse=true,coverage=true,bidirectional=false",
     "attention:cell=gru,hidden=5,when=after,score=dot,tied=true",
     "attention:cell=lstm,hidden=5,when=after",
 ]
-ATTEND = [spec for spec in SPECS if spec.startswith("attention")]
 
 
 def built(spec: str, kinds: Pairs = KINDS) -> EncoderDecoder:
@@ -36,80 +30,90 @@ def symbols(time: int, batch: int, alphabet: int) -> Tensor:
     return torch.randint(alphabet, (time, batch))
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_three_pairs_in_a_batch_give_what_each_gives_alone(spec: str) -> None:
-    """Logits, losses and gradients; padding holds symbols of its own, which nothing may read."""
-    model = built(spec)
-    sizes, steps = torch.tensor([6, 1, 4]), [2, 5, 3]
-    source, inputs, targets = symbols(6, 3, 9), symbols(5, 3, 7), symbols(5, 3, 7)
-    for b, t in enumerate(steps):
-        targets[t:, b] = -1
-    state = model.encode(source, sizes)
-    logits, _ = model(inputs, state)
-    nll, _ = model.losses(inputs, targets, state)
-    nll.sum().backward()
-    together = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    for b, (n, t) in enumerate(zip(sizes.tolist(), steps, strict=True)):
-        own = model.encode(source[:n, b : b + 1])
-        alone, _ = model(inputs[:t, b : b + 1], own)
-        torch.testing.assert_close(logits[:t, b : b + 1], alone)
-        losses, _ = model.losses(inputs[:t, b : b + 1], targets[:t, b : b + 1], own)
-        torch.testing.assert_close(nll[:t, b : b + 1], losses)
-        assert (nll[t:, b] == 0).all()
-        losses.sum().backward()
-    assert together.keys() == dict(model.named_parameters()).keys()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, together[name], msg=name)
+class Conformance(EncoderDecoderConformance):
+    source_alphabet = 9
+    spec: str
+
+    def make_model(self) -> nn.Module:
+        return built(self.spec)
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_what_padding_holds_changes_nothing(spec: str) -> None:
-    model = built(spec)
-    sizes, inputs = torch.tensor([6, 2]), symbols(4, 2, 7)
-    source = symbols(6, 2, 9)
-    other = source.clone()
-    other[2:, 1] = (other[2:, 1] + 1) % 9
-    first, second = (model(inputs, model.encode(s, sizes))[0] for s in (source, other))
-    assert torch.equal(first, second)
+class TestInitial(Conformance):
+    spec = "gru:hidden=5"
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_step_by_step_equals_all_steps_at_once(spec: str) -> None:
-    model = built(spec)
-    assert isinstance(model, NextSymbol)
-    state, inputs = model.encode(symbols(6, 3, 9), torch.tensor([6, 1, 4])), symbols(5, 3, 7)
-    logits, end = model(inputs, state)
-    for t in range(5):
-        step, state = model(inputs[t : t + 1], state)
-        torch.testing.assert_close(step[0], logits[t])
-    for got, expected in zip(state_tensors(state), state_tensors(end), strict=True):
-        torch.testing.assert_close(got, expected)
+class TestReversed(Conformance):
+    spec = "encoder-decoder:cell=lstm,hidden=5,layers=2,reverse=true"
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_selected_rows_go_on_as_their_own_sequences(spec: str) -> None:
-    model = built(spec)
-    _, state = model(symbols(2, 3, 7), model.encode(symbols(6, 3, 9), torch.tensor([6, 1, 4])))
-    rows, inputs = torch.tensor([2, 0, 0, 1]), symbols(3, 3, 7)
-    expected, _ = model(inputs, state)
-    got, _ = model(inputs[:, rows], model.select(state, rows))
-    torch.testing.assert_close(got, expected[:, rows])
+class TestEveryStep(Conformance):
+    spec = "encoder-decoder:cell=lstm,hidden=5,bidirectional=true,context=every-step"
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_losses_are_the_cross_entropy_of_the_logits(spec: str) -> None:
-    model = built(spec)
-    state, inputs, targets = model.encode(symbols(6, 3, 9)), symbols(4, 3, 7), symbols(4, 3, 7)
-    targets[3, 1] = -1
-    logits, _ = model(inputs, state)
-    nll, _ = model.losses(inputs, targets, state)
-    for t, b in ((0, 0), (2, 1), (3, 2)):
-        expected = logits[t, b].logsumexp(0) - logits[t, b, targets[t, b]]
-        torch.testing.assert_close(nll[t, b], expected)
-    assert nll[3, 1] == 0
-    nothing, _ = model.losses(inputs, torch.full_like(targets, -1), state)
-    assert not nothing.any()
+class TestTied(Conformance):
+    spec = "encoder-decoder:cell=rnn,hidden=5,context=every-step,tied=true,embedding=4"
+
+
+class TestAttention(Conformance):
+    spec = ATTEND[0]
+
+
+class TestCoverage(Conformance):
+    spec = ATTEND[1]
+
+
+class TestDotAfter(Conformance):
+    spec = ATTEND[2]
+
+
+class TestAdditiveAfter(Conformance):
+    spec = ATTEND[3]
+
+
+class Leaks(nn.Module):
+    """A decoder whose source is its neighbour's too."""
+
+    def __init__(self, model: EncoderDecoder, fault: str):
+        super().__init__()
+        self.model, self.fault, self.alphabet = model, fault, model.alphabet
+
+    def encode(self, source: Tensor, lengths: Tensor | None = None):
+        return self.model.encode(source, None if self.fault == "padding" else lengths)
+
+    def forward(self, inputs: Tensor, state=None):
+        if self.fault == "neighbours":
+            rows = torch.zeros(inputs.shape[1], dtype=torch.int64)
+            state = self.model.select(state, rows)
+        logits, state = self.model(inputs, state)
+        return (logits.flip(0) if self.fault == "future" else logits), state
+
+    def losses(self, inputs: Tensor, targets: Tensor, state):
+        nll, state = self.model.losses(inputs, targets, state)
+        return (nll * 2 if self.fault == "units" else nll), state
+
+    def select(self, state, rows: Tensor):
+        return self.model.select(state, rows.sort().values if self.fault == "order" else rows)
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        ("padding", "test_padding_is_never_read"),
+        ("neighbours", "test_pairs_in_a_batch_give_what_each_gives_alone"),
+        ("future", "test_no_symbol_is_read_before_its_step"),
+        ("units", "test_losses_are_those_of_the_logits"),
+        ("order", "test_selected_rows_go_on_by_themselves"),
+    ],
+)
+def test_each_rule_is_broken_by_a_model_that_does(fault: str, rule: str) -> None:
+    class Suite(Conformance):
+        spec = "gru:hidden=5"
+
+        def make_model(self) -> nn.Module:
+            return Leaks(built(self.spec), fault)
+
+    with pytest.raises(AssertionError):
+        getattr(Suite(), rule)()
 
 
 @pytest.mark.parametrize("spec", ATTEND)

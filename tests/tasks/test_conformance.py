@@ -7,7 +7,15 @@ import pytest
 from torch import nn
 
 from throughtime.models import build_model
-from throughtime.tasks import TASKS, Characters, Task, Text
+from throughtime.tasks import (
+    TASKS,
+    Characters,
+    Parallel,
+    TaggedSentences,
+    Task,
+    Text,
+    Translation,
+)
 from throughtime.tasks.adding import UnitAdding
 from throughtime.testing import TaskConformance
 
@@ -116,6 +124,29 @@ class TestReverse(Conformance):
 
 class TestCopySequence(Conformance):
     spec = "copy-sequence"
+
+
+class TestSpelling(Conformance):
+    spec = "spelling:digits=3"
+
+
+class TestTagging(Conformance):
+    spec = "tagging"
+
+
+class TestTaggedSentences(Conformance):
+    def make_task(self) -> Task:
+        words = TEXT.split()[:400]
+        tagged = [[(w, w[0]) for w in words[k : k + 2 + k % 7]] for k in range(0, 390, 3)]
+        return TaggedSentences(tagged)
+
+
+class TestTranslation(Conformance):
+    def make_task(self) -> Task:
+        words = TEXT.split()
+        lines = [" ".join(words[k : k + 2 + k % 7]) for k in range(0, 390, 3)]
+        texts = [Parallel(part, part[::-1]) for part in (lines[:60], lines[60:90], lines[90:])]
+        return Translation(dict(zip(("training", "validation", "test"), texts, strict=True)))
 
 
 def test_each_registered_task_is_checked() -> None:

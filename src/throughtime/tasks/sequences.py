@@ -65,7 +65,7 @@ class SequenceTask(Task):
         chance_loss: loss of that answer.
     """
 
-    inputs: Vectors | Tokens  # pyright: ignore[reportIncompatibleVariableOverride]
+    inputs: Vectors  # pyright: ignore[reportIncompatibleVariableOverride]
     answers: Classes | Values  # pyright: ignore[reportIncompatibleVariableOverride]
     chance: float
     chance_loss: float

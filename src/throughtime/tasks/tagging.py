@@ -60,6 +60,7 @@ class SeenBefore(GeneratedTask):
     """
 
     name = "tagging"
+    inputs: Tokens  # pyright: ignore[reportIncompatibleVariableOverride]
     criterion = "accuracy of at least 99 % (our choice)"
 
     def __init__(self, *, symbols: int = 10, length: int = 20):
@@ -136,6 +137,7 @@ class TaggedSentences(SequenceTask):
     """
 
     name = "tagging"
+    inputs: Tokens  # pyright: ignore[reportIncompatibleVariableOverride]
     criterion = "none: the run makes all its steps (our choice)"
 
     def __init__(self, sentences: Sequence[Sentence], *, least_count: int = 1):

@@ -3,12 +3,14 @@
 from throughtime.testing.cells import CellConformance
 from throughtime.testing.compare import naive_run
 from throughtime.testing.drop_in import DropInConformance
+from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
 from throughtime.testing.tasks import TaskConformance
 
 __all__ = [
     "CellConformance",
     "DropInConformance",
+    "EncoderDecoderConformance",
     "EngineConformance",
     "TaskConformance",
     "naive_run",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.scoring import Batch, Mean, merged
 from throughtime.core.state import map_state, state_tensors
+from throughtime.tasks.pairs import PairBatch
 from throughtime.tasks.sequences import SequenceBatch
 from throughtime.tasks.task import Split, Task
 
@@ -116,16 +117,13 @@ class TaskConformance(abc.ABC):
         """Values behind the end of a sequence change neither the loss nor a gradient."""
         task, model = self._scored()
         batch = next(task.batches("training", 3))
-        if not isinstance(batch, SequenceBatch) or batch.lengths is None:
+        filled = _filled(batch := _double(batch))
+        if filled is None:
             return
-        batch = _double(batch)
-        beyond = torch.arange(len(batch.inputs))[:, None] >= batch.lengths
-        filled = batch.inputs.clone()
-        filled[beyond] = 3.0
         for name, one, other in zip(
             ("loss", *(name for name, _ in model.named_parameters())),
             _gradients(task, model, batch),
-            _gradients(task, model, batch._replace(inputs=filled)),
+            _gradients(task, model, filled),
             strict=True,
         ):
             assert torch.equal(one, other), f"padding changes {name}"
@@ -200,6 +198,26 @@ class TaskConformance(abc.ABC):
         batches = itertools.islice(task.batches("validation", size), count)
         with torch.no_grad():
             return merged([task.score(model, _double(batch)).parts for batch in batches])
+
+
+def _filled(batch: Any) -> Any:
+    """Return the batch with other values behind the end of each sequence; None without padding."""
+    if isinstance(batch, PairBatch):
+        inputs = torch.where(batch.targets < 0, 1, batch.inputs)
+        if batch.source_lengths is None:
+            return batch._replace(inputs=inputs)
+        source = _padded_with(batch.source, batch.source_lengths, 1)
+        return batch._replace(inputs=inputs, source=source)
+    if isinstance(batch, SequenceBatch) and batch.lengths is not None:
+        value = 3 if batch.inputs.is_floating_point() else 1
+        return batch._replace(inputs=_padded_with(batch.inputs, batch.lengths, value))
+    return None
+
+
+def _padded_with(grid: Tensor, lengths: Tensor, value: float) -> Tensor:
+    filled = grid.clone()
+    filled[torch.arange(len(grid))[:, None] >= lengths] = value
+    return filled
 
 
 def _gradients(task: Task, model: nn.Module, batch: Any) -> list[Tensor]:

@@ -1,0 +1,143 @@
+"""`throughtime translate`: a line for each line, and what other runs say."""
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+
+from throughtime.cli.main import main
+from throughtime.core.registry import CELLS
+from throughtime.models import Beam, build_model, translate
+from throughtime.tasks.kinds import Likelihood, Pairs, Tokens
+from throughtime.tasks.vocabulary import CharacterVocabulary, WordVocabulary
+from throughtime.training import load_generator
+
+ENGLISH = ["A man sleeps.", "Two dogs run.", "A dog sleeps.", "Two men run."]
+FRENCH = ["Un homme dort.", "Deux chiens courent.", "Un chien dort.", "Deux hommes courent."]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows its training lines by heart."""
+    folder = tmp_path_factory.mktemp("translate")
+    for name, lines in (("a.en", ENGLISH), ("a.fr", FRENCH)):
+        (folder / name).write_text("\n".join(lines * 10) + "\n")
+    task = f"translation:source={folder / 'a.en'},target={folder / 'a.fr'}"
+    words = ["train", task, "attention:cell=gru,hidden=24,embedding=16", "--steps", "60"]
+    words += ["--learning-rate", "0.02", "--batch-size", "16", "--quiet"]
+    assert main([*words, "--out", str(folder / "run")]) == 0
+    for name in ("a.en", "a.fr"):
+        (folder / name).unlink()  # no training data is read
+    return folder / "run"
+
+
+def translated(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    run: Path,
+    text: str,
+    *words: str,
+) -> list[str]:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    capsys.readouterr()
+    assert main(["translate", str(run), *words]) == 0
+    return capsys.readouterr().out.split("\n")
+
+
+def test_each_line_gives_a_line(trained: Path, monkeypatch, capsys) -> None:
+    text = "\n".join([ENGLISH[2], "", ENGLISH[1], "   ", ENGLISH[0]])
+    expected = [FRENCH[2], "", FRENCH[1], "", FRENCH[0], ""]
+    assert translated(monkeypatch, capsys, trained, text) == expected
+    options = ("--beam", "3", "--length-penalty", "1")
+    assert translated(monkeypatch, capsys, trained, text, *options) == expected
+
+
+def test_a_limit_of_length_cuts(trained: Path, monkeypatch, capsys) -> None:
+    assert translated(monkeypatch, capsys, trained, ENGLISH[0], "--length", "2") == ["Un homme", ""]
+
+
+def test_an_unknown_word_is_one_symbol(trained: Path, monkeypatch, capsys) -> None:
+    (line, rest) = translated(monkeypatch, capsys, trained, "A zebra sleeps.\n")
+    assert line
+    assert rest == ""
+
+
+def test_no_line_gives_none(trained: Path, monkeypatch, capsys) -> None:
+    assert translated(monkeypatch, capsys, trained, "") == [""]
+
+
+def test_the_result_has_bleu_and_its_signature(trained: Path) -> None:
+    from throughtime.training import read_json
+
+    result = read_json(trained / "result.json")
+    assert result["test"]["bleu"] == pytest.approx(100)
+    assert result["test"]["chrf"] == pytest.approx(100)
+    assert "tok:13a" in result["signatures"]["bleu"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["--beam", "0"], "width of the beam: got 0, expected a whole number of at least 1", 2),
+        (["--length", "0"], "--length: got 0, expected at least 1", 2),
+        (["--length-penalty", "-1"], "length_penalty: got -1.0", 2),
+        (["--bean", "2"], "--bean", 2),
+    ],
+)
+def test_options_out_of_range_are_refused(trained: Path, capsys, words, message, code) -> None:
+    assert main(["translate", str(trained), *words]) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_runs_that_do_not_translate_say_so(tmp_path: Path, capsys) -> None:
+    assert main(["translate", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
+    (tmp_path / "plays.txt").write_text("to be or not to be " * 60)
+    texts = f"text:file={tmp_path / 'plays.txt'},length=5"
+    for task, model, message in (
+        ("reverse:longest=2", "gru:hidden=3", "no vocabulary"),
+        ("tagging", "gru:hidden=3", "no vocabulary"),
+        ("spelling:digits=2", "gru:hidden=3", "does not translate"),
+        (texts, "gru:hidden=3", "does not translate: got a LanguageModel"),
+    ):
+        run = tmp_path / task.partition(":")[0]
+        assert main(["train", task, model, "--steps", "1", "--quiet", "--out", str(run)]) == 0
+        assert main(["translate", str(run)]) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_encodings_are_refused(trained: Path, monkeypatch, capsys) -> None:
+    latin = io.TextIOWrapper(io.BytesIO("A café.\n".encode("latin-1")), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", latin)
+    assert main(["translate", str(trained)]) == 1
+    assert "expected text in UTF-8" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "skip-rnn"])
+@pytest.mark.parametrize("beam", [Beam(1), Beam(3, 0.5)])
+def test_a_translation_does_not_depend_on_the_lines_beside_it(name: str, beam: Beam) -> None:
+    assert name in CELLS
+    letters = CharacterVocabulary.of("abcde", ends=True)
+    kinds = Pairs(Tokens(len(letters)), Tokens(len(letters)))
+    lines = ["abcde", "e", "", "dab"]
+    for spec in (f"{name}:hidden=6", f"attention:cell={name},hidden=6"):
+        model = build_model(spec, kinds, Likelihood()).double().eval()
+        together = translate(model, letters, letters, lines, beam, steps=6)
+        alone = [translate(model, letters, letters, [line], beam, steps=6)[0] for line in lines]
+        assert together == alone
+        assert together[2] == ""
+
+
+def test_vocabularies_and_lines_that_do_not_fit_are_refused(trained: Path) -> None:
+    model, vocabularies = load_generator(trained)
+    source, target = vocabularies["source"], vocabularies["target"]
+    other = WordVocabulary.of("a b", begin=True)
+    with pytest.raises(ValueError, match="vocabulary of the target: got 5 symbols"):
+        translate(model, source, other, ["A dog sleeps."])
+    letters = CharacterVocabulary.of("abc", ends=True)
+    with pytest.raises(ValueError, match="a character: got 'd'"):
+        translate(model, letters, target, ["bad"])
+    with pytest.raises(ValueError, match="steps of a translation: got 0"):
+        translate(model, source, target, ["a"], steps=0)
+    assert torch.is_grad_enabled()
