@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from throughtime.models.language_model import LanguageModel
 _CHUNK = 32  # symbols of a compiled call, where an end symbol may stop the generation
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """A way of choosing the next symbol. `Sampling` is one; `Beam` is a search instead."""
 

@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, final
+from typing import Any, Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ from throughtime.tasks.kinds import (
 )
 
 
+@runtime_checkable
 class MakeLayer(Protocol):
     """A function from an input size to the recurrent layer of a model."""
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.core.scoring import Mean, Metric, Score
 from throughtime.tasks.kinds import Likelihood, Tokens
@@ -209,7 +210,7 @@ class Text(Task):
 
     def score(
         self,
-        model: nn.Module,
+        model: nn.Module | NextSymbol,
         batch: SequenceBatch,
         *,
         state: Any = None,

@@ -1,7 +1,7 @@
 """Professor forcing: free running is to look like teacher forcing to a discriminator."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast, final
+from typing import Any, Protocol, cast, final, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from throughtime.layers import GRU
 from throughtime.training.feedback import FEEDBACKS, LearnedFeedback
 
 
+@runtime_checkable
 class Behaving(Protocol):
     """A model that gives what its readout reads: its behaviour."""
 
