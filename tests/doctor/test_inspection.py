@@ -279,3 +279,21 @@ def test_command_suggests_itself_for_the_runs_of_a_folder(tmp_path: Path, capsys
         (run / name).write_text("{}", encoding="utf-8")
     assert main(["inspect", str(tmp_path)]) == 2
     assert f"throughtime inspect {run}" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_run_on_pairs_shows_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, page = tmp_path / "run", tmp_path / "page.html"
+    options = ["--steps", "2", "--batch-size", "4", "--quiet", "--out", str(folder)]
+    main(["train", "reverse:longest=4", "attention:cell=gru,hidden=4,embedding=3", *options])
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--out", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert "word_influence" in shown
+    assert "target words read one source word" in " ".join(shown.split())
+    assert "Attention over the source" in page.read_text()
+    assert main(["inspect", str(folder), "--layer", "decoder", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    measured = {part["instrument"]: part for part in found["measurements"]}
+    assert [*measured] == [*USUAL]
+    assert measured["gradient_flow"]["refusal"] == ""
+    assert "holds its source: measure the encoder's layer" in measured["gates"]["refusal"]

@@ -9,6 +9,8 @@ from torch import nn
 
 from throughtime.cells import ElmanCell
 from throughtime.instruments import (
+    Alignment,
+    WordInfluence,
     basins,
     fixed_points,
     gate_activity,
@@ -124,6 +126,25 @@ LENGTHS = LengthExtrapolation(
 )
 NORMS = GradientNorms(norm=torch.tensor([1.0, 100.0, 2.0, math.nan, 3.0]).double(), loss=ONES)
 
+PAIR = {
+    "source_words": (("le", "<b>chat</b>", "\n"), (" ",)),
+    "target_words": (("the", "cat"), ("<eos>",)),
+}
+NAN = math.nan
+WORDS = WordInfluence(
+    norms=torch.tensor(
+        [[[0.1, 0.2, 0.3], [0.0, 0.1, 0.2]], [[0.5, NAN, NAN], [NAN, NAN, NAN]]]
+    ).double(),
+    steps=torch.tensor([[[3, 2, 1], [4, 3, 2]], [[1, -1, -1], [-1, -1, -1]]]),
+    **PAIR,
+)
+WEIGHTS = Alignment(
+    weights=torch.tensor(
+        [[[0.2, 0.2, 0.6], [0.4, 0.3, 0.3]], [[1.0, NAN, NAN], [NAN, NAN, NAN]]]
+    ).double(),
+    **PAIR,
+)
+
 
 def lstm_gates():
     model = nn.LSTM(1, 6)
@@ -162,6 +183,8 @@ def results() -> dict[str, Any]:
         JACOBIANS,
         INFLUENCE,
         LENGTHS,
+        WORDS,
+        WEIGHTS,
         cliff(),
         gates,
         gates.gates["forget"],

@@ -20,9 +20,10 @@ class Arguments:
     instruments: str | None = option(
         "NAMES",
         "Names with commas between them: gradient_flow, gradient_noise, gates, jacobians, "
-        "lyapunov, forward_memory, decoding, input_influence, fixed_points, basins, cliffs; or "
-        "all.",
-        usual="gradient_flow,gates,jacobians,lyapunov,forward_memory,decoding",
+        "lyapunov, forward_memory, decoding, input_influence, fixed_points, basins, cliffs, "
+        "word_influence, alignment; or all.",
+        usual="gradient_flow,gates,jacobians,lyapunov,forward_memory,decoding; "
+        "word_influence,alignment for an encoder-decoder",
     )
     layer: str | None = option(
         "NAME", "Name of the recurrent layer within the model.", usual="the only one"
@@ -46,19 +47,21 @@ def run(words: Sequence[str]) -> int:
     """Run the command; return the exit code."""
     arguments = parse(Arguments, "inspect", words)
 
-    from throughtime.doctor.inspection import INSTRUMENTS, USUAL, check_names, inspect
+    from throughtime.doctor.inspection import INSTRUMENTS, check_names, inspect, usual
     from throughtime.doctor.sources import exits_refused, from_text
 
-    names = list(USUAL)
+    names: list[str] = []
     if arguments.instruments == "all":
         names = list(INSTRUMENTS)
     elif arguments.instruments is not None:
         names = [name.strip() for name in arguments.instruments.split(",") if name.strip()]
-    check_names(names)  # before a model is loaded or made
+    if arguments.instruments is not None:
+        check_names(names)  # before a model is loaded or made
     given = from_text(arguments.source, "inspect")
+    layer = arguments.layer if arguments.layer is not None else given.options.get("layer")
+    names = names or [*usual(given.model, layer)]
     if not arguments.json:
         remark(f"measuring {arguments.source} with {', '.join(names)} ...")
-    layer = arguments.layer if arguments.layer is not None else given.options.get("layer")
     lag = arguments.lag if arguments.lag is not None else given.options.get("lag")
     with exits_refused():
         found = inspect(
@@ -70,6 +73,7 @@ def run(words: Sequence[str]) -> int:
             lag=lag,
             source=arguments.source,
             seed=arguments.seed,
+            vocabularies=given.vocabularies,
         )
     if arguments.json:
         show_json(found.to_json())

@@ -182,11 +182,23 @@ class Layout:
         self.size = start
 
     def flatten(self, state: State) -> Float[Tensor, "*leading size"]:
-        """Return the vector of a state."""
+        """Return the vector of a state.
+
+        Raises:
+            ConfigurationError: the state has another size than the cell's initial one, as that of
+                an attention, which holds its source.
+        """
         parts = [s for s in state_tensors(state) if s.is_floating_point()]
-        return torch.cat(
-            [_as_rows(s, len(shape)) for s, shape in zip(parts, self._shapes, strict=True)], -1
-        )
+        rows = [_as_rows(s, len(shape)) for s, shape in zip(parts, self._shapes, strict=True)]
+        flat = torch.cat(rows, -1)
+        if flat.shape[-1] != self.size:
+            raise ConfigurationError(
+                "a state",
+                got=f"{flat.shape[-1]} numbers",
+                expected=f"{self.size}, as the cell's initial state has",
+                fix="The state of an attention holds its source: measure the encoder's layer.",
+            )
+        return flat
 
     def unflatten(
         self, flat: Float[Tensor, "*leading size"], whole: tuple[Tensor, ...] = ()

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -17,6 +17,7 @@ from throughtime.foreign.unchanged import random_states_kept
 from throughtime.instruments import (
     FixedPoints,
     Recording,
+    alignment,
     basins,
     gate_activity,
     gradient_flow,
@@ -30,15 +31,20 @@ from throughtime.instruments import (
     principal_plane,
     record,
     recorded_fixed_points,
+    word_influence,
 )
 from throughtime.instruments.fixed_points import visited_states
+from throughtime.models import EncoderDecoder
 from throughtime.results.diagnosis import Fact, Inspection, Measurement
 from throughtime.results.record import Record
+from throughtime.tasks.sequences import SequenceBatch
+from throughtime.tasks.vocabulary import Vocabulary
 
 USUAL = ("gradient_flow", "gates", "jacobians", "lyapunov", "forward_memory", "decoding")
 """Instruments that run where none is named."""
 
 _LAGS = 40
+_SYMBOLS = 64  # of a text, the most whose influence is measured
 _SECONDS = 10.0
 _RESOLUTION = 41
 _DISTANCES, _FEW_DISTANCES, _FEWEST_DISTANCES = 101, 11, 3  # odd: 0 is one of them
@@ -48,8 +54,11 @@ _DISTANCES, _FEW_DISTANCES, _FEWEST_DISTANCES = 101, 11, 3  # odd: 0 is one of t
 class _Bench:
     """One model with a loss and batches, and the recording that several instruments read."""
 
-    def __init__(self, subject: Subject, layer: str, seed: int):
+    def __init__(
+        self, subject: Subject, layer: str, seed: int, vocabularies: Mapping[str, Vocabulary]
+    ):
         self.subject, self.layer, self.seed = subject, layer, seed
+        self.vocabularies = vocabularies
         self.model = subject.copy()
         self.batch = subject.held_out[0]
         self._recording: Recording | None = None
@@ -106,6 +115,13 @@ def _cliffs(bench: _Bench) -> Record:
     return measure(distances - 1 + distances % 2, curvature=affordable >= _FEW_DISTANCES)
 
 
+def _word_influence(bench: _Bench) -> Record:
+    batch = bench.batch
+    if isinstance(batch, SequenceBatch):
+        batch = SequenceBatch(batch.inputs[:_SYMBOLS], batch.targets[:_SYMBOLS])
+    return word_influence(bench.model, batch, vocabularies=bench.vocabularies)
+
+
 INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "gradient_flow": lambda b: gradient_flow(b.model, b.loss, layer=b.layer),
     "gradient_noise": lambda b: gradient_norms(b.model, b.losses()),
@@ -118,10 +134,25 @@ INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "fixed_points": lambda b: b.points,
     "basins": _basins,
     "cliffs": _cliffs,
+    "word_influence": _word_influence,
+    "alignment": lambda b: alignment(b.model, b.batch, vocabularies=b.vocabularies),
 }
 """Instruments by the name of their module in `throughtime.instruments`."""
 
-_WHOLE_MODEL = ("gradient_noise", "cliffs")
+_WHOLE_MODEL = ("gradient_noise", "cliffs", "word_influence", "alignment")
+
+
+def usual(model: nn.Module, layer: str | None = None) -> tuple[str, ...]:
+    """Return the names of the instruments that run where none is named.
+
+    Arguments:
+        model: The model; an encoder-decoder has several layers, and instruments of its words.
+        layer: Name of the layer, where one is given.
+    """
+    if not isinstance(model, EncoderDecoder) or layer is not None:
+        return USUAL
+    attends = model.context in ("attention", "attention-after")
+    return ("word_influence", *(["alignment"] if attends else []))
 
 
 def inspect(
@@ -134,6 +165,7 @@ def inspect(
     lag: int | None = None,
     source: str = "",
     seed: int = 0,
+    vocabularies: Mapping[str, Vocabulary] | None = None,
 ) -> Inspection:
     """Run instruments on a copy of a model, with its own batches and loss.
 
@@ -143,10 +175,12 @@ def inspect(
             instruments use one held-out batch.
         loss_fn: Loss function, as in `diagnose`.
         instruments: Names of the instruments, keys of `INSTRUMENTS`.
-        layer: Name of the recurrent layer; None where there is one.
+        layer: Name of the recurrent layer; None where there is one, or where all instruments
+            measure the whole model.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         source: Origin of the model, for the page.
         seed: Seed of the instruments' random numbers.
+        vocabularies: Names of the symbols, "text", or "source" and "target".
 
     Returns:
         A measurement for each instrument. Where an instrument cannot measure the model, its
@@ -175,13 +209,14 @@ def inspect(
         subject = Subject(model, batches, loss_fn, _SECONDS)
         batch = subject.held_out[0]
         stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
-        found, module = find_recurrent(model, layer)
-        bench = _Bench(subject, found, seed)
+        found, facts = "", [Fact("model", type(model).__name__)]
+        if layer is not None or {*instruments} - {*_WHOLE_MODEL}:
+            found, module = find_recurrent(model, layer)
+            facts.append(Fact("recurrent layer", f"{found or 'the model itself'}: {module}"))
+        bench = _Bench(subject, found, seed, vocabularies or {})
         before = subject.held_out_losses(bench.model)  # fails in words where the loss raises
         measurements = tuple(_measure(bench, name) for name in dict.fromkeys(instruments))
-        facts = [
-            Fact("model", type(model).__name__),
-            Fact("recurrent layer", f"{found or 'the model itself'}: {module}"),
+        facts += [
             Fact("batches", f"{len(subject.training)} and {len(subject.held_out)} held out"),
             Fact("loss of the first held-out batch", f"{before[0]:.4g}"),
         ]

@@ -19,7 +19,9 @@ from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch
+from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
+from throughtime.training.generator import vocabularies_of
 from throughtime.training.optimizers import build_optimizer
 
 _BATCHES = 64
@@ -34,12 +36,14 @@ class DiagnosisInput(NamedTuple):
     Attributes:
         model, batches, loss_fn: the arguments of these names.
         options: further arguments.
+        vocabularies: names of the symbols of a task with text.
     """
 
     model: nn.Module
     batches: Any
     loss_fn: Any
     options: Mapping[str, Any]
+    vocabularies: Mapping[str, Vocabulary] = {}
 
 
 def from_text(source: str, command: str = "diagnose") -> DiagnosisInput:
@@ -184,7 +188,7 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     options = {"lag": lag, "history": history, "unseen": batches[:new]}
     if (config.learner, config.gradient_propagation, config.sparse_outputs) == ("bptt", 0, 0):
         options |= _own_training(config, loss)
-    return DiagnosisInput(model, batches[new:], loss, options)
+    return DiagnosisInput(model, batches[new:], loss, options, vocabularies_of(task))
 
 
 def _own_training(

@@ -3,6 +3,7 @@
 from throughtime.core.jacobian import Dynamics
 from throughtime.foreign.adapters import Steps, register
 from throughtime.foreign.recording import Recording, record
+from throughtime.instruments.alignment import Alignment, alignment
 from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, principal_plane
 from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
 from throughtime.instruments.complexity import architecture_of, complexity
@@ -43,8 +44,10 @@ from throughtime.instruments.scalar_maps import (
     scalar_cycles,
     scalar_fixed_points,
 )
+from throughtime.instruments.word_influence import WordInfluence, word_influence
 
 __all__ = [
+    "Alignment",
     "Basins",
     "Bifurcation",
     "Cycles",
@@ -68,6 +71,8 @@ __all__ = [
     "ScalarFixedPoints",
     "Steps",
     "Wall",
+    "WordInfluence",
+    "alignment",
     "architecture_of",
     "axes_plane",
     "basins",
@@ -98,4 +103,5 @@ __all__ = [
     "robust_latching_bound",
     "scalar_cycles",
     "scalar_fixed_points",
+    "word_influence",
 ]

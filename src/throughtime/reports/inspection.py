@@ -15,6 +15,7 @@ from throughtime.results.diagnosis import Inspection, Measurement
 from throughtime.results.record import Record
 
 TITLES = {
+    "alignment": "Attention over the source",
     "basins": "Basins of attraction",
     "cliffs": "The loss along its gradient",
     "decoding": "Past inputs in the state",
@@ -26,6 +27,7 @@ TITLES = {
     "input_influence": "Influence of old inputs",
     "jacobians": "Jacobians of the steps",
     "lyapunov": "Lyapunov exponents",
+    "word_influence": "Gradient of target words at source words",
 }
 """Headings of a page by the name of the instrument."""
 

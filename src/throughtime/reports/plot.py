@@ -1,5 +1,6 @@
 """Plotly figures of results: one table of all pictures by the type of the result."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from throughtime import instruments as measured
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
-from throughtime.reports import curves, figures, planes
+from throughtime.reports import curves, figures, planes, word_maps
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.reports.lines import TEMPLATE, wrapped
 from throughtime.results.comparison import Comparison, Run
@@ -26,6 +27,7 @@ _NAMED: dict[type, dict[str, Callable[..., Shown]]] = {
     measured.PerturbationSurvival: {"survival": curves.change_survival},
     measured.MemoryDecoding: {"decoding": curves.decoded_inputs},
     measured.LyapunovSpectrum: {"exponents": curves.lyapunov_exponents},
+    measured.WordInfluence: {"by distance": word_maps.influence_by_steps},
 }
 """Pictures of several results of one type, by name."""
 
@@ -71,6 +73,12 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
 }
 """Pictures of one result, by name."""
 
+_PAIRS: dict[type, Callable[..., Shown]] = {
+    measured.Alignment: word_maps.alignment_map,
+    measured.WordInfluence: word_maps.influence_map,
+}
+"""Pictures of one pair of sentences of a result."""
+
 
 def plot(
     result: Any, which: str | None = None, *, lag: int | None = None, **options: Any
@@ -84,7 +92,8 @@ def plot(
         which: Name of the picture, for types with several; None for the first.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         options: Options of the picture: `fixed` of basins, `visited` of fixed points, `clip` of
-            gradient norms, `parameter` of a bifurcation, `f` and `stairs` of a phase line.
+            gradient norms, `parameter` of a bifurcation, `f` and `stairs` of a phase line, `pair`
+            of a map of words, from 0.
 
     Raises:
         ConfigurationError: There is no picture of this type, or the result holds none.
@@ -119,7 +128,7 @@ def pictures(result: Any, lag: int | None = None) -> dict[str, Shown]:
 
 def plotted_types() -> list[type]:
     """Return the types of results with pictures in the table."""
-    return [*dict.fromkeys((*_NAMED, *_SINGLE))]
+    return [*dict.fromkeys((*_NAMED, *_SINGLE, *_PAIRS))]
 
 
 Maker: TypeAlias = tuple[Callable[..., Shown], Any]
@@ -144,6 +153,10 @@ def _makers(result: Any) -> dict[str, Maker]:
     named = {name: (make, group) for name, make in _NAMED.get(kind, {}).items()}
     one = next(iter(group.values()), None)
     single = {name: (make, one) for name, make in _SINGLE.get(kind, {}).items()}
+    if kind in _PAIRS and one is not None:
+        for pair in range(min(len(one.source_words), word_maps.MOST_PAIRS)):
+            make = functools.partial(_PAIRS[kind], pair=pair)
+            single[f"pair {pair + 1}"] = (make, one)
     found = {**named, **(single if len(group) == 1 else {})}
     if len(kinds) != 1 or not found:
         raise ConfigurationError(
