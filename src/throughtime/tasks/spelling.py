@@ -103,11 +103,12 @@ class Spelling(PairSet):
             sources = one_hot[of_digits].reshape(len(numbers), -1)
             return list(zip(sources, (targets[n] for n in numbers), strict=True))
 
-        self.pairs: Mapping[Split, list[Pair]] = {
-            "validation": pairs(order[:held]),
-            "test": pairs(order[held : 2 * held]),
-            "training": pairs(order[2 * held :]),
+        numbers: dict[Split, list[int]] = {
+            "validation": order[:held],
+            "test": order[held : 2 * held],
+            "training": order[2 * held :],
         }
+        self.pairs = {split: pairs(chosen) for split, chosen in numbers.items()}
         self.longest_target = max(map(len, targets))
         self.length = self.longest_target + 2
         self.dependency_length = self.longest_target + 1

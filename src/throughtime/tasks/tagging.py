@@ -66,7 +66,8 @@ class SeenBefore(GeneratedTask):
     def __init__(self, *, symbols: int = 10, length: int = 20):
         check_at_least("symbols of task 'tagging'", symbols, 2)
         check_at_least("length of task 'tagging'", length, 2)
-        self.inputs, self.answers = Tokens(symbols), Classes(2, per_step=True)
+        self.inputs = Tokens(symbols)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.answers = Classes(2, per_step=True)
         self.length, self.dependency_length = length, length - 1
         p = 1 - (1 - 1 / symbols) ** np.arange(length)
         self.chance = float(np.maximum(p, 1 - p).mean())
@@ -169,7 +170,8 @@ class TaggedSentences(SequenceTask):
             ]
             for split, chosen in numbers.items()
         }
-        self.inputs, self.answers = Tokens(len(words)), Classes(len(self.tags), per_step=True)
+        self.inputs = Tokens(len(words))  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.answers = Classes(len(self.tags), per_step=True)
         self.length = max(len(s) for s in sentences)
         self.dependency_length = max(1, self.length - 1)
         counts = torch.bincount(torch.cat([tags for _, tags in self.sentences["training"]]))
