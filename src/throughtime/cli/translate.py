@@ -52,7 +52,9 @@ def run(words: Sequence[str]) -> int:
             f"{arguments.run} does not translate",
             got=f"a {type(model).__name__}",
             expected="a run of an encoder-decoder on text, such as one on the task translation",
-            fix=f"A language model writes text: throughtime sample {arguments.run}.",
+            fix=f"A language model writes text: throughtime sample {arguments.run}."
+            if "text" in vocabularies
+            else "",
         )
     source, target = vocabularies["source"], vocabularies["target"]
     for lines in _parts(sys.stdin, 1 if sys.stdin.isatty() else _AT_ONCE):

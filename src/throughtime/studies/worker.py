@@ -17,6 +17,7 @@ from torch import nn
 from throughtime.core.errors import DataError, RunInterrupted, RunLockedError
 from throughtime.core.scoring import Batch
 from throughtime.instruments import gradient_flow
+from throughtime.models import EncoderDecoder
 from throughtime.studies.plan import PlannedRun
 from throughtime.tasks.task import Task
 from throughtime.training import Event, Result, RunFolder, load_model, read_json, train, write_json
@@ -103,7 +104,10 @@ def measure_gradient_flow(folder: Path) -> None:
 
 def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:
     model.double().eval()
-    flow = gradient_flow(model, lambda: task.score(model, batch).loss)
+    # of two layers, that of the source: gradients go from the target's end through all of it
+    source = isinstance(model, EncoderDecoder) and model.encoder.layer is not None
+    layer = "encoder.layer" if source else None
+    flow = gradient_flow(model, lambda: task.score(model, batch).loss, layer=layer)
     return {
         "norm_by_lag": flow.norm_by_lag.tolist(),
         "contribution_by_lag": flow.contribution_by_lag.tolist(),
