@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from throughtime.core.decoding import NextSymbol
+from throughtime.core.decoding import NextSymbol, mixed_losses
 from throughtime.core.scoring import Mean, Score
 from throughtime.core.state import state_tensors
 from throughtime.tasks.kinds import Likelihood, Pairs
@@ -300,3 +300,26 @@ def sequence_accuracy(
     found = greedy_texts(model, pairs, begin=begin, end=end, most=most + 1)
     whole = [got == list(target) for got, (_, target) in zip(found, pairs, strict=True)]
     return sum(whole) / len(whole)
+
+
+@torch.no_grad()
+def free_running_loss(model: nn.Module, batches: Iterable[PairBatch]) -> float:
+    """Return the loss of the true symbols, in nats, after symbols that the model has drawn.
+
+    The first symbol that is read is the one that begins a target. Draws are the same each time.
+
+    Arguments:
+        model: model with `encode`.
+        batches: pairs.
+    """
+    device = next(model.parameters()).device
+    random = torch.Generator().manual_seed(0)
+    total, count = 0.0, 0
+    for given in batches:
+        batch = given.to(device)
+        state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
+        none = torch.zeros(batch.inputs.shape, dtype=torch.bool)
+        losses, _ = mixed_losses(model, batch.inputs, batch.targets, state, none, random)  # pyright: ignore[reportArgumentType]
+        total += float(losses.double().sum())
+        count += int((batch.targets >= 0).sum())
+    return total / count

@@ -11,7 +11,14 @@ from torch import nn
 
 from throughtime.core.scoring import Metric
 from throughtime.tasks.kinds import Pairs, Tokens
-from throughtime.tasks.pairs import Pair, PairBatch, PairTask, collated, sequence_accuracy
+from throughtime.tasks.pairs import (
+    Pair,
+    PairBatch,
+    PairTask,
+    collated,
+    free_running_loss,
+    sequence_accuracy,
+)
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.sequences import BLOCK, HELD_OUT
 from throughtime.tasks.task import Split, check_at_least
@@ -71,7 +78,10 @@ class GeneratedPairs(PairTask):
 
     @final
     def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return "sequence_accuracy", the fraction of targets that greedy decoding gives whole.
+        """Return "sequence_accuracy", of greedy decoding, and "free_running_loss", in nats.
+
+        The first is the fraction of targets that are given whole. The second is the loss of the
+        true symbols after symbols that the model has drawn.
 
         Arguments:
             model: trained model.
@@ -79,7 +89,8 @@ class GeneratedPairs(PairTask):
         """
         pairs, most = self._held_out(split), self.longest_target
         right = sequence_accuracy(model, pairs, begin=self.begin, end=self.end, most=most)
-        return {"sequence_accuracy": right}
+        free = free_running_loss(model, self.batches(split, BLOCK))
+        return {"sequence_accuracy": right, "free_running_loss": free}
 
     @final
     def solved(self, metrics: Mapping[str, float]) -> bool:
@@ -214,3 +225,44 @@ class CopySequence(_Symbols):
 
     def _target(self, source: list[int]) -> list[int]:
         return source
+
+
+@final
+class RunningTotal(_Symbols):
+    """Running totals of digits: one wrong symbol changes all that follow from it.
+
+        y_t = (y_{t-1} + x_t) mod S,    y_0 = 0        x_i uniform in S symbols
+
+    With the total before at hand, a symbol needs one addition; without it, a sum of all symbols.
+
+    Arguments:
+        symbols: S, at least 2.
+        shortest: m, at least 1.
+        longest: N, at least m.
+
+    Inputs:
+        sources of symbols 0 ... S - 1.
+
+    Targets:
+        a total for each, then S, which ends a target; S + 1 begins one.
+
+    Chance:
+        as for `Reverse`.
+
+    Raises:
+        ConfigurationError: an option out of range.
+
+    Example:
+        >>> batch = next(RunningTotal(symbols=4, longest=3).batches("training", 2))
+        >>> batch.targets.shape[1]
+        2
+    """
+
+    name = "running-total"
+
+    def __init__(self, *, symbols: int = 10, shortest: int = 1, longest: int = 10):
+        super().__init__(symbols, shortest, longest)
+        self.dependency_length = longest
+
+    def _target(self, source: list[int]) -> list[int]:
+        return [total % self.symbols for total in itertools.accumulate(source)]
