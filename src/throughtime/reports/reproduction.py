@@ -75,6 +75,8 @@ def judgement(check: Checked, found: Reproduction) -> str:
     }.get(check.kind, check.of[0])
     known = check.value is not None and not math.isnan(check.value)
     value = _amount(check.value, check, found) if known and check.value is not None else "not known"
+    if check.quantity:
+        measure = f"{check.quantity.replace('_', ' ')} of {measure}"
     side = "at most" if check.kind == "below" else "at least"
     return (
         f"{measure}: {value}; required: {side} {_amount(check.bound, check, found)}"
@@ -88,6 +90,8 @@ def _caution(check: Checked, found: Reproduction) -> str:
     spreads = [spread for spread in ours if spread is not None]
     if any(spread.n == 1 for spread in spreads):
         return "; one seed"
+    if check.quantity:  # the spreads are those of the table
+        return ""
     overlap = any(max(a.low, b.low) <= min(a.high, b.high) for a, b in itertools.pairwise(spreads))
     # shares of solved runs are zeros and ones, whose ranges nearly always overlap
     return "; the seeds overlap" if overlap and found.quantity != "solved" else ""
@@ -96,9 +100,10 @@ def _caution(check: Checked, found: Reproduction) -> str:
 def _amount(value: float, check: Checked, found: Reproduction) -> str:
     if check.kind == "ratio":
         return f"{value:.3g}"
-    if check.kind in ("difference", "order") and found.quantity in _SHARES:
+    shares = (check.quantity or found.quantity) in _SHARES
+    if check.kind in ("difference", "order") and shares:
         return f"{100 * value:.1f} points"
-    return _shown(value, found)
+    return f"{100 * value:.1f} %" if shares else f"{value:.3g}"
 
 
 def _shown(value: float, found: Reproduction) -> str:

@@ -40,6 +40,7 @@ class Checked:
         value: The difference, the ratio, the least rise or the mean; None where a mean is missing.
         bound: The least required value; for "below" the largest.
         holds: If True, the value meets the bound.
+        quantity: Quantity of the rows, if it is not that of the table.
     """
 
     statement: str
@@ -48,6 +49,7 @@ class Checked:
     value: float | None
     bound: float
     holds: bool
+    quantity: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.registry import slug
@@ -21,8 +21,8 @@ from throughtime.training import write_json
 
 FOLDER = Path(__file__).parent / "published"
 
-Quantity: TypeAlias = Literal["accuracy", "loss", "loss over chance", "bits", "solved"]
-"""What is in the table, of the test set: the loss in nats, over that of the best answer that
+_DERIVED = ("loss over chance", "bits", "solved")
+"""Quantities beside the metrics of the test set: the loss over that of the best answer that
 remembers nothing, or in bits; or the share of runs that met the task's criterion."""
 
 Kind: TypeAlias = Literal["difference", "ratio", "order", "below", "above"]
@@ -58,12 +58,14 @@ class Check:
         kind: comparison of the rows.
         of: labels of rows.
         bound: number of `Kind`.
+        quantity: quantity of the rows, if it is not that of the table.
     """
 
     statement: str
     kind: Kind
     of: tuple[str, ...]
     bound: float
+    quantity: str = ""
 
     def value(self, means: Mapping[str, float]) -> float:
         """Return the number that is compared with the bound: the least rise, for "order"."""
@@ -111,7 +113,8 @@ class Publication:
         source: paper and table.
         effect: expected result, in a sentence.
         differs: known differences from the paper.
-        quantity: quantity of the table.
+        quantity: quantity of the table: a metric of the test set, such as "loss", "accuracy" or
+            "bleu"; or "loss over chance", "bits", "solved".
         scales: sizes by name, "small" and "full".
     """
 
@@ -120,7 +123,7 @@ class Publication:
     source: str
     effect: str
     differs: str
-    quantity: Quantity
+    quantity: str
     scales: Mapping[str, Scale]
 
 
@@ -142,17 +145,12 @@ def publication(name: str) -> Publication:
 
     Raises:
         UnknownNameError: no such study.
-        ConfigurationError: its file names no quantity that there is.
     """
     if name not in publications():
         raise UnknownNameError("study", name, publications())
     document: dict[str, Any] = json.loads((FOLDER / name / "study.json").read_text())
     scales = {key: _scale(scale) for key, scale in document["scales"].items()}
     fields = ("title", "source", "effect", "differs", "quantity")
-    if document["quantity"] not in get_args(Quantity):
-        raise ConfigurationError(
-            f"quantity of {name}", got=document["quantity"], expected=get_args(Quantity)
-        )
     return Publication(name, scales=scales, **{field: document[field] for field in fields})
 
 
@@ -180,7 +178,13 @@ def _scale(document: dict[str, Any]) -> Scale:
         for row in document["rows"]
     )
     checks = tuple(
-        Check(check["statement"], check["kind"], tuple(check["of"]), check["bound"])
+        Check(
+            check["statement"],
+            check["kind"],
+            tuple(check["of"]),
+            check["bound"],
+            check.get("quantity", ""),
+        )
         for check in document["checks"]
     )
     requests = {name: _request(asked) for name, asked in parts.items()}
@@ -264,19 +268,23 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     }
     first, *_ = comparisons.values()
     runs = [run for comparison in comparisons.values() for run in comparison.runs]
+    asked = {row.label: (comparisons[row.part], models[row.part, row.model]) for row in size.rows}
     rows = tuple(
         Measured(
             label=row.label,
             model=models[row.part, row.model].spec,
             paper=row.paper,
             expected=row.expected,
-            ours=_quantity(study, comparisons[row.part], models[row.part, row.model]),
+            ours=_quantity(study.quantity, *asked[row.label]),
             diverged=sum(run.status == "diverged" for run in models[row.part, row.model].runs),
             seconds=sum(run.seconds for run in models[row.part, row.model].runs),
         )
         for row in size.rows
     )
-    means = {row.label: row.ours.mean for row in rows if row.ours is not None}
+    means: dict[str, dict[str, float]] = {}
+    for quantity in {study.quantity, *(check.quantity or study.quantity for check in size.checks)}:
+        spreads = {label: _quantity(quantity, *of) for label, of in asked.items()}
+        means[quantity] = {label: each.mean for label, each in spreads.items() if each is not None}
     environment = first.runs[0].environment
     return Reproduction(
         name=study.name,
@@ -288,15 +296,7 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
         scale=f"{scale} ({size.about})",
         rows=rows,
         checks=tuple(
-            Checked(
-                statement=check.statement,
-                kind=check.kind,
-                of=check.of,
-                value=check.value(means) if all(label in means for label in check.of) else None,
-                bound=check.bound,
-                holds=check.holds(means),
-            )
-            for check in size.checks
+            _checked(check, means[check.quantity or study.quantity]) for check in size.checks
         ),
         seeds=len(first.models[0].runs),
         seconds=sum(run.seconds for run in runs),
@@ -305,16 +305,36 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     )
 
 
-def _quantity(study: Publication, comparison: Comparison, model: ModelRuns) -> Spread | None:
-    if study.quantity == "solved":
+def _checked(check: Check, means: Mapping[str, float]) -> Checked:
+    known = all(label in means for label in check.of)
+    return Checked(
+        statement=check.statement,
+        kind=check.kind,
+        of=check.of,
+        value=check.value(means) if known else None,
+        bound=check.bound,
+        holds=check.holds(means),
+        quantity=check.quantity,
+    )
+
+
+def _quantity(quantity: str, comparison: Comparison, model: ModelRuns) -> Spread | None:
+    """Return a quantity over the seeds.
+
+    Raises:
+        ConfigurationError: the test set has no such metric.
+    """
+    if quantity == "solved":
         return spread(float(run.status == "solved") for run in model.runs)
-    found = model.test("accuracy" if study.quantity == "accuracy" else "loss")
     factor = 1.0
-    if study.quantity == "loss over chance":
+    if quantity == "loss over chance":
         factor = 1 / (comparison.task.chance("loss") or math.nan)
-    if study.quantity == "bits":
+    if quantity == "bits":
         factor = 1 / math.log(2)
-    if found is None or factor == 1.0:
-        return found
-    values = [run.test["loss"] * factor for run in model.finished if run.test is not None]
-    return spread(values)
+    name = "loss" if quantity in _DERIVED else quantity
+    values = [run.test for run in model.finished if run.test is not None]
+    if any(name not in test for test in values):
+        raise ConfigurationError(
+            "quantity of a study", got=quantity, expected=", ".join([*values[0], *_DERIVED])
+        )
+    return spread(test[name] * factor for test in values)

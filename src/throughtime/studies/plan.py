@@ -199,7 +199,7 @@ def _check_training(config: RunConfig, task: Task) -> None:
             config,
             model,
             task,
-            lambda batch, state, step: task.score(model, batch, state=state, step=step),
+            lambda scored, batch, state, step: task.score(scored, batch, state=state, step=step),
         )
 
 
