@@ -72,7 +72,7 @@ def test_schedules() -> None:
         {"schedule": "linear", "least": 2.0},
     ],
 )
-def test_schedules_that_cannot_be(options) -> None:
+def test_schedules_that_cannot_be(options, unchecked) -> None:
     with pytest.raises(ConfigurationError):
         ScheduledSampling(**options)
 

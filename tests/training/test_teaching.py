@@ -37,7 +37,7 @@ def model_for(task: Task, spec: str = "gru:hidden=3") -> nn.Module:
 
 
 def scoring(task: Task, model: nn.Module):
-    return lambda batch, state, step: task.score(model, batch, state=state, step=step)
+    return lambda scored, batch, state, step: task.score(scored, batch, state=state, step=step)
 
 
 def chunk_of(task: SequenceTask, batch: SequenceBatch) -> Chunk:

@@ -25,7 +25,9 @@ class NextSymbol(Protocol):
         ...
 
     def __call__(
-        self, symbols: Int[Tensor, "time batch"], state: Any = None
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        state: Any = None,
     ) -> tuple[Float[Tensor, "time batch alphabet"], Any]:
         """Return the logits of each next symbol, and the state after the last one.
 

@@ -135,7 +135,9 @@ class EncoderDecoder(nn.Module):
         return state_type("decoder")(map_state(lambda s: s[None], start))
 
     def forward(
-        self, symbols: Int[Tensor, "time batch"], state: State = None
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        state: State = None,
     ) -> tuple[Float[Tensor, "time batch alphabet"], State]:
         """Return the logits of each next symbol, and the state after the last one.
 
@@ -201,7 +203,9 @@ class EncoderDecoder(nn.Module):
         return self._attention_cell().weights(outputs, map_state(lambda s: s[0], state.decoder))
 
     def features(
-        self, symbols: Int[Tensor, "time batch"], state: State = None
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        state: State = None,
     ) -> tuple[Float[Tensor, "time batch width"], State]:
         """Return what the readout reads after each symbol, and the state after the last one.
 

@@ -129,7 +129,9 @@ class LanguageModel(nn.Module):
         return isinstance(self.readout, nn.Linear) and not drawn
 
     def features(
-        self, symbols: Int[Tensor, "time batch"], state: Any = None
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        state: Any = None,
     ) -> tuple[Float[Tensor, "time batch output"], Any]:
         """Return what the readout reads after each symbol, and the state after the last one.
 
@@ -144,7 +146,9 @@ class LanguageModel(nn.Module):
         return F.dropout(outputs, self.dropout, self.training), state
 
     def forward(
-        self, symbols: Int[Tensor, "time batch"], state: Any = None
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        state: Any = None,
     ) -> tuple[Float[Tensor, "time batch alphabet"], Any]:
         """Return the logits of each next symbol, and the state after the last one.
 
