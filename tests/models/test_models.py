@@ -7,7 +7,7 @@ from throughtime import GatedCell, errors
 from throughtime.cells import LSTMCell
 from throughtime.core.registry import CELLS
 from throughtime.models import MODELS, SequenceModel, build_model
-from throughtime.tasks.kinds import Classes, Likelihood, Tokens, Vectors
+from throughtime.tasks.kinds import Classes, Likelihood, Pairs, Tokens, Vectors
 
 OTHERS = ("attention", "encoder-decoder", "language-model", "latch-unit")
 OF_CELLS = [name for name in MODELS if name not in OTHERS]
@@ -129,3 +129,22 @@ def test_a_task_that_no_family_fits_is_refused():
         build_model("lstm", Vectors(2), Likelihood())
     with pytest.raises(errors.ConfigurationError, match="model 'latch-unit': got Tokens"):
         build_model("latch-unit", Tokens(3), Classes(2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "inputs"),
+    [
+        ("language-model:cell=gru,hidden=4,embedding=4,tied=true", Tokens(5)),
+        ("encoder-decoder:cell=lstm,hidden=4", Pairs(Tokens(5), Tokens(6))),
+        ("attention:cell=gru,hidden=4", Pairs(Tokens(5), Tokens(6))),
+    ],
+)
+def test_all_weights_from_one_range(spec, inputs) -> None:
+    torch.manual_seed(0)
+    weights = [*build_model(f"{spec},uniform=0.02", inputs, Likelihood()).parameters()]
+    assert all(float(w.detach().abs().max()) <= 0.02 for w in weights)
+    assert (
+        sum(float(w.detach().abs().sum()) for w in weights) / sum(map(torch.numel, weights)) > 0.008
+    )
+    with pytest.raises(errors.ConfigurationError, match="uniform"):
+        build_model(f"{spec},uniform=-1", inputs, Likelihood())

@@ -55,6 +55,8 @@ def test_schedules() -> None:
     linear = ScheduledSampling(schedule="linear", k=0.9, slope=0.1, least=0.2)
     found = [linear.probability(i) for i in (0, 1, 7, 100)]
     assert found == pytest.approx([0.9, 0.8, 0.2, 0.2])
+    late = ScheduledSampling(schedule="linear", k=2.0, slope=0.01)
+    assert [late.probability(i) for i in (0, 100, 150, 300)] == pytest.approx([1, 1, 0.5, 0])
     exponential = ScheduledSampling(schedule="exponential", k=0.99)
     assert exponential.probability(100) == pytest.approx(0.99**100)
     inverse = ScheduledSampling(schedule="inverse-sigmoid", k=50.0)

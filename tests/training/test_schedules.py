@@ -64,3 +64,10 @@ def test_a_run_uses_it(tmp_path) -> None:
     expected = [learning_rate("cosine", 1e-3, step, 12, 3) for step in range(12)]
     assert used == expected
     assert [row["learning_rate"] for row in rows] == expected
+
+
+def test_halving_is_constant_for_two_thirds() -> None:
+    """15 epochs of 7 steps: constant for 10, then half of the epoch before."""
+    found = [learning_rate("halving", 0.7, step, 105) for step in range(105)]
+    expected = [0.7 * 0.5 ** max(0, epoch - 9) for epoch in range(15) for _ in range(7)]
+    assert found == pytest.approx(expected)

@@ -76,7 +76,7 @@ class TrainingOptions:
     )
     schedule: str | None = option(
         "NAME",
-        "Course of the learning rate: constant, linear, cosine or exponential.",
+        "Course of the learning rate: constant, linear, cosine, exponential or halving.",
         usual="constant",
         group=GROUP,
     )

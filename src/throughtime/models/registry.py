@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, final, runtime_checkable
@@ -99,6 +100,7 @@ def _language_model(
     tied: bool = False,
     dropout: float = 0.0,
     cutoffs: str = "",
+    uniform: float = 0.0,
 ) -> LanguageModel:
     """A cell's layer that reads symbols, with a softmax over the next one."""
     if not (isinstance(inputs, Tokens) and isinstance(answers, Likelihood)):
@@ -125,6 +127,7 @@ def _language_model(
     )
     if recurrent.num_layers > 1:
         recurrent.dropout = float(dropout)
+    _draw_uniform(model, uniform)
     return model
 
 
@@ -140,6 +143,7 @@ def _encoder_decoder(
     reverse: bool = False,
     dropout: float = 0.0,
     tied: bool = False,
+    uniform: float = 0.0,
 ) -> EncoderDecoder:
     """A layer encodes a source; a second one, from its states, gives the target's symbols."""
     kinds = _pairs(inputs, answers, "encoder-decoder")
@@ -149,9 +153,11 @@ def _encoder_decoder(
         width += layer(1).output_size if encoder is None else encoder.output_size
     decoder = layer(width, bidirectional=False)
     decoder.dropout = dropout
-    return EncoderDecoder(
+    model = EncoderDecoder(
         kinds, encoder, decoder, context=context, reverse=reverse, dropout=dropout, tied=tied
     )
+    _draw_uniform(model, uniform)
+    return model
 
 
 @FAMILIES.register("attention")
@@ -168,6 +174,7 @@ def _attention(
     reverse: bool = False,
     dropout: float = 0.0,
     tied: bool = False,
+    uniform: float = 0.0,
 ) -> EncoderDecoder:
     """An encoder and a decoder that attends to its outputs, before or after the decoder's cell."""
     kinds = _pairs(inputs, answers, "attention")
@@ -188,7 +195,7 @@ def _attention(
         attention = DotAttention(*widths)
     if when == "after":
         decoder.dropout = dropout
-    return EncoderDecoder(
+    model = EncoderDecoder(
         kinds,
         encoder,
         decoder,
@@ -198,6 +205,18 @@ def _attention(
         dropout=dropout,
         tied=tied,
     )
+    _draw_uniform(model, uniform)
+    return model
+
+
+def _draw_uniform(model: nn.Module, bound: float) -> None:
+    """Draw all weights from [-bound, bound]; with 0, each part keeps its own start."""
+    if not 0 <= bound < math.inf:
+        raise ConfigurationError("uniform", got=bound, expected="a bound, or 0 for each part's own")
+    if bound:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.uniform_(-bound, bound)
 
 
 def _pairs(inputs: Inputs, answers: Answers, family: str) -> Pairs:

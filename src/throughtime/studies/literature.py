@@ -95,12 +95,14 @@ class Scale:
         parts: the comparisons by name; "" for the only one.
         rows: rows of the table.
         checks: conditions of the effect.
+        quantity: quantity of the table, if it is not that of the study.
     """
 
     about: str
     parts: Mapping[str, CompareRequest]
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
+    quantity: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _scale(document: dict[str, Any]) -> Scale:
         for check in document["checks"]
     )
     requests = {name: _request(asked) for name, asked in parts.items()}
-    return Scale(document["about"], requests, rows, checks)
+    return Scale(document["about"], requests, rows, checks, document.get("quantity", ""))
 
 
 def reproduce(
@@ -260,6 +262,7 @@ def _asked(
 def read_off(study: Publication, scale: str, comparisons: Mapping[str, Comparison]) -> Reproduction:
     """The paper's numbers beside those of comparisons."""
     size = study.scales[scale]
+    usual = size.quantity or study.quantity
     models = {
         (part, model.name): model
         for part, comparison in comparisons.items()
@@ -275,14 +278,14 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
             model=models[row.part, row.model].spec,
             paper=row.paper,
             expected=row.expected,
-            ours=_quantity(study.quantity, *asked[row.label]),
+            ours=_quantity(usual, *asked[row.label]),
             diverged=sum(run.status == "diverged" for run in models[row.part, row.model].runs),
             seconds=sum(run.seconds for run in models[row.part, row.model].runs),
         )
         for row in size.rows
     )
     means: dict[str, dict[str, float]] = {}
-    for quantity in {study.quantity, *(check.quantity or study.quantity for check in size.checks)}:
+    for quantity in {usual, *(check.quantity or usual for check in size.checks)}:
         spreads = {label: _quantity(quantity, *of) for label, of in asked.items()}
         means[quantity] = {label: each.mean for label, each in spreads.items() if each is not None}
     environment = first.runs[0].environment
@@ -292,12 +295,10 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
         source=study.source,
         effect=study.effect,
         differs=study.differs,
-        quantity=study.quantity,
+        quantity=usual,
         scale=f"{scale} ({size.about})",
         rows=rows,
-        checks=tuple(
-            _checked(check, means[check.quantity or study.quantity]) for check in size.checks
-        ),
+        checks=tuple(_checked(check, means[check.quantity or usual]) for check in size.checks),
         seeds=len(first.models[0].runs),
         seconds=sum(run.seconds for run in runs),
         commit=str(environment.get("commit") or environment.get("throughtime")),

@@ -16,7 +16,7 @@ from throughtime.training.feedback import FEEDBACKS
 from throughtime.training.optimizers import OptionValue, check_optimizer
 from throughtime.training.run_folder import RunFolder
 
-Schedule = Literal["constant", "linear", "cosine", "exponential"]
+Schedule = Literal["constant", "linear", "cosine", "exponential", "halving"]
 
 _AT_LEAST_ONE = (
     "steps",

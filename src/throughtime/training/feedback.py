@@ -153,7 +153,7 @@ class TeacherForcing(Feedback):
 class ScheduledSampling(Feedback):
     """A true symbol with a probability that falls, else a draw from the model, by token.
 
-        e_i = max(least, k - slope i)          linear
+        e_i = min(1, max(least, k - slope i))  linear
         e_i = k^i                              exponential, k < 1
         e_i = k / (k + exp(i / k))             inverse-sigmoid, k >= 1
 
@@ -163,7 +163,8 @@ class ScheduledSampling(Feedback):
 
     Arguments:
         schedule: Course of e_i.
-        k: Constant of the schedule; None for 1, 0.999 and 1000.
+        k: Constant of the schedule; None for 1, 0.999 and 1000. Above 1 in the linear schedule, the
+            true symbols alone are read at first.
         slope: Decrease of the linear schedule in an update.
         least: Least value of the linear schedule.
 
@@ -193,7 +194,7 @@ class ScheduledSampling(Feedback):
             raise ConfigurationError("schedule", got=repr(schedule), expected=", ".join(usual))
         self.schedule, self.slope, self.least = schedule, slope, least
         self.k = usual[schedule] if k is None else k
-        ranges = {"linear": (0.0, 1.0), "exponential": (0.0, 1.0), "inverse-sigmoid": (1.0, 1e18)}
+        ranges = {"linear": (0.0, 1e18), "exponential": (0.0, 1.0), "inverse-sigmoid": (1.0, 1e18)}
         low, high = ranges[schedule]
         if not low <= self.k <= high:
             raise ConfigurationError(
