@@ -40,6 +40,7 @@ class Row:
         paper: its number; None where there is none to compare with.
         expected: the range in which ours is expected; None where none is known.
         part: part of the scale in which the model is.
+        quantity: quantity of the row, if it is not that of the table.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Row:
     paper: float | None
     expected: tuple[float, float] | None
     part: str = ""
+    quantity: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _scale(document: dict[str, Any]) -> Scale:
             row["paper"],
             None if row["expected"] is None else (row["expected"][0], row["expected"][1]),
             row.get("part", ""),
+            row.get("quantity", ""),
         )
         for row in document["rows"]
     )
@@ -271,23 +274,27 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     }
     first, *_ = comparisons.values()
     runs = [run for comparison in comparisons.values() for run in comparison.runs]
-    asked = {row.label: (comparisons[row.part], models[row.part, row.model]) for row in size.rows}
+
+    def over_seeds(row: Row, quantity: str = "") -> Spread | None:
+        of = comparisons[row.part], models[row.part, row.model]
+        return _quantity(quantity or row.quantity or usual, *of)
+
+    def means(quantity: str) -> dict[str, float]:
+        found = {row.label: over_seeds(row, quantity) for row in size.rows}
+        return {label: each.mean for label, each in found.items() if each is not None}
+
     rows = tuple(
         Measured(
             label=row.label,
             model=models[row.part, row.model].spec,
             paper=row.paper,
             expected=row.expected,
-            ours=_quantity(usual, *asked[row.label]),
+            ours=over_seeds(row),
             diverged=sum(run.status == "diverged" for run in models[row.part, row.model].runs),
             seconds=sum(run.seconds for run in models[row.part, row.model].runs),
         )
         for row in size.rows
     )
-    means: dict[str, dict[str, float]] = {}
-    for quantity in {usual, *(check.quantity or usual for check in size.checks)}:
-        spreads = {label: _quantity(quantity, *of) for label, of in asked.items()}
-        means[quantity] = {label: each.mean for label, each in spreads.items() if each is not None}
     environment = first.runs[0].environment
     return Reproduction(
         name=study.name,
@@ -298,7 +305,7 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
         quantity=usual,
         scale=f"{scale} ({size.about})",
         rows=rows,
-        checks=tuple(_checked(check, means[check.quantity or usual]) for check in size.checks),
+        checks=tuple(_checked(check, means(check.quantity)) for check in size.checks),
         seeds=len(first.models[0].runs),
         seconds=sum(run.seconds for run in runs),
         commit=str(environment.get("commit") or environment.get("throughtime")),
