@@ -6,7 +6,7 @@ import json
 import pytest
 
 from throughtime.cli.main import main
-from throughtime.core.errors import UnknownNameError
+from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.learning import LEARNERS
 from throughtime.models import MODELS
 from throughtime.reports.reproduction import reproduction_markdown
@@ -79,7 +79,7 @@ def test_every_study_is_whole() -> None:
 
 
 def test_conditions() -> None:
-    means = {"a": 0.2, "b": 0.5, "c": 0.6}
+    means = {"a": 0.2, "b": 0.5, "c": 0.6, "none": 0.0}
     wrong = [
         Check("", "difference", ("b", "a"), 0.31),
         Check("", "ratio", ("b", "a"), 2.6),
@@ -88,6 +88,7 @@ def test_conditions() -> None:
         Check("", "above", ("a",), 0.3),
         Check("", "above", ("missing",), 0.0),
         Check("", "order", ("b", "a"), 0.0),
+        Check("", "ratio", ("none", "none"), 0.0),
     ]
     right = [
         Check("", "difference", ("b", "a"), 0.29),
@@ -144,3 +145,30 @@ def test_unknown_names_are_refused(tiny) -> None:
         reproduce("none", tiny / "out")
     with pytest.raises(UnknownNameError, match="unknown scale of tiny"):
         reproduce("tiny", tiny / "out", scale="huge")
+
+
+def test_quantities_of_a_scale_a_row_and_a_claim(tiny) -> None:
+    """A metric of the test set by name; one that the task has not is refused."""
+    file = next(tiny.glob("studies/tiny/study.json"))
+    document = json.loads(file.read_text())
+    small = document["scales"]["small"]
+    small["quantity"] = "loss"
+    small["rows"][1]["quantity"] = "accuracy"
+    small["checks"][0]["quantity"] = "accuracy"  # of which a ratio may have no denominator
+    file.write_text(json.dumps(document))
+    found = reproduce("tiny", tiny / "out", jobs=1)
+    assert found.quantity == "loss"
+    folders = sorted((tiny / "out").glob("*/seed-*/result.json"))
+    assert folders
+    losses = [json.loads(f.read_text())["test"] for f in folders]
+    first, second = found.rows[0].ours, found.rows[1].ours
+    assert first is not None
+    assert second is not None
+    assert first.low in [test["loss"] for test in losses]
+    assert second.low in [test["accuracy"] for test in losses]
+    assert found.checks[0].quantity == "accuracy"
+    assert "accuracy of one" in reproduction_markdown(found)
+    document["quantity"], small["quantity"] = "bleu", ""
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigurationError, match="bleu"):
+        reproduce("tiny", tiny / "out", jobs=1)

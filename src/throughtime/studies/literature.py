@@ -75,6 +75,8 @@ class Check:
         if self.kind == "difference":
             return values[0] - values[1]
         if self.kind == "ratio":
+            if values[1] == 0:
+                return math.inf if values[0] > 0 else math.nan
             return values[0] / values[1]
         if self.kind == "order":
             return min(b - a for a, b in itertools.pairwise(values))
