@@ -249,3 +249,18 @@ def test_a_model_made_in_inference_mode(dtype: torch.dtype) -> None:
         found = diagnose(model, batches, nn.MSELoss(), budget="0.2s", remedies=False)
     assert found.verdict is not None
     assert model.weight_hh_l0.is_inference()
+
+
+def test_a_run_on_pairs_has_no_lag(tmp_path) -> None:
+    """The dependency of a reversed source goes through both layers, and is longer than each."""
+    folder = tmp_path / "run"
+    options = ["--steps", "1", "--batch-size", "4", "--quiet", "--out", str(folder)]
+    main(["train", "reverse:longest=4", "encoder-decoder:hidden=4,embedding=3", *options])
+    given = from_text(str(folder))
+    assert given.options["lag"] is None
+    assert given.vocabularies == {}
+    found = diagnose(
+        given.model, given.batches, given.loss_fn, budget="1s", remedies=False, **given.options
+    )
+    names = {fact.name.partition(":")[0] for fact in found.facts}
+    assert {"encoder.layer", "decoder", "loss after the model's own symbols"} <= names

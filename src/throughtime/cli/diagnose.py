@@ -15,7 +15,8 @@ class Arguments:
     source: str = position(
         "SOURCE",
         "my_project.py:make, a function that returns (model, batches, loss), or also a dict of "
-        "further arguments of diagnose, such as training_step, optimizer, unseen and history; or "
+        "further arguments of diagnose, such as training_step, optimizer, unseen, history and "
+        "free_running; or "
         "the folder of a run of throughtime train or compare.",
     )
     layer: str | None = option(

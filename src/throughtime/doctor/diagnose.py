@@ -4,20 +4,24 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.conclusion import leading
 from throughtime.doctor.exact_checks import never_run
 from throughtime.doctor.examination import Examination
 from throughtime.doctor.history import as_history
+from throughtime.doctor.need import Need
 from throughtime.doctor.options import Options
+from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.sample_axes import regroup
 from throughtime.doctor.subject import Clock, Subject, check_finite, copy_model, not_finite, redraw
 from throughtime.doctor.user_training import as_training, check_runs, holds_hidden
+from throughtime.doctor.whole_model import WholeModel
 from throughtime.doctor.without_layer import WithoutLayer, may_be_recurrent
 from throughtime.foreign.found_cells import cells_found
 from throughtime.foreign.loop_site import looped
@@ -51,6 +55,7 @@ def diagnose(
     optimizer: torch.optim.Optimizer | Callable[[Any], Any] | None = None,
     history: Any = None,
     unseen: Iterable[Any] | None = None,
+    free_running: Callable[[nn.Module, Any], torch.Tensor] | None = None,
     remedies: bool = True,
     progress: bool | Report = True,
     seed: int = 0,
@@ -85,6 +90,9 @@ def diagnose(
             too, a dict of lists or Keras' History, or rows as Lightning's CSVLogger writes.
         unseen: batches like `batches` that the model was not trained on. Losses are then measured
             on these, so that memorised batches are not taken for a rule.
+        free_running: a function of (model, batch) that returns the loss of a model that reads its
+            own answers in place of the true ones, for targets that the inputs determine. It shows
+            exposure bias. Models of this library on pairs need none.
         remedies: If True, copies with changes are trained.
         progress: If True, a terminal or notebook shows the stage; a script without one shows
             nothing. Or a function of the stage's name and the share of the budget that is spent.
@@ -151,14 +159,21 @@ def diagnose(
         subject.limit_held_out(_EVALUATION * seconds / len(names))
         idle = never_run(subject, names) if len(names) > 1 else []
         names = [name for name in names if name not in idle] or names
+        trainer = Trainer(subject, seed) if remedies else None
+        checks = WholeModel(subject, free_running, trainer, clock, seed)
         diagnoses: dict[str, Diagnosis] = {}
+        examinations: list[Examination] = []
         for done, name in enumerate(names):
             share = clock
             if len(names) > 1:
                 left = clock.left() / (len(names) - done)
                 share = Clock(seconds / len(names), left, lambda s, n=name: report(f"{n}: {s}"))
-            diagnoses[name] = Examination(subject, name, share, options).run()
-    diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
+            examinations.append(Examination(subject, name, share, options))
+            diagnoses[name] = examinations[-1].run()
+        diagnosis = diagnoses[names[0]] if len(names) == 1 else together(diagnoses)
+        needs = [one.measured for one in examinations if one.measured is not None]
+        diagnosis = with_checks(diagnosis, checks, needs)
+        diagnosis = dataclasses.replace(diagnosis, seconds=clock.spent(), budget=seconds)
     if diverged:
         if diagnosis.verdict not in _DIVERGES:
             check_finite(model)  # raises
@@ -228,6 +243,8 @@ _ORDER = (
     Cause.VANISHING,
     Cause.NO_DEPENDENCE,
     Cause.UNDERTRAINED,
+    Cause.EXPOSURE_BIAS,
+    Cause.ATTENTION_UNUSED,
     Cause.HEALTHY,
     Cause.NO_LONG_DEPENDENCY,
     Cause.INCONCLUSIVE,
@@ -273,6 +290,45 @@ def together(diagnoses: dict[str, Diagnosis]) -> Diagnosis:
         budget=sum(one.budget for one in every),
         model="; ".join(diagnoses[name].model for name in diagnoses),
     )
+
+
+def with_checks(diagnosis: Diagnosis, checks: WholeModel, needs: Sequence[Need]) -> Diagnosis:
+    """Return a diagnosis with what the checks of the whole model found.
+
+    A fault is the verdict where the layers have none; else it becomes a warning.
+
+    Arguments:
+        diagnosis: of the layers.
+        checks: checks that have been run.
+        needs: losses of the reference predictors, by layer.
+    """
+    found = checks.findings(needs)
+    worse = [
+        finding
+        for finding in found
+        if finding.severity == "fault"
+        and _ORDER.index(finding.cause) < _ORDER.index(diagnosis.verdict)
+    ]
+    first = worse[:1]
+    rest = [
+        dataclasses.replace(f, severity="warning") if f.severity == "fault" else f
+        for f in found
+        if f not in first
+    ]
+    remedies = checks.free_running.remedies
+    facts = (*checks.free_running.facts, *checks.attention.facts)
+    diagnosis = dataclasses.replace(
+        diagnosis,
+        findings=(*first, *diagnosis.findings, *rest),
+        remedies=(*remedies, *diagnosis.remedies),
+        facts=(*diagnosis.facts, *facts),
+        missing_evidence=(*diagnosis.missing_evidence, *checks.free_running.missing),
+    )
+    if not first:
+        return diagnosis
+    cause, own = first[0].cause, remedies if first[0].cause is Cause.EXPOSURE_BIAS else []
+    sentence = leading(cause, first[0].statement, own)
+    return dataclasses.replace(diagnosis, verdict=cause, sentence=sentence)
 
 
 def _titled(picture: Picture, name: str) -> Picture:

@@ -19,13 +19,17 @@ from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch
+from throughtime.tasks.kinds import Pairs
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
 from throughtime.training.optimizers import build_optimizer
 
 _BATCHES = 64
-_OPTIONS = ("lag", "layer", "training_step", "optimizer", "history", "unseen")
+_OPTIONS = (
+    *("lag", "layer", "training_step", "optimizer", "history", "unseen"),
+    "free_running",
+)
 _STREAM_STEPS = 200  # of a stream's chunk, the most that are used
 _FRESH = 10_000_000  # a step that no training reaches: its batches are new to the model
 
@@ -161,10 +165,11 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
-    lag = task.dependency_length
+    # of pairs, the dependency goes through two layers, each of which has a part of its steps
+    lag = None if isinstance(task.inputs, Pairs) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]
-        lag = min(lag, _STREAM_STEPS - 1)
+        lag = None if lag is None else min(lag, _STREAM_STEPS - 1)
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return task.score(model, batch).loss

@@ -43,6 +43,9 @@ MEANINGS = {
     Cause.FORGETTING: "The state loses old inputs before the answer is due.",
     Cause.SATURATED: "Units are at the ends of their range, where the gradient is close to zero.",
     Cause.DEAD_UNITS: "Units have the same value for all inputs: they carry no information.",
+    Cause.EXPOSURE_BIAS: "After symbols of its own, the model loses what it has learned after true "
+    "ones.",
+    Cause.ATTENTION_UNUSED: "Equal weights over the source do as well as those of the attention.",
     Cause.UNDERTRAINED: "No obstacle was found: the training was too short.",
     Cause.INCONCLUSIVE: "The measurements do not point to one cause.",
 }

@@ -22,17 +22,18 @@ MOST_PAIRS = 3
 """Largest number of pairs on a page."""
 
 _LONGEST = 20  # characters of a word beside a map
-_MOST_WORDS = 60  # beside a map
+_MOST_WORDS = 32  # beside a map, that can be read
 _BLANKS = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"})  # as keyboards show them
 
 
 def influence_by_steps(found: Mapping[str, WordInfluence]) -> Picture:
     """Show the mean gradient at a source word by the recurrent steps to the target word."""
     name, first = next(iter(found.items()))
+    of = f" of {name}" if len(found) > 1 else ""
     distances, means = first.by_steps()
     near, far = (f"{number(float(means[k]))} at {steps(int(distances[k]))}" for k in (0, -1))
     return Picture(
-        title=f"The gradient of a target word's loss at a source word of {name} is {near}, {far}.",
+        title=f"The gradient of a target word's loss at a source word{of} is {near}, {far}.",
         caption="The norm of ∂L/∂e, of the loss of one target word by the vector of one source "
         "word, by the recurrent steps between the two; mean over all words and pairs. Paths "
         "through an attention are shorter, and are contained in the norms.",
@@ -60,8 +61,11 @@ def influence_map(found: WordInfluence, pair: int = 0) -> Drawing:
     figure = _map(norms.log10(), source, target, "10<sup>x</sup>")
     least, most = int(between.min()), int(between.max())
     span = steps(most) if least == most else f"{count(least)} to {steps(most)}"
+    title = f"{span} between a source word and the target word of the same number."
+    if most == 0:  # a text: each symbol is read one step before the next one is due
+        title = f"The gradient of {count(len(target))} symbols at those before them."
     return Drawing(
-        title=f"{span} between a source word and the target word of the same number.",
+        title=title,
         caption="log10 of ‖∂L/∂e‖: the loss of each target word by the vector of each source word. "
         "Blank: exactly zero.",
         labels=(),

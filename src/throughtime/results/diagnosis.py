@@ -35,6 +35,8 @@ class Cause(enum.Enum):
     FORGETTING = "forgetting"
     SATURATED = "saturated"
     DEAD_UNITS = "dead units"
+    EXPOSURE_BIAS = "exposure bias"
+    ATTENTION_UNUSED = "attention unused"
     UNDERTRAINED = "undertrained"
     INCONCLUSIVE = "inconclusive"
 
