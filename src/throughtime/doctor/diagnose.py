@@ -298,7 +298,7 @@ def with_checks(diagnosis: Diagnosis, checks: WholeModel, needs: Sequence[Need])
     A fault is the verdict where the layers have none; else it becomes a warning.
 
     Arguments:
-        diagnosis: of the layers.
+        diagnosis: diagnosis of the layers.
         checks: checks that have been run.
         needs: losses of the reference predictors, by layer.
     """
