@@ -116,11 +116,12 @@ def test_attention_that_is_a_mean_is_a_fault_where_a_predictor_learns_more() -> 
 
 
 def test_attention_that_is_a_mean_is_a_note_where_the_model_is_good() -> None:
-    for needs in ([], [need(0.8)]):
+    words = "a mean over the positions does as well"
+    for needs, remedy in (([], "the need for attention is open"), ([need(0.8)], words)):
         finding = measured(Marked(0.0), marked()).finding(needs, "here")
         assert finding is not None
         assert finding.severity == "note"
-        assert "a mean over the positions does as well" in finding.remedy
+        assert remedy in finding.remedy
 
 
 def test_one_position_and_attention_that_never_runs_are_left_out() -> None:

@@ -94,10 +94,7 @@ class UnusedAttention:
             effect_name="rise of the loss with uniform weights",
             threshold=_SMALL * abs(scale),
             measured_on=where,
-            remedy="Train on; if the weights stay uniform, compare the scales of queries and keys, "
-            "the axis of the softmax, and the mask."
-            if far
-            else "The model needs no attention: a mean over the positions does as well.",
+            remedy=_remedy(far=far, known=any(need.learned for need in needs)),
         )
 
     def _is_far(self, need: Need) -> bool:
@@ -107,6 +104,17 @@ class UnusedAttention:
         constant, short, full = (losses[:count] for losses in parts)
         need = dataclasses.replace(need, constant=constant, short=short, full=full)
         return is_far(need, self.given)
+
+
+def _remedy(*, far: bool, known: bool) -> str:
+    if far:
+        return (
+            "Train on; if the weights stay uniform, compare the scales of queries and keys, the "
+            "axis of the softmax, and the mask."
+        )
+    if known:
+        return "The model needs no attention: a mean over the positions does as well."
+    return "No predictor has learned more, so that the need for attention is open. Train on."
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
