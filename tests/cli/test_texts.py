@@ -18,7 +18,8 @@ def test_perplexity_static_and_dynamic(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["train", task, MODEL, *words]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     test = read_json(tmp_path / "run" / "result.json")["test"]
-    assert f"test perplexity {test['perplexity']:.4g}, dynamic " in shown
+    dynamic = f"dynamic perplexity {test['dynamic_perplexity']:.4g}"
+    assert f"test perplexity {test['perplexity']:.4g}, loss {test['loss']:.4g}, {dynamic};" in shown
     assert set(test) == {"loss", "perplexity", "dynamic_loss", "dynamic_perplexity"}
     assert (tmp_path / "run" / "vocabulary.json").exists()
 

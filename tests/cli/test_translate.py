@@ -11,7 +11,7 @@ from throughtime.core.registry import CELLS
 from throughtime.models import Beam, build_model, translate
 from throughtime.tasks.kinds import Likelihood, Pairs, Tokens
 from throughtime.tasks.vocabulary import CharacterVocabulary, WordVocabulary
-from throughtime.training import load_generator
+from throughtime.training import load_generator, read_json
 
 ENGLISH = ["A man sleeps.", "Two dogs run.", "A dog sleeps.", "Two men run."]
 FRENCH = ["Un homme dort.", "Deux chiens courent.", "Un chien dort.", "Deux hommes courent."]
@@ -68,7 +68,6 @@ def test_no_line_gives_none(trained: Path, monkeypatch, capsys) -> None:
 
 
 def test_the_result_has_bleu_and_its_signature(trained: Path) -> None:
-    from throughtime.training import read_json
 
     result = read_json(trained / "result.json")
     assert result["test"]["bleu"] == pytest.approx(100)
@@ -141,3 +140,25 @@ def test_vocabularies_and_lines_that_do_not_fit_are_refused(trained: Path) -> No
     with pytest.raises(ValueError, match="steps of a translation: got 0"):
         translate(model, source, target, ["a"], steps=0)
     assert torch.is_grad_enabled()
+
+
+def test_what_was_examined_is_shown(trained: Path, tmp_path: Path, capsys) -> None:
+    """In the line of a run, in the table of a comparison, and in its CSV files."""
+    for name, lines in (("a.en", ENGLISH), ("a.fr", FRENCH)):
+        (tmp_path / name).write_text("\n".join(lines * 10) + "\n")
+    task = f"translation:source={tmp_path / 'a.en'},target={tmp_path / 'a.fr'}"
+    words = ["--steps", "1", "--quiet"]
+    assert main(["train", task, "gru:hidden=3", *words, "--out", str(tmp_path / "run")]) == 0
+    test = read_json(tmp_path / "run" / "result.json")["test"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"bleu {test['bleu']:.4g}, chrf {test['chrf']:.4g}; 1 steps" in shown
+    words += ["--models", "gru:hidden=3", "--seeds", "1", "--out", str(tmp_path / "all")]
+    assert main(["compare", "running-total:longest=2", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:12])) <= 80
+    (run,) = (tmp_path / "all").glob("*/seed-0/result.json")
+    test = read_json(run)["test"]
+    (row,) = [line for line in lines if line.startswith(" gru")]
+    assert f"{100 * test['sequence_accuracy']:.1f} %" in row
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert "test%20free%20running%20loss%2C%20mean" in page

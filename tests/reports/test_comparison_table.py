@@ -49,7 +49,7 @@ def test_values_have_a_loss(write_comparison) -> None:
     lines = printed(read_comparison(write_comparison(task={"answer": "value"}, seeds=1)))
     assert any("test loss" in line for line in lines)
     gru = next(line for line in lines if line.strip().startswith("gru"))
-    assert gru.split()[:9] == ["gru", "93.9", "%", "0.23", "1,000", "17", "s", "13,322", "20"]
+    assert gru.split()[:9] == ["gru", "93.9", "%", "0.234", "1,000", "17", "s", "13,322", "20"]
 
 
 def test_long_names_fold_within_80_columns(write_comparison, monkeypatch) -> None:

@@ -56,7 +56,7 @@ def test_every_task_states_what_it_is(name):
     task = TASKS.build(name)
     assert isinstance(task, Task)
     assert task.name == name
-    accuracy, loss = task.metrics
+    accuracy, loss, *_ = task.metrics
     assert (accuracy.name, loss.name) == ("accuracy", "loss")
     assert 0 < accuracy.chance < 1
     assert loss.chance > 0

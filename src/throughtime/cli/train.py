@@ -122,13 +122,9 @@ def _summary(config: "RunConfig", result: "Result") -> "Text":
         where = f"{result.diverged.quantity} not finite at step {count(result.diverged.step)}"
         return text.append(f"diverged ({where}); {took}", style="not bold red")
     assert result.test is not None
-    headline = result.metrics[0]
-    value = metric(headline, result.test[headline.name])
-    right = f"{ending(result.status)}, test {headline.title} {value}"
-    if config.dynamic_rate:
-        dynamic = metric(headline, result.test[f"dynamic_{headline.name}"])
-        right = f"{right}, dynamic {dynamic}"
-    return text.append(f"{right}, loss {result.test['loss']:.4g}; {took}", style="not bold")
+    values = [f"{each.title} {metric(each, result.test[each.name])}" for each in result.metrics]
+    right = f"{ending(result.status)}, test {', '.join(values)}"
+    return text.append(f"{right}; {took}", style="not bold")
 
 
 def _rescheduling(config: "RunConfig", earlier: Sequence[int]) -> str:

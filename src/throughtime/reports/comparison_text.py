@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import textwrap
 import statistics
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,10 @@ from throughtime.core.scoring import Metric
 from throughtime.reports.numbers import (
     count,
     listed,
-    loss,
     mean_count,
     mean_duration,
     metric,
+    metric_mean,
     metric_spread,
     plain,
     reach_change,
@@ -270,6 +271,7 @@ def _seeds_of(models: Sequence[_Scored]) -> str:
 
 
 _WIDTH, _LABEL_WIDTH = 80, 24
+_NARROW = 9  # of a heading where a task has several: that of "test loss"
 
 
 def comparison_table(comparison: Comparison) -> Group:
@@ -292,6 +294,8 @@ def comparison_table(comparison: Comparison) -> Group:
         verb = "run is" if comparison.unfinished == 1 else "runs are"
         note.append(f"\n{count(comparison.unfinished)} {verb} not finished, and not in this table")
     columns = [f"test {each.title}" for each in (task.headline, *task.others)]
+    if task.others:
+        columns = [textwrap.fill(c, _NARROW, break_long_words=False) for c in columns]
     columns += ["steps", "time", "parameters", "gradient\nreach"]
     rows = [_cells(model, task) for model in comparison.models]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -338,7 +342,7 @@ def _cells(model: ModelRuns, task: TaskFacts) -> list[Text]:
         Text.assemble(headline, (f"\n{lost} of {len(model.runs)} diverged", "red"))
         if lost
         else Text(headline),
-        *(Text(loss(model.test(each.name))) for each in task.others),
+        *(Text(metric_mean(each, model.test(each.name))) for each in task.others),
         Text(mean_count(run.step for run in model.runs)),
         Text(mean_duration(run.seconds for run in model.runs)),
         Text(count(model.runs[0].parameters)),
@@ -354,18 +358,13 @@ def model_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The table of a comparison, one row a model, with the settings that differ."""
     rows: list[dict[str, Any]] = []
     for model in comparison.models:
-        headline = comparison.task.headline
-        value, loss = model.test(headline.name), model.test("loss")
         start, trained = model.reach("start"), model.reach("trained")
         n = len(model.runs)
         rows.append(
             {
                 "model": model.label,
                 "spec": model.spec,
-                f"test {headline.title}, mean": value and value.mean,
-                f"test {headline.title}, standard deviation": value and value.deviation,
-                "test loss, mean": loss and loss.mean,
-                "test loss, standard deviation": loss and loss.deviation,
+                **_spreads(model, comparison.task),
                 "seeds": n,
                 "diverged": n - len(model.finished),
                 "solved on validation": sum(run.status == "solved" for run in model.runs),
@@ -380,17 +379,31 @@ def model_rows(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
+def _told(task: TaskFacts) -> dict[str, str]:
+    """Return the test metrics of all runs with their titles: the headline, the loss, the others."""
+    titles = {each.name: each.title for each in task.metrics}
+    return {task.headline.name: task.headline.title, "loss": "loss", **titles}
+
+
+def _spreads(model: ModelRuns, task: TaskFacts) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, title in _told(task).items():
+        value = model.test(name)
+        found[f"test {title}, mean"] = value and value.mean
+        found[f"test {title}, standard deviation"] = value and value.deviation
+    return found
+
+
 def run_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The runs of a comparison, one row a run, with the settings that differ."""
-    headline = comparison.task.headline
+    told = _told(comparison.task)
     return [
         {
             "model": model.label,
             "spec": model.spec,
             "seed": run.seed,
             "status": run.status,
-            f"test {headline.title}": run.test and run.test[headline.name],
-            "test loss": run.test and run.test["loss"],
+            **{f"test {title}": run.test and run.test.get(name) for name, title in told.items()},
             **{name: _setting(model.settings.get(name)) for name in comparison.differing},
             "steps done": run.step,
             "seconds": run.seconds,

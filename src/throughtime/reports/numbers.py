@@ -98,9 +98,16 @@ def metric_spread(kind: Metric, value: Spread | None) -> str:
     return percent_spread(value) if kind.unit == "fraction" else loss_spread(value)
 
 
-def loss(value: Spread | None) -> str:
-    """The mean of losses, two significant digits."""
-    return _MISSING if value is None else f"{value.mean:.2g}"
+def metric_mean(kind: Metric, value: Spread | None) -> str:
+    """Return the mean of a metric in a narrow column: three significant digits, or a percentage.
+
+    Example:
+        >>> metric_mean(Metric("bleu", "0 to 100", "higher"), Spread(33.416, 0.2, 33, 34, 2))
+        '33.4'
+    """
+    if value is None:
+        return _MISSING
+    return percent(value.mean) if kind.unit == "fraction" else f"{value.mean:.3g}"
 
 
 def loss_spread(value: Spread | None) -> str:

@@ -167,8 +167,12 @@ class ModelRuns:
         return tuple(run for run in self.runs if run.status != "diverged")
 
     def test(self, metric: str) -> Spread | None:
-        """The spread of a test metric, by name, over the runs that did not diverge."""
-        return spread(run.test[metric] for run in self.finished if run.test is not None)
+        """The spread of a test metric, by name, over the runs that did not diverge.
+
+        None where they do not have it, as a dynamic evaluation that other runs make.
+        """
+        found = (run.test for run in self.finished if run.test is not None)
+        return spread(test[metric] for test in found if metric in test)
 
     def reach(self, when: When) -> Spread | None:
         """The spread of the gradient's reach in steps, over the runs where it was measured.

@@ -34,6 +34,7 @@ from throughtime.studies.worker import (
     start_worker,
 )
 from throughtime.training import RunFolder, write_json
+from throughtime.training.dynamic_evaluation import dynamic_metrics
 
 _LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 2.0
@@ -133,6 +134,7 @@ def _write_study(request: CompareRequest, plan: Plan, out: Path) -> None:
     task, study, command = plan.task, read_study(out), request.command(out)
     before = study.get("commands", [study["command"]] if study else [])
     noted: dict[str, dict[str, Any]] = {entry["folder"]: entry for entry in study.get("models", ())}
+    rate = max((run.config.dynamic_rate for run in plan.runs), default=0.0)
     configurations = {run.folder.parent.name: configuration(run.config) for run in plan.runs}
     for model in plan.models:
         noted[model.folder] = {
@@ -153,7 +155,10 @@ def _write_study(request: CompareRequest, plan: Plan, out: Path) -> None:
                 "description": plan.task_description,
                 "length": task.length,
                 "dependency_length": task.dependency_length,
-                "metrics": [dataclasses.asdict(metric) for metric in task.metrics],
+                "metrics": [
+                    dataclasses.asdict(metric)
+                    for metric in (*task.metrics, *dynamic_metrics(task, rate))
+                ],
                 "criterion": task.criterion,
             },
             "models": [*noted.values()],

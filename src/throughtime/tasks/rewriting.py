@@ -44,10 +44,12 @@ class GeneratedPairs(PairTask):
     @property
     @final
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy of symbols, and loss."""
+        """Accuracy of symbols, loss, accuracy of whole targets, and loss after drawn symbols."""
         return (
             Metric("accuracy", "fraction", "higher", self.chance),
             Metric("loss", "nats", "lower", self.chance_loss, tables=False),
+            Metric("sequence_accuracy", "fraction", "higher"),
+            Metric("free_running_loss", "nats", "lower", tables=False),
         )
 
     @final

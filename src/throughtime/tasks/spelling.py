@@ -116,10 +116,11 @@ class Spelling(PairSet):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy of words, and loss."""
+        """Accuracy of words, loss, and accuracy of whole numbers."""
         return (
             Metric("accuracy", "fraction", "higher", self.chance),
             Metric("loss", "nats", "lower", self.chance_loss, tables=False),
+            Metric("sequence_accuracy", "fraction", "higher"),
         )
 
     def examine(self, model: nn.Module, split: Split) -> dict[str, float]:

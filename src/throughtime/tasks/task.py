@@ -50,7 +50,10 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that `report` returns, the headline of tables and reports first."""
+        """The metrics of `report`, the headline of tables and reports first, then those of `examine`.
+
+        The headline is one of `report`.
+        """
 
     @abc.abstractmethod
     def batches(self, split: Split, size: int, *, seed: int = 0, start: int = 0) -> Iterator[Batch]:

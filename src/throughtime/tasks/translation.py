@@ -119,11 +119,13 @@ class Translation(PairSet):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Perplexity, the loss in nats, and the accuracy of symbols."""
+        """Perplexity, the loss in nats, the accuracy of symbols, BLEU and chrF."""
         return (
             Metric("perplexity", "per symbol", "lower", math.exp(self.chance_loss)),
             Metric("loss", "nats", "lower", self.chance_loss, tables=False),
             Metric("accuracy", "fraction", "higher", tables=False),
+            Metric("bleu", "0 to 100", "higher"),
+            Metric("chrf", "0 to 100", "higher", tables=False),
         )
 
     def examine(self, model: nn.Module, split: Split) -> dict[str, float]:

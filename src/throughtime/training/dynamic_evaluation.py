@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, DataError
-from throughtime.core.scoring import Mean, merged
+from throughtime.core.scoring import Mean, Metric, merged
 from throughtime.tasks.sequences import SequenceBatch
 from throughtime.tasks.task import Split, Task
 from throughtime.training.evaluation import detached
@@ -92,6 +92,19 @@ def dynamic_evaluation(
     if not parts:
         raise DataError(f"{split} text of task {task.name}", got="none", expected="some text")
     return {f"dynamic_{name}": value for name, value in task.report(parts).items()}
+
+
+def dynamic_metrics(task: Task, rate: float) -> tuple[Metric, ...]:
+    """Return what tables show of a run's dynamic evaluation: the task's headline, by its means.
+
+    Arguments:
+        task: task of the run.
+        rate: learning rate of the evaluation; 0 for none.
+    """
+    if rate == 0:
+        return ()
+    headline = task.metrics[0]
+    return (Metric(f"dynamic_{headline.name}", headline.unit, headline.better),)
 
 
 def check_stream(task: Task) -> None:

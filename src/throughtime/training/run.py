@@ -19,7 +19,11 @@ from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.config import RunConfig, build_task, read_config, with_checksum
-from throughtime.training.dynamic_evaluation import check_stream, dynamic_evaluation
+from throughtime.training.dynamic_evaluation import (
+    check_stream,
+    dynamic_evaluation,
+    dynamic_metrics,
+)
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
 from throughtime.training.generator import write_vocabularies
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
@@ -232,7 +236,7 @@ class Run:
             diverged=self.diverged,
             environment=self.environment,
             rescheduled=self._rescheduled(),
-            metrics=self.task.metrics,
+            metrics=(*self.task.metrics, *dynamic_metrics(self.task, self.config.dynamic_rate)),
             signatures=dict(self.task.signatures),
         )
 
