@@ -31,6 +31,7 @@ def test_names():
         "permuted-digits",
         "permuted-mnist",
         "reverse",
+        "running-total",
         "spelling",
         "tagging",
         "temporal-order",

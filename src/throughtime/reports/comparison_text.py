@@ -3,8 +3,8 @@
 import csv
 import io
 import re
-import textwrap
 import statistics
+import textwrap
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias

@@ -50,10 +50,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of `report`, the headline of tables and reports first, then those of `examine`.
-
-        The headline is one of `report`.
-        """
+        """The metrics of `report`, the headline first, then those of `examine`."""
 
     @abc.abstractmethod
     def batches(self, split: Split, size: int, *, seed: int = 0, start: int = 0) -> Iterator[Batch]:

@@ -100,9 +100,13 @@ def dynamic_metrics(task: Task, rate: float) -> tuple[Metric, ...]:
     Arguments:
         task: task of the run.
         rate: learning rate of the evaluation; 0 for none.
+
+    Raises:
+        ConfigurationError: held-out batches are not parts of a stream.
     """
     if rate == 0:
         return ()
+    check_stream(task)
     headline = task.metrics[0]
     return (Metric(f"dynamic_{headline.name}", headline.unit, headline.better),)
 

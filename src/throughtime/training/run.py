@@ -19,11 +19,7 @@ from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.config import RunConfig, build_task, read_config, with_checksum
-from throughtime.training.dynamic_evaluation import (
-    check_stream,
-    dynamic_evaluation,
-    dynamic_metrics,
-)
+from throughtime.training.dynamic_evaluation import dynamic_evaluation, dynamic_metrics
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
 from throughtime.training.generator import write_vocabularies
 from throughtime.training.interruption import Interruption, StopRequested, interruptible
@@ -97,8 +93,7 @@ class Run:
         self.notify = notify
         self.interruption = Interruption()
         self.task = build_task(config)
-        if config.dynamic_rate:
-            check_stream(self.task)
+        self.metrics_shown = (*self.task.metrics, *dynamic_metrics(self.task, config.dynamic_rate))
         self.model = build_model(config.model, self.task.inputs, self.task.answers).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
@@ -236,7 +231,7 @@ class Run:
             diverged=self.diverged,
             environment=self.environment,
             rescheduled=self._rescheduled(),
-            metrics=(*self.task.metrics, *dynamic_metrics(self.task, self.config.dynamic_rate)),
+            metrics=self.metrics_shown,
             signatures=dict(self.task.signatures),
         )
 
