@@ -97,13 +97,37 @@ def test_runs_that_do_not_translate_say_so(tmp_path: Path, capsys) -> None:
     for task, model, message in (
         ("reverse:longest=2", "gru:hidden=3", "no vocabulary"),
         ("tagging", "gru:hidden=3", "no vocabulary"),
-        ("spelling:digits=2", "gru:hidden=3", "does not translate"),
-        (texts, "gru:hidden=3", "does not translate: got a LanguageModel"),
+        ("spelling:digits=2", "gru:hidden=3", "does not translate: got EncoderDecoder"),
+        (texts, "gru:hidden=3", "does not translate: got LanguageModel"),
     ):
         run = tmp_path / task.partition(":")[0]
         assert main(["train", task, model, "--steps", "1", "--quiet", "--out", str(run)]) == 0
         assert main(["translate", str(run)]) == 1
         assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_runs_that_do_not_continue_a_text_say_what_they_do(
+    trained: Path, tmp_path: Path, capsys
+) -> None:
+    """`sample` on each kind of run names a use that the run has."""
+    (tmp_path / "a.tags").write_text("a X\nb Y\n\n" * 40)
+    for task, message in (
+        ("spelling:digits=2", "model.encode(source)"),
+        ("reverse:longest=2", "throughtime inspect"),
+        ("tagging", "throughtime inspect"),
+        (f"tagging:file={tmp_path / 'a.tags'}", "throughtime inspect"),
+    ):
+        run = tmp_path / task.replace("/", "-")
+        words = [task, "gru:hidden=3", "--steps", "1", "--quiet", "--out", str(run)]
+        assert main(["train", *words]) == 0
+        for command in ("sample", "translate"):
+            capsys.readouterr()
+            assert main([command, str(run)]) == 1
+            told = capsys.readouterr()
+            assert message in " ".join(told.err.split())
+            assert told.out == ""
+    assert main(["sample", str(trained)]) == 1
+    assert f"throughtime translate {trained} < FILE" in " ".join(capsys.readouterr().err.split())
 
 
 def test_other_encodings_are_refused(trained: Path, monkeypatch, capsys) -> None:

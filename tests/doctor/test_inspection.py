@@ -297,3 +297,21 @@ def test_a_run_on_pairs_shows_its_words(tmp_path: Path, capsys: pytest.CaptureFi
     assert [*measured] == [*USUAL]
     assert measured["gradient_flow"]["refusal"] == ""
     assert "holds its source: measure the encoder's layer" in measured["gates"]["refusal"]
+    assert main(["inspect", str(folder), "--instruments", "gates", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["measurements"][0]["layer"] == "encoder.layer"
+    assert found["measurements"][0]["refusal"] == ""
+
+
+def test_a_source_of_one_vector_has_a_single_layer(tmp_path: Path, capsys) -> None:
+    """Its decoder, which all usual instruments measure: there are no source words."""
+    folder = tmp_path / "run"
+    words = ["--steps", "1", "--batch-size", "4", "--quiet", "--out", str(folder)]
+    assert main(["train", "spelling:digits=2", "gru:hidden=4", *words]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    measured = {part["instrument"]: part for part in found["measurements"]}
+    assert [*measured] == [*USUAL]
+    assert {part["layer"] for part in measured.values()} == {"decoder"}
+    assert measured["gates"]["refusal"] == measured["gradient_flow"]["refusal"] == ""

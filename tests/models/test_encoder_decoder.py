@@ -103,6 +103,8 @@ class Leaks(nn.Module):
         ("future", "test_no_symbol_is_read_before_its_step"),
         ("units", "test_losses_are_those_of_the_logits"),
         ("order", "test_selected_rows_go_on_by_themselves"),
+        ("order", "test_scores_of_a_beam_are_log_probabilities"),
+        ("units", "test_scores_of_a_beam_are_log_probabilities"),
     ],
 )
 def test_each_rule_is_broken_by_a_model_that_does(fault: str, rule: str) -> None:

@@ -9,10 +9,10 @@ from torch import nn
 
 import throughtime as tt
 from throughtime import Sampling, generate
-from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError
 from throughtime.models import LanguageModel, build_model
 from throughtime.tasks.kinds import Likelihood, Tokens
+from throughtime.testing import NextSymbolConformance
 
 KINDS = Tokens(7), Likelihood()
 SYMBOLS = torch.tensor([[0, 6], [3, 2], [5, 5], [1, 0]])
@@ -24,6 +24,32 @@ def model_of(options: str, seed: int = 0) -> LanguageModel:
     model = build_model(f"language-model:{options}", *KINDS)
     assert isinstance(model, LanguageModel)
     return model.double().eval()
+
+
+class Conformance(NextSymbolConformance):
+    spec: str
+
+    def make_model(self) -> nn.Module:
+        return model_of(self.spec)
+
+    def start(self, model: nn.Module) -> None:
+        return None
+
+
+class TestOneHot(Conformance):
+    spec = "cell=lstm,hidden=5,layers=2"
+
+
+class TestTied(Conformance):
+    spec = "cell=gru,hidden=5,embedding=5,tied=true,dropout=0.5"
+
+
+class TestAdaptive(Conformance):
+    spec = "cell=rnn,hidden=16,embedding=3,cutoffs=2/4"
+
+
+class TestManyLags(Conformance):
+    spec = "cell=skip-rnn,lag=3,hidden=5,embedding=4"
 
 
 def test_an_embedding_equals_torchs_layers() -> None:
@@ -122,24 +148,6 @@ def test_the_mean_over_dropout_masks_is_the_output_without() -> None:
         drawn = torch.stack([model(SYMBOLS)[0] for _ in range(2000)])
     error = drawn.std(0) / math.sqrt(len(drawn))
     assert bool(((drawn.mean(0) - expected).abs() < 5 * error).all())
-
-
-@pytest.mark.parametrize("spec", ["cell=lstm,layers=2", "cell=gru", "cell=skip-rnn,lag=3"])
-def test_rows_of_a_state_go_on_as_alone(spec: str) -> None:
-    model = model_of(f"{spec},hidden=5,embedding=4")
-    _, state = model(SYMBOLS)
-    rows = torch.tensor([1, 0, 1])
-    chosen = model.select(state, rows)
-    together, _ = model(torch.tensor([[2, 3, 4]]), chosen)
-    for k, row in enumerate(rows.tolist()):
-        text = torch.cat([SYMBOLS[:, row], torch.tensor([2 + k])])
-        torch.testing.assert_close(together[0, k], model(text[:, None])[0][-1, 0])
-
-
-def test_it_is_a_model_of_the_next_symbol() -> None:
-    model = model_of("hidden=3")
-    assert isinstance(model, NextSymbol)
-    assert model.alphabet == 7
 
 
 @pytest.mark.parametrize(

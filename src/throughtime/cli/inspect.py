@@ -26,7 +26,9 @@ class Arguments:
         "word_influence,alignment for an encoder-decoder",
     )
     layer: str | None = option(
-        "NAME", "Name of the recurrent layer within the model.", usual="the only one"
+        "NAME",
+        "Name of the recurrent layer within the model.",
+        usual="the only one, or the encoder's",
     )
     lag: int | None = option(
         "STEPS",

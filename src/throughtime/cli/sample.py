@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
 from throughtime.cli.output import show_json
+from throughtime.cli.translate import other_use
 
 if TYPE_CHECKING:
     from throughtime.tasks.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from throughtime.core.decoding import NextSymbol
-    from throughtime.core.errors import ConfigurationError
+    from throughtime.core.errors import ConfigurationError, RunError
     from throughtime.core.escaping import escaped
     from throughtime.models import Beam, Sampling, beam_search, stream
     from throughtime.training import load_generator
@@ -66,11 +67,11 @@ def run(words: Sequence[str]) -> int:
         raise ConfigurationError("--steps", got=arguments.steps, expected="1 or more")
     model, vocabularies = load_generator(Path(arguments.source))
     if "text" not in vocabularies:
-        raise ConfigurationError(
-            f"{arguments.source}",
-            got=f"a run with {' and '.join(vocabularies)}",
-            expected="a language model, which continues a text",
-            fix=f"throughtime translate {arguments.source} < FILE",
+        raise RunError(
+            f"{arguments.source} continues no text",
+            got=type(model).__name__,
+            expected="a run of a language model, such as one on the task text",
+            fix=other_use(arguments.source, model, vocabularies),
         )
     assert isinstance(model, NextSymbol)
     vocabulary = vocabularies["text"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TextIO
 
 from throughtime.cli.arguments import number, option, parse, position, whole_number
@@ -50,11 +50,9 @@ def run(words: Sequence[str]) -> int:
     if not isinstance(model, EncoderDecoder) or not {"source", "target"} <= vocabularies.keys():
         raise RunError(
             f"{arguments.run} does not translate",
-            got=f"a {type(model).__name__}",
+            got=type(model).__name__,
             expected="a run of an encoder-decoder on text, such as one on the task translation",
-            fix=f"A language model writes text: throughtime sample {arguments.run}."
-            if "text" in vocabularies
-            else "",
+            fix=other_use(arguments.run, model, vocabularies),
         )
     source, target = vocabularies["source"], vocabularies["target"]
     for lines in _parts(sys.stdin, 1 if sys.stdin.isatty() else _AT_ONCE):
@@ -62,6 +60,28 @@ def run(words: Sequence[str]) -> int:
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     return 0
+
+
+def other_use(run: str, model: object, vocabularies: Collection[str]) -> str:
+    """Return what a run can be used for, in words: the command, or the calls in Python.
+
+    Arguments:
+        run: folder of the run.
+        model: its model.
+        vocabularies: names of its vocabularies.
+    """
+    from throughtime.models import EncoderDecoder
+
+    if "text" in vocabularies:
+        return f"A language model writes text: throughtime sample {run}."
+    if not isinstance(model, EncoderDecoder):
+        return f"This run can be measured: throughtime inspect {run}."
+    if "source" in vocabularies:
+        return f"It translates lines of text: throughtime translate {run} < FILE."
+    return (
+        "Its sources are no text. In Python: state = model.encode(source), then "
+        "throughtime.beam_search with this state."
+    )
 
 
 def _parts(file: TextIO, size: int) -> Iterator[list[str]]:

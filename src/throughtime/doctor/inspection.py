@@ -146,10 +146,10 @@ def usual(model: nn.Module, layer: str | None = None) -> tuple[str, ...]:
     """Return the names of the instruments that run where none is named.
 
     Arguments:
-        model: The model; an encoder-decoder has several layers, and instruments of its words.
+        model: The model; an encoder-decoder of words has instruments of its own.
         layer: Name of the layer, where one is given.
     """
-    if not isinstance(model, EncoderDecoder) or layer is not None:
+    if not isinstance(model, EncoderDecoder) or layer is not None or model.encoder.layer is None:
         return USUAL
     attends = model.context in ("attention", "attention-after")
     return ("word_influence", *(["alignment"] if attends else []))
@@ -175,8 +175,8 @@ def inspect(
             instruments use one held-out batch.
         loss_fn: Loss function, as in `diagnose`.
         instruments: Names of the instruments, keys of `INSTRUMENTS`.
-        layer: Name of the recurrent layer; None where there is one, or where all instruments
-            measure the whole model.
+        layer: Name of the recurrent layer; None for the only one, or the encoder's of an
+            encoder-decoder, or where all instruments measure the whole model.
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         source: Origin of the model, for the page.
         seed: Seed of the instruments' random numbers.
@@ -211,6 +211,8 @@ def inspect(
         stack.enter_context(cells_found(subject.copy(), lambda m: subject.loss(m, batch)))
         found, facts = "", [Fact("model", type(model).__name__)]
         if layer is not None or {*instruments} - {*_WHOLE_MODEL}:
+            if layer is None and isinstance(model, EncoderDecoder):
+                layer = None if model.encoder.layer is None else "encoder.layer"
             found, module = find_recurrent(model, layer)
             facts.append(Fact("recurrent layer", f"{found or 'the model itself'}: {module}"))
         bench = _Bench(subject, found, seed, vocabularies or {})

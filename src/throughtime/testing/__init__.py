@@ -5,6 +5,7 @@ from throughtime.testing.compare import naive_run
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
+from throughtime.testing.next_symbol import NextSymbolConformance
 from throughtime.testing.tasks import TaskConformance
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DropInConformance",
     "EncoderDecoderConformance",
     "EngineConformance",
+    "NextSymbolConformance",
     "TaskConformance",
     "naive_run",
 ]

@@ -1,25 +1,22 @@
 """The suite that every model of a target, given a source, inherits."""
 
-import abc
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.core.decoding import NextSymbol
-from throughtime.core.state import state_tensors
 from throughtime.testing.compare import close
+from throughtime.testing.next_symbol import NextSymbolConformance
 
 
-class EncoderDecoderConformance(abc.ABC):
+class EncoderDecoderConformance(NextSymbolConformance):
     """The rules of models with `encode`. Inherit it, supply `make_model`, and run pytest.
 
-    The model is run in float64 on the CPU, in evaluation mode. Sources are symbols below
+    They are those of models of the next symbol, and of the source. Sources are symbols below
     `source_alphabet`, of 6, 1 and 4 positions.
 
     Attributes:
         source_alphabet: number of symbols of a source.
-        tolerance: largest difference.
 
     Example:
         class TestMyModel(EncoderDecoderConformance):
@@ -30,19 +27,15 @@ class EncoderDecoderConformance(abc.ABC):
     """
 
     source_alphabet: int
-    tolerance = 1e-10
 
-    @abc.abstractmethod
-    def make_model(self) -> nn.Module:
-        """Return a small model."""
+    @final
+    def start(self, model: Any) -> Any:
+        """Return the state behind the sources.
 
-    def test_protocol(self) -> None:
-        """It is a model of the next symbol, of its own alphabet."""
-        model, source, lengths = self._given()
-        symbols = self._symbols(model, 5)
-        logits, _ = model(symbols, model.encode(source, lengths))
-        assert isinstance(model, NextSymbol)
-        assert logits.shape == (5, 3, model.alphabet)
+        Arguments:
+            model: model of `make_model`.
+        """
+        return model.encode(*self._sources())
 
     def test_pairs_in_a_batch_give_what_each_gives_alone(self) -> None:
         """Logits, losses and gradients, whatever the lengths of the neighbours."""
@@ -86,60 +79,11 @@ class EncoderDecoderConformance(abc.ABC):
             changed, _ = model(inputs, model.encode(other, lengths))
             assert not torch.equal(changed[:, 0], logits[:, 0]), f"position {position} is not read"
 
-    def test_no_symbol_is_read_before_its_step(self) -> None:
-        """The logits of a step depend on the symbols up to it alone."""
-        model, source, lengths = self._given()
-        state, inputs = model.encode(source, lengths), self._symbols(model, 5)
-        logits, _ = model(inputs, state)
-        for t in range(1, 5):
-            later = inputs.clone()
-            later[t:] = (later[t:] + 1) % model.alphabet
-            close([model(later, state)[0][:t]], [logits[:t]], self.tolerance)
-
-    def test_steps_apart_equal_steps_together(self) -> None:
-        """A state goes on as if there had been no cut, and is not changed in place."""
-        model, source, lengths = self._given()
-        start, inputs = model.encode(source, lengths), self._symbols(model, 5)
-        logits, end = model(inputs, start)
-        state, found = start, []
-        for t in range(5):
-            step, state = model(inputs[t : t + 1], state)
-            found.append(step)
-        close([torch.cat(found)], [logits], self.tolerance)
-        close(state_tensors(state), state_tensors(end), self.tolerance)
-        close([model(inputs, start)[0]], [logits], 0)
-
-    def test_losses_are_those_of_the_logits(self) -> None:
-        """Losses are in nats, and 0 where none is due."""
-        model, source, lengths = self._given()
-        state, inputs, targets = (
-            model.encode(source, lengths),
-            self._symbols(model, 4),
-            self._symbols(model, 4),
-        )
-        targets[3, 1] = -1
-        logits, end = model(inputs, state)
-        nll, after = model.losses(inputs, targets, state)
-        expected = -logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        close([nll], [torch.where(targets >= 0, expected, 0.0)], self.tolerance)
-        close(state_tensors(after), state_tensors(end), self.tolerance)
-
-    def test_selected_rows_go_on_by_themselves(self) -> None:
-        """Rows of a state in another order, some of them twice."""
-        model, source, lengths = self._given()
-        _, state = model(self._symbols(model, 2), model.encode(source, lengths))
-        rows, inputs = torch.tensor([2, 0, 0, 1]), self._symbols(model, 3)
-        expected, _ = model(inputs, state)
-        found, _ = model(inputs[:, rows], model.select(state, rows))
-        close([found], [expected[:, rows]], self.tolerance)
-
     def _given(self) -> tuple[Any, Tensor, Tensor]:
-        torch.manual_seed(0)
-        model = self.make_model().double().eval()
-        return model, torch.randint(self.source_alphabet, (6, 3)), torch.tensor([6, 1, 4])
+        return self._model(), *self._sources()
 
-    def _symbols(self, model: Any, time: int) -> Tensor:
-        return torch.randint(model.alphabet, (time, 3))
+    def _sources(self) -> tuple[Tensor, Tensor]:
+        return torch.randint(self.source_alphabet, (6, 3)), torch.tensor([6, 1, 4])
 
 
 def _gradients(model: nn.Module) -> list[Tensor]:
