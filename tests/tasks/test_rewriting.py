@@ -12,8 +12,8 @@ import throughtime as tt
 from throughtime.core.scoring import merged
 from throughtime.core.state import state_type
 from throughtime.models import build_model
-from throughtime.tasks import TASKS, CopySequence, Reverse
-from throughtime.tasks.pairs import collated, greedy, training_order
+from throughtime.tasks import TASKS, CopySequence, NoisyWalk, Reverse
+from throughtime.tasks.pairs import collated, free_running_loss, greedy, training_order
 
 
 def unpadded(batch, row: int) -> tuple[list[int], list[int], list[int]]:
@@ -156,3 +156,42 @@ def test_the_last_answer_is_the_end() -> None:
     last = task.last_answers(next(task.batches("training", 5)))
     assert ((last.targets >= 0).sum(0) == 1).all()
     assert (last.targets.amax(0) == task.end).all()
+
+
+def test_walks_and_their_noise() -> None:
+    """Steps of at most 1, noise of at most w, and the chance level by simulation."""
+    task = NoisyWalk(symbols=7, length=12, noise=2)
+    pairs = task.draw(np.random.default_rng(0), 4000)
+    seen, walks = (np.array(part) for part in zip(*pairs, strict=True))
+    assert seen.shape == walks.shape == (4000, 12)
+    assert walks.min() == seen.min() == 0
+    assert walks.max() == seen.max() == 6
+    assert abs(np.diff(walks)).max() == 1
+    assert abs(seen - walks).max() == 2
+    middle = (walks[:, :-1] > 0) & (walks[:, :-1] < 6)
+    p = np.where(middle, 1 / 3, 2 / 3)  # of the likeliest next place
+    right = (1 / 7 + p.sum(1).mean() + 1) / 13
+    assert task.chance == pytest.approx(right, abs=0.003)
+    stays = (np.diff(walks) == 0)[middle].mean()
+    assert stays == pytest.approx(1 / 3, abs=0.01)
+    nats = np.where(middle, math.log(3), -2 / 3 * math.log(2 / 3) - 1 / 3 * math.log(1 / 3))
+    assert task.chance_loss == pytest.approx((math.log(7) + nats.sum(1).mean()) / 13, abs=0.005)
+
+
+def test_the_loss_after_symbols_that_are_drawn() -> None:
+    """A model whose answers depend on nothing has one loss; another is worse off on its own."""
+    task = TASKS.build("noisy-walk:symbols=5,length=4")
+    torch.manual_seed(0)
+    model = build_model("gru:hidden=8,engine=eager", task.inputs, task.answers).eval()
+    batches = list(task.batches("validation", 512))
+    with torch.no_grad():
+        model.readout.weight.zero_()
+    constant = merged([task.score(model, batch).parts for batch in batches])["loss"].value
+    assert free_running_loss(model, batches) == pytest.approx(constant, rel=1e-5)
+    with torch.no_grad():
+        model.readout.weight.normal_(0, 5)
+    taught = merged([task.score(model, batch).parts for batch in batches])["loss"].value
+    found = free_running_loss(model, batches)
+    assert found == free_running_loss(model, batches)
+    assert found != pytest.approx(taught, rel=1e-3)
+    assert "free_running_loss" in task.examine(model, "validation")

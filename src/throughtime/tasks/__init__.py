@@ -15,7 +15,7 @@ from throughtime.tasks.pixels import (
     permuted_digits,
     permuted_mnist,
 )
-from throughtime.tasks.rewriting import CopySequence, Reverse, RunningTotal
+from throughtime.tasks.rewriting import CopySequence, NoisyWalk, Reverse
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.spelling import Spelling
 from throughtime.tasks.symbols import (
@@ -60,7 +60,7 @@ TASKS.register("distant-brackets")(DistantBrackets)
 TASKS.register("counting")(Counting)
 TASKS.register("reverse")(Reverse)
 TASKS.register("copy-sequence")(CopySequence)
-TASKS.register("running-total")(RunningTotal)
+TASKS.register("noisy-walk")(NoisyWalk)
 TASKS.register("spelling")(Spelling)
 TASKS.register("tagging")(tagging)
 TASKS.register("translation")(translation)
@@ -79,6 +79,7 @@ __all__ = [
     "LabelledImages",
     "Latch",
     "Multiplication",
+    "NoisyWalk",
     "PairBatch",
     "PairSet",
     "PairTask",
@@ -87,7 +88,6 @@ __all__ = [
     "PascanuTemporalOrder",
     "PixelSequences",
     "Reverse",
-    "RunningTotal",
     "SeenBefore",
     "SequenceBatch",
     "SequenceTask",

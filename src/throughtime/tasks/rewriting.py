@@ -230,41 +230,70 @@ class CopySequence(_Symbols):
 
 
 @final
-class RunningTotal(_Symbols):
-    """Running totals of digits: one wrong symbol changes all that follow from it.
+class NoisyWalk(GeneratedPairs):
+    """A walk that is seen with noise: one wrong symbol leads away from all that follow.
 
-        y_t = (y_{t-1} + x_t) mod S,    y_0 = 0        x_i uniform in S symbols
+        y_t = min(max(y_{t-1} + d_t, 0), S - 1)      d_t uniform in -1, 0, 1;  y_1 uniform
+        x_t = min(max(y_t + n_t, 0), S - 1)          n_t uniform in -w ... w
 
-    With the total before at hand, a symbol needs one addition; without it, a sum of all symbols.
+    With the true y_{t-1} at hand, the noisy x_t adds little. A decoder that reads its own symbols
+    needs it to find back.
 
     Arguments:
-        symbols: S, at least 2.
-        shortest: m, at least 1.
-        longest: N, at least m.
+        symbols: S, at least 3.
+        length: steps T, at least 2.
+        noise: w, at least 0.
 
     Inputs:
-        sources of symbols 0 ... S - 1.
+        sources x_1 ... x_T.
 
     Targets:
-        a total for each, then S, which ends a target; S + 1 begins one.
+        y_1 ... y_T, then S, which ends a target; S + 1 begins one.
 
     Chance:
-        as for `Reverse`.
+        the best answer from the true symbols before, without the source: 1 of S, then 1 of 3 (at
+        the ends of the range 2 of 3), and the end.
 
     Raises:
         ConfigurationError: an option out of range.
 
     Example:
-        >>> batch = next(RunningTotal(symbols=4, longest=3).batches("training", 2))
-        >>> batch.targets.shape[1]
-        2
+        >>> batch = next(NoisyWalk(symbols=9, length=5).batches("training", 2))
+        >>> batch.source.shape, batch.targets.shape
+        (torch.Size([5, 2]), torch.Size([6, 2]))
     """
 
-    name = "running-total"
+    name = "noisy-walk"
+    criterion = "accuracy of symbols of at least 99 %, which noise does not allow (our choice)"
 
-    def __init__(self, *, symbols: int = 10, shortest: int = 1, longest: int = 10):
-        super().__init__(symbols, shortest, longest)
-        self.dependency_length = longest
+    def __init__(self, *, symbols: int = 20, length: int = 20, noise: int = 4):
+        subject = f"of task '{self.name}'"
+        check_at_least(f"symbols {subject}", symbols, 3)
+        check_at_least(f"length {subject}", length, 2)
+        check_at_least(f"noise {subject}", noise, 0)
+        self.symbols, self.noise, self.longest_target = symbols, noise, length
+        self.end, self.begin = symbols, symbols + 1
+        self.inputs = Pairs(Tokens(symbols), Tokens(symbols + 2))
+        self.length, self.dependency_length = 2 * length + 1, length
+        edge = 2 / symbols  # of the uniform distribution, which the walk keeps
+        right = 1 / symbols + (length - 1) * (edge * 2 / 3 + (1 - edge) / 3) + 1
+        stays = math.log(3) - 2 / 3 * math.log(2)  # entropy of 2 of 3
+        nats = math.log(symbols) + (length - 1) * (edge * stays + (1 - edge) * math.log(3))
+        self.chance, self.chance_loss = right / (length + 1), nats / (length + 1)
 
-    def _target(self, source: list[int]) -> list[int]:
-        return [total % self.symbols for total in itertools.accumulate(source)]
+    def draw(self, random: np.random.Generator, count: int) -> list[Pair]:
+        """Return walks of the full length.
+
+        Arguments:
+            random: source of random numbers.
+            count: number of pairs.
+        """
+        steps = random.integers(-1, 2, (self.longest_target, count))
+        noise = random.integers(-self.noise, self.noise + 1, steps.shape)
+        place = random.integers(0, self.symbols, count)
+        walk = np.empty_like(steps)
+        for t, step in enumerate(steps):
+            place = place if t == 0 else np.clip(place + step, 0, self.symbols - 1)
+            walk[t] = place
+        seen = np.clip(walk + noise, 0, self.symbols - 1)
+        return [(x.tolist(), y.tolist()) for x, y in zip(seen.T, walk.T, strict=True)]
