@@ -1,6 +1,7 @@
 """`throughtime sample`: text as it is drawn, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -73,10 +74,35 @@ def test_words_stand_between_blanks_and_sentences_end(folder, capsys) -> None:
     assert beam == vocabulary.decode([*prompt[:, 0].tolist(), *found[0].symbols]) + "\n"
 
 
+def test_unknown_words_of_a_prompt_are_one_symbol(folder, capsys) -> None:
+    """They are shown as they were given."""
+    told = json.loads(sample(capsys, str(folder / "words"), "--prompt", "to zebra", "--json"))
+    assert told["prompt"] == "to zebra"
+    model, vocabularies = load_generator(folder / "words")
+    numbers = vocabularies["text"].encode("to zebra")
+    assert numbers[1] == vocabularies["text"].unknown
+    drawn = generate(model, torch.tensor(numbers)[:, None], 400, seeds=[0])[:, 0].tolist()
+    assert told["symbols"] == drawn
+
+
+def test_a_vocabulary_that_does_not_fit_the_run(folder, tmp_path, capsys) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "characters", run)
+    shutil.copy(folder / "words" / "vocabulary.json", run)
+    assert main(["sample", str(run)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("throughtime: error: ")
+    assert "Traceback" not in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (["characters", "--prompt", "Ω"], 2, "'Ω'"),
+        (["characters", "--prompt", ""], 2, "--prompt"),
+        (["words", "--prompt", ""], 2, "--prompt"),
+        (["words", "--prompt", "  "], 2, "--prompt"),
         (["characters", "--steps", "0"], 2, "--steps"),
         (["characters", "--beam", "0"], 2, "width"),
         (["characters", "--temperature", "-1"], 2, "temperature"),

@@ -1,6 +1,8 @@
 """`throughtime translate`: a line for each line, and what other runs say."""
 
 import io
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,52 @@ def test_what_was_examined_is_shown(trained: Path, tmp_path: Path, capsys) -> No
     assert f"{100 * test['sequence_accuracy']:.1f} %" in row
     page = (tmp_path / "all" / "report.html").read_text()
     assert "test%20free%20running%20loss%2C%20mean" in page
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "message", "code"),
+    [
+        (FRENCH[:3], "gru:hidden=3", "got 4 and 3 lines, expected equal numbers", 1),
+        ([*FRENCH[:3], " "], "gru:hidden=3", "line 4 of the target: got an empty line", 1),
+        (["é"] * 4, "gru:hidden=3", "expected a text file in UTF-8. Convert it: iconv", 1),
+        (None, "gru:hidden=3", "b.fr cannot be read", 1),
+        (FRENCH, "language-model:cell=gru", "model 'language-model': got Pairs", 2),
+        (FRENCH, "readout:cell=gru", "model 'readout': got Pairs", 2),
+    ],
+    ids=["unequal", "empty-line", "latin-1", "none", "language-model", "readout"],
+)
+def test_files_and_models_that_are_refused_in_words(
+    tmp_path: Path, capsys, target: list[str] | None, model: str, message: str, code: int
+) -> None:
+    (tmp_path / "b.en").write_text("\n".join(ENGLISH))
+    if target is not None:
+        encoding = "latin-1" if target[0] == "é" else "utf-8"
+        (tmp_path / "b.fr").write_text("\n".join(target), encoding=encoding)
+    task = f"translation:source={tmp_path / 'b.en'},target={tmp_path / 'b.fr'}"
+    assert main(["train", task, model, "--steps", "1", "--out", str(tmp_path / "run")]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert message in " ".join(told.err.split())
+    assert told.err.startswith("throughtime: error: ")
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_vocabulary_that_does_not_fit_the_run(
+    trained: Path, tmp_path: Path, capsys, side
+) -> None:
+    """One of another run, whether the kinds were exchanged too or not."""
+    for kinds in (False, True):
+        run = tmp_path / str(kinds)
+        shutil.copytree(trained, run)
+        document = read_json(run / "vocabulary.json")
+        document["vocabularies"][side]["symbols"].append("zebra")
+        if kinds:
+            document["inputs"][side]["alphabet"] += 1
+        (run / "vocabulary.json").write_text(json.dumps(document))
+        assert main(["translate", str(run)]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("throughtime: error: ")
+        assert "Traceback" not in told.err

@@ -9,8 +9,8 @@ import torch
 from throughtime import Sampling, generate
 from throughtime.core.errors import ConfigurationError, ThroughtimeError
 from throughtime.core.registry import CELLS
-from throughtime.models import Beam, LanguageModel, beam_search, build_model
-from throughtime.tasks.kinds import Likelihood, Tokens
+from throughtime.models import Beam, EncoderDecoder, LanguageModel, beam_search, build_model
+from throughtime.tasks.kinds import Likelihood, Pairs, Tokens
 
 END = 1
 
@@ -56,6 +56,60 @@ def test_a_beam_of_all_sequences_is_an_exhaustive_search(seed, penalty) -> None:
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     # all ways to go on: their probabilities sum up to 1
     assert math.fsum(math.exp(one.log_prob) for one in found) == pytest.approx(1, abs=1e-12)
+
+
+def decoder_of(spec: str, alphabet: int = 4, scale: float = 6.0) -> EncoderDecoder:
+    torch.manual_seed(0)
+    model = build_model(spec, Pairs(Tokens(5), Tokens(alphabet)), Likelihood())
+    assert isinstance(model, EncoderDecoder)
+    with torch.no_grad():
+        model.readout.weight.mul_(scale)
+    return model.eval().double()
+
+
+SOURCES, LENGTHS, FIRST = (
+    torch.randint(5, (6, 3)),
+    torch.tensor([6, 1, 4]),
+    torch.zeros(1, 3).long(),
+)
+
+
+@torch.no_grad()
+def decoder_log_prob(model: EncoderDecoder, row: int, text) -> float:
+    """The sum over symbols, for one source alone."""
+    state = model.encode(SOURCES[: LENGTHS[row], row : row + 1], LENGTHS[row : row + 1])
+    logits, _ = model(torch.tensor([0, *text[:-1]])[:, None], state)
+    return float(logits[:, 0].log_softmax(-1).gather(1, torch.tensor(text)[:, None]).sum())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["gru:hidden=5", "attention:cell=lstm,hidden=5", "attention:cell=gru,when=after,hidden=5"],
+)
+def test_a_beam_of_all_targets_is_an_exhaustive_search_for_each_source(spec) -> None:
+    """Three sources of several lengths in one batch, each as alone."""
+    model, beam = decoder_of(spec), Beam(4**5, length_penalty=0.7)
+    state = model.encode(SOURCES, LENGTHS)
+    for row, found in enumerate(beam_search(model, FIRST, 5, beam, state=state, end=END)):
+        expected = {text: decoder_log_prob(model, row, text) for text in all_texts(4, 5)}
+        assert {one.symbols for one in found} == set(expected)
+        assert all(one.log_prob == pytest.approx(expected[one.symbols]) for one in found)
+        assert found[0].symbols == max(expected, key=lambda t: expected[t] / len(t) ** 0.7)
+        assert math.fsum(math.exp(one.log_prob) for one in found) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("kind", ["encoder-decoder", "attention"])
+def test_a_claimed_score_of_a_decoder_is_the_log_probability(kind, cell) -> None:
+    model = decoder_of(f"{kind}:cell={cell},hidden=8,embedding=4,engine=eager", scale=3.0)
+    found = beam_search(model, FIRST, 5, Beam(4), state=model.encode(SOURCES, LENGTHS), end=END)
+    for row, hypotheses in enumerate(found):
+        assert len({one.symbols for one in hypotheses}) == 4
+        scores = [one.score for one in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for one in hypotheses:
+            expected = decoder_log_prob(model, row, one.symbols)
+            assert one.log_prob == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", sorted(CELLS))
