@@ -197,15 +197,16 @@ def test_what_was_examined_is_shown(trained: Path, tmp_path: Path, capsys) -> No
         ([*FRENCH[:3], " "], "gru:hidden=3", "line 4 of the target: got an empty line", 1),
         (["é"] * 4, "gru:hidden=3", "expected a text file in UTF-8. Convert it: iconv", 1),
         (None, "gru:hidden=3", "b.fr cannot be read", 1),
-        (FRENCH, "language-model:cell=gru", "model 'language-model': got Pairs", 2),
-        (FRENCH, "readout:cell=gru", "model 'readout': got Pairs", 2),
+        (FRENCH * 5, "language-model:cell=gru", "model 'language-model': got Pairs", 2),
+        (FRENCH * 5, "readout:cell=gru", "model 'readout': got Likelihood", 2),
     ],
     ids=["unequal", "empty-line", "latin-1", "none", "language-model", "readout"],
 )
 def test_files_and_models_that_are_refused_in_words(
     tmp_path: Path, capsys, target: list[str] | None, model: str, message: str, code: int
 ) -> None:
-    (tmp_path / "b.en").write_text("\n".join(ENGLISH))
+    english = ENGLISH * (5 if target == FRENCH * 5 else 1)
+    (tmp_path / "b.en").write_text("\n".join(english))
     if target is not None:
         encoding = "latin-1" if target[0] == "é" else "utf-8"
         (tmp_path / "b.fr").write_text("\n".join(target), encoding=encoding)

@@ -105,6 +105,8 @@ def _prompt(vocabulary: "Vocabulary", text: str | None) -> list[int]:
     from throughtime.core.errors import ConfigurationError
 
     numbers = vocabulary.encode(text, prompt=True) if text else []
+    if text and not numbers:
+        raise ConfigurationError("--prompt", got=repr(text), expected="at least one symbol")
     if vocabulary.begin is not None:
         return [vocabulary.begin, *numbers]
     if numbers:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from throughtime.cli.arguments import number, option, parse, position, whole_number
 
@@ -84,7 +83,7 @@ def other_use(run: str, model: object, vocabularies: Collection[str]) -> str:
     )
 
 
-def _parts(file: TextIO, size: int) -> Iterator[list[str]]:
+def _parts(file: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield up to `size` lines at a time, as soon as they are there."""
     from throughtime.core.errors import DataError
 
