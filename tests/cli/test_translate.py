@@ -179,7 +179,7 @@ def test_what_was_examined_is_shown(trained: Path, tmp_path: Path, capsys) -> No
     shown = " ".join(capsys.readouterr().out.split())
     assert f"bleu {test['bleu']:.4g}, chrf {test['chrf']:.4g}; 1 steps" in shown
     words += ["--models", "gru:hidden=3", "--seeds", "1", "--out", str(tmp_path / "all")]
-    assert main(["compare", "running-total:longest=2", *words]) == 0
+    assert main(["compare", "reverse:longest=2", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:12])) <= 80
     (run,) = (tmp_path / "all").glob("*/seed-0/result.json")

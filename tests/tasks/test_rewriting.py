@@ -111,7 +111,7 @@ class Counts(nn.Module):
         return state._replace(n=state.n[rows])
 
 
-def test_greedy_decoding_ends_each_sequence_by_itself() -> None:
+def test_greedy_decoding_ends_each_sequence_by_itself(unchecked: None) -> None:
     start = state_type("n")(torch.tensor([2, 0, 5]))
     found = greedy(Counts(), start, 3, begin=8, end=9, most=4)
     assert found == [[2, 1, 0], [0], [5, 4, 3, 2]]

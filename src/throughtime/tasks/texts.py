@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, final
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
@@ -85,7 +85,7 @@ class Text(Task):
     def __init__(
         self,
         vocabulary: Vocabulary,
-        codes: Mapping[Split, Int[Tensor, " n"]],
+        codes: Mapping[Split, Integer[Tensor, " n"]],
         *,
         length: int = 100,
         name: str = "text",
@@ -313,7 +313,9 @@ def _next_blank(text: str, place: int) -> int:
     return min(place + 1, len(text))
 
 
-def chance_by_pairs(alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]) -> tuple[float, float]:
+def chance_by_pairs(
+    alphabet: int, codes: Mapping[Split, Integer[Tensor, " n"]]
+) -> tuple[float, float]:
     """Return accuracy and loss in nats of the training text's pairs, 1 added to each count."""
     counts = torch.ones(alphabet * alphabet, dtype=torch.int64)
     for part in codes["training"].unfold(0, 2, 1).split(1 << 20):
@@ -326,7 +328,7 @@ def chance_by_pairs(alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]) -> 
 
 
 def _chance_by_frequency(
-    alphabet: int, codes: Mapping[Split, Int[Tensor, " n"]]
+    alphabet: int, codes: Mapping[Split, Integer[Tensor, " n"]]
 ) -> tuple[float, float]:
     """Return accuracy and loss in nats of the training text's frequencies, 1 added to each."""
     counts = codes["training"].long().bincount(minlength=alphabet).double() + 1
