@@ -18,6 +18,6 @@ def test_a_latch_that_was_not_learnt_had_a_vanishing_gradient(tmp_path) -> None:
         clip_norm=None,
     )
     assert train(config, tmp_path).status == "completed"
-    model, batches, loss_fn, options = from_run(tmp_path)
+    model, batches, loss_fn, options, _ = from_run(tmp_path)
     diagnosis = tt.diagnose(model, batches, loss_fn, budget="3s", remedies=False, **options)
     assert diagnosis.verdict is Cause.VANISHING

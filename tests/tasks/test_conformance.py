@@ -126,6 +126,10 @@ class TestCopySequence(Conformance):
     spec = "copy-sequence"
 
 
+class TestNoisyWalk(Conformance):
+    spec = "noisy-walk:symbols=6,length=8"
+
+
 class TestSpelling(Conformance):
     spec = "spelling:digits=3"
 

@@ -272,12 +272,11 @@ def greedy_texts(
         end: symbol that ends a sequence.
         most: largest number of symbols of a sequence.
     """
-    device = next(model.parameters()).device
     order = sorted(range(len(pairs)), key=lambda k: len(pairs[k][0]))
     found: list[list[int]] = [[] for _ in pairs]
     for first in range(0, len(order), _AT_ONCE):
         part = order[first : first + _AT_ONCE]
-        batch = collated([pairs[k] for k in part], begin, end).to(device)
+        batch = _for(model, collated([pairs[k] for k in part], begin, end))
         state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
         done = greedy(model, state, len(part), begin=begin, end=end, most=most)  # pyright: ignore[reportArgumentType]
         for k, symbols in zip(part, done, strict=True):
@@ -312,14 +311,21 @@ def free_running_loss(model: nn.Module, batches: Iterable[PairBatch]) -> float:
         model: model with `encode`.
         batches: pairs.
     """
-    device = next(model.parameters()).device
     random = torch.Generator().manual_seed(0)
     total, count = 0.0, 0
     for given in batches:
-        batch = given.to(device)
+        batch = _for(model, given)
         state = model.encode(batch.source, batch.source_lengths)  # pyright: ignore[reportCallIssue]
         none = torch.zeros(batch.inputs.shape, dtype=torch.bool)
         losses, _ = mixed_losses(model, batch.inputs, batch.targets, state, none, random)  # pyright: ignore[reportArgumentType]
         total += float(losses.double().sum())
         count += int((batch.targets >= 0).sum())
     return total / count
+
+
+def _for(model: nn.Module, batch: PairBatch) -> PairBatch:
+    """Return a batch on a model's device, vectors in its precision."""
+    like = next(model.parameters())
+    batch = batch.to(like.device)
+    vectors = batch.source.is_floating_point()
+    return batch._replace(source=batch.source.to(like.dtype)) if vectors else batch
