@@ -155,7 +155,7 @@ def test_scheduled_sampling_helps_where_the_source_has_the_answer() -> None:
             p = 0.95 * logits.softmax(-1) + 0.05 / (S + 1)  # however long it is trained, it errs
             return p.log(), (source, place + len(symbols))
 
-    found = measured(Counting(0.4, 0.0), data, seconds=4)
+    found = measured(Counting(0.4, 0.0), data, seconds=15)
     assert found.finding(None, "here") is not None
     (remedy,) = found.remedies
     assert remedy.name == "scheduled sampling"

@@ -39,7 +39,10 @@ class NextSymbol(Protocol):
         ...
 
     def losses(
-        self, symbols: Int[Tensor, "time batch"], targets: Int[Tensor, "time batch"], state: Any
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        targets: Int[Tensor, "time batch"],
+        state: Any,
     ) -> tuple[Float[Tensor, "time batch"], Any]:
         """Return the negative log-likelihood of each target in nats, and the state after the last.
 

@@ -153,7 +153,10 @@ class EncoderDecoder(nn.Module):
         return self.logits(features), state
 
     def losses(
-        self, symbols: Int[Tensor, "time batch"], targets: Int[Tensor, "time batch"], state: State
+        self,
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
+        targets: Int[Tensor, "time batch"],
+        state: State,
     ) -> tuple[Float[Tensor, "time batch"], State]:
         """Return the negative log-likelihood of each target in nats, and the state after the last.
 

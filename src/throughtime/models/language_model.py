@@ -176,7 +176,7 @@ class LanguageModel(nn.Module):
 
     def losses(
         self,
-        symbols: Int[Tensor, "time batch"],
+        symbols: Int[Tensor, "time batch"] | Float[Tensor, "time batch alphabet"],
         targets: Int[Tensor, "time batch"],
         state: Any = None,
     ) -> tuple[Float[Tensor, "time batch"], Any]:
