@@ -1,6 +1,8 @@
 """Scores of models: a loss to minimise, means that merge exactly over batches, losses of steps."""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, Self, final, runtime_checkable
 
@@ -125,6 +127,19 @@ def merged(parts: Iterable[Mapping[str, Mean]]) -> dict[str, Mean]:
                 else Mean(before.total + mean.total, before.count + mean.count)
             )
     return found
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss); the largest number where that overflows, since JSON has no infinity.
+
+    Arguments:
+        loss: Negative log-likelihood in nats a symbol.
+
+    Example:
+        >>> perplexity(0.0), perplexity(1e6) < float("inf")
+        (1.0, True)
+    """
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else sys.float_info.max
 
 
 @final

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol, mixed_losses
-from throughtime.core.scoring import Mean, Score
+from throughtime.core.scoring import Mean, Score, perplexity
 from throughtime.core.state import state_tensors
 from throughtime.tasks.kinds import Likelihood, Pairs
 from throughtime.tasks.seeding import permutation
@@ -137,8 +137,7 @@ class PairTask(Task):
             parts: merged parts of scores in evaluation.
         """
         loss = parts["loss"].value
-        perplexity = math.exp(min(loss, 700.0))  # beyond, a double has no exponential
-        return {"loss": loss, "perplexity": perplexity, "accuracy": parts["accuracy"].value}
+        return {"loss": loss, "perplexity": perplexity(loss), "accuracy": parts["accuracy"].value}
 
     @final
     def last_answers(self, batch: PairBatch) -> PairBatch:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError, DataError
-from throughtime.core.scoring import Mean, Metric, Score
+from throughtime.core.scoring import Mean, Metric, Score, perplexity
 from throughtime.tasks.kinds import Likelihood, Tokens
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.sequences import SequenceBatch
@@ -28,7 +27,6 @@ Symbols: TypeAlias = Literal["characters", "words", "subwords"]
 """The kinds of symbols of a text."""
 
 _HELD_OUT_STEPS = 1000  # symbols of a held-out batch
-_LARGEST = math.log(sys.float_info.max)
 _USUAL_SIZES = {"words": 10_000, "subwords": 1_000}
 
 
@@ -185,12 +183,12 @@ class Text(Task):
         """Bits per character, or perplexity, and the loss in nats per symbol."""
         bits = Metric("bits_per_character", "bits", "lower", self.chance_loss / math.log(2))
         loss = Metric("loss", "nats", "lower", self.chance_loss, tables=False)
-        perplexity = Metric("perplexity", "perplexity", "lower", math.exp(self.chance_loss))
+        of_words = Metric("perplexity", "perplexity", "lower", math.exp(self.chance_loss))
         if isinstance(self.vocabulary, CharacterVocabulary):
             return bits, loss
         if self._characters is None:
-            return perplexity, loss
-        return perplexity, Metric("bits_per_character", "bits", "lower"), loss
+            return of_words, loss
+        return of_words, Metric("bits_per_character", "bits", "lower"), loss
 
     def batches(
         self, split: Split, size: int, *, seed: int = 0, start: int = 0
@@ -243,7 +241,7 @@ class Text(Task):
         loss = parts["loss"].value
         if isinstance(self.vocabulary, CharacterVocabulary):
             return {"loss": loss, "bits_per_character": loss / math.log(2)}
-        report = {"loss": loss, "perplexity": _exp(loss)}
+        report = {"loss": loss, "perplexity": perplexity(loss)}
         if self._characters is not None:
             report["bits_per_character"] = parts["nats_per_character"].value / math.log(2)
         return report
@@ -276,11 +274,6 @@ class Text(Task):
         if isinstance(self.vocabulary, CharacterVocabulary):
             return metrics["bits_per_character"] < 1.5
         return metrics["loss"] < self.chance_loss - math.log(10)
-
-
-def _exp(loss: float) -> float:
-    """Return exp(loss), or the largest number where it overflows: JSON has no infinity."""
-    return math.exp(loss) if loss < _LARGEST else sys.float_info.max
 
 
 def _batch(taken: Tensor) -> SequenceBatch:
