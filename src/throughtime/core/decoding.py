@@ -1,6 +1,7 @@
 """Models that give the next symbol: their protocol, and their losses after symbols of their own."""
 
 import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -111,3 +112,26 @@ def mixed_losses(
         logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none"
     )
     return losses.view(targets.shape), state
+
+
+def drawn_symbols(
+    model: NextSymbol,
+    symbols: Int[Tensor, "time batch"],
+    state: Any,
+    uniform: Float[Tensor, "steps batch"],
+    draw: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[Int[Tensor, " batch"]]:
+    """Yield symbols that continue some sequences, a step at a time; each is read by the next step.
+
+    Arguments:
+        model: The model.
+        symbols: Symbols that are read first, at least one a sequence.
+        state: State before them.
+        uniform: Random numbers in [0, 1) of each step.
+        draw: Function from logits (batch, alphabet) and numbers (batch,) to symbols (batch,).
+    """
+    for u in uniform.to(symbols.device):
+        logits, state = model(symbols, state)
+        drawn = draw(logits[-1], u)
+        yield drawn
+        symbols = drawn[None]

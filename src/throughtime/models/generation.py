@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.decoding import NextSymbol
+from throughtime.core.decoding import NextSymbol, drawn_symbols
 from throughtime.core.errors import ConfigurationError, ShapeError
 from throughtime.core.sampling import Sampling
 from throughtime.layers.stepper import Stepper
@@ -98,7 +98,9 @@ def generate(
         chosen = rows.to(prompt.device)
         before = None if state is None else model.select(state, chosen)
         part = prompt[:length, chosen]
-        drawn = _whole(_by_steps(model, part, before, uniform[:, rows], strategy), part, end)
+        drawn = _whole(
+            drawn_symbols(model, part, before, uniform[:, rows], strategy.draw), part, end
+        )
         found[: len(drawn), chosen] = drawn
         longest = max(longest, len(drawn))
     return found[:longest]
@@ -140,7 +142,8 @@ def stream(
     check_prompt(model, prompt[:, None] if prompt.dim() == 1 else prompt, steps, end, None)
     generator = torch.Generator().manual_seed(operator.index(seed))
     uniform = torch.rand(steps, generator=generator, dtype=torch.float64)[:, None]
-    for symbol in _by_steps(model, prompt[:, None], state, uniform, strategy or Sampling()):
+    draw = (strategy or Sampling()).draw
+    for symbol in drawn_symbols(model, prompt[:, None], state, uniform, draw):
         if int(symbol) == end:
             return
         yield int(symbol)
@@ -198,18 +201,6 @@ def by_length(lengths: Int[Tensor, " batch"]) -> Iterator[tuple[int, Int[Tensor,
     """
     for length in lengths.unique().tolist():
         yield length, (lengths == length).nonzero()[:, 0]
-
-
-def _by_steps(
-    model: NextSymbol, prompt: Tensor, state: Any, uniform: Tensor, strategy: Strategy
-) -> Iterator[Tensor]:
-    """Yield the symbols of each step, (batch,)."""
-    symbols = prompt
-    for u in uniform.to(prompt.device):
-        logits, state = model(symbols, state)
-        drawn = strategy.draw(logits[-1], u)
-        yield drawn
-        symbols = drawn[None]
 
 
 def _by_stepper(

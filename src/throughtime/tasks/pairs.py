@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from throughtime.core.decoding import NextSymbol, mixed_losses
+from throughtime.core.decoding import NextSymbol, drawn_symbols, mixed_losses
+from throughtime.core.sampling import Sampling
 from throughtime.core.scoring import Mean, Score, perplexity
 from throughtime.core.state import state_tensors
 from throughtime.tasks.kinds import Likelihood, Pairs
@@ -237,23 +238,17 @@ def greedy(
         end: symbol that ends a sequence; it is not returned.
         most: largest number of symbols of a sequence.
     """
-    device = state_tensors(state)[0].device
-    rows = torch.arange(count, device=device)
-    symbols = torch.full((1, count), begin, device=device)
-    found: list[list[int]] = [[] for _ in range(count)]
-    for _ in range(most):
-        logits, state = model(symbols, state)
-        chosen = logits[-1].argmax(-1)
-        going = (chosen != end).nonzero()[:, 0]
-        for row, symbol in zip(rows[going].tolist(), chosen[going].tolist(), strict=True):
-            found[row].append(symbol)
-        if len(going) < len(rows):
-            if not len(going):
-                break
-            rows, chosen = rows[going], chosen[going]
-            state = model.select(state, going)
-        symbols = chosen[None]
-    return found
+    first = torch.full((1, count), begin, device=state_tensors(state)[0].device)
+    likeliest = Sampling(temperature=0).draw
+    steps: list[Tensor] = []
+    over = torch.zeros(count, dtype=torch.bool, device=first.device)
+    for drawn in drawn_symbols(model, first, state, torch.zeros(most, count), likeliest):
+        steps.append(drawn)
+        over = over | (drawn == end)
+        if bool(over.all()):
+            break
+    texts = torch.stack(steps, 1).tolist() if steps else [[] for _ in range(count)]
+    return [text[: text.index(end)] if end in text else text for text in texts]
 
 
 _AT_ONCE = 128  # sequences of a batch of `greedy_texts`
