@@ -56,7 +56,7 @@ def test_each_line_gives_a_line(trained: Path, monkeypatch, capsys) -> None:
 
 
 def test_a_limit_of_length_cuts(trained: Path, monkeypatch, capsys) -> None:
-    assert translated(monkeypatch, capsys, trained, ENGLISH[0], "--length", "2") == ["Un homme", ""]
+    assert translated(monkeypatch, capsys, trained, ENGLISH[0], "--steps", "2") == ["Un homme", ""]
 
 
 def test_an_unknown_word_is_one_symbol(trained: Path, monkeypatch, capsys) -> None:
@@ -81,7 +81,7 @@ def test_the_result_has_bleu_and_its_signature(trained: Path) -> None:
     ("words", "message", "code"),
     [
         (["--beam", "0"], "width of the beam: got 0, expected a whole number of at least 1", 2),
-        (["--length", "0"], "--length: got 0, expected at least 1", 2),
+        (["--steps", "0"], "--steps: got 0, expected at least 1", 2),
         (["--length-penalty", "-1"], "length_penalty: got -1.0", 2),
         (["--bean", "2"], "--bean", 2),
     ],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.core.errors import ConfigurationError
 from throughtime.doctor import diagnose
 from throughtime.doctor.diagnose import with_checks
-from throughtime.doctor.free_running import FreeRunning
+from throughtime.doctor.free_running import LossAfterOwnSymbols
 from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.whole_model import WholeModel
@@ -79,9 +79,9 @@ def loss(model: nn.Module, batch: PairBatch) -> Tensor:
     return model.losses(batch.inputs, batch.targets, state)[0].mean()
 
 
-def measured(model: nn.Module, data: list[PairBatch], *, seconds: int = 0) -> FreeRunning:
+def measured(model: nn.Module, data: list[PairBatch], *, seconds: int = 0) -> LossAfterOwnSymbols:
     subject = Subject(model, data, loss, 5, data)
-    found = FreeRunning(subject, None, 0)
+    found = LossAfterOwnSymbols(subject, None, 0)
     found.measure(Trainer(subject, 0) if seconds else None, Clock(seconds or 60))
     return found
 
@@ -169,7 +169,7 @@ def test_texts_are_not_compared() -> None:
     text = torch.randint(5, (9, 4))
     data = [(text[:-1], text[1:])] * 8
     subject = Subject(model, data, lambda m, b: m.losses(*b, None)[0].mean(), 5)
-    found = FreeRunning(subject, None, 0)
+    found = LossAfterOwnSymbols(subject, None, 0)
     found.measure(None, Clock(60))
     assert "do not follow from those before" in found.facts[0].value
     assert found.finding(1.0, "here") is None

@@ -25,7 +25,7 @@ class Arguments:
         default=0.0,
         usual="0",
     )
-    length: int = option(
+    steps: int = option(
         "N",
         "Symbols of a translation at most, its end included.",
         whole_number,
@@ -43,8 +43,8 @@ def run(words: Sequence[str]) -> int:
     from throughtime.training import load_generator
 
     beam = Beam(arguments.beam, arguments.length_penalty)
-    if arguments.length < 1:
-        raise ConfigurationError("--length", got=arguments.length, expected="at least 1")
+    if arguments.steps < 1:
+        raise ConfigurationError("--steps", got=arguments.steps, expected="at least 1")
     model, vocabularies = load_generator(arguments.run)
     if not isinstance(model, EncoderDecoder) or not {"source", "target"} <= vocabularies.keys():
         raise RunError(
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
         )
     source, target = vocabularies["source"], vocabularies["target"]
     for lines in _parts(sys.stdin, 1 if sys.stdin.isatty() else _AT_ONCE):
-        for line in translate(model, source, target, lines, beam, steps=arguments.length):
+        for line in translate(model, source, target, lines, beam, steps=arguments.steps):
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     return 0

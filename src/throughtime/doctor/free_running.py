@@ -17,7 +17,7 @@ from throughtime.doctor.subject import Clock, LossFunction, Subject
 from throughtime.foreign.unchanged import evaluating
 from throughtime.results.diagnosis import Cause, Estimate, Fact, Finding, Remedy
 from throughtime.tasks.pairs import PairBatch
-from throughtime.training.feedback import ScheduledSampling
+from throughtime.training.feedback import FreeRunning, MixedFeedback, ScheduledSampling
 
 _LOST = 0.5  # of the gain over no input: the least loss of it that is a fault
 _DETERMINED = 0.25  # of the loss without inputs: the most that is left where a source decides
@@ -40,7 +40,7 @@ loss = losses.sum() / (batch.targets >= 0).sum()
 
 
 @final
-class FreeRunning:
+class LossAfterOwnSymbols:
     """The loss after the model's own symbols, on held-out batches.
 
     A model of the library on pairs reads symbols that are drawn from its own softmax; each has the
@@ -169,7 +169,7 @@ class FreeRunning:
             ConfigurationError: the user's function returns no scalar.
         """
         if self.function is None:
-            never = ScheduledSampling(schedule="linear", k=0.0)
+            never = FreeRunning()
             number = next((k for k, b in enumerate(self.subject.held_out) if b is batch), 0)
             random = torch.Generator().manual_seed(self.seed + number)  # the same for all copies
             return self._fed(model, batch, never, 0, random)
@@ -185,7 +185,7 @@ class FreeRunning:
         self,
         model: nn.Module,
         batch: PairBatch,
-        feedback: ScheduledSampling,
+        feedback: MixedFeedback,
         step: int,
         random: torch.Generator,
     ) -> Tensor:

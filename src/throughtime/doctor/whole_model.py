@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from throughtime.core.errors import ThroughtimeError
-from throughtime.doctor.free_running import FreeRunning
+from throughtime.doctor.free_running import LossAfterOwnSymbols
 from throughtime.doctor.intervals import mean
 from throughtime.doctor.need import Need
 from throughtime.doctor.remedies import Trainer
@@ -34,7 +34,7 @@ class WholeModel:
         seed: int,
     ):
         self.subject = subject
-        self.free_running = FreeRunning(subject, free_running, seed)
+        self.free_running = LossAfterOwnSymbols(subject, free_running, seed)
         self.attention = UnusedAttention(subject)
         self._run(self.free_running.facts, lambda: self.free_running.measure(trainer, clock))
         self._run(self.attention.facts, lambda: self.attention.measure(clock))

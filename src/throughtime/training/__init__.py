@@ -11,6 +11,7 @@ from throughtime.training.feedback import (
     Feedback,
     FreeRunning,
     LearnedFeedback,
+    MixedFeedback,
     ScheduledSampling,
     TeacherForcing,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Finished",
     "FreeRunning",
     "LearnedFeedback",
+    "MixedFeedback",
     "Observer",
     "ProfessorForcing",
     "Progress",

@@ -120,11 +120,27 @@ class Fed:
         )
 
 
-@FEEDBACKS.register("teacher")
-@final
-class TeacherForcing(Feedback):
-    """The true symbols, whatever the model says."""
+class MixedFeedback(Feedback):
+    """True symbols with some probability, else draws from the model: a coin for each token.
 
+    Symbol x_t is the true one with probability e_i in update i, else it is drawn from the model's
+    softmax after x_1 ... x_{t-1}.
+
+    Attributes:
+        straight: If True, the gradient of later steps goes through a draw; see `FreeRunning`.
+    """
+
+    straight: bool = False
+
+    @abc.abstractmethod
+    def probability(self, step: int) -> float:
+        """Return the probability e_i of a true symbol.
+
+        Arguments:
+            step: Number i of the update, from 0.
+        """
+
+    @final
     def losses(
         self,
         model: NextSymbol,
@@ -135,31 +151,45 @@ class TeacherForcing(Feedback):
         step: int,
         random: torch.Generator,
     ) -> tuple[Float[Tensor, "time batch"], Any]:
-        """Return the model's own losses.
+        """Return the losses of the true targets, after symbols that are mixed.
 
         Arguments:
             model: The model.
             symbols: True symbols; the first one is always read.
             targets: Symbol that follows each; -1 where none is due.
             state: State before the symbols.
-            step, random: Unused numbers.
+            step: Number of the update.
+            random: Source of random numbers, on the CPU.
         """
-        del step, random
-        return model.losses(symbols, targets, state)
+        true = torch.rand(symbols.shape, generator=random) < self.probability(step)
+        return mixed_losses(model, symbols, targets, state, true, random, straight=self.straight)
+
+
+@FEEDBACKS.register("teacher")
+@final
+class TeacherForcing(MixedFeedback):
+    """The true symbols, whatever the model has drawn."""
+
+    def probability(self, step: int) -> float:
+        """Return 1.
+
+        Arguments:
+            step: Unused number of the update.
+        """
+        del step
+        return 1.0
 
 
 @FEEDBACKS.register("scheduled-sampling")
 @final
-class ScheduledSampling(Feedback):
+class ScheduledSampling(MixedFeedback):
     """A true symbol with a probability that falls, else a draw from the model, by token.
 
         e_i = min(1, max(least, k - slope i))  linear
         e_i = k^i                              exponential, k < 1
         e_i = k / (k + exp(i / k))             inverse-sigmoid, k >= 1
 
-    Symbol x_t is the true one with probability e_i in update i, else it is drawn from the model's
-    softmax after x_1 ... x_{t-1}. Each token of each sequence has a coin of its own. No gradient
-    goes through the draw.
+    No gradient goes through a draw.
 
     Arguments:
         schedule: Course of e_i.
@@ -217,33 +247,10 @@ class ScheduledSampling(Feedback):
             return self.k**step
         return self.k / (self.k + math.exp(min(step / self.k, 700.0)))
 
-    def losses(
-        self,
-        model: NextSymbol,
-        symbols: Int[Tensor, "time batch"],
-        targets: Int[Tensor, "time batch"],
-        state: Any,
-        *,
-        step: int,
-        random: torch.Generator,
-    ) -> tuple[Float[Tensor, "time batch"], Any]:
-        """Return the losses of the true targets, after symbols that are mixed.
-
-        Arguments:
-            model: The model.
-            symbols: True symbols; the first one is always read.
-            targets: Symbol that follows each; -1 where none is due.
-            state: State before the symbols.
-            step: Number of the update.
-            random: Source of random numbers, on the CPU.
-        """
-        coins = torch.rand(symbols.shape, generator=random)
-        return mixed_losses(model, symbols, targets, state, coins < self.probability(step), random)
-
 
 @FEEDBACKS.register("free-running")
 @final
-class FreeRunning(Feedback):
+class FreeRunning(MixedFeedback):
     """The model's own draws; the first symbol alone is given.
 
     With gradient="straight-through", the drawn symbol s is read as
@@ -265,30 +272,13 @@ class FreeRunning(Feedback):
             raise ConfigurationError(
                 "gradient", got=repr(gradient), expected="'none' or 'straight-through'"
             )
-        self.gradient = gradient
+        self.straight = gradient == "straight-through"
 
-    def losses(
-        self,
-        model: NextSymbol,
-        symbols: Int[Tensor, "time batch"],
-        targets: Int[Tensor, "time batch"],
-        state: Any,
-        *,
-        step: int,
-        random: torch.Generator,
-    ) -> tuple[Float[Tensor, "time batch"], Any]:
-        """Return the losses of the true targets, after symbols that the model has drawn.
+    def probability(self, step: int) -> float:
+        """Return 0.
 
         Arguments:
-            model: The model.
-            symbols: True symbols; the first one is always read.
-            targets: Symbol that follows each; -1 where none is due.
-            state: State before the symbols.
-            random: Source of random numbers, on the CPU.
             step: Unused number of the update.
         """
         del step
-        torch.rand(symbols.shape, generator=random)  # the coins of `ScheduledSampling`
-        true = torch.zeros(symbols.shape, dtype=torch.bool)
-        straight = self.gradient == "straight-through"
-        return mixed_losses(model, symbols, targets, state, true, random, straight=straight)
+        return 0.0
