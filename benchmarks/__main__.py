@@ -68,16 +68,9 @@ def main() -> None:
 
 
 def hardware() -> dict[str, object]:
-    """The processor and memory of this machine."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            ln.partition(":")[2].strip()
-            for ln in cpuinfo.read_text().splitlines()
-            if ln.startswith("model name")
-        ]
-        model = names[0] if names else model
+    """The processor of this machine."""
+    own = benchmarks.profile.processor()
+    model = "{name}, family {family}, model {model}, {vectors}".format(**own)
     return {"processor": model, "machine": platform.machine(), "cores": os.cpu_count()}
 
 

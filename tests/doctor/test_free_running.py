@@ -18,7 +18,7 @@ from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.whole_model import WholeModel
 from throughtime.layers import GRU
 from throughtime.models import LanguageModel
-from throughtime.results.diagnosis import Cause, Diagnosis
+from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Remedy
 from throughtime.tasks.pairs import PairBatch
 
 S, T = 6, 12
@@ -130,6 +130,26 @@ def test_targets_that_the_source_leaves_open_give_a_note() -> None:
     assert finding is not None
     assert finding.severity == "note"
     assert "other right symbols cost this, too" in finding.statement
+
+
+@pytest.mark.parametrize(
+    ("share", "helped", "severity"),
+    [(0.6, True, "fault"), (0.4, True, "note"), (0.6, False, "note")],
+)
+def test_an_open_target_is_a_fault_where_training_wins_it_back(
+    share: float, helped: bool, severity: str
+) -> None:
+    found = measured(Chain(logit(0.6)), batches())
+    taught, free = (sum(losses) / len(losses) for losses in (found.taught, found.free))
+    after = free - share * (free - taught)
+    numbers = [Estimate(value, value - 0.01, value + 0.01, 5) for value in (free, after)]
+    found.remedies.append(
+        Remedy("scheduled sampling", "", "trained", "loss", *numbers, updates=9, helped=helped)
+    )
+    finding = found.finding(None, "here")
+    assert finding is not None
+    assert finding.severity == severity
+    assert (f"has {after:.3g}" in finding.statement) == (severity == "fault")
 
 
 def test_a_model_that_has_not_learned_has_no_finding() -> None:

@@ -62,7 +62,8 @@ def compare(made, seed) -> None:
 
 def results_and_gradients(request, engine, leaves, kept):
     """Return all results of a run, and the gradients of some of them."""
-    results = [t for part in run(request, engine) for t in state_tensors(part) if t is not None]
+    parts = [part for part in run(request, engine) if part is not None]
+    results = [tensor for part in parts for tensor in state_tensors(part)]
     generator = torch.Generator().manual_seed(1)
     above = [torch.randn(r.shape, generator=generator, dtype=torch.float64) for r in results]
     losses = [

@@ -25,6 +25,7 @@ _SHARE = 0.05  # of the budget: the most that the measurement takes
 _TRIAL = 0.15  # of the budget: the most that each of two copies is trained for
 _UPDATES = 300
 _FIRST = 0.5  # probability of a true symbol in the first update of a copy; 0 in the last
+_RECOVERED = 0.5  # of the rise: the least that training on own symbols wins back of a fault
 _FEWEST = 3  # batches, for an interval that is of use
 
 _CODE = """\
@@ -105,8 +106,9 @@ class LossAfterOwnSymbols:
     def finding(self, constant: float | None, where: str) -> Finding | None:
         """Return the finding that the model depends on true symbols.
 
-        It is a fault where half of what the model has learned is lost, and a note where the source
-        leaves the targets open: another right target costs as much as a wrong one.
+        It is a fault where half of what the model has learned is lost. It is a note where the
+        source leaves the targets open (another right target costs as much as a wrong one), unless a
+        copy that was trained on its own symbols has won back half of the loss.
 
         Arguments:
             constant: loss without inputs, where that of the targets' frequencies is not known.
@@ -124,14 +126,24 @@ class LossAfterOwnSymbols:
             f"The model's loss is {taught:.3g} after the true symbols and {free:.3g} after its "
             f"own; without inputs it is {constant:.3g}."
         )
-        determined = taught < _DETERMINED * constant
-        if not determined:
+        fault = taught < _DETERMINED * constant
+        won_back = [
+            remedy.after.value
+            for remedy in self.remedies
+            if remedy.helped
+            and remedy.before.value - remedy.after.value
+            >= _RECOVERED * (remedy.before.value - taught)
+        ]
+        if won_back:
+            fault = True
+            statement += f" A copy that was trained on its own symbols has {won_back[0]:.3g}."
+        elif not fault:
             statement += (
                 " The source leaves the targets open so far: other right symbols cost this, too."
             )
         return Finding(
             cause=Cause.EXPOSURE_BIAS,
-            severity="fault" if determined else "note",
+            severity="fault" if fault else "note",
             certainty="measured",
             statement=statement,
             effect=lost,

@@ -56,6 +56,49 @@ class Pairs:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Images of whole levels, (batch, channels, height, width) int64.
+
+    A vector of D binary values is an image of one row: Pixels(1, D).
+
+    Attributes:
+        height: number of rows.
+        width: number of columns.
+        channels: number of colours of a pixel.
+        levels: number of levels, 0 ... levels - 1, of a colour.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    levels: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Sequences of frames to be predicted, (time, batch, width) float32.
+
+    Attributes:
+        width: width of a frame.
+        binary: If True, values are 0 and 1; else real numbers.
+    """
+
+    width: int
+    binary: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialogues:
+    """Utterances in turn, each a sequence of symbols, (turn, time, batch) int64.
+
+    Attributes:
+        alphabet: number of symbols.
+    """
+
+    alphabet: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Classes:
     """One of several classes, after the last step or at steps.
 
@@ -132,5 +175,5 @@ class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
-Inputs: TypeAlias = Vectors | Tokens | Pairs
+Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues
 Answers: TypeAlias = Classes | Values | Likelihood
