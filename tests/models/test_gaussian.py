@@ -3,8 +3,9 @@
 import math
 
 import torch
-from throughtime.models.gaussian import DiagonalGaussian
 from torch.distributions import Independent, Normal, kl_divergence
+
+from throughtime.models.gaussian import DiagonalGaussian
 
 
 def _laws() -> tuple[DiagonalGaussian, DiagonalGaussian]:
