@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import plotly.graph_objects as go
 import plotly.offline
+import torch
 from markupsafe import Markup, escape
 
 from throughtime.reports import diagnosis_text as words
@@ -19,9 +20,11 @@ from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.lines import DASHES
 from throughtime.reports.numbers import plain
 from throughtime.reports.picture_svg import picture_svg
+from throughtime.reports.word_maps import attention_map
 from throughtime.results.atomic import write_whole
 from throughtime.results.comparison import Comparison, Run
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
+from throughtime.results.samples import Samples
 
 
 def templates() -> jinja2.Environment:
@@ -138,6 +141,8 @@ def render_report(comparison: Comparison) -> str:
         "gradient_start": figures.gradient_figure(comparison, "start"),
         "gradient": figures.gradient_figure(comparison, "trained"),
     }
+    outputs = _outputs(comparison)
+    maps = {one.name: one.data for each in outputs for one in each.maps}
     return (
         templates()
         .get_template("comparison.html")
@@ -156,7 +161,8 @@ def render_report(comparison: Comparison) -> str:
             numbers=numbers,
             dashes=DASHES,
             reach_level=f"{100 * figures.FRACTION:g} %",
-            figures={name: figure_data(figure) for name, figure in shown.items()},
+            figures={**{name: figure_data(figure) for name, figure in shown.items()}, **maps},
+            outputs=outputs,
             smoothed=figures.smoothed(shown[comparison.task.headline.name])
             or figures.smoothed(shown["loss"]),
             smoothed_by_lag=figures.smoothed(shown["gradient_start"])
@@ -166,6 +172,38 @@ def render_report(comparison: Comparison) -> str:
             plotly=plotly_bundle(),
         )
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Outputs of the first run of a model that has some.
+
+    Attributes:
+        index: Number of the model.
+        run: The run.
+        samples: Its outputs.
+        maps: Pictures of its attention.
+    """
+
+    index: int
+    run: Run
+    samples: Samples
+    maps: tuple[PageFigure, ...]
+
+
+def _outputs(comparison: Comparison) -> list[Outputs]:
+    found: list[Outputs] = []
+    for index, model in enumerate(comparison.models):
+        run = next((run for run in model.runs if run.samples is not None), None)
+        if run is None or run.samples is None:
+            continue
+        drawings = (
+            attention_map(one.source, one.target, torch.tensor(one.weights))
+            for one in run.samples.attention
+        )
+        maps = tuple(page_figure(f"attention-{index}-{k}", one) for k, one in enumerate(drawings))
+        found.append(Outputs(index, run, run.samples, maps))
+    return found
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from throughtime.results.comparison import (
 )
 from throughtime.results.fields import from_document, of_type
 from throughtime.results.record import Record, read_record
+from throughtime.results.samples import Samples
 from throughtime.training.config import RunConfig, read_config
 from throughtime.training.result import Result
 from throughtime.training.run_folder import RunFolder, read_metrics
@@ -220,7 +221,7 @@ def _facts(model: ModelRuns) -> dict[str, Any]:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a finished run; its gradient_flow.json only if it is there.
+    """Read a finished run; gradient_flow.json and samples.json only if they are there.
 
     Raises:
         RunError: a file is missing or is not what it should be.
@@ -233,6 +234,10 @@ def read_run(folder: Path) -> Run:
     flow = read_json(flow_file) if flow_file.exists() else None
     with _well_formed(flow_file):
         gradient = None if flow is None else _read_flow(flow)
+    samples_file = folder / "samples.json"
+    drawn = read_json(samples_file) if samples_file.exists() else None
+    with _well_formed(samples_file):
+        samples = None if drawn is None else _read_samples(drawn)
     with _well_formed(files.metrics):
         curve = _read_curve(folder, result.metrics[0].name)
     with _well_formed(folder):
@@ -249,7 +254,13 @@ def read_run(folder: Path) -> Run:
             gradient=gradient,
             config=config.to_json(),
             environment=dataclasses.asdict(result.environment),
+            samples=samples,
         )
+
+
+def _read_samples(document: Mapping[str, Any]) -> Samples:
+    fields = {name: document[name] for name in ("texts", "attention", "images")}
+    return from_document(Samples, fields, "samples")
 
 
 def _read_flow(document: Mapping[str, Any]) -> Mapping[When, GradientReach]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from throughtime.core.errors import ConfigurationError
@@ -84,7 +85,21 @@ def alignment_map(found: Alignment, pair: int = 0) -> Drawing:
         ConfigurationError: There is no such pair.
     """
     source, target = _words(found, pair)
-    weights = found.weights[pair, : len(target), : len(source)]
+    return attention_map(source, target, found.weights[pair, : len(target), : len(source)])
+
+
+def attention_map(
+    source: Sequence[str], target: Sequence[str], weights: Float[Tensor, "target source"]
+) -> Drawing:
+    """Draw the weights of an attention over some words.
+
+    Arguments:
+        source: Words of the source.
+        target: Words of the target.
+        weights: Weights in [0, 1].
+    """
+    source, target = source[:_MOST_WORDS], target[:_MOST_WORDS]
+    weights = weights[: len(target), : len(source)]
     most = int((weights.max(1).values > 0.5).sum())
     figure = _map(weights, source, target, "weight", (0.0, 1.0))
     return Drawing(

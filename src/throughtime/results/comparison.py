@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from throughtime.core.scoring import Metric
 from throughtime.results.record import Record
+from throughtime.results.samples import Samples
 
 When: TypeAlias = Literal["start", "trained"]
 """Time of the measurement of gradient flow: before the first update, or after the last."""
@@ -103,6 +104,7 @@ class Run:
             as for a run that diverged.
         config: the fields of the run's RunConfig.
         environment: Versions, device, threads and engines of the run.
+        samples: outputs of the trained model; None for a task whose models generate nothing.
     """
 
     folder: Path
@@ -117,6 +119,7 @@ class Run:
     gradient: Mapping[When, GradientReach] | None
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)

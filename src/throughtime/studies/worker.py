@@ -19,6 +19,7 @@ from throughtime.core.scoring import Batch
 from throughtime.instruments import gradient_flow
 from throughtime.models import EncoderDecoder
 from throughtime.studies.plan import PlannedRun
+from throughtime.studies.samples import write_samples
 from throughtime.tasks.task import Task
 from throughtime.training import Event, Result, RunFolder, load_model, read_json, train, write_json
 from throughtime.training.config import read_config
@@ -146,6 +147,7 @@ def perform(
         result = train(config, folder, observer=observe, allow_mismatch=allow_mismatch)
         if result.status != "diverged":
             measure_gradient_flow(folder)
+            write_samples(folder)
     except RunLockedError:
         return "locked"
     return result

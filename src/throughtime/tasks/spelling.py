@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import final
 
 import numpy as np
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.scoring import Metric
@@ -133,6 +134,20 @@ class Spelling(PairSet):
         pairs, most = self.pairs[split], self.longest_target
         right = sequence_accuracy(model, pairs, begin=self.begin, end=self.end, most=most)
         return {"sequence_accuracy": right}
+
+    def number(self, source: Float[Tensor, " width"]) -> str:
+        """Return the digits of a source.
+
+        Arguments:
+            source: one-hot vectors of the digits, one after the other.
+
+        Example:
+            >>> import torch
+            >>> task = Spelling(digits=2)
+            >>> task.number(torch.eye(10)[[4, 2]].flatten())
+            '42'
+        """
+        return "".join(map(str, source.view(-1, 10).argmax(1).tolist()))
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Accuracy of at least 0.99.

@@ -1,0 +1,61 @@
+"""Outputs of a trained model, for its report."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """A text that a model gave.
+
+    Attributes:
+        source: Text that the model read.
+        output: Text that it gave.
+        reference: Right answer; "" where there is none.
+    """
+
+    source: str
+    output: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class AttentionSample:
+    """The weights of an attention for one output.
+
+    Attributes:
+        source: Words of the source.
+        target: Words of the output.
+        weights: Weights in [0, 1], a row for each word of the output.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    weights: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """A sheet of images.
+
+    Attributes:
+        title: Description of the sheet.
+        png: PNG file in base64.
+    """
+
+    title: str
+    png: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Outputs of a trained model.
+
+    Attributes:
+        texts: Texts.
+        attention: Weights of the attention for some of them.
+        images: Sheets of images.
+    """
+
+    texts: tuple[TextSample, ...] = ()
+    attention: tuple[AttentionSample, ...] = ()
+    images: tuple[ImageSample, ...] = ()

@@ -1,0 +1,125 @@
+"""Outputs of a trained run: text that goes on, translations, weights of the attention."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from throughtime.core.decoding import NextSymbol
+from throughtime.instruments import alignment
+from throughtime.instruments.word_influence import source_words, words_of
+from throughtime.models import EncoderDecoder, stream
+from throughtime.results.atomic import read_json, write_json
+from throughtime.results.samples import AttentionSample, Samples, TextSample
+from throughtime.tasks.pairs import PairBatch, PairSet, PairTask, collated, greedy
+from throughtime.tasks.spelling import Spelling
+from throughtime.tasks.task import Task
+from throughtime.tasks.texts import Text
+from throughtime.tasks.vocabulary import CharacterVocabulary
+from throughtime.training import RunFolder, load_model
+from throughtime.training.generator import vocabularies_of
+from throughtime.training.reproducibility import reproducible
+
+_COUNT = 4  # samples of a run
+_PROMPT, _STEPS = 10, 60  # words of a text that are read, and drawn
+_CHARACTERS = 5  # of a word, with the blank behind it
+
+
+def write_samples(folder: Path) -> None:
+    """Draw outputs of a trained run and write samples.json, unless it is there for this step.
+
+    Arguments:
+        folder: Folder of the run.
+
+    Raises:
+        RunLockedError: another process writes the run now.
+        RunError: the folder holds no trained run, or cannot be written.
+    """
+    file, step = folder / "samples.json", RunFolder(folder).latest_step()
+    if file.exists() and read_json(file).get("step") == step:
+        return
+    with RunFolder(folder).locked():
+        config, task, model = load_model(folder)
+        with reproducible(torch.device("cpu"), config.threads, config.seed), torch.no_grad():
+            found = samples(model.eval(), task)
+        if found is not None:
+            write_json(file, {"step": step, **dataclasses.asdict(found)})
+
+
+def samples(model: nn.Module, task: Task) -> Samples | None:
+    """Return some outputs of a model; None for a task whose models generate nothing.
+
+    Arguments:
+        model: Trained model, in evaluation mode.
+        task: Its task.
+
+    Example:
+        >>> from throughtime.models import build_model
+        >>> task = Text.of("to be or not to be " * 60, length=10)
+        >>> found = samples(build_model("gru:hidden=4", task.inputs, task.answers), task)
+        >>> len(found.texts), found.texts[0].source[-5:]
+        (4, 'be to')
+    """
+    if isinstance(task, Text) and isinstance(model, NextSymbol):
+        return Samples(_continued(model, task))
+    if isinstance(task, PairTask) and isinstance(model, EncoderDecoder):
+        return _answers(model, task)
+    return None
+
+
+def _continued(model: Any, task: Text) -> tuple[TextSample, ...]:
+    """Return texts that go on after the beginning of the validation text."""
+    vocabulary = task.vocabulary
+    factor = _CHARACTERS if isinstance(vocabulary, CharacterVocabulary) else 1
+    prompt = task.codes["validation"][: _PROMPT * factor].long()
+    return tuple(
+        TextSample(
+            vocabulary.decode(prompt.tolist()),
+            vocabulary.decode([*stream(model, prompt, _STEPS * factor, seed=seed)]),
+        )
+        for seed in range(_COUNT)
+    )
+
+
+def _answers(model: EncoderDecoder, task: PairTask) -> Samples:
+    """Return the greedy answers to some validation sources, and the attention that gave them."""
+    if isinstance(task, PairSet):
+        batch = collated(task.pairs["validation"][:_COUNT], task.begin, task.end)
+    else:
+        batch = cast(PairBatch, next(task.batches("validation", _COUNT)))
+    names = vocabularies_of(task)
+    state = model.encode(batch.source, batch.source_lengths)
+    most = 2 * len(batch.targets) + 10
+    given = greedy(model, state, batch.size, begin=task.begin, end=task.end, most=most)
+    true = [[n for n in row if n >= 0][:-1] for row in batch.targets.T.tolist()]
+    if isinstance(task, Spelling):
+        sources = [task.number(vector) for vector in batch.source]
+    else:
+        sources = [_text(words) for words in source_words(batch, names)]
+    texts = tuple(
+        TextSample(source, *(_text(words_of(row, names.get("target"))) for row in rows))
+        for source, *rows in zip(sources, given, true, strict=True)
+    )
+    if model.context not in ("attention", "attention-after"):
+        return Samples(texts)
+    assert batch.source_lengths is not None
+    lengths = batch.source_lengths.tolist()
+    own = [(batch.source[: lengths[k], k].numpy(), row) for k, row in enumerate(given)]
+    found = alignment(model, collated(own, task.begin, task.end), vocabularies=names)
+    rows = zip(found.source_words, found.target_words, found.weights, strict=True)
+    return Samples(
+        texts,
+        tuple(
+            AttentionSample(
+                source, target, tuple(map(tuple, weights[: len(target), : len(source)].tolist()))
+            )
+            for source, target, weights in rows
+        ),
+    )
+
+
+def _text(words: Sequence[str]) -> str:
+    return " ".join(words)

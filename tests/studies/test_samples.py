@@ -1,0 +1,66 @@
+"""Outputs of trained runs: what is written, read back and shown."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from throughtime.core.errors import RunError
+from throughtime.models import build_model
+from throughtime.reports.page import render_report
+from throughtime.reports.read import read_comparison, read_run
+from throughtime.results.atomic import read_json, write_json
+from throughtime.studies import CompareRequest, compare
+from throughtime.studies.samples import samples, write_samples
+from throughtime.tasks import TASKS
+
+
+def test_the_attention_is_that_of_the_models_own_output() -> None:
+    task = TASKS.build("reverse:longest=6")
+    torch.manual_seed(0)
+    model = build_model("attention:cell=gru,hidden=8", task.inputs, task.answers).eval()
+    found = samples(model, task)
+    assert found is not None
+    for text, attention in zip(found.texts, found.attention, strict=True):
+        assert " ".join(attention.source) == text.source
+        assert list(attention.target[:-1]) == text.output.split()
+        assert text.reference.split() == text.source.split()[::-1]
+        for row in attention.weights:
+            assert len(row) == len(attention.source)
+            assert sum(row) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_number_is_shown_by_its_digits() -> None:
+    task = TASKS.build("spelling:digits=2")
+    found = samples(build_model("gru:hidden=4", task.inputs, task.answers).eval(), task)
+    assert found is not None
+    for text in found.texts:
+        assert text.source.isdigit()
+        assert len(text.source) == 2
+    assert found.attention == ()
+
+
+def test_a_classifier_has_none() -> None:
+    task = TASKS.build("digits")
+    model = build_model("gru:hidden=4", task.inputs, task.answers).eval()
+    assert samples(model, task) is None
+
+
+def test_a_report_shows_outputs_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("<b>to be</b> or not to be\n" * 90, encoding="utf-8")
+    spec = f"text:length=8,file={file}"
+    folder = tmp_path / "out"
+    compare(CompareRequest(spec, ("gru:hidden=4",), seeds=1, steps=2, jobs=1), folder)
+    (run,) = (run for run in folder.glob("gru*/seed-0"))
+    first = read_json(run / "samples.json")
+    assert first["step"] == 2
+    page = render_report(read_comparison(folder))
+    assert "Outputs of the trained models" in page
+    assert "<b>" not in page.split('id="outputs"')[1].split("</section>")[0]
+    write_json(run / "samples.json", {**first, "texts": 3})
+    with pytest.raises(RunError, match="samples"):
+        read_run(run)
+    write_json(run / "samples.json", {**first, "step": 1})
+    write_samples(run)
+    assert read_json(run / "samples.json") == first
