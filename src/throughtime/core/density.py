@@ -2,9 +2,10 @@
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from throughtime.core.latent import Random
 
 
 @runtime_checkable
@@ -48,14 +49,15 @@ class LatentDensity(Protocol):
         x: Tensor,
         lengths: Int[Tensor, " batch"] | None = None,
         *,
-        random: torch.Generator | None = None,
+        random: Random = None,
     ) -> Bound:
         """Return the bound of each item, from one draw of the latent variables.
 
         Arguments:
             x: The items.
             lengths: Frames of each sequence; None for all.
-            random: Source of the random numbers, on the CPU; None for torch's own.
+            random: Source of the random numbers: a generator on the CPU, a seed for each item, or
+                None for torch's own generator.
         """
         ...
 
@@ -65,7 +67,7 @@ class LatentDensity(Protocol):
         lengths: Int[Tensor, " batch"] | None = None,
         *,
         samples: int,
-        random: torch.Generator | None = None,
+        random: Random = None,
     ) -> Float[Tensor, " batch"]:
         """Return log mean_k p(x, z_k) / q(z_k | x); with one sample, a draw of the bound.
 
@@ -73,6 +75,7 @@ class LatentDensity(Protocol):
             x: The items.
             lengths: Frames of each sequence; None for all.
             samples: Number of draws of the latent variables of each item.
-            random: Source of the random numbers, on the CPU; None for torch's own.
+            random: Source of the random numbers: a generator on the CPU, a seed for each item, or
+                None for torch's own generator.
         """
         ...

@@ -3,18 +3,32 @@
 from throughtime.core.sampling import Sampling
 from throughtime.models.beam import Beam, Hypothesis, beam_search
 from throughtime.models.encoder_decoder import EncoderDecoder
+from throughtime.models.frame_outputs import (
+    BernoulliOutput,
+    GaussianOutput,
+    NADEOutput,
+    PenOutput,
+)
+from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.translation import translate
+from throughtime.models.vrnn import VRNN
 
 __all__ = [
     "MODELS",
+    "VRNN",
     "Beam",
+    "BernoulliOutput",
     "EncoderDecoder",
+    "FrameRNN",
+    "GaussianOutput",
     "Hypothesis",
     "LanguageModel",
+    "NADEOutput",
+    "PenOutput",
     "Sampling",
     "SequenceModel",
     "beam_search",

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from throughtime.models.gaussian import DiagonalGaussian
+from throughtime.core.gaussian import DiagonalGaussian
 
 
 def _laws() -> tuple[DiagonalGaussian, DiagonalGaussian]:
