@@ -113,8 +113,8 @@ def active_units(latents: Latents) -> int:
     """Return the number of latent units whose posterior mean varies with the data.
 
     A unit is active where the variance of its posterior mean over the rows is above 0.01. The mean
-    is measured from the prior's, in units of the prior's deviation: a prior that varies does not make
-    a unit active. With the prior N(0, 1) this is the definition of the source.
+    is measured from the prior's, in units of the prior's deviation: a prior that varies does not
+    make a unit active. With the prior N(0, 1) this is the definition of the source.
 
     Arguments:
         latents: Latent variables of many items or steps, (row, latent).
