@@ -40,7 +40,7 @@ def sample(capsys, *words: str) -> str:
 def test_characters_are_those_of_generate(folder, capsys) -> None:
     run = folder / "characters"
     shown = sample(capsys, str(run), "--prompt", "to be", "--steps", "30", "--seed", "5")
-    model, vocabularies = load_generator(run)
+    model, vocabularies, _ = load_generator(run)
     vocabulary = vocabularies["text"]
     prompt = torch.tensor(vocabulary.encode("to be"))[:, None]
     drawn = generate(model, prompt, 30, seeds=[5])[:, 0].tolist()
@@ -55,7 +55,7 @@ def test_characters_are_those_of_generate(folder, capsys) -> None:
 
 def test_words_stand_between_blanks_and_sentences_end(folder, capsys) -> None:
     run = folder / "words"
-    model, vocabularies = load_generator(run)
+    model, vocabularies, _ = load_generator(run)
     vocabulary = vocabularies["text"]
     told = json.loads(sample(capsys, str(run), "--steps", "80", "--json"))
     assert len(told["symbols"]) == 80
@@ -78,7 +78,7 @@ def test_unknown_words_of_a_prompt_are_one_symbol(folder, capsys) -> None:
     """They are shown as they were given."""
     told = json.loads(sample(capsys, str(folder / "words"), "--prompt", "to zebra", "--json"))
     assert told["prompt"] == "to zebra"
-    model, vocabularies = load_generator(folder / "words")
+    model, vocabularies, _ = load_generator(folder / "words")
     numbers = vocabularies["text"].encode("to zebra")
     assert numbers[1] == vocabularies["text"].unknown
     drawn = generate(model, torch.tensor(numbers)[:, None], 400, seeds=[0])[:, 0].tolist()

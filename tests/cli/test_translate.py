@@ -155,7 +155,7 @@ def test_a_translation_does_not_depend_on_the_lines_beside_it(name: str, beam: B
 
 
 def test_vocabularies_and_lines_that_do_not_fit_are_refused(trained: Path) -> None:
-    model, vocabularies = load_generator(trained)
+    model, vocabularies, _ = load_generator(trained)
     source, target = vocabularies["source"], vocabularies["target"]
     other = WordVocabulary.of("a b", begin=True)
     with pytest.raises(ValueError, match="vocabulary of the target: got 5 symbols"):

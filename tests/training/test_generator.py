@@ -30,7 +30,7 @@ def test_a_generator_needs_no_training_data(tmp_path: Path, tokens: str, kind: t
     _, task, expected = load_model(tmp_path / "run")
     assert isinstance(task, Text)
     (tmp_path / "my.txt").unlink()
-    model, vocabularies = load_generator(tmp_path / "run")
+    model, vocabularies, _ = load_generator(tmp_path / "run")
     assert vocabularies == {"text": task.vocabulary}
     assert isinstance(vocabularies["text"], kind)
     assert not model.training
@@ -51,7 +51,10 @@ def test_a_vocabulary_that_does_not_fit_the_run(tmp_path: Path) -> None:
     symbols[2], symbols[3] = symbols[3], symbols[2]
     write_json(file, document)
     more = dataclasses.replace(config, steps=config.steps + 1)
-    with pytest.raises(RunMismatchError, match="was trained with another vocabulary: got 10"):
+    with pytest.raises(
+        RunMismatchError,
+        match="was trained with another vocabulary, or on data of another size: got 10",
+    ):
         train(more, tmp_path / "run")
     document["inputs"]["alphabet"] += 1
     document["vocabularies"]["text"]["symbols"] = [*symbols, "more"]
@@ -74,8 +77,8 @@ def test_a_run_that_generates_nothing(tmp_path: Path) -> None:
     train(tiny(model="rnn:hidden=3"), tmp_path / "run")
     assert not (tmp_path / "run" / "vocabulary.json").exists()
     message = (
-        "has no vocabulary: got a run of model 'rnn:hidden=3' on task 'digits.*expected a run on a "
-        "text.*This run can be measured: throughtime inspect"
+        "has nothing to generate: got a run of model 'rnn:hidden=3' on task 'digits.*expected a "
+        "run on a text.*This run can be measured: throughtime inspect"
     )
     with pytest.raises(RunError, match=message):
         load_generator(tmp_path / "run")

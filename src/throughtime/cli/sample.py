@@ -1,4 +1,4 @@
-"""`throughtime sample`: text from a trained language model, shown as it is drawn."""
+"""`throughtime sample`: text from a language model, as it is drawn; a sheet of images."""
 
 import dataclasses
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
 from throughtime.cli.output import show_json
+from throughtime.cli.sample_images import sample_images
 from throughtime.cli.translate import other_use
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Continue a text with a trained language model. Symbols appear as they are drawn. The same
-    seed gives the same text."""
+    """Continue a text with a trained language model: symbols appear as they are drawn. A run on
+    images or vectors writes a sheet of images from its model. The same seed gives the same text and
+    images."""
 
-    source: str = position("RUN", "The folder of a run of a language model.")
+    source: str = position("RUN", "The folder of a run of a language model, or on images.")
     prompt: str | None = option(
         "TEXT", "Beginning of the text.", usual="a line break, or the end of a sentence"
     )
@@ -45,6 +47,8 @@ class Arguments:
         "P", "Exponent of the length in the scores of the beam.", number, default=0.0, usual="0.0"
     )
     stop: bool = flag("Stop at the end of the first sentence, for vocabularies that have an end.")
+    count: int = option("N", "Number of images.", whole_number, default=64, usual="64")
+    out: str | None = option("FILE", "The sheet of images.", usual="samples.png in RUN")
     seed: int = option("N", "Seed of the draws.", whole_number, default=0, usual="0")
     json: bool = flag("Print one JSON object on stdout, when all is drawn.")
 
@@ -59,13 +63,19 @@ def run(words: Sequence[str]) -> int:
     from throughtime.core.errors import ConfigurationError, RunError
     from throughtime.core.escaping import escaped
     from throughtime.models import Beam, Sampling, beam_search, stream
+    from throughtime.tasks.kinds import Pixels
     from throughtime.training import load_generator
 
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
     beam = None if arguments.beam is None else Beam(arguments.beam, arguments.length_penalty)
     if arguments.steps < 1:
         raise ConfigurationError("--steps", got=arguments.steps, expected="1 or more")
-    model, vocabularies = load_generator(Path(arguments.source))
+    model, vocabularies, inputs = load_generator(Path(arguments.source))
+    if isinstance(inputs, Pixels):
+        place = Path(arguments.out or Path(arguments.source) / "samples.png")
+        return sample_images(
+            model, inputs, place, count=arguments.count, seed=arguments.seed, json=arguments.json
+        )
     if "text" not in vocabularies:
         raise RunError(
             f"{arguments.source} continues no text",

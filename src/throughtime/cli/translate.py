@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     beam = Beam(arguments.beam, arguments.length_penalty)
     if arguments.steps < 1:
         raise ConfigurationError("--steps", got=arguments.steps, expected="at least 1")
-    model, vocabularies = load_generator(arguments.run)
+    model, vocabularies, _ = load_generator(arguments.run)
     if not isinstance(model, EncoderDecoder) or not {"source", "target"} <= vocabularies.keys():
         raise RunError(
             f"{arguments.run} does not translate",

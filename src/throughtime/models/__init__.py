@@ -12,6 +12,7 @@ from throughtime.models.frame_outputs import (
 from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
+from throughtime.models.nade import NADE
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.translation import translate
@@ -19,6 +20,7 @@ from throughtime.models.vrnn import VRNN
 
 __all__ = [
     "MODELS",
+    "NADE",
     "VRNN",
     "Beam",
     "BernoulliOutput",

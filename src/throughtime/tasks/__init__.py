@@ -2,12 +2,19 @@
 
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, Multiplication, UnitAdding, adding
+from throughtime.tasks.binary_sets import (
+    binarized_mnist,
+    dynamic_mnist,
+    load_binarized_mnist,
+    thresholded_digits,
+)
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
 from throughtime.tasks.parallel_texts import multi30k, translation
+from throughtime.tasks.pixel_densities import PixelBatch, PixelDensity
 from throughtime.tasks.pixels import (
     PixelSequences,
     digits,
@@ -65,6 +72,9 @@ TASKS.register("spelling")(Spelling)
 TASKS.register("tagging")(tagging)
 TASKS.register("translation")(translation)
 TASKS.register("multi30k")(multi30k)
+TASKS.register("thresholded-digits")(thresholded_digits)
+TASKS.register("binarized-mnist")(binarized_mnist)
+TASKS.register("dynamic-mnist")(dynamic_mnist)
 
 __all__ = [
     "TASKS",
@@ -86,6 +96,8 @@ __all__ = [
     "Parallel",
     "Parity",
     "PascanuTemporalOrder",
+    "PixelBatch",
+    "PixelDensity",
     "PixelSequences",
     "Reverse",
     "SeenBefore",
@@ -104,11 +116,15 @@ __all__ = [
     "Vocabulary",
     "Wave",
     "WordVocabulary",
+    "binarized_mnist",
     "characters",
+    "dynamic_mnist",
+    "load_binarized_mnist",
     "load_digits",
     "load_mnist",
     "multi30k",
     "penn_treebank",
     "temporal_order",
+    "thresholded_digits",
     "translation",
 ]

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
 from throughtime.tasks.kinds import Classes, Vectors
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.seeding import permutation, shuffled
 from throughtime.tasks.sequences import (
     Outputs,
     Right,
@@ -121,12 +121,7 @@ class PixelSequences(SequenceTask):
 
     def _training_batch(self, step: int, batch_size: int, seed: int) -> SequenceBatch:
         training = self.image_set.splits["training"]
-        count = len(training.labels)
-        epoch, place = np.divmod(step * batch_size + np.arange(batch_size, dtype=np.int64), count)
-        which = np.concatenate(
-            [_epoch_order(count, seed, int(e))[place[epoch == e]] for e in np.unique(epoch)]
-        )
-        return self._batch(training, which)
+        return self._batch(training, shuffled(len(training.labels), step, batch_size, seed))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
         """Return True for the classes with the largest output."""
@@ -316,8 +311,3 @@ def _reads(
     places = np.arange(steps)[:, None] * stride + np.arange(pixels_per_step)
     beyond = np.full(pixels_per_step, count)
     return np.concatenate((order, beyond))[places], bool((places >= count).any())
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " count"]:
-    return permutation(count, seed, "epoch order", epoch)

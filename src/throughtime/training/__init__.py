@@ -15,7 +15,7 @@ from throughtime.training.feedback import (
     ScheduledSampling,
     TeacherForcing,
 )
-from throughtime.training.generator import load_generator
+from throughtime.training.generator import Generator, load_generator
 from throughtime.training.optimizers import (
     Clipping,
     build_optimizer,
@@ -50,6 +50,7 @@ __all__ = [
     "Feedback",
     "Finished",
     "FreeRunning",
+    "Generator",
     "LearnedFeedback",
     "MixedFeedback",
     "Observer",

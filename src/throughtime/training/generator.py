@@ -1,9 +1,9 @@
-"""The model and the vocabularies of a run, for generation: no training data is read."""
+"""The model, the vocabularies and the kinds of a run, for generation: no training data is read."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -19,6 +19,20 @@ from throughtime.training.reproducibility import reproducible, run_device
 from throughtime.training.run_folder import RunFolder
 
 
+class Generator(NamedTuple):
+    """A trained model that generates.
+
+    Attributes:
+        model: model on the CPU, in evaluation mode.
+        vocabularies: vocabularies by name: "text"; "source" and "target"; none without text.
+        inputs: kind of the inputs of the run's task.
+    """
+
+    model: nn.Module
+    vocabularies: dict[str, Vocabulary]
+    inputs: kinds.Inputs
+
+
 def vocabularies_of(task: Task) -> Mapping[str, Vocabulary]:
     """Return the vocabularies of a task by name; none for a task without text."""
     return getattr(task, "vocabularies", {})
@@ -27,12 +41,14 @@ def vocabularies_of(task: Task) -> Mapping[str, Vocabulary]:
 def write_vocabularies(files: RunFolder, task: Task) -> None:
     """Write the task's vocabularies and kinds into the folder of a run, or check those in it.
 
+    A task whose answers are no likelihood has nothing to generate.
+
     Raises:
         RunMismatchError: the folder has other vocabularies.
         RunWriteError: the folder cannot be written.
     """
     vocabularies = vocabularies_of(task)
-    if not vocabularies:
+    if not vocabularies and not isinstance(task.answers, kinds.Likelihood):
         return
     document = {
         "inputs": _kind_document(task.inputs),
@@ -43,25 +59,23 @@ def write_vocabularies(files: RunFolder, task: Task) -> None:
         write_json(files.vocabulary, document)
     elif read_json(files.vocabulary) != document:
         raise RunMismatchError(
-            f"{files.path} was trained with another vocabulary",
-            got=", ".join(f"{len(each)} symbols" for each in vocabularies.values()),
-            expected=f"the symbols in {files.vocabulary.name}",
-            fix="Bring the text back as it was, or choose another folder.",
+            f"{files.path} was trained with another vocabulary, or on data of another size",
+            got=", ".join(f"{len(each)} symbols" for each in vocabularies.values())
+            or str(task.inputs),
+            expected=f"the symbols and sizes in {files.vocabulary.name}",
+            fix="Bring the data back as they were, or choose another folder.",
         )
 
 
-def load_generator(folder: str | Path) -> tuple[nn.Module, dict[str, Vocabulary]]:
-    """Return the trained model of a run on the CPU, in evaluation mode, and its vocabularies.
+def load_generator(folder: str | Path) -> Generator:
+    """Return the trained model of a run, its vocabularies and the kind of its inputs.
 
     Arguments:
         folder: folder of the run, finished or not.
 
-    Returns:
-        The model, and its vocabularies by name: "text"; or "source" and "target".
-
     Raises:
         RunError: there is no run, no checkpoint yet, one that is damaged, or one whose model
-            generates no text.
+            generates nothing.
         RunVersionError: it was written in another version of the format.
         RunMismatchError: vocabulary and checkpoint do not fit each other.
     """
@@ -69,9 +83,9 @@ def load_generator(folder: str | Path) -> tuple[nn.Module, dict[str, Vocabulary]
     config = read_config(files.path)
     if not files.vocabulary.exists():
         raise RunError(
-            f"{folder} has no vocabulary",
+            f"{folder} has nothing to generate",
             got=f"a run of model {config.model!r} on task {config.task!r}",
-            expected="a run on a text, such as text or penn-treebank",
+            expected="a run on a text or on images, such as text or binarized-mnist",
             fix=f"This run can be measured: throughtime inspect {folder}.",
         )
     document = read_json(files.vocabulary)
@@ -90,7 +104,7 @@ def load_generator(folder: str | Path) -> tuple[nn.Module, dict[str, Vocabulary]
     with reproducible(run_device("cpu"), config.threads, config.seed):
         model = build_model(config.model, inputs, answers)
     load_weights(model, files, config)
-    return model.eval(), vocabularies
+    return Generator(model.eval(), vocabularies, inputs)
 
 
 def _kind_document(kind: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class RunFolder:
     """Paths of a run, and the steps of writing it that must not be mixed up.
 
     config.json             the configuration; written first
-    vocabulary.json         vocabularies and kinds, of a run on a text
+    vocabulary.json         vocabularies and kinds, of a run that generates
     metrics.jsonl           a row an interval, a row an evaluation
     checkpoint-<step>/      the latest and the one before it
     latest                  the name of the latest
