@@ -41,11 +41,15 @@ def elman(p: dict[str, Tensor], x: Tensor, state: State, f, lags) -> tuple[Tenso
     return torch.stack(outputs), state_type(*state._fields)(*fields)
 
 
-def lstm(p: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
-    h, c = state
-    outputs = []
+def lstm(p: dict[str, Tensor], x: Tensor, state: State, lag: int = 1) -> tuple[Tensor, State]:
+    """With a second lag, `weight_hh_lag*` reads the output of so many steps ago."""
+    h, c, *past = state
+    history, outputs = [h, *(past[0] if past else ())], []
     for x_t in x:
         i, f, g, o = preactivations(p, x_t, h, 4)
+        if lag > 1:
+            more = linear(history[lag - 1], p[f"weight_hh_lag{lag}"], None).chunk(4, -1)
+            i, f, g, o = (a + b for a, b in zip((i, f, g, o), more, strict=True))
         if "peephole_input" in p:
             i = i + p["peephole_input"] * c
             f = f + p["peephole_forget"] * c
@@ -56,7 +60,9 @@ def lstm(p: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
         if "weight_hr" in p:
             h = linear(h, p["weight_hr"], None)
         outputs.append(h)
-    return torch.stack(outputs), state_type("h", "c")(h, c)
+        history = [h, *history[:-1]]
+    fields = (h, c, tuple(history[1:])) if lag > 1 else (h, c)
+    return torch.stack(outputs), state_type(*state._fields)(*fields)
 
 
 def coupled_lstm(p: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -72,6 +72,14 @@ class TestLSTM(CellConformance):
         return references.lstm(parameters, x, state)
 
 
+class TestLSTMLags(CellConformance):
+    def make_cell(self, input_size, hidden_size):
+        return LSTMCell(input_size, hidden_size, lags=(1, 3))
+
+    def reference(self, parameters, x, state):
+        return references.lstm(parameters, x, state, 3)
+
+
 class TestLSTMPeepholes(CellConformance):
     def make_cell(self, input_size, hidden_size):
         return LSTMCell(input_size, hidden_size, peepholes=True, bias=False)

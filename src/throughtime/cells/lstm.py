@@ -1,6 +1,7 @@
 """Long short-term memory in the forms of its history."""
 
 import abc
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -24,15 +25,17 @@ class _WithPeepholes(GatedCell, abc.ABC):
         hidden_size: int,
         *,
         peepholes: bool = False,
+        lags: Sequence[int] = (1,),
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(input_size, hidden_size, bias=bias, device=device, dtype=dtype)
+        super().__init__(input_size, hidden_size, lags=lags, bias=bias, device=device, dtype=dtype)
         self.peepholes = peepholes
+        if peepholes or self.lags != (1,):
+            self.torch_equivalent = None
         if not peepholes:
             return
-        self.torch_equivalent = None
         for gate in self.gate_names:
             if gate != "cell":
                 peephole = draw(self, hidden_size, device=device, dtype=dtype)
@@ -53,11 +56,12 @@ class LSTMCell(_WithPeepholes):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         peepholes: adds `peephole_input`, `peephole_forget` and `peephole_output`, (hidden,) each.
+        lags: increasing positive numbers of steps: past outputs that the gates read.
         bias: If True, there are b_ih and b_hh.
         device, dtype: place and type of the parameters.
 
     Raises:
-        ConfigurationError: a size below 1.
+        ConfigurationError: a size below 1, or bad lags.
 
     Example:
         >>> cell = LSTMCell(3, 5)
@@ -102,11 +106,12 @@ class CoupledLSTMCell(_WithPeepholes):
         input_size: width of x_t, at least 1.
         hidden_size: number of units, at least 1.
         peepholes: adds `peephole_forget` and `peephole_output`, (hidden,) each.
+        lags: increasing positive numbers of steps: past outputs that the gates read.
         bias: If True, there are b_ih and b_hh.
         device, dtype: place and type of the parameters.
 
     Raises:
-        ConfigurationError: a size below 1.
+        ConfigurationError: a size below 1, or bad lags.
     """
 
     gates = ("forget", "cell", "output")

@@ -13,6 +13,7 @@ from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.nade import NADE
+from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.translation import translate
@@ -31,6 +32,8 @@ __all__ = [
     "LanguageModel",
     "NADEOutput",
     "PenOutput",
+    "PixelCNN",
+    "PixelRNN",
     "Sampling",
     "SequenceModel",
     "beam_search",
