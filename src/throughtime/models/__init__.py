@@ -12,7 +12,8 @@ from throughtime.models.frame_outputs import (
 from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
 from throughtime.models.language_model import LanguageModel
-from throughtime.models.nade import NADE
+from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
+from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
@@ -20,6 +21,8 @@ from throughtime.models.translation import translate
 from throughtime.models.vrnn import VRNN
 
 __all__ = [
+    "FVSBN",
+    "MADE",
     "MODELS",
     "NADE",
     "VRNN",
@@ -28,9 +31,11 @@ __all__ = [
     "EncoderDecoder",
     "FrameRNN",
     "GaussianOutput",
+    "GroupedNetwork",
     "Hypothesis",
     "LanguageModel",
     "NADEOutput",
+    "OrderlessNADE",
     "PenOutput",
     "PixelCNN",
     "PixelRNN",

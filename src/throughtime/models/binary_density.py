@@ -202,9 +202,12 @@ class BinaryDensity(nn.Module, abc.ABC):
         weight = next(self.parameters())
         uniform = torch.rand(count, self.size + 2, generator=random, dtype=weight.dtype)
         uniform = uniform.to(weight.device)
-        given = self._known(known, count).to(weight)
-        x, log_prob = given.clamp(min=0), given.new_zeros(count)
+        given = self._known(known).to(weight)
+        if len(given) not in (1, count):
+            raise ShapeError("known", got=f"{len(given)} vectors", expected=f"1 or {count}")
         masks, group = torch.unique(given >= 0, dim=0, return_inverse=True)
+        x = given.clamp(min=0).expand(count, -1).clone()
+        log_prob, group = x.new_zeros(count), group.expand(count)
         for number, mask in enumerate(masks):
             rows = (group == number).nonzero()[:, 0]
             orderings = self.orderings
@@ -291,19 +294,18 @@ class BinaryDensity(nn.Module, abc.ABC):
         return x.flatten(1).to(next(self.parameters()).dtype)
 
     @final
-    def _known(self, known: Tensor | None, count: int) -> Int[Tensor, "count inputs"]:
+    def _known(self, known: Tensor | None) -> Int[Tensor, "rows inputs"]:
+        """Return the known inputs, a row for all vectors or for each."""
         if known is None:
-            return torch.full((count, self.size), -1)
+            return torch.full((1, self.size), -1)
         one = tuple(known.shape) in (self._shape, (self.size,))
         known = known[None] if one else known
         self._check_shape("known", known)
-        if len(known) not in (1, count):
-            raise ShapeError("known", got=f"{len(known)} vectors", expected=f"1 or {count}")
         if not bool(((known == -1) | (known == 0) | (known == 1)).all()):
             raise ConfigurationError(
                 "known", got="another value", expected="0, 1, and -1 for an unknown input"
             )
-        return known.flatten(1).expand(count, -1)
+        return known.flatten(1)
 
     @final
     def _check_shape(self, name: str, x: Tensor) -> None:
@@ -329,6 +331,12 @@ def earlier(ordering: Int[Tensor, " inputs"]) -> Int[Tensor, " inputs"]:
     return torch.empty_like(ordering).scatter_(
         0, ordering, torch.arange(len(ordering), device=ordering.device)
     )
+
+
+def uniform(shape: tuple[int, ...], inputs: int) -> Float[Tensor, "..."]:
+    """Return weights drawn uniformly from +-1/sqrt(inputs)."""
+    bound = 1 / math.sqrt(inputs)
+    return torch.empty(shape).uniform_(-bound, bound)
 
 
 def _reach(mask: Bool[Tensor, " inputs"], ordering: Int[Tensor, " inputs"]) -> int:

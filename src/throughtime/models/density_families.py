@@ -2,17 +2,57 @@
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.models.families import FAMILIES
-from throughtime.models.nade import NADE
+from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
+from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.tasks.kinds import Answers, Inputs, Likelihood, Pixels
 
-OF_PIXELS = ("nade",)
+OF_PIXELS = ("bengio-bengio", "fvsbn", "made", "nade")
 """Families for images and binary vectors."""
 
 
+@FAMILIES.register("fvsbn")
+def _fvsbn(inputs: Inputs, answers: Answers, *, orderings: int = 0) -> FVSBN:
+    """Logistic autoregression, without hidden units (Frey, Hinton & Dayan 1996)."""
+    return FVSBN(pixels(inputs, answers, "fvsbn"), orderings=orderings)
+
+
+@FAMILIES.register("bengio-bengio")
+def _grouped(
+    inputs: Inputs, answers: Answers, *, hidden: int = 5, orderings: int = 0
+) -> GroupedNetwork:
+    """A group of hidden units for each input (Bengio & Bengio 1999)."""
+    return GroupedNetwork(pixels(inputs, answers, "bengio-bengio"), hidden, orderings=orderings)
+
+
 @FAMILIES.register("nade")
-def _nade(inputs: Inputs, answers: Answers, *, hidden: int = 500, orderings: int = 0) -> NADE:
+def _nade(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    hidden: int = 500,
+    orderings: int = 0,
+    orderless: bool = False,
+) -> NADE | OrderlessNADE:
     """Hidden units whose sums grow by one input at a time (Larochelle & Murray 2011)."""
-    return NADE(pixels(inputs, answers, "nade"), hidden, orderings=orderings)
+    kind = pixels(inputs, answers, "nade")
+    if orderless:
+        return OrderlessNADE(kind, hidden, orderings=orderings or 1)
+    return NADE(kind, hidden, orderings=orderings)
+
+
+@FAMILIES.register("made")
+def _made(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    hidden: int = 500,
+    layers: int = 1,
+    orderings: int = 0,
+    direct: bool = False,
+) -> MADE:
+    """A network with masked weights (Germain et al. 2015)."""
+    kind = pixels(inputs, answers, "made")
+    return MADE(kind, hidden, layers=layers, orderings=orderings, direct=direct)
 
 
 def pixels(inputs: Inputs, answers: Answers, family: str) -> Pixels:

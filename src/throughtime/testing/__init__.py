@@ -2,6 +2,7 @@
 
 from throughtime.testing.cells import CellConformance
 from throughtime.testing.compare import naive_run
+from throughtime.testing.densities import DensityConformance
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
@@ -10,6 +11,7 @@ from throughtime.testing.tasks import TaskConformance
 
 __all__ = [
     "CellConformance",
+    "DensityConformance",
     "DropInConformance",
     "EncoderDecoderConformance",
     "EngineConformance",
