@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.latent import Random
+from throughtime.core.latent import Latents, Random
 
 
 @runtime_checkable
@@ -75,6 +75,28 @@ class LatentDensity(Protocol):
             x: The items.
             lengths: Frames of each sequence; None for all.
             samples: Number of draws of the latent variables of each item.
+            random: Source of the random numbers: a generator on the CPU, a seed for each item, or
+                None for torch's own generator.
+        """
+        ...
+
+
+@runtime_checkable
+class LatentLaws(Protocol):
+    """A model whose posterior and prior can be compared."""
+
+    def latents(
+        self,
+        x: Tensor,
+        lengths: Int[Tensor, " batch"] | None = None,
+        *,
+        random: Random = None,
+    ) -> Latents:
+        """Return posterior and prior of all latent variables, one a row, without those of padding.
+
+        Arguments:
+            x: The items.
+            lengths: Frames of each sequence; None for all.
             random: Source of the random numbers: a generator on the CPU, a seed for each item, or
                 None for torch's own generator.
         """

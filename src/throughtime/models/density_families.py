@@ -1,4 +1,4 @@
-"""Families of models that are distributions: of binary vectors and images."""
+"""Families of models that are distributions: of binary vectors, images and frames."""
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.models.families import FAMILIES

@@ -20,11 +20,15 @@ from throughtime.core.registry import (
     split_spec,
 )
 from throughtime.layers import Recurrent
-from throughtime.models import density_families
+from throughtime.models import (
+    density_families,
+    frame_families,  # noqa: F401 enters its builders
+)
 from throughtime.models.families import FAMILIES
 from throughtime.tasks.kinds import (
     Answers,
     Classes,
+    Frames,
     Inputs,
     Likelihood,
     Pairs,
@@ -53,11 +57,13 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
             got="the name of a cell",
             expected=f"one of {', '.join(density_families.OF_PIXELS)}",
         )
+    if isinstance(inputs, Frames) and isinstance(answers, Likelihood):
+        return "frame-rnn"
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors or symbols, and classes or values; or symbols or pairs, and their "
-        "likelihood",
+        expected="vectors or symbols, and classes or values; or symbols, pairs or frames, and "
+        "their likelihood",
     )
 
 

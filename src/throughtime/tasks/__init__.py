@@ -11,9 +11,14 @@ from throughtime.tasks.binary_sets import (
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
+from throughtime.tasks.frame_sets import LinearGaussian, chords, linear_gaussian, polygons
+from throughtime.tasks.frames import FrameBatch, FrameDensity
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
+from throughtime.tasks.midi import read_midi, write_midi
+from throughtime.tasks.music import jsb_chorales, midi, nottingham
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
 from throughtime.tasks.parallel_texts import multi30k, translation
+from throughtime.tasks.pen_strokes import pen_strokes
 from throughtime.tasks.pixel_densities import PixelBatch, PixelDensity
 from throughtime.tasks.pixels import (
     PixelSequences,
@@ -75,6 +80,13 @@ TASKS.register("multi30k")(multi30k)
 TASKS.register("thresholded-digits")(thresholded_digits)
 TASKS.register("binarized-mnist")(binarized_mnist)
 TASKS.register("dynamic-mnist")(dynamic_mnist)
+TASKS.register("linear-gaussian")(linear_gaussian)
+TASKS.register("chords")(chords)
+TASKS.register("polygons")(polygons)
+TASKS.register("nottingham")(nottingham)
+TASKS.register("jsb-chorales")(jsb_chorales)
+TASKS.register("midi")(midi)
+TASKS.register("pen-strokes")(pen_strokes)
 
 __all__ = [
     "TASKS",
@@ -84,10 +96,13 @@ __all__ = [
     "Copying",
     "Counting",
     "DistantBrackets",
+    "FrameBatch",
+    "FrameDensity",
     "HochreiterAdding",
     "ImageSet",
     "LabelledImages",
     "Latch",
+    "LinearGaussian",
     "Multiplication",
     "NoisyWalk",
     "PairBatch",
@@ -118,13 +133,22 @@ __all__ = [
     "WordVocabulary",
     "binarized_mnist",
     "characters",
+    "chords",
     "dynamic_mnist",
+    "jsb_chorales",
+    "linear_gaussian",
     "load_binarized_mnist",
     "load_digits",
     "load_mnist",
+    "midi",
     "multi30k",
+    "nottingham",
+    "pen_strokes",
     "penn_treebank",
+    "polygons",
+    "read_midi",
     "temporal_order",
     "thresholded_digits",
     "translation",
+    "write_midi",
 ]

@@ -81,10 +81,13 @@ class Frames:
     Attributes:
         width: width of a frame.
         binary: If True, values are 0 and 1; else real numbers.
+        pen: If True, a frame is a movement of a pen (dx, dy), and 1 where the pen is lifted after
+            it, else 0.
     """
 
     width: int
     binary: bool
+    pen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

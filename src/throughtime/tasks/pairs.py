@@ -1,7 +1,5 @@
 """Pairs of a source and a target: their batches, their score, and greedy decoding."""
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, final
 
@@ -15,7 +13,7 @@ from throughtime.core.sampling import Sampling
 from throughtime.core.scoring import Mean, Score, perplexity
 from throughtime.core.state import state_tensors
 from throughtime.tasks.kinds import Likelihood, Pairs
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.seeding import batches_by_length
 from throughtime.tasks.task import Split, Task, check_at_least
 
 Symbols: TypeAlias = Sequence[int] | Int[np.ndarray, " length"]
@@ -204,18 +202,7 @@ def training_order(
         seed: seed of the run.
         start: step of the first batch.
     """
-    steps = math.ceil(len(pairs) / size)
-    for epoch in itertools.count(start // steps):
-        order = permutation(len(pairs), seed, "epoch order", epoch).tolist()
-        batches: list[list[int]] = []
-        for first in range(0, len(order), _POOL * size):
-            pool = sorted(
-                order[first : first + _POOL * size], key=lambda k: (*_lengths(pairs[k]), k)
-            )
-            batches += [pool[k : k + size] for k in range(0, len(pool), size)]
-        places = permutation(len(batches), seed, "training", epoch).tolist()
-        for place in places[start % steps if epoch == start // steps else 0 :]:
-            yield batches[place]
+    return batches_by_length([_lengths(pair) for pair in pairs], size, seed, start, pool=_POOL)
 
 
 def _lengths(pair: Pair) -> tuple[int, int]:

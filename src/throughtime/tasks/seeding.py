@@ -1,14 +1,19 @@
 """Random numbers as a pure function of (seed, purpose, step): the same on every machine."""
 
 import functools
-from typing import Literal, get_args
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64
 
 from throughtime.core.errors import ConfigurationError
 
-Purpose = Literal["training", "validation", "test", "epoch order", "pixel order", "split"]
+Purpose = Literal[
+    "training", "validation", "test", "epoch order", "pixel order", "split", "latent variables"
+]
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:
@@ -74,6 +79,37 @@ def shuffled(count: int, step: int, size: int, seed: int) -> Int64[np.ndarray, "
 @functools.lru_cache(maxsize=4)
 def _epoch_order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " count"]:
     return permutation(count, seed, "epoch order", epoch)
+
+
+def batches_by_length(
+    lengths: Sequence[Any], size: int, seed: int, start: int = 0, *, pool: int
+) -> Iterator[Sequence[int]]:
+    """Yield the numbers of the items of each batch, epoch after epoch, items of like length.
+
+    An epoch's random order is cut into pools of batches. Each pool is sorted by length and cut into
+    batches, whose order is random again.
+
+    Arguments:
+        lengths: length of each item: numbers, or tuples of them.
+        size: items of a batch; the last one of an epoch may be smaller.
+        seed: seed of the run.
+        start: step of the first batch.
+        pool: batches of a pool.
+
+    Example:
+        >>> next(batches_by_length([3, 1, 2], 3, seed=0, pool=1))
+        [1, 2, 0]
+    """
+    steps = math.ceil(len(lengths) / size)
+    for epoch in itertools.count(start // steps):
+        order = permutation(len(lengths), seed, "epoch order", epoch).tolist()
+        batches: list[list[int]] = []
+        for first in range(0, len(order), pool * size):
+            part = sorted(order[first : first + pool * size], key=lambda k: (lengths[k], k))
+            batches += [part[k : k + size] for k in range(0, len(part), size)]
+        places = permutation(len(batches), seed, "training", epoch).tolist()
+        for place in places[start % steps if epoch == start // steps else 0 :]:
+            yield batches[place]
 
 
 def _philox(seed: int, purpose: Purpose, step: int) -> np.random.Philox:
