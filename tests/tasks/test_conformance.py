@@ -35,6 +35,27 @@ class Conformance(TaskConformance):
         return build_model("gru:hidden=5", task.inputs, task.answers)
 
 
+class TestLinearGaussian(Conformance):
+    spec = "linear-gaussian:length=6,samples=2"
+
+
+class TestChords(Conformance):
+    spec = "chords:samples=2"
+
+
+class TestPolygons(Conformance):
+    spec = "polygons:samples=2"
+
+
+class TestFramesWithLatentVariables(Conformance):
+    """The bound, whose draws belong to the sequences, with a weight of its KL part."""
+
+    spec = "polygons:samples=2,annealing=10"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("vrnn:cell=gru,hidden=5,latent=2,features=4", task.inputs, task.answers)
+
+
 class TestLatch(Conformance):
     spec = "latch:length=12"
 

@@ -33,6 +33,7 @@ class DiagonalGaussian(NamedTuple):
         deviation: Standard deviation of each element, above 0.
 
     Example:
+        >>> import torch
         >>> prior = DiagonalGaussian(torch.zeros(2), torch.ones(2))
         >>> posterior = DiagonalGaussian(torch.tensor([1.0, 0.0]), torch.ones(2))
         >>> posterior.kl(prior), prior.kl(prior)

@@ -49,7 +49,7 @@ def _vrnn(
     components: int = 1,
     nade: int = 0,
 ) -> VRNN:
-    """A cell with a latent variable at each step, its prior and its posterior (Chung et al. 2015)."""
+    """A cell with latent variables at each step, with prior and posterior (Chung et al. 2015)."""
     kind = _frames(inputs, answers, "vrnn")
     output = _output(kind, features, components, nade, "vrnn")
     return VRNN(layer(2 * features), output, latent=latent, features=features)

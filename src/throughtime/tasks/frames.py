@@ -75,9 +75,9 @@ class FrameDensity(Task):
         samples: draws of the importance-weighted bound; it is computed once after training.
         longest: frames of a training sequence, at most; longer ones are cut into parts that each
             start afresh; 0 for whole ones.
-        goal: loss below which the task counts as solved; None for half the chance level of binary
-            frames, and a nat below it of others.
-        source_of_goal: source of the goal, in words.
+        goal: largest loss at which the task counts as solved; None where the best one is unknown:
+            then it never does.
+        note: source of the goal, or a note on the unit, in words.
         unit: unit of the loss.
 
     Inputs:
@@ -103,7 +103,6 @@ class FrameDensity(Task):
     """
 
     answers = Likelihood()
-    inputs: Frames  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -115,14 +114,14 @@ class FrameDensity(Task):
         samples: int = 100,
         longest: int = 0,
         goal: float | None = None,
-        source_of_goal: str = "our choice",
+        note: str = "",
         unit: str = "nats per frame",
     ):
         check_at_least(f"annealing of task '{name}'", annealing, 0)
         check_at_least(f"samples of task '{name}'", samples, 1)
         check_at_least(f"longest of task '{name}'", longest, 0)
         self.name, self.unit = name, unit
-        self.inputs = kind
+        self.inputs: Frames = kind  # pyright: ignore[reportIncompatibleVariableOverride]
         self.annealing, self.samples = annealing, samples
         for split, given in sequences.items():
             _check(f"{split} sequences of task '{name}'", given, kind)
@@ -133,9 +132,9 @@ class FrameDensity(Task):
         self.length = max(map(len, self.sequences["training"]))
         self.dependency_length = max(1, self.length - 1)
         self.chance_loss = _chance(sequences["training"], sequences["validation"], kind)
-        usual = self.chance_loss / 2 if kind.binary else self.chance_loss - 1
-        self.goal = usual if goal is None else goal
-        self.criterion = f"at most {self.goal:.4g} {unit} ({source_of_goal})"
+        self.goal = goal
+        known = "none: the best loss is not known" if goal is None else f"at most {goal:.4g} {unit}"
+        self.criterion = f"{known} ({note})" if note else known
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -270,12 +269,12 @@ class FrameDensity(Task):
         return batch._replace(x=batch.x.double(), unscored=batch.lengths - 1)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
-        """Return True if the loss is at most the goal.
+        """Return True if the loss is at most the goal, where there is one.
 
         Arguments:
             metrics: held-out metrics.
         """
-        return metrics["loss"] <= self.goal
+        return self.goal is not None and metrics["loss"] <= self.goal
 
     def _weight(self, step: int) -> float:
         return min(1.0, (step + 1) / self.annealing) if self.annealing else 1.0

@@ -92,7 +92,7 @@ def jsb_chorales(
 
 def midi(
     *,
-    folder: str,
+    folder: str | None = None,
     frames_per_beat: int = 2,
     annealing: int = 0,
     samples: int = 20,
@@ -114,10 +114,14 @@ def midi(
             its configuration.
 
     Raises:
-        ConfigurationError: an option out of range, or mido is not installed.
+        ConfigurationError: an option out of range, no folder, or mido is not installed.
         DataError: fewer than three files, a broken one, or files of another checksum.
     """
     check_at_least("frames_per_beat of task 'midi'", frames_per_beat, 1)
+    if folder is None:
+        raise ConfigurationError(
+            "task 'midi'", got="no folder", expected="midi:folder=PATH, of at least three files"
+        )
     place = Path(folder).expanduser()
     paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
     if len(paths) < 3:

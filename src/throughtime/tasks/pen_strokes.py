@@ -34,9 +34,9 @@ def pen_strokes(
     """Drawings as movements of a pen: frames (dx, dy, pen), with 1 where the pen is lifted.
 
     Movements are divided by their standard deviation in the training drawings, one number for x and
-    y: losses are those of the divided movements. The criterion names the number, s. In the file's
-    own units, each frame has 2 ln s nats more. Whole numbers have no density. So movements on a
-    grid get uniform noise of one cell, the same in every run.
+    y: losses are those of the divided movements. The task's criterion names the number, s. In the
+    file's own units, each frame has 2 ln s nats more. Whole numbers have no density. So movements
+    on a grid get uniform noise of one cell, the same in every run.
 
     Arguments:
         file: path of a .npz file with the arrays train_strokes (points, 3), train_lengths (points
@@ -69,8 +69,8 @@ def pen_strokes(
         annealing=annealing,
         samples=samples,
         longest=longest,
-        source_of_goal=f"our choice; movements are divided by s = {scale:.4g}, and in the file's "
-        f"units each frame has 2 ln s = {2 * math.log(scale):.3f} nats more",
+        note=f"movements are divided by s = {scale:.4g}; in the file's units each frame has "
+        f"2 ln s = {2 * math.log(scale):.3f} nats more",
         unit="nats per frame, normalised",
     )
     task.sha256 = checksum
