@@ -175,7 +175,15 @@ class PenOutput(FrameOutput):
         with torch.no_grad():
             self.parameters_of.bias[3 * components : 5 * components] = _FIRST_SCALE
 
-    def mixture(self, features: Float[Tensor, "rows feature"]) -> tuple[Tensor, ...]:
+    def mixture(
+        self, features: Float[Tensor, "rows feature"]
+    ) -> tuple[
+        Float[Tensor, "rows components"],
+        Float[Tensor, "rows components 2"],
+        Float[Tensor, "rows components 2"],
+        Float[Tensor, "rows components"],
+        Float[Tensor, " rows"],
+    ]:
         """Return ln pi, m, s and rho of the components, and the logits of a lifted pen.
 
         Arguments:
@@ -226,6 +234,9 @@ class NADEOutput(FrameOutput):
         features: width of the features.
         width: width of a frame.
         units: width of a.
+
+    Raises:
+        ConfigurationError: fewer than one unit.
 
     Example:
         >>> output = NADEOutput(4, 2, units=5)

@@ -9,6 +9,8 @@ from jaxtyping import Num
 from throughtime.core.errors import ConfigurationError, DataError
 
 KEYS = 88
+"""The number of keys of a piano."""
+
 _LOWEST = 21  # MIDI number of the lowest key of a piano
 _DRUMS = 9
 _TICKS = 480  # of a quarter note, in a written file

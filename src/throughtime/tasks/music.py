@@ -155,7 +155,7 @@ def split_at_random(sequences: list[Num[np.ndarray, "_ width"]]) -> Sequences:
     """Return sequences in splits: a tenth for validation and for test, at least one of each.
 
     Arguments:
-        sequences: at least three.
+        sequences: sequences, at least three.
 
     Example:
         >>> {split: len(each) for split, each in split_at_random([np.ones((1, 1))] * 20).items()}

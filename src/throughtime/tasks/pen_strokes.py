@@ -18,6 +18,8 @@ from throughtime.tasks.seeding import generator
 from throughtime.tasks.task import Split
 
 OMNIGLOT = "omniglot_strokes_flat.npz"
+"""The file of Omniglot's drawings."""
+
 _SPLITS: dict[Split, str] = {"training": "train", "validation": "valid", "test": "test"}
 
 
