@@ -22,6 +22,7 @@ import benchmarks.literature
 import benchmarks.memory
 import benchmarks.neighbour
 import benchmarks.penalty
+import benchmarks.pixel_rnn
 import benchmarks.profile
 import benchmarks.stepping
 import benchmarks.steps

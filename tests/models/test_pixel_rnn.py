@@ -7,12 +7,15 @@ import torch
 
 import throughtime as tt
 from throughtime import errors
+from throughtime.core.density import Density
 from throughtime.engines.cpp.compiler import find_compiler
 from throughtime.engines.select import recording
+from throughtime.models import build_model
 from throughtime.models.causal_convolution import CausalConvolution
 from throughtime.models.diagonal_lstm import DiagonalBiLSTM
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.row_lstm import RowLSTM
+from throughtime.tasks import TASKS
 from throughtime.tasks.kinds import Pixels
 
 needs_compiler = pytest.mark.skipif(isinstance(find_compiler(), str), reason="no C++ compiler")
@@ -323,7 +326,12 @@ def test_sizes_and_names_are_checked(unchecked) -> None:
         CausalConvolution(1, 2, own=False)
 
 
-def test_it_is_a_density() -> None:
-    from throughtime.core.density import Density
-
-    assert isinstance(PixelCNN(Pixels(2, 2), 2, 1), Density)
+def test_models_by_name_train_on_the_task_of_images() -> None:
+    task = TASKS.build("thresholded-digits")
+    batch = next(task.batches("training", 4))
+    for text in ("pixelrnn:hidden=3", "pixelrnn:layer=row,hidden=3", "pixelcnn:hidden=3,layers=2"):
+        model = build_model(text, task.inputs, task.answers)
+        assert isinstance(model, Density)
+        score = task.score(model, batch, step=0)
+        score.loss.backward()
+        assert torch.isfinite(score.loss)

@@ -1,12 +1,15 @@
 """Families of models that are distributions: of binary vectors, images and frames."""
 
+from typing import Literal
+
 from throughtime.core.errors import ConfigurationError
 from throughtime.models.families import FAMILIES
 from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
 from throughtime.models.nade import NADE, OrderlessNADE
+from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.tasks.kinds import Answers, Inputs, Likelihood, Pixels
 
-OF_PIXELS = ("bengio-bengio", "fvsbn", "made", "nade")
+OF_PIXELS = ("bengio-bengio", "fvsbn", "made", "nade", "pixelcnn", "pixelrnn")
 """Families for images and binary vectors."""
 
 
@@ -53,6 +56,25 @@ def _made(
     """A network with masked weights (Germain et al. 2015)."""
     kind = pixels(inputs, answers, "made")
     return MADE(kind, hidden, layers=layers, orderings=orderings, direct=direct)
+
+
+@FAMILIES.register("pixelrnn")
+def _pixelrnn(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    layer: Literal["diagonal", "row"] = "diagonal",
+    hidden: int = 32,
+    layers: int = 1,
+) -> PixelRNN:
+    """Diagonal BiLSTMs or Row LSTMs over the pixels of an image (van den Oord et al. 2016)."""
+    return PixelRNN(pixels(inputs, answers, "pixelrnn"), hidden, layers, layer=layer)
+
+
+@FAMILIES.register("pixelcnn")
+def _pixelcnn(inputs: Inputs, answers: Answers, *, hidden: int = 32, layers: int = 7) -> PixelCNN:
+    """Convolutions over the pixels before each pixel (van den Oord et al. 2016)."""
+    return PixelCNN(pixels(inputs, answers, "pixelcnn"), hidden, layers)
 
 
 def pixels(inputs: Inputs, answers: Answers, family: str) -> Pixels:

@@ -15,7 +15,7 @@ from throughtime.core.errors import UnknownNameError
 from throughtime.engines.engine import Request
 from throughtime.engines.select import choose, run
 from throughtime.models.causal_convolution import CausalConvolution
-from throughtime.models.pixel_density import CausalLayer
+from throughtime.models.raster_density import CausalLayer
 from throughtime.models.row_lstm import lstm_step
 
 Engine: TypeAlias = Literal["auto", "native", "eager"]

@@ -9,16 +9,16 @@ from throughtime.core.cell import check_size
 from throughtime.core.errors import UnknownNameError
 from throughtime.models.causal_convolution import CausalConvolution
 from throughtime.models.diagonal_lstm import DiagonalBiLSTM, Engine
-from throughtime.models.pixel_density import CausalLayer, PixelDensity
+from throughtime.models.raster_density import CausalLayer, RasterDensity
 from throughtime.models.row_lstm import RowLSTM
 from throughtime.tasks.kinds import Pixels
 
 
 @final
-class PixelRNN(PixelDensity):
+class PixelRNN(RasterDensity):
     """Recurrent layers over the pixels of an image, in raster order.
 
-    The network is that of `PixelDensity`, with maps of 2 * hidden features.
+    The network is that of `RasterDensity`, with maps of 2 * hidden features.
 
     Arguments:
         kind: The size of the images, and their colours and levels.
@@ -72,10 +72,10 @@ class PixelRNN(PixelDensity):
 
 
 @final
-class PixelCNN(PixelDensity):
+class PixelCNN(RasterDensity):
     """Convolutional layers over the pixels of an image: a baseline that reads a part of them.
 
-    The network is that of `PixelDensity`, with maps of 2 * hidden features. Each layer is
+    The network is that of `RasterDensity`, with maps of 2 * hidden features. Each layer is
 
         y = relu(K_3x3 * relu(K_1x1 * relu(x)))        both with mask B
 

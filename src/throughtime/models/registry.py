@@ -254,4 +254,6 @@ def _parameters_of(cell: str) -> Parameters:
 
 
 def _takes_cell(family: str) -> bool:
-    return "layer" in inspect.signature(FAMILIES[family]).parameters
+    """Return True for a builder with an argument `layer`; an option of that name is none."""
+    layer = inspect.signature(FAMILIES[family]).parameters.get("layer")
+    return layer is not None and layer.kind is not layer.KEYWORD_ONLY

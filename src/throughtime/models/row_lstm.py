@@ -12,7 +12,7 @@ from throughtime.cells.lstm import LSTMCell
 from throughtime.core.gated import gates_of
 from throughtime.core.state import state_type
 from throughtime.models.causal_convolution import CausalConvolution
-from throughtime.models.pixel_density import CausalLayer
+from throughtime.models.raster_density import CausalLayer
 
 
 @final

@@ -60,7 +60,7 @@ class CausalLayer(nn.Module, abc.ABC):
         """
 
 
-class PixelDensity(nn.Module, abc.ABC):
+class RasterDensity(nn.Module, abc.ABC):
     """A distribution of images: a product over pixels in raster order, and over colours in order.
 
         log p(x) = sum over pixels i and colours k of
