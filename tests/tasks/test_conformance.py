@@ -15,6 +15,7 @@ from throughtime.tasks import (
     Task,
     Text,
     Translation,
+    WordDialogues,
 )
 from throughtime.tasks.adding import UnitAdding
 from throughtime.testing import TaskConformance
@@ -164,6 +165,24 @@ class TestTaggedSentences(Conformance):
         words = TEXT.split()[:400]
         tagged = [[(w, w[0]) for w in words[k : k + 2 + k % 7]] for k in range(0, 390, 3)]
         return TaggedSentences(tagged)
+
+
+class TestCountingDialogue(Conformance):
+    spec = "counting-dialogue:turns=4"
+
+
+class TestWordDialogues(Conformance):
+    def make_task(self) -> Task:
+        words = TEXT.split()
+        dialogues = [
+            [" ".join(words[7 * k + t : 7 * k + 2 * t + 1]) for t in range(2 + k % 4)]
+            for k in range(60)
+        ]
+        splits = {"training": 40, "validation": 12, "test": 8}
+        ends = iter(itertools.accumulate(splits.values()))
+        return WordDialogues(
+            {s: dialogues[(end := next(ends)) - count : end] for s, count in splits.items()}
+        )
 
 
 class TestTranslation(Conformance):

@@ -2,6 +2,7 @@
 
 from throughtime.core.sampling import Sampling
 from throughtime.models.beam import Beam, Hypothesis, beam_search
+from throughtime.models.dialogue import DialogueModel, ReplyModel
 from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.frame_outputs import (
     BernoulliOutput,
@@ -11,6 +12,7 @@ from throughtime.models.frame_outputs import (
 )
 from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
+from throughtime.models.history import AllSymbols, Hierarchy, LastUtterance
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
 from throughtime.models.nade import NADE, OrderlessNADE
@@ -18,6 +20,7 @@ from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.translation import translate
+from throughtime.models.vhred import VHRED
 from throughtime.models.vrnn import VRNN
 
 __all__ = [
@@ -25,20 +28,26 @@ __all__ = [
     "MADE",
     "MODELS",
     "NADE",
+    "VHRED",
     "VRNN",
+    "AllSymbols",
     "Beam",
     "BernoulliOutput",
+    "DialogueModel",
     "EncoderDecoder",
     "FrameRNN",
     "GaussianOutput",
     "GroupedNetwork",
+    "Hierarchy",
     "Hypothesis",
     "LanguageModel",
+    "LastUtterance",
     "NADEOutput",
     "OrderlessNADE",
     "PenOutput",
     "PixelCNN",
     "PixelRNN",
+    "ReplyModel",
     "Sampling",
     "SequenceModel",
     "beam_search",

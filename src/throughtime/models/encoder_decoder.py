@@ -44,6 +44,10 @@ class EncoderDecoder(nn.Module):
         dropout: probability that an element of an embedding, or of what the readout reads, is
             zeroed in training.
         tied: If True, V is the embedding of the target (Press & Wolf 2017).
+        word_dropout: probability that a symbol which the decoder reads is read as zeros in
+            training, by a coin of its own (Bowman et al. 2016, whose symbol for unknown words is
+            zeros here); never `begin`.
+        begin: symbol that begins a target; only word dropout needs it.
 
     Raises:
         ConfigurationError: parts that do not fit each other.
@@ -76,10 +80,19 @@ class EncoderDecoder(nn.Module):
         reverse: bool = False,
         dropout: float = 0.0,
         tied: bool = False,
+        word_dropout: float = 0.0,
+        begin: int | None = None,
     ):
         super().__init__()
         if context not in _CONTEXTS:
             raise UnknownNameError("context", context, _CONTEXTS)
+        if not 0 <= word_dropout <= 1 or (word_dropout and begin is None):
+            raise ConfigurationError(
+                "word_dropout",
+                got=f"{word_dropout} and begin={begin}",
+                expected="a probability, and the symbol that is never dropped",
+            )
+        self.word_dropout, self.begin = float(word_dropout), begin
         _check_decoder(decoder, dropout)
         self.encoder = Encoder(kinds.source, encoder, decoder, reverse=reverse, dropout=dropout)
         self.context: Context = context
@@ -257,10 +270,19 @@ class EncoderDecoder(nn.Module):
             read = symbols @ self.embedding.weight
         else:
             read = self.embedding(symbols)
+        if self.training and self.word_dropout:
+            read = read * self._kept(symbols)[..., None]
         read = F.dropout(read, self.dropout, self.training)
         if self.context != "every-step":
             return read
         return torch.cat([read, _repeated(state.context, len(symbols))], -1)
+
+    def _kept(self, symbols: Tensor) -> Tensor:
+        """Return False for the symbols that word dropout zeroes: one coin a symbol."""
+        kept = torch.rand(symbols.shape[:2], device=symbols.device) >= self.word_dropout
+        if symbols.is_floating_point():
+            return kept | (symbols[..., self.begin] == 1)
+        return kept | (symbols == self.begin)
 
     def _attention_cell(self) -> AttentionCell:
         """Return the decoder's cell with the layer's own tensors."""

@@ -22,12 +22,14 @@ from throughtime.core.registry import (
 from throughtime.layers import Recurrent
 from throughtime.models import (
     density_families,
+    dialogue_families,  # noqa: F401 enters its builders
     frame_families,  # noqa: F401 enters its builders
 )
 from throughtime.models.families import FAMILIES
 from throughtime.tasks.kinds import (
     Answers,
     Classes,
+    Dialogues,
     Frames,
     Inputs,
     Likelihood,
@@ -51,6 +53,8 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
         return "language-model"
     if isinstance(inputs, Pairs) and isinstance(answers, Likelihood):
         return "encoder-decoder"
+    if isinstance(inputs, Dialogues) and isinstance(answers, Likelihood):
+        return "hred"
     if isinstance(inputs, Pixels) and isinstance(answers, Likelihood):
         raise ConfigurationError(
             "a model of images",

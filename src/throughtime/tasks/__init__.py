@@ -11,6 +11,9 @@ from throughtime.tasks.binary_sets import (
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
+from throughtime.tasks.counting_dialogue import CountingDialogue
+from throughtime.tasks.dialogue_files import WordDialogues, daily_dialog, dialogue
+from throughtime.tasks.dialogues import DialogueBatch, DialogueSet, DialogueTask
 from throughtime.tasks.frame_sets import LinearGaussian, chords, linear_gaussian, polygons
 from throughtime.tasks.frames import FrameBatch, FrameDensity
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
@@ -87,6 +90,9 @@ TASKS.register("nottingham")(nottingham)
 TASKS.register("jsb-chorales")(jsb_chorales)
 TASKS.register("midi")(midi)
 TASKS.register("pen-strokes")(pen_strokes)
+TASKS.register("counting-dialogue")(CountingDialogue)
+TASKS.register("dialogue")(dialogue)
+TASKS.register("dailydialog")(daily_dialog)
 
 __all__ = [
     "TASKS",
@@ -95,6 +101,10 @@ __all__ = [
     "CopySequence",
     "Copying",
     "Counting",
+    "CountingDialogue",
+    "DialogueBatch",
+    "DialogueSet",
+    "DialogueTask",
     "DistantBrackets",
     "FrameBatch",
     "FrameDensity",
@@ -130,10 +140,13 @@ __all__ = [
     "UnitAdding",
     "Vocabulary",
     "Wave",
+    "WordDialogues",
     "WordVocabulary",
     "binarized_mnist",
     "characters",
     "chords",
+    "daily_dialog",
+    "dialogue",
     "dynamic_mnist",
     "jsb_chorales",
     "linear_gaussian",

@@ -92,13 +92,15 @@ class Frames:
 
 @dataclasses.dataclass(frozen=True)
 class Dialogues:
-    """Utterances in turn, each a sequence of symbols, (turn, time, batch) int64.
+    """Utterances in turn, each a sequence of symbols with its end, (turn, time, batch) int64.
 
     Attributes:
         alphabet: number of symbols.
+        begin: symbol that a model reads before the first one of an utterance.
     """
 
     alphabet: int
+    begin: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.scoring import Batch, Mean, merged
 from throughtime.core.state import map_state, state_tensors
+from throughtime.tasks.dialogues import DialogueBatch
 from throughtime.tasks.frames import FrameBatch
 from throughtime.tasks.pairs import PairBatch
 from throughtime.tasks.sequences import SequenceBatch
@@ -211,6 +212,10 @@ def _filled(batch: Any) -> Any:
         return batch._replace(inputs=inputs, source=source)
     if isinstance(batch, FrameBatch):
         return batch._replace(x=_padded_with(batch.x, batch.lengths, 3))
+    if isinstance(batch, DialogueBatch):
+        steps = torch.arange(batch.symbols.shape[1])[None, :, None]
+        beyond = steps >= batch.lengths[:, None]
+        return batch._replace(symbols=torch.where(beyond, 1, batch.symbols))
     if isinstance(batch, SequenceBatch) and batch.lengths is not None:
         value = 3 if batch.inputs.is_floating_point() else 1
         return batch._replace(inputs=_padded_with(batch.inputs, batch.lengths, value))

@@ -1,5 +1,0 @@
-"""Gaussian variables with independent elements."""
-
-from throughtime.core.gaussian import DiagonalGaussian
-
-__all__ = ["DiagonalGaussian"]
