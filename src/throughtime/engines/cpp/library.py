@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+import torch
+
 from throughtime.engines.cpp import building
 from throughtime.engines.cpp.building import CompilationError, LibraryError, compile_source, load
 from throughtime.engines.cpp.cache import CacheFolderError, Entry, make_in_a_folder, open_cache
@@ -73,9 +75,27 @@ def load_library(
             cached = library is not None
             if library is None:
                 library = _build(key, source, definitions, compiler)
+            _use_openmp(library)
             _loaded[key] = library
             _builds.append(Build(key, time.perf_counter() - start, cached))
         return _loaded[key]
+
+
+_OPENMP = ("GOMP_parallel", "omp_in_parallel", "omp_get_num_threads", "omp_get_max_threads")
+
+
+def _use_openmp(library: ctypes.CDLL) -> None:
+    """Give a library the functions of the OpenMP library that torch has loaded, if there is one.
+
+    A symbol is looked up in the libraries on which torch's own depends.
+    """
+    take = getattr(library, "use_openmp", None)
+    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if take is None or not path.exists():
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        own = ctypes.CDLL(str(path))
+        take(*(ctypes.cast(getattr(own, name), ctypes.c_void_p) for name in _OPENMP))
 
 
 def builds() -> list[Build]:

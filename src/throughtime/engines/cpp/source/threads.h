@@ -1,9 +1,15 @@
-// A small pool of threads: work is cut into numbered shares, so that results do not depend on who
-// does which. The caller does its part; several callers may use the pool at once.
+// Threads: work is cut into numbered shares, so that results do not depend on who does which. The
+// caller does its part; several callers may run work at once.
+//
+// The threads are those of the OpenMP library that torch uses, where it is known. They wait in a busy
+// loop for some milliseconds after each operation of torch: threads of our own would have to share
+// their cores with them. A small pool of our own is for all other cases.
 #pragma once
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -16,9 +22,66 @@
 namespace throughtime {
 namespace {
 
+using Share = void (*)(void* argument, int64_t share);
+
+// Functions of an OpenMP library.
+struct OpenMP {
+    void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags);
+    int (*in_parallel)();
+    int (*threads_of_team)();
+    int (*most_threads)();
+};
+
+// A team of OpenMP's threads that does some work.
+class Team {
+  public:
+    inline static OpenMP functions{};
+
+    // Whether the work is done: not without the library, nor within a team of another, nor in a fork,
+    // which has none of its parent's threads. Shares that wait for each other need a thread each.
+    static bool run(int64_t threads, int64_t shares, Share share, void* argument, bool at_once) {
+        if (!functions.parallel || forked || functions.in_parallel()) return false;
+        Team team{shares, share, argument, at_once ? shares : 1};
+        // As many as torch takes, although some have nothing to do: a team of another size costs
+        // new threads.
+        const int64_t all = std::max<int64_t>(threads, functions.most_threads());
+        functions.parallel([](void* team) { static_cast<Team*>(team)->work(); }, &team,
+                           static_cast<unsigned>(all), 0);
+        return team.done == shares;
+    }
+    static void use(const OpenMP& given) {
+        static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+        (void)registered;
+        functions = given;
+    }
+
+  private:
+    Team(int64_t shares, Share share, void* argument, int64_t least)
+        : shares(shares), share(share), argument(argument), least(least) {}
+
+    inline static bool forked = false;
+    const int64_t shares;
+    const Share share;
+    void* const argument;
+    const int64_t least;  // threads
+    const pthread_t caller = pthread_self();
+    std::atomic<int64_t> taken{0}, done{0};
+
+    void work() {
+        if (functions.threads_of_team() < least) return;
+        for (int64_t i; (i = taken.fetch_add(1, std::memory_order_relaxed)) < shares;) {
+            share(argument, i);
+            done.fetch_add(1, std::memory_order_release);
+        }
+        if (!pthread_equal(caller, pthread_self())) return;
+        SECTION(WAITING);
+        for (int64_t tries = 0; done.load(std::memory_order_acquire) < shares; tries++)
+            if (tries > 4000) sched_yield();  // another may be waiting for this very core
+    }
+};
+
 class Pool {
   public:
-    using Share = void (*)(void* argument, int64_t share);
 
     // Does share(argument, i) for each i < shares, on so many threads. Shares that wait for each
     // other have to run at once: one such piece of work at a time, or two could each lack a thread.
@@ -28,6 +91,7 @@ class Pool {
             for (int64_t i = 0; i < shares; i++) share(argument, i);
             return;
         }
+        if (Team::run(std::min(threads, shares), shares, share, argument, at_once)) return;
         Pool& pool = current();
         std::unique_lock<std::mutex> lock(pool.alone, std::defer_lock);
         if (at_once) lock.lock();
@@ -112,3 +176,14 @@ class Pool {
 
 }  // namespace
 }  // namespace throughtime
+
+// Sets the functions of OpenMP's library: GOMP_parallel, omp_in_parallel, omp_get_num_threads and
+// omp_get_max_threads.
+extern "C" void use_openmp(void* parallel, void* in_parallel, void* threads_of_team, void* most_threads) {
+    throughtime::OpenMP functions;
+    functions.parallel = reinterpret_cast<decltype(functions.parallel)>(parallel);
+    functions.in_parallel = reinterpret_cast<decltype(functions.in_parallel)>(in_parallel);
+    functions.threads_of_team = reinterpret_cast<decltype(functions.threads_of_team)>(threads_of_team);
+    functions.most_threads = reinterpret_cast<decltype(functions.most_threads)>(most_threads);
+    throughtime::Team::use(functions);
+}
