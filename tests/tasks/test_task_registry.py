@@ -24,6 +24,8 @@ NEEDS_FILES = {
         "text8",
     ),
     "translation",
+    *("binarized-mnist", "binary-density", "characters", "dynamic-mnist", "mnist", "multi30k"),
+    *("penn-treebank", "permuted-mnist", "text", "text8", "translation", "vectors"),
 }
 
 
@@ -31,6 +33,7 @@ def test_names():
     assert list(TASKS) == [
         "adding",
         "binarized-mnist",
+        "binary-density",
         "characters",
         "chords",
         "copy-sequence",
@@ -63,6 +66,7 @@ def test_names():
         "thresholded-digits",
         "translation",
         "two-sequence",
+        "vectors",
         "wave",
     ]
 

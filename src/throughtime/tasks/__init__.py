@@ -12,6 +12,7 @@ from throughtime.tasks.bits import Latch, Parity, TwoSequence
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
 from throughtime.tasks.counting_dialogue import CountingDialogue
+from throughtime.tasks.density_sets import binary_density
 from throughtime.tasks.dialogue_files import WordDialogues, daily_dialog, dialogue
 from throughtime.tasks.dialogues import DialogueBatch, DialogueSet, DialogueTask
 from throughtime.tasks.frame_sets import LinearGaussian, chords, linear_gaussian, polygons
@@ -45,6 +46,7 @@ from throughtime.tasks.tagging import SeenBefore, TaggedSentences, tagging
 from throughtime.tasks.task import Split, Task
 from throughtime.tasks.texts import Text
 from throughtime.tasks.translation import Parallel, Translation
+from throughtime.tasks.vector_files import vectors
 from throughtime.tasks.vocabulary import (
     CharacterVocabulary,
     SubwordVocabulary,
@@ -93,6 +95,8 @@ TASKS.register("pen-strokes")(pen_strokes)
 TASKS.register("counting-dialogue")(CountingDialogue)
 TASKS.register("dialogue")(dialogue)
 TASKS.register("dailydialog")(daily_dialog)
+TASKS.register("binary-density")(binary_density)
+TASKS.register("vectors")(vectors)
 
 __all__ = [
     "TASKS",
@@ -143,6 +147,7 @@ __all__ = [
     "WordDialogues",
     "WordVocabulary",
     "binarized_mnist",
+    "binary_density",
     "characters",
     "chords",
     "daily_dialog",
@@ -163,5 +168,6 @@ __all__ = [
     "temporal_order",
     "thresholded_digits",
     "translation",
+    "vectors",
     "write_midi",
 ]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,9 +116,9 @@ def _of_packed(
     path: Path, key: str, file: RemoteFile, width: int
 ) -> UInt8[np.ndarray, "rows width"]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             bits = np.unpackbits(arrays[key], axis=1)[:, :width]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} cannot be read",
             got=f"{type(error).__name__}: {error}",
