@@ -52,6 +52,14 @@ def test_small_images_are_enlarged() -> None:
     assert not sheet[1:29, 29:57].any()
 
 
+def test_unknown_pixels_are_grey() -> None:
+    image = np.full((1, 1, 84, 84), -1)
+    image[0, 0, 0] = 1
+    sheet = read(image_sheet(image, 2))[:, :, 0]
+    assert (sheet[1, 1:85] == 255).all()
+    assert (sheet[2:85, 1:85] == 96).all()
+
+
 def test_images_that_cannot_be_shown() -> None:
     for shape in ((0, 1, 2, 2), (1, 2, 2, 2)):
         with pytest.raises(ShapeError, match="images"):

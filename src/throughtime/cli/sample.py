@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
 from throughtime.cli.output import show_json
-from throughtime.cli.sample_images import sample_images
+from throughtime.cli.sample_images import complete_images, sample_images
 from throughtime.cli.translate import other_use
 
 if TYPE_CHECKING:
@@ -48,7 +48,12 @@ class Arguments:
     )
     stop: bool = flag("Stop at the end of the first sentence, for vocabularies that have an end.")
     count: int = option("N", "Number of images.", whole_number, default=64, usual="64")
-    out: str | None = option("FILE", "The sheet of images.", usual="samples.png in RUN")
+    complete: int | None = option(
+        "N", "Number of test images whose first half is given, in place of draws.", whole_number
+    )
+    out: str | None = option(
+        "FILE", "The sheet of images.", usual="samples.png or completed.png in RUN"
+    )
     seed: int = option("N", "Seed of the draws.", whole_number, default=0, usual="0")
     json: bool = flag("Print one JSON object on stdout, when all is drawn.")
 
@@ -72,10 +77,12 @@ def run(words: Sequence[str]) -> int:
         raise ConfigurationError("--steps", got=arguments.steps, expected="1 or more")
     model, vocabularies, inputs = load_generator(Path(arguments.source))
     if isinstance(inputs, Pixels):
-        place = Path(arguments.out or Path(arguments.source) / "samples.png")
-        return sample_images(
-            model, inputs, place, count=arguments.count, seed=arguments.seed, json=arguments.json
-        )
+        run, seed, json = Path(arguments.source), arguments.seed, arguments.json
+        if arguments.complete is not None:
+            place, count = Path(arguments.out or run / "completed.png"), arguments.complete
+            return complete_images(model, run, inputs, place, count=count, seed=seed, json=json)
+        place = Path(arguments.out or run / "samples.png")
+        return sample_images(model, inputs, place, count=arguments.count, seed=seed, json=json)
     if "text" not in vocabularies:
         raise RunError(
             f"{arguments.source} continues no text",

@@ -23,7 +23,7 @@ def image_sheet(
     Small images are enlarged by a whole number. A pixel's width of grey stands between them.
 
     Arguments:
-        images: Levels of one channel or three, red, green and blue.
+        images: Levels of one channel or three, red, green and blue; -1 is shown as grey.
         levels: The number of levels.
         columns: Images of a row; None for a sheet about as wide as high.
 
@@ -43,7 +43,8 @@ def image_sheet(
     across = usual if columns is None else columns
     rows = math.ceil(count / across)
     enlarged = max(1, _LEAST_SIDE // max(height, width))
-    grey = (images * 255 // max(1, levels - 1)).astype(np.uint8)
+    grey = np.where(images < 0, _GAP, images.astype(np.int64) * 255 // max(1, levels - 1))
+    grey = grey.astype(np.uint8)
     grey = grey.repeat(enlarged, 2).repeat(enlarged, 3).transpose(0, 2, 3, 1)
     high, wide = height * enlarged + 1, width * enlarged + 1
     sheet = np.full((rows * high + 1, across * wide + 1, channels), _GAP, np.uint8)
