@@ -1,7 +1,7 @@
 """The Diagonal BiLSTM: LSTMs over an image from both upper corners."""
 
 import functools
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
@@ -76,9 +76,9 @@ class DiagonalBiLSTM(CausalLayer):
             raise UnknownNameError("engine", engine, ("auto", "native", "eager"))
         self.outputs = hidden
         masked = CausalConvolution(inputs, 4 * hidden, colours=colours, blocks=4)
-        self.left = _Direction(masked, hidden, engine)
+        self.left = _Direction(masked, hidden, engine, mirrored=False)
         whole = CausalConvolution(inputs + colours, 4 * hidden)
-        self.right = _Direction(whole, hidden, engine)
+        self.right = _Direction(whole, hidden, engine, mirrored=True)
 
     def forward(
         self,
@@ -86,9 +86,7 @@ class DiagonalBiLSTM(CausalLayer):
         image: Float[Tensor, "height width batch colours"],
     ) -> Float[Tensor, "height width batch outputs"]:
         """Return y for a whole image."""
-        read = torch.cat([x, image], -1)[:-1].flip(1)
-        right = self.right(read).flip(1) if len(read) else read[..., : self.outputs]
-        return self.left(x) + F.pad(right, (0, 0, 0, 0, 0, 0, 1, 0))
+        return self.left(x) + F.pad(self.right(x, image), (0, 0, 0, 0, 0, 0, 1, -1))
 
     def memory(self, x: Float[Tensor, "height width batch inputs"]) -> tuple[Tensor, ...]:
         """Return outputs and memories of both directions."""
@@ -115,11 +113,11 @@ class DiagonalBiLSTM(CausalLayer):
 
 @final
 class _Direction(nn.Module):
-    """The LSTM from the upper left corner."""
+    """The LSTM from one of the upper corners: the left one, or of mirrored images the right one."""
 
-    def __init__(self, inputs: CausalConvolution, hidden: int, engine: Engine):
+    def __init__(self, inputs: CausalConvolution, hidden: int, engine: Engine, *, mirrored: bool):
         super().__init__()
-        self.engine = engine
+        self.engine, self.mirrored = engine, mirrored
         bound = hidden**-0.5
         self.inputs = inputs
         self.before, self.above = (
@@ -129,25 +127,31 @@ class _Direction(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(
-        self, x: Float[Tensor, "height width batch inputs"]
+        self, *maps: Float[Tensor, "height width batch _"]
     ) -> Float[Tensor, "height width batch hidden"]:
-        """Return the outputs at all pixels."""
-        plain = self.engine == "native" or not (capturing() or transformed() or not x.is_cpu)
-        if self.engine != "eager" and plain:
-            request = self._request(x)
-            name = "native" if self.engine == "native" else choose(request)[1].engine
-            if name == "native":
-                height, width, *_ = x.shape
-                h = run(request, "native").outputs
-                return h.unflatten(0, (height, width + 1))[:, :width]
-        return self._by_diagonals(x)
+        """Return the outputs at all pixels, from the features of one or more maps."""
+        h = self._compiled(maps)
+        if h is None:
+            x = torch.cat(maps, -1)
+            h = self._by_diagonals(x.flip(1) if self.mirrored else x)
+        return h.flip(1) if self.mirrored else h
 
-    def _request(self, x: Tensor) -> Request:
-        """Return the image as one sequence in raster order, with a step after each row."""
-        width, batch, inputs = x.shape[1:]
-        steps = F.pad(x, (0, 1, 0, 0, 0, 1))
-        with torch.no_grad():  # its gradient is that of a constant
-            steps[:, width, :, inputs] = 1
+    def _compiled(self, maps: tuple[Tensor, ...]) -> Tensor | None:
+        if self.engine == "eager":
+            return None
+        if self.engine == "auto" and (capturing() or transformed() or not maps[0].is_cpu):
+            return None
+        request = self._request(maps)
+        if self.engine == "auto" and choose(request)[1].engine != "native":
+            return None
+        height, width, *_ = maps[0].shape
+        return run(request, "native").outputs.unflatten(0, (height, width + 1))[:, :width]
+
+    def _request(self, maps: tuple[Tensor, ...]) -> Request:
+        """Return the image as one sequence, whose cell has one input more: it closes the gates."""
+        steps: Tensor = _RasterOrder.apply(self.mirrored, *maps)
+        width, batch = maps[0].shape[1:3]
+        inputs = self.inputs.weight.shape[1]
         weight = self.inputs.masked()
         i, f, g, o = weight.new_zeros(len(weight), 1).chunk(4)
         closed = torch.cat([i + _CLOSED, f + _CLOSED, g, o + _CLOSED])
@@ -159,8 +163,8 @@ class _Direction(nn.Module):
         }
         cell = bind(_raster_cell(inputs + 1, self.before.shape[1], width + 1), tensors)
         cell._parameters["bias_hh"] = None
-        state = cell.initial_state(batch, dtype=x.dtype, device=x.device)
-        return Request(cell, steps.flatten(0, 1), state)
+        state = cell.initial_state(batch, dtype=steps.dtype, device=steps.device)
+        return Request(cell, steps, state)
 
     def _by_diagonals(self, x: Tensor) -> Tensor:
         height, width, batch, _ = x.shape
@@ -191,6 +195,39 @@ class _Direction(nn.Module):
         if row:
             u = u + F.linear(outputs[row - 1, column], self.above)
         outputs[row, column], memories[row, column] = lstm_step(u, c)
+
+
+@final
+class _RasterOrder(torch.autograd.Function):
+    """Maps, copied once, as a sequence: a step for each pixel, and one at the end of each row.
+
+    The last input is 0, and 1 at the end of a row, where the others are 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mirrored: bool, *maps: Tensor) -> Tensor:
+        ctx.mirrored, ctx.widths = mirrored, [m.shape[-1] for m in maps]
+        height, width, batch, _ = maps[0].shape
+        ctx.height = height
+        steps = maps[0].new_empty(height, width + 1, batch, sum(ctx.widths) + 1)
+        steps[..., -1] = 0
+        steps[:, width] = 0
+        steps[:, width, :, -1] = 1
+        parts = steps[:, :width, :, :-1].split(ctx.widths, -1)
+        for part, own in zip(parts, maps, strict=True):
+            part.copy_(own.flip(1) if mirrored else own)
+        return steps.flatten(0, 1)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (d_steps,) = gradients
+        d_maps = d_steps.unflatten(0, (ctx.height, -1))[:, :-1, :, :-1].split(ctx.widths, -1)
+        needed = zip(d_maps, ctx.needs_input_grad[1:], strict=True)
+        return None, *(
+            (d.flip(1) if ctx.mirrored else d) if wanted else None for d, wanted in needed
+        )
 
 
 @functools.cache
