@@ -1,4 +1,4 @@
-"""`throughtime sample`: text from a language model, as it is drawn; a sheet of images."""
+"""`throughtime sample`: text from a language model, as it is drawn; images; sequences of frames."""
 
 import dataclasses
 import sys
@@ -8,24 +8,32 @@ from typing import TYPE_CHECKING
 
 from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
 from throughtime.cli.output import show_json
+from throughtime.cli.sample_frames import sample_frames
 from throughtime.cli.sample_images import complete_images, sample_images
 from throughtime.cli.translate import other_use
 
 if TYPE_CHECKING:
     from throughtime.tasks.vocabulary import Vocabulary
 
+_USUAL_STEPS, _USUAL_COUNT = 400, 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Continue a text with a trained language model: symbols appear as they are drawn. A run on
-    images or vectors writes a sheet of images from its model. The same seed gives the same text and
-    images."""
+    images or vectors writes a sheet of images from its model, a run on frames a picture of
+    sequences, and MIDI files of music. The same seed gives the same results."""
 
-    source: str = position("RUN", "The folder of a run of a language model, or on images.")
+    source: str = position("RUN", "The folder of a run of a language model, on images or frames.")
     prompt: str | None = option(
         "TEXT", "Beginning of the text.", usual="a line break, or the end of a sentence"
     )
-    steps: int = option("N", "Number of symbols, at most.", whole_number, default=400, usual="400")
+    steps: int | None = option(
+        "N",
+        "Number of symbols, at most, or of frames.",
+        whole_number,
+        usual="400 symbols, 100 frames of music, 30 movements of a pen",
+    )
     temperature: float = option(
         "T", "Divisor of the logits; 0 for the likeliest symbol.", number, default=1.0, usual="1.0"
     )
@@ -47,12 +55,16 @@ class Arguments:
         "P", "Exponent of the length in the scores of the beam.", number, default=0.0, usual="0.0"
     )
     stop: bool = flag("Stop at the end of the first sentence, for vocabularies that have an end.")
-    count: int = option("N", "Number of images.", whole_number, default=64, usual="64")
+    count: int | None = option(
+        "N", "Number of images or sequences.", whole_number, usual="64, 4 pieces of music"
+    )
     complete: int | None = option(
         "N", "Number of test images whose first half is given, in place of draws.", whole_number
     )
     out: str | None = option(
-        "FILE", "The sheet of images.", usual="samples.png or completed.png in RUN"
+        "FILE",
+        "The sheet of images, or picture.",
+        usual="samples.png, completed.png or samples.svg in RUN",
     )
     seed: int = option("N", "Seed of the draws.", whole_number, default=0, usual="0")
     json: bool = flag("Print one JSON object on stdout, when all is drawn.")
@@ -68,13 +80,14 @@ def run(words: Sequence[str]) -> int:
     from throughtime.core.errors import ConfigurationError, RunError
     from throughtime.core.escaping import escaped
     from throughtime.models import Beam, Sampling, beam_search, stream
-    from throughtime.tasks.kinds import Pixels
+    from throughtime.tasks.kinds import Frames, Pixels
     from throughtime.training import load_generator
 
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
     beam = None if arguments.beam is None else Beam(arguments.beam, arguments.length_penalty)
-    if arguments.steps < 1:
-        raise ConfigurationError("--steps", got=arguments.steps, expected="1 or more")
+    steps = _USUAL_STEPS if arguments.steps is None else arguments.steps
+    if steps < 1:
+        raise ConfigurationError("--steps", got=steps, expected="1 or more")
     model, vocabularies, inputs = load_generator(Path(arguments.source))
     if isinstance(inputs, Pixels):
         run, seed, json = Path(arguments.source), arguments.seed, arguments.json
@@ -82,7 +95,18 @@ def run(words: Sequence[str]) -> int:
             place, count = Path(arguments.out or run / "completed.png"), arguments.complete
             return complete_images(model, run, inputs, place, count=count, seed=seed, json=json)
         place = Path(arguments.out or run / "samples.png")
-        return sample_images(model, inputs, place, count=arguments.count, seed=seed, json=json)
+        count = _USUAL_COUNT if arguments.count is None else arguments.count
+        return sample_images(model, inputs, place, count=count, seed=seed, json=json)
+    if isinstance(inputs, Frames):
+        return sample_frames(
+            model,
+            inputs,
+            Path(arguments.out or Path(arguments.source) / "samples.svg"),
+            count=arguments.count,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            json=arguments.json,
+        )
     if "text" not in vocabularies:
         raise RunError(
             f"{arguments.source} continues no text",
@@ -95,12 +119,10 @@ def run(words: Sequence[str]) -> int:
     prompt = _prompt(vocabulary, arguments.prompt)
     end = vocabulary.end if arguments.stop else None
     if beam is None:
-        drawn = stream(
-            model, torch.tensor(prompt), arguments.steps, sampling, end=end, seed=arguments.seed
-        )
+        drawn = stream(model, torch.tensor(prompt), steps, sampling, end=end, seed=arguments.seed)
     else:
         given = torch.tensor(prompt)[:, None]
-        (found,) = beam_search(model, given, arguments.steps, beam, end=end)
+        (found,) = beam_search(model, given, steps, beam, end=end)
         best = found[0].symbols
         drawn = iter(best[:-1] if found[0].ended else best)
     shown = arguments.prompt or ""

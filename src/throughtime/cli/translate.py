@@ -69,12 +69,12 @@ def other_use(run: str, model: object, vocabularies: Collection[str]) -> str:
         model: its model.
         vocabularies: names of its vocabularies.
     """
-    from throughtime.core.density import Density
+    from throughtime.core.density import Density, LatentDensity
     from throughtime.models import EncoderDecoder
 
     if "text" in vocabularies:
         return f"A language model writes text: throughtime sample {run}."
-    if isinstance(model, Density):
+    if isinstance(model, Density | LatentDensity):
         return f"A density draws items of its own: throughtime sample {run}."
     if not isinstance(model, EncoderDecoder):
         return f"This run can be measured: throughtime inspect {run}."

@@ -1,5 +1,6 @@
 """MIDI files as frames of 88 piano keys, and back, by mido (an extra)."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ def _notes(track: Any) -> list[tuple[int, int, int]]:
             sounding[place] = time
     found += [(note - _LOWEST, start, time) for (_, note), start in sounding.items()]
     return found
+
+
+def mido_installed() -> bool:
+    """Return True if MIDI files can be read and written."""
+    return importlib.util.find_spec("mido") is not None
 
 
 def _mido() -> Any:
