@@ -37,9 +37,13 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def conditions() -> str:
-    """What the figures were measured on."""
-    found = read("engines")
+def of_engines() -> list[dict[str, Any]]:
+    """Results of `engines`, of each processor that was at hand."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("engines*.json"))]
+
+
+def conditions(found: dict[str, Any]) -> str:
+    """Conditions of a benchmark's measurement."""
     environment = found["environment"]
     return (
         f"{found['hardware']['processor']}, {environment['device']}, {environment['threads']} "
@@ -48,8 +52,12 @@ def conditions() -> str:
 
 
 def speed() -> str:
-    """Training and inference against torch.nn, by shape."""
-    rows = [r for r in read("engines")["rows"] if r["baseline"].startswith("nn.")]
+    """Training and inference against torch.nn, by shape, of each processor that was at hand."""
+    return "\n\n".join(f"{conditions(found)}\n\n{_speed(found)}" for found in of_engines())
+
+
+def _speed(found: dict[str, Any]) -> str:
+    rows = [r for r in found["rows"] if r["baseline"].startswith("nn.")]
     names = ["LSTM", "RNN", "GRU"]
     lines = [
         "| B, T, I, H | " + " | ".join(f"{n} train | {n} infer" for n in names) + " |",
@@ -88,13 +96,20 @@ def small() -> str:
 
 
 def shares() -> str:
-    """Of the machine's peak of fused multiply-adds."""
-    rows = [r for r in read("engines")["rows"] if r["baseline"] == "FMA peak"]
+    """Shares of the peak of fused multiply-adds, of each processor that was at hand."""
+    return "\n\n".join(
+        f"{found['hardware']['processor']}, {found['environment']['device']}:\n\n{_shares(found)}"
+        for found in of_engines()
+    )
+
+
+def _shares(found: dict[str, Any]) -> str:
+    rows = [r for r in found["rows"] if r["baseline"] == "FMA peak"]
     sizes = list(dict.fromkeys(r["case"][r["case"].index("B=") :] for r in rows))
     names = list(dict.fromkeys(r["case"][: r["case"].index(" B=")] for r in rows))
-    found = {r["case"]: f"{100 * r['ratio']:.0f} %" for r in rows}
+    values = {r["case"]: f"{100 * r['ratio']:.0f} %" for r in rows}
     lines = [f"| cell | {' | '.join(sizes)} |", "|---|" + "---:|" * len(sizes)]
-    lines += [f"| {n} | " + " | ".join(found[f"{n} {s}"] for s in sizes) + " |" for n in names]
+    lines += [f"| {n} | " + " | ".join(values[f"{n} {s}"] for s in sizes) + " |" for n in names]
     return "\n".join(lines)
 
 
@@ -285,7 +300,6 @@ TABLES = {
     "generation": functools.partial(compared, "generation"),
     "steps": functools.partial(compared, "steps"),
     "profile": profile,
-    "conditions": conditions,
     "speed": speed,
     "small": small,
     "shares": shares,
