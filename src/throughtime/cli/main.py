@@ -31,6 +31,8 @@ COMMANDS = {
     "train": "train one model on a task",
     "sample": "continue a text with a trained language model",
     "translate": "translate lines of text by a trained encoder-decoder",
+    "chat": "talk to a model of dialogues",
+    "judge": "let people compare the answers of two models of dialogues",
     "list": "show the tasks and models there are, with their options",
     "complexity": "measure and draw the graph of an architecture",
     "compiler": "show the C++ compiler that the native engine uses, and its cache",
@@ -54,6 +56,7 @@ examples:
   throughtime train temporal-order lstm:hidden=32 --steps 5000
   throughtime sample runs/shakespeare --prompt ROMEO:
   throughtime translate runs/translation/attention/seed-0 < lines.txt
+  throughtime chat runs/dailydialog/hred/seed-0
   throughtime reproduce skip-coefficient
   throughtime complexity td
   throughtime list tasks

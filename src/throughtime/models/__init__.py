@@ -19,6 +19,7 @@ from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
+from throughtime.models.replies import NearestReplies, reply
 from throughtime.models.translation import translate
 from throughtime.models.vhred import VHRED
 from throughtime.models.vrnn import VRNN
@@ -43,6 +44,7 @@ __all__ = [
     "LanguageModel",
     "LastUtterance",
     "NADEOutput",
+    "NearestReplies",
     "OrderlessNADE",
     "PenOutput",
     "PixelCNN",
@@ -53,6 +55,7 @@ __all__ = [
     "beam_search",
     "build_model",
     "generate",
+    "reply",
     "stream",
     "translate",
 ]

@@ -12,7 +12,7 @@ from throughtime.tasks.vocabulary import WordVocabulary
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 THINGS = ["apples", "boats", "cups", "dogs", "eggs", "figs", "goats", "hats"]
-_HELD_OUT = 500  # dialogues
+_HELD_OUT = 500  # dialogues of a held-out split
 
 
 @final
@@ -91,6 +91,16 @@ class CountingDialogue(DialogueTask):
         dialogues = [*self._dialogues(split, 0, 0, _HELD_OUT)]
         parts = range(start * size, _HELD_OUT, size)
         return (collated(dialogues[k : k + size], self.end) for k in parts)
+
+    def spoken(self, split: Split) -> list[list[str]]:
+        """Return the texts of 500 dialogues of a split.
+
+        Arguments:
+            split: training or held-out data.
+        """
+        decode = self.vocabulary.decode
+        dialogues = self._dialogues(split, 0, 0, _HELD_OUT)
+        return [[decode(utterance) for utterance in dialogue] for dialogue in dialogues]
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Return True if the loss is at most 0.05 nats above the entropy of the dialogues.

@@ -114,6 +114,14 @@ class WordDialogues(DialogueSet):
             short, self.dialogues["validation"], len(self.vocabulary), self.end
         )
 
+    def spoken(self, split: Split) -> Texts:
+        """Return the texts of the utterances of each dialogue of a split.
+
+        Arguments:
+            split: training or held-out data.
+        """
+        return self.texts[split]
+
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Return False.
 

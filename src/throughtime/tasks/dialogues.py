@@ -1,5 +1,6 @@
 """Dialogues: their batches, and the score of a model's replies."""
 
+import abc
 import itertools
 import math
 import zlib
@@ -187,6 +188,14 @@ class DialogueTask(Task):
     annealing: int
     samples: int
     chance_loss: float
+
+    @abc.abstractmethod
+    def spoken(self, split: Split) -> Sequence[Sequence[str]]:
+        """Return the texts of the utterances of each dialogue of a split.
+
+        Arguments:
+            split: training or held-out data.
+        """
 
     @property
     @final
