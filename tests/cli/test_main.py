@@ -100,7 +100,8 @@ def test_help_of_commands_within_80_columns(name: str, capsys, monkeypatch) -> N
         (
             "xyz",
             "throughtime: error: unknown command 'xyz'. There are: diagnose, inspect, compare, "
-            "reproduce, train, sample, translate, chat, judge, list, complexity, compiler, version.",
+            "reproduce, train, sample, translate, chat, judge, list, complexity, compiler, "
+            "version.",
         ),
         ("compare digts", "unknown task: got 'digts', expected one of: "),
         ("compare digts", "Did you mean 'digits'"),
