@@ -58,7 +58,7 @@ class PageFigure:
         name: Name within the page.
         title: A sentence above the figure.
         caption: An explanation below it.
-        y_label: Text of the y axis, above the figure.
+        y_label: Text of the y axis with an arrow in its direction, above the figure; "" for none.
         labels: Names of the series, in the order of their colours.
         empty: If True, there is no value to draw.
         data: The figure, as plotly's JSON.
@@ -85,8 +85,11 @@ def page_figure(name: str, shown: Picture | Drawing) -> PageFigure:
         figure, labels, nothing = shown.figure, shown.labels, False
     data = figure_data(figure)
     data["layout"].pop("title", None)
-    data["layout"].get("yaxis", {}).pop("title", None)
-    return PageFigure(name, shown.title, shown.caption, shown.y_label, labels, nothing, data)
+    axis = data["layout"].get("yaxis", {})
+    axis.pop("title", None)
+    arrow = "↓" if axis.get("autorange") == "reversed" else "↑"
+    y_label = f"{arrow} {shown.y_label}" if shown.y_label else ""
+    return PageFigure(name, shown.title, shown.caption, y_label, labels, nothing, data)
 
 
 def plotly_bundle() -> Markup:

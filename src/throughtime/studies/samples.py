@@ -24,6 +24,7 @@ from throughtime.training.generator import vocabularies_of
 from throughtime.training.reproducibility import reproducible
 
 _COUNT = 4  # samples of a run
+_MAPS = 2  # of them with the attention
 _PROMPT, _STEPS = 10, 60  # words of a text that are read, and drawn
 _CHARACTERS = 5  # of a word, with the blank behind it
 
@@ -108,7 +109,8 @@ def _answers(model: EncoderDecoder, task: PairTask) -> Samples:
     assert batch.source_lengths is not None
     lengths = batch.source_lengths.tolist()
     own = [(batch.source[: lengths[k], k].numpy(), row) for k, row in enumerate(given)]
-    found = alignment(model, collated(own, task.begin, task.end), vocabularies=names)
+    shown = collated(own, task.begin, task.end)
+    found = alignment(model, shown, pairs=_MAPS, vocabularies=names)
     rows = zip(found.source_words, found.target_words, found.weights, strict=True)
     return Samples(
         texts,
