@@ -13,6 +13,7 @@ import torch
 import benchmarks.budget
 import benchmarks.calls
 import benchmarks.compiling
+import benchmarks.densities
 import benchmarks.drop_in
 import benchmarks.endless
 import benchmarks.engines
