@@ -49,7 +49,7 @@ def test_curves_stay_in_the_picture():
 
 
 @pytest.mark.parametrize("draw", [strokes_svg, piano_roll_svg, curves_svg])
-def test_what_cannot_be_drawn(draw):
+def test_what_cannot_be_drawn(unchecked, draw):
     for wrong in ([], [np.zeros((0, 3))], [np.zeros((2, 3)), np.zeros((2, 4))]):
         with pytest.raises(ShapeError, match="one at least"):
             draw(wrong)

@@ -52,7 +52,7 @@ def test_a_broken_file(tmp_path, content):
         read_midi(tmp_path / "broken.mid", 2)
 
 
-def test_files_without_notes_and_frames_of_other_widths(tmp_path):
+def test_files_without_notes_and_frames_of_other_widths(unchecked, tmp_path):
     write_midi(np.zeros((3, 88)), tmp_path / "empty.mid")
     with pytest.raises(DataError, match="no notes"):
         read_midi(tmp_path / "empty.mid", 2)

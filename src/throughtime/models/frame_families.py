@@ -51,6 +51,8 @@ def _vrnn(
 ) -> VRNN:
     """A cell with latent variables at each step, with prior and posterior (Chung et al. 2015)."""
     kind = _frames(inputs, answers, "vrnn")
+    if features < 1:
+        raise ConfigurationError("features of model 'vrnn'", got=features, expected="at least 1")
     output = _output(kind, features, components, nade, "vrnn")
     return VRNN(layer(2 * features), output, latent=latent, features=features)
 

@@ -104,7 +104,7 @@ class FrameRNN(nn.Module):
         count: int,
         length: int,
         *,
-        known: Float[Tensor, "known batch width"] | None = None,
+        known: Float[Tensor, "known _ width"] | None = None,
         random: Random = None,
     ) -> Float[Tensor, "length count width"]:
         """Return drawn sequences, in the model's mode.

@@ -187,7 +187,7 @@ class VRNN(nn.Module):
         count: int,
         length: int,
         *,
-        known: Float[Tensor, "known batch width"] | None = None,
+        known: Float[Tensor, "known _ width"] | None = None,
         random: Random = None,
     ) -> Float[Tensor, "length count width"]:
         """Return drawn sequences: z_t from the prior, x_t from the output, and x_t is read.

@@ -18,7 +18,7 @@ from throughtime.tasks.kinds import Frames, Likelihood
 from throughtime.tasks.seeding import batches_by_length, generator
 from throughtime.tasks.task import Split, Task, check_at_least
 
-Sequences: TypeAlias = Mapping[Split, Sequence[Float[np.ndarray, "time width"]]]
+Sequences: TypeAlias = Mapping[Split, Sequence[Float[np.ndarray, "_ width"]]]
 """The sequences of each split, float32."""
 
 _POOL = 8  # batches that are sorted by length together

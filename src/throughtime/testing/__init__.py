@@ -6,6 +6,7 @@ from throughtime.testing.densities import DensityConformance
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
+from throughtime.testing.latent import LatentConformance
 from throughtime.testing.next_symbol import NextSymbolConformance
 from throughtime.testing.tasks import TaskConformance
 
@@ -15,6 +16,7 @@ __all__ = [
     "DropInConformance",
     "EncoderDecoderConformance",
     "EngineConformance",
+    "LatentConformance",
     "NextSymbolConformance",
     "TaskConformance",
     "naive_run",
