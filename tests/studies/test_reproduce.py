@@ -8,12 +8,13 @@ import pytest
 from throughtime.cli.main import main
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.learning import LEARNERS
-from throughtime.models import MODELS
+from throughtime.models import MODELS, build_model
 from throughtime.reports.reproduction import reproduction_markdown
 from throughtime.results.comparison import Spread
 from throughtime.studies import literature, publications, reproduce
 from throughtime.studies.literature import Check, publication
-from throughtime.tasks import TASKS
+from throughtime.tasks import TASKS, CountingDialogue
+from throughtime.tasks.kinds import Dialogues, Likelihood
 
 TINY = {
     "schema_version": 1,
@@ -76,6 +77,19 @@ def test_every_study_is_whole() -> None:
             assert {(row.part, row.model) for row in scale.rows} == known
             assert scale.checks
             assert all(set(check.of) <= labels for check in scale.checks)
+
+
+def test_models_of_the_study_of_dialogues_have_as_many_parameters() -> None:
+    """Within 5 %: a larger model is no proof for a hierarchy."""
+    study = publication("dialogue")
+    kinds = {"small": CountingDialogue().inputs, "full": Dialogues(9726, begin=1)}
+    for name, scale in study.scales.items():
+        sizes = {}
+        for row in scale.rows:
+            model = build_model(row.model, kinds[name], Likelihood())
+            sizes[row.label] = sum(p.numel() for p in model.parameters())
+        for flat in ("flat, last utterance", "flat, whole dialogue"):
+            assert abs(sizes[flat] / sizes["HRED"] - 1) < 0.05, sizes
 
 
 def test_conditions() -> None:

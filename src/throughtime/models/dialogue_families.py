@@ -2,6 +2,8 @@
 
 from typing import Any, Literal, NamedTuple
 
+from torch import nn
+
 from throughtime.core.errors import ConfigurationError
 from throughtime.models.dialogue import ReplyModel
 from throughtime.models.encoder_decoder import EncoderDecoder
@@ -111,7 +113,7 @@ def _decoder(
     # the decoder's summary of its source is as wide as its output
     every_step = options.context == "every-step"
     width = options.embedding + (layer(1).output_size if every_step else 0)
-    return EncoderDecoder(
+    decoder = EncoderDecoder(
         Pairs(Vector(history.output_size + latent), Tokens(kind.alphabet)),
         None,
         _layer(layer, width, options, False),
@@ -121,3 +123,6 @@ def _decoder(
         word_dropout=options.word_dropout,
         begin=kind.begin,
     )
+    if options.tied:  # logits of a new model are small: our choice
+        nn.init.normal_(decoder.embedding.weight, std=options.embedding**-0.5)
+    return decoder
