@@ -41,6 +41,18 @@ def test_a_number_is_shown_by_its_digits() -> None:
     assert found.attention == ()
 
 
+def test_a_reply_stands_beside_its_dialogue_and_the_true_reply() -> None:
+    task = TASKS.build("counting-dialogue:turns=3")
+    model = build_model("vhred:cell=gru,hidden=4", task.inputs, task.answers).eval()
+    found = samples(model, task)
+    assert found is not None
+    assert len(found.texts) == 4
+    for text, dialogue in zip(found.texts, task.spoken("validation"), strict=False):
+        assert text.source == f"{dialogue[0]} \u2192 {dialogue[1]}"
+        assert text.reference == dialogue[2]
+    assert found == samples(model, task)
+
+
 def test_a_classifier_has_none() -> None:
     task = TASKS.build("digits")
     model = build_model("gru:hidden=4", task.inputs, task.answers).eval()

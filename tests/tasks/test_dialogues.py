@@ -124,6 +124,7 @@ def test_json_lines_that_are_no_texts_are_refused(tmp_path: Path, line: str, wor
         ("dialogue:file=a,sha256=x", "16 to 64 hexadecimal digits"),
         ("counting-dialogue:turns=2", "got 2, expected at least 3"),
         ("counting-dialogue:annealing=-1", "annealing of task 'counting-dialogue': got -1"),
+        ("counting-dialogue:free-nats=-1", "free_nats of task 'counting-dialogue': got -1"),
         ("counting-dialogue:samples=0", "samples of task 'counting-dialogue': got 0"),
     ],
 )

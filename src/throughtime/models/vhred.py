@@ -68,17 +68,23 @@ class VHRED(DialogueModel):
         self.posterior = _two_layers(width + own, width, 2 * latent)
 
     def latents(
-        self, x: Int[Tensor, "turn time batch"], lengths: Int[Tensor, "turn batch"]
+        self,
+        x: Int[Tensor, "turn time batch"],
+        lengths: Int[Tensor, "turn batch"],
+        *,
+        random: Random = None,
     ) -> Latents:
         """Return posterior and prior of the latent variables of all replies, (row, latent).
 
         Arguments:
             x: utterances, each with its end.
             lengths: symbols of each, on the CPU; 0 behind the last turn.
+            random: unused: the laws do not depend on draws.
 
         Raises:
             ShapeError: other axes, or a dialogue without an utterance.
         """
+        del random
         return self._encoded(x, lengths)[1]
 
     def replies(

@@ -11,9 +11,10 @@ from torch import nn
 from throughtime.core.decoding import NextSymbol
 from throughtime.instruments import alignment
 from throughtime.instruments.word_influence import source_words, words_of
-from throughtime.models import EncoderDecoder, stream
+from throughtime.models import DialogueModel, EncoderDecoder, reply, stream
 from throughtime.results.atomic import read_json, write_json
 from throughtime.results.samples import AttentionSample, Samples, TextSample
+from throughtime.tasks.dialogues import DialogueTask
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask, collated, greedy
 from throughtime.tasks.spelling import Spelling
 from throughtime.tasks.task import Task
@@ -68,7 +69,18 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
         return Samples(_continued(model, task))
     if isinstance(task, PairTask) and isinstance(model, EncoderDecoder):
         return _answers(model, task)
+    if isinstance(task, DialogueTask) and isinstance(model, DialogueModel):
+        return _replies(model, task)
     return None
+
+
+def _replies(model: DialogueModel, task: DialogueTask) -> Samples:
+    """Return the greedy replies to some validation dialogues."""
+    dialogues = task.spoken("validation")[:_COUNT]
+    contexts = [dialogue[:-1] for dialogue in dialogues]
+    given = reply(model, vocabularies_of(task)["dialogue"], contexts)
+    rows = zip(contexts, given, dialogues, strict=True)
+    return Samples(tuple(TextSample(" \u2192 ".join(c), text, d[-1]) for c, text, d in rows))
 
 
 def _continued(model: Any, task: Text) -> tuple[TextSample, ...]:

@@ -4,7 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import final
 
-from throughtime.tasks.dialogues import Dialogue, DialogueBatch, DialogueTask, chance_of, collated
+from throughtime.tasks.dialogues import (
+    Dialogue,
+    DialogueBatch,
+    DialogueTask,
+    chance_of,
+    check_latent_options,
+    collated,
+)
 from throughtime.tasks.kinds import Dialogues
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.task import Split, check_at_least
@@ -26,6 +33,7 @@ class CountingDialogue(DialogueTask):
     Arguments:
         turns: utterances of a dialogue, at least 3.
         annealing: steps in which the weight of the KL divergence rises to 1; 0 for 1 at once.
+        free_nats: KL divergence in nats an utterance that has no cost in training.
         samples: draws of the latent variables for the importance-weighted perplexity.
 
     Inputs:
@@ -56,11 +64,13 @@ class CountingDialogue(DialogueTask):
 
     name = "counting-dialogue"
 
-    def __init__(self, *, turns: int = 6, annealing: int = 0, samples: int = 10):
+    def __init__(
+        self, *, turns: int = 6, annealing: int = 0, free_nats: float = 0.0, samples: int = 10
+    ):
         check_at_least("turns of task 'counting-dialogue'", turns, 3)
-        check_at_least("annealing of task 'counting-dialogue'", annealing, 0)
-        check_at_least("samples of task 'counting-dialogue'", samples, 1)
-        self.turns, self.annealing, self.samples = turns, annealing, samples
+        check_latent_options("counting-dialogue", annealing, free_nats, samples)
+        self.turns, self.annealing = turns, annealing
+        self.free_nats, self.samples = free_nats, samples
         self.vocabulary = WordVocabulary.of(" ".join([*NUMBERS, *THINGS]), begin=True)
         self.vocabularies: Mapping[str, WordVocabulary] = {"dialogue": self.vocabulary}
         assert self.vocabulary.begin is not None

@@ -11,7 +11,7 @@ from typing import TypeAlias, final
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks.corpora import read_file
-from throughtime.tasks.dialogues import DialogueSet, chance_of, check_dialogue
+from throughtime.tasks.dialogues import DialogueSet, chance_of, check_dialogue, check_latent_options
 from throughtime.tasks.download import RemoteFile, data_folder, found
 from throughtime.tasks.kinds import Dialogues
 from throughtime.tasks.seeding import permutation
@@ -39,6 +39,7 @@ class WordDialogues(DialogueSet):
         longest: largest number of symbols of an utterance in training; dialogues with a longer one
             are left out of training, never of held-out data.
         annealing: steps in which the weight of the KL divergence rises to 1; 0 for 1 at once.
+        free_nats: KL divergence in nats an utterance that has no cost in training.
         samples: draws of the latent variables for the importance-weighted perplexity.
 
     Inputs:
@@ -75,14 +76,15 @@ class WordDialogues(DialogueSet):
         lower_case: bool = True,
         longest: int = 100,
         annealing: int = 0,
+        free_nats: float = 0.0,
         samples: int = 10,
     ):
         check_at_least("longest", longest, 1)
-        check_at_least("annealing", annealing, 0)
-        check_at_least("samples", samples, 1)
+        check_latent_options(self.name, annealing, free_nats, samples)
         for split, dialogues in texts.items():
             _check(split, dialogues)
-        self.texts, self.annealing, self.samples = texts, annealing, samples
+        self.texts, self.annealing = texts, annealing
+        self.free_nats, self.samples = free_nats, samples
         self.vocabulary = WordVocabulary.of(
             "\n".join(text for dialogue in texts["training"] for text in dialogue),
             size=size,
@@ -153,6 +155,7 @@ def dialogue(
     lower_case: bool = True,
     longest: int = 100,
     annealing: int = 0,
+    free_nats: float = 0.0,
     samples: int = 10,
     sha256: str | None = None,
     data_dir: str | None = None,
@@ -171,6 +174,7 @@ def dialogue(
         lower_case: If True, capital letters are read as small ones.
         longest: largest number of symbols of an utterance in training.
         annealing: steps in which the weight of the KL divergence rises to 1; 0 for 1 at once.
+        free_nats: KL divergence in nats an utterance that has no cost in training.
         samples: draws of the latent variables for the importance-weighted perplexity.
         sha256: SHA-256 of the training file, or its first 16 hexadecimal digits or more; other
             content is refused. A run adds it to its configuration.
@@ -209,6 +213,7 @@ def dialogue(
         lower_case=lower_case,
         longest=longest,
         annealing=annealing,
+        free_nats=free_nats,
         samples=samples,
     )
     task.sha256 = checksum
@@ -312,6 +317,7 @@ def daily_dialog(
     lower_case: bool = True,
     longest: int = 100,
     annealing: int = 0,
+    free_nats: float = 0.0,
     samples: int = 10,
     data_dir: str | None = None,
 ) -> WordDialogues:
@@ -328,6 +334,7 @@ def daily_dialog(
         lower_case: If True, capital letters are read as small ones.
         longest: largest number of symbols of an utterance in training.
         annealing: steps in which the weight of the KL divergence rises to 1; 0 for 1 at once.
+        free_nats: KL divergence in nats an utterance that has no cost in training.
         samples: draws of the latent variables for the importance-weighted perplexity.
         data_dir: folder that holds train.zip, validation.zip and test.zip, itself or in a subfolder
             dailydialog; that of THROUGHTIME_DATA if None; downloaded if that is unset.
@@ -348,6 +355,7 @@ def daily_dialog(
         lower_case=lower_case,
         longest=longest,
         annealing=annealing,
+        free_nats=free_nats,
         samples=samples,
     )
     task.name = "dailydialog"

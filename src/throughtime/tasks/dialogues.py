@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from throughtime.core.density import LatentDensity
-from throughtime.core.errors import DataError
+from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.core.latent import Latents, active_units, mutual_information
 from throughtime.core.scoring import Mean, Metric, Score, perplexity
 from throughtime.tasks.kinds import Dialogues, Likelihood
@@ -167,8 +167,10 @@ class DialogueTask(Task):
     A model has `replies`: the states of a decoder before each reply, and their KL divergences. The
     loss of a model with latent variables is the negative bound.
 
-        loss = (sum -log p(u_n | u_1 ... u_{n-1}, z_n) + weight sum KL_n) / number of symbols
-        weight = min(1, (step + 1) / annealing) in training, 1 in evaluation
+        loss = (sum -log p(u_n | u_1 ... u_{n-1}, z_n) + weight KL) / number of symbols
+        KL = sum KL_n                                  in evaluation, with a weight of 1
+        KL = max(sum KL_n, free_nats * replies)        in training
+        weight = min(1, (step + 1) / annealing)        in training
 
     In evaluation the draws of a dialogue are a function of its symbols, so that a result does not
     depend on the batch around it.
@@ -177,6 +179,8 @@ class DialogueTask(Task):
         begin: symbol that begins an utterance.
         end: symbol that ends one; it is due, and counts, as any other.
         annealing: steps in which the weight of the KL divergence rises to 1; 0 for 1 at once.
+        free_nats: KL divergence in nats an utterance that has no cost in training (Kingma et al.
+            2016, here of the whole variable and batch): latent variables stay in use.
         samples: draws of the latent variables for the importance-weighted perplexity.
         chance_loss: loss of the frequencies of the training symbols, in nats a symbol.
     """
@@ -186,6 +190,7 @@ class DialogueTask(Task):
     begin: int
     end: int
     annealing: int
+    free_nats: float
     samples: int
     chance_loss: float
 
@@ -233,10 +238,11 @@ class DialogueTask(Task):
         count = due.sum()
         kept = due.any(0)  # all, but where a caller leaves targets out
         divergence = kl[kept].sum()
-        weight = 1.0
-        if step is not None and self.annealing:
-            weight = min(1.0, (step + 1) / self.annealing)
-        loss = total + weight * divergence
+        cost = divergence
+        if step is not None:
+            weight = min(1.0, (step + 1) / self.annealing) if self.annealing else 1.0
+            cost = weight * divergence.clamp(min=self.free_nats * int(kept.sum()))
+        loss = total + cost
         parts = {
             "loss": Mean(loss.detach().double(), count),
             "kl": Mean(divergence.detach().double(), kept.sum()),
@@ -347,6 +353,21 @@ def seeds_of(batch: DialogueBatch) -> Int[Tensor, " batch"]:
             seed = zlib.crc32(utterance.tobytes(), seed)
         seeds.append(seed)
     return torch.tensor(seeds)
+
+
+def check_latent_options(task: str, annealing: int, free_nats: float, samples: int) -> None:
+    """Raise ConfigurationError for options of latent variables that are out of range.
+
+    Arguments:
+        task: name of the task, for the message.
+        annealing, free_nats, samples: options of a `DialogueTask`.
+    """
+    check_at_least(f"annealing of task {task!r}", annealing, 0)
+    check_at_least(f"samples of task {task!r}", samples, 1)
+    if not 0 <= free_nats < math.inf:
+        raise ConfigurationError(
+            f"free_nats of task {task!r}", got=free_nats, expected="a number of at least 0"
+        )
 
 
 def check_dialogue(subject: str, turns: int, fix: str = "") -> None:
