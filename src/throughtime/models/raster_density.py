@@ -269,6 +269,7 @@ class RasterDensity(nn.Module, abc.ABC):
         return given.expand(shape)
 
 
+@final
 class _Steps:
     """The network one pixel at a time: the maps of all layers, filled up to a pixel."""
 
