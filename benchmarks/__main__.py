@@ -17,6 +17,7 @@ import benchmarks.densities
 import benchmarks.drop_in
 import benchmarks.endless
 import benchmarks.engines
+import benchmarks.language_model
 import benchmarks.layers
 import benchmarks.learners
 import benchmarks.literature
@@ -28,6 +29,7 @@ import benchmarks.profile
 import benchmarks.stepping
 import benchmarks.steps
 import benchmarks.training
+import benchmarks.translation
 import benchmarks.vanishing
 import benchmarks.variance
 from benchmarks.registry import BENCHMARKS, Row
