@@ -18,6 +18,7 @@ from benchmarks.measure import compare
 from benchmarks.registry import Row, benchmark
 from throughtime.core.state import map_state
 from throughtime.models import EncoderDecoder, build_model
+from throughtime.models.readout_loss import readout_losses
 from throughtime.tasks.kinds import Likelihood, Pairs, Tokens
 from throughtime.tasks.pairs import PairBatch, collated
 from throughtime.tasks.seeding import generator
@@ -130,9 +131,7 @@ def parts(study: str) -> dict[str, dict[str, Callable[[], object]]]:
     due = int((batch.targets >= 0).sum())
 
     def our_loss(read: Tensor) -> Tensor:
-        wanted = batch.targets >= 0
-        logits = ours.readout(read[wanted])
-        return F.cross_entropy(logits, batch.targets[wanted], reduction="sum") / due
+        return readout_losses(ours.readout, read, batch.targets).sum() / due
 
     def our_step() -> None:
         state = ours.encode(batch.source, lengths)

@@ -12,6 +12,7 @@ from throughtime.core.state import State, map_state, state_type
 from throughtime.layers import Recurrent, RecurrentLayer
 from throughtime.memory.attention import Attention, AttentionCell, Memory
 from throughtime.models.encoder import Encoded, Encoder
+from throughtime.models.readout_loss import readout_losses
 from throughtime.tasks.kinds import Pairs
 
 Context: TypeAlias = Literal["initial", "every-step", "attention", "attention-after"]
@@ -181,10 +182,7 @@ class EncoderDecoder(nn.Module):
             state: state before them.
         """
         features, state = self.features(symbols, state)
-        due = targets >= 0
-        logits = self.readout(features[due])
-        found = F.cross_entropy(logits, targets[due], reduction="none")
-        return found.new_zeros(targets.shape).masked_scatter(due, found), state
+        return readout_losses(self.readout, features, targets), state
 
     def select(self, state: State, rows: Int[Tensor, " rows"]) -> State:
         """Return the state of some sequences of a batch.

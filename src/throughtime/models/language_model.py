@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.state import map_state
 from throughtime.layers import RecurrentLayer
+from throughtime.models.readout_loss import readout_losses
 
 _EMBEDDING_RANGE = 0.1  # of the first embedding, uniform: our choice
 
@@ -191,9 +192,7 @@ class LanguageModel(nn.Module):
         """
         features, state = self.features(symbols, state)
         if isinstance(self.readout, nn.Linear):
-            logits, flat = self.readout(features).flatten(0, 1), targets.flatten()
-            losses = F.cross_entropy(logits, flat, ignore_index=-1, reduction="none")
-            return losses.view(targets.shape), state
+            return readout_losses(self.readout, features, targets), state
         due = targets >= 0
         known = self.readout(features[due], targets[due]).output
         return features.new_zeros(targets.shape).masked_scatter(due, -known), state
