@@ -1,5 +1,6 @@
 """Outputs of trained runs: what is written, read back and shown."""
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from throughtime.reports.page import render_report
 from throughtime.reports.read import read_comparison, read_run
 from throughtime.results.atomic import read_json, write_json
 from throughtime.studies import CompareRequest, compare
-from throughtime.studies.samples import samples, write_samples
+from throughtime.studies.samples import completed, samples, write_samples
 from throughtime.tasks import TASKS
+from throughtime.tasks.kinds import Likelihood, Pixels
 
 
 def test_the_attention_is_that_of_the_models_own_output() -> None:
@@ -51,6 +53,32 @@ def test_a_reply_stands_beside_its_dialogue_and_the_true_reply() -> None:
         assert text.source == f"{dialogue[0]} \u2192 {dialogue[1]}"
         assert text.reference == dialogue[2]
     assert found == samples(model, task)
+
+
+def test_images_are_drawn_and_completed_where_the_ordering_allows() -> None:
+    task = TASKS.build("thresholded-digits")
+    model = build_model("nade:hidden=4", task.inputs, task.answers).eval()
+    found = samples(model, task)
+    assert found is not None
+    assert [image.title.split()[0] for image in found.images] == ["draws", "a"]
+    for image in found.images:
+        assert base64.b64decode(image.png)[:4] == b"\x89PNG"
+    assert found == samples(model, task)
+    shuffled = build_model("fvsbn:orderings=1", task.inputs, task.answers).eval()
+    found = samples(shuffled, task)
+    assert found is not None
+    assert [image.title for image in found.images] == ["draws"]
+
+
+def test_completions_of_a_vector_begin_with_its_left_half() -> None:
+    model = build_model("fvsbn", Pixels(1, 5), Likelihood())
+    x = torch.tensor([1, 0, 1, 1, 0]).view(1, 1, 1, 5)
+    shown, log_prob = completed(model, x, torch.Generator().manual_seed(0))
+    assert shown.shape == (1, 2 + 8, 1, 1, 5)
+    assert torch.equal(shown[0, 0], x[0])
+    assert shown[0, 1].flatten().tolist() == [1, 0, 1, -1, -1]
+    assert torch.equal(shown[0, 2:, 0, 0, :3], x[0, 0, 0, :3].expand(8, 3))
+    torch.testing.assert_close(log_prob, torch.full((1, 8), 0.25).log())  # all weights are 0
 
 
 def test_a_classifier_has_none() -> None:

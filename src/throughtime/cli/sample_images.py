@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from throughtime.tasks.kinds import Pixels
 
-_COMPLETIONS = 8  # of each image
-
 
 def sample_images(
     model: Any, kind: "Pixels", place: Path, *, count: int, seed: int, json: bool
@@ -64,6 +62,7 @@ def complete_images(
     import torch
 
     from throughtime.core.errors import ConfigurationError
+    from throughtime.studies.samples import completed
     from throughtime.training import load_model
 
     if count < 1:
@@ -71,21 +70,12 @@ def complete_images(
     _check_place(place)
     _, task, _ = load_model(run)
     batch: Any = next(task.batches("test", count))
-    known = batch.x.clone()
-    if kind.height > 1:
-        known[:, :, (kind.height + 1) // 2 :] = -1
-    else:
-        known[..., (kind.width + 1) // 2 :] = -1
-    random = torch.Generator().manual_seed(seed)
-    every = known.repeat_interleave(_COMPLETIONS, 0)
-    drawn, log_prob = model.sample_and_log_prob(len(every), known=every, random=random)
-    rows = [batch.x[:, None], known[:, None], drawn.view(-1, _COMPLETIONS, *drawn.shape[1:])]
-    _write(place, torch.cat(rows, 1).flatten(0, 1), kind.levels, 2 + _COMPLETIONS)
+    shown, log_prob = completed(model, batch.x, torch.Generator().manual_seed(seed))
+    _write(place, shown.flatten(0, 1), kind.levels, shown.shape[1])
     if json:
-        nats = log_prob.view(-1, _COMPLETIONS).tolist()
-        show_json({"schema_version": 1, "sheet": str(place), "log_prob": nats})
+        show_json({"schema_version": 1, "sheet": str(place), "log_prob": log_prob.tolist()})
         return 0
-    show_place(f"sheet of {len(known)} images, their halves, and completions", place)
+    show_place(f"sheet of {len(shown)} images, their halves, and completions", place)
     return 0
 
 

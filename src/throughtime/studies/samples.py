@@ -1,21 +1,26 @@
-"""Outputs of a trained run: text that goes on, translations, weights of the attention."""
+"""Outputs of a trained run: text that goes on, translations, attention, sheets of images."""
 
+import base64
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
+from throughtime.core.errors import ConfigurationError
 from throughtime.instruments import alignment
 from throughtime.instruments.word_influence import source_words, words_of
 from throughtime.models import DialogueModel, EncoderDecoder, reply, stream
+from throughtime.reports.sheet import image_sheet
 from throughtime.results.atomic import read_json, write_json
-from throughtime.results.samples import AttentionSample, Samples, TextSample
+from throughtime.results.samples import AttentionSample, ImageSample, Samples, TextSample
 from throughtime.tasks.dialogues import DialogueTask
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask, collated, greedy
+from throughtime.tasks.pixel_densities import PixelBatch, PixelDensity
 from throughtime.tasks.spelling import Spelling
 from throughtime.tasks.task import Task
 from throughtime.tasks.texts import Text
@@ -28,6 +33,9 @@ _COUNT = 4  # samples of a run
 _MAPS = 2  # of them with the attention
 _PROMPT, _STEPS = 10, 60  # words of a text that are read, and drawn
 _CHARACTERS = 5  # of a word, with the blank behind it
+_IMAGES, _COMPLETED = 64, 6
+COMPLETIONS = 8
+"""The completions of each image."""
 
 
 def write_samples(folder: Path) -> None:
@@ -71,6 +79,8 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
         return _answers(model, task)
     if isinstance(task, DialogueTask) and isinstance(model, DialogueModel):
         return _replies(model, task)
+    if isinstance(task, PixelDensity) and hasattr(model, "sample_and_log_prob"):
+        return Samples(images=_sheets(model, task))
     return None
 
 
@@ -81,6 +91,51 @@ def _replies(model: DialogueModel, task: DialogueTask) -> Samples:
     given = reply(model, vocabularies_of(task)["dialogue"], contexts)
     rows = zip(contexts, given, dialogues, strict=True)
     return Samples(tuple(TextSample(" \u2192 ".join(c), text, d[-1]) for c, text, d in rows))
+
+
+def completed(
+    model: Any, x: Int[Tensor, "images channels height width"], random: torch.Generator
+) -> tuple[Int[Tensor, "images shown channels height width"], Float[Tensor, "images completions"]]:
+    """Return images, their first halves, and completions of these, with their log-probabilities.
+
+    The upper half of an image is given; of an image of one row, the left half.
+
+    Arguments:
+        model: Model of images, with `sample_and_log_prob`.
+        x: Images.
+        random: Source of the random numbers.
+
+    Returns:
+        The image, its half, in which the other pixels are -1, and the completions; and the
+        log-probabilities of the completions in nats, given the half.
+
+    Raises:
+        ConfigurationError: the first half does not come first in the model's ordering.
+    """
+    known, (height, width) = x.clone(), x.shape[2:]
+    if height > 1:
+        known[:, :, (height + 1) // 2 :] = -1
+    else:
+        known[..., (width + 1) // 2 :] = -1
+    every = known.repeat_interleave(COMPLETIONS, 0)
+    drawn, log_prob = model.sample_and_log_prob(len(every), known=every, random=random)
+    rows = (x[:, None], known[:, None], drawn.view(len(x), COMPLETIONS, *x.shape[1:]))
+    return torch.cat(rows, 1), log_prob.view(len(x), COMPLETIONS)
+
+
+def _sheets(model: Any, task: PixelDensity) -> tuple[ImageSample, ...]:
+    """Return a sheet of draws, and one of completed validation images where the model can."""
+    levels, random = task.kind.levels, torch.Generator().manual_seed(0)
+    drawn = image_sheet(model.sample(_IMAGES, random=random).numpy(), levels)
+    sheets = [ImageSample("draws", base64.b64encode(drawn).decode())]
+    batch = cast(PixelBatch, next(task.batches("validation", _COMPLETED)))
+    try:
+        shown, _ = completed(model, batch.x, random)
+    except ConfigurationError:  # its ordering does not begin with the half
+        return tuple(sheets)
+    rows = image_sheet(shown.flatten(0, 1).numpy(), levels, columns=2 + COMPLETIONS)
+    title = "a validation image, its given half, and completions"
+    return *sheets, ImageSample(title, base64.b64encode(rows).decode())
 
 
 def _continued(model: Any, task: Text) -> tuple[TextSample, ...]:

@@ -100,7 +100,7 @@ class PixelDensity(Task):
         chance = self.chance_loss
         found = (
             Metric("loss", "nats", "lower", chance),
-            Metric("standard_error", "nats", "lower", tables=False),
+            Metric("standard_error", "nats", "lower"),
         )
         if self.kind.levels == 2:
             return found
