@@ -12,7 +12,7 @@ from throughtime.training import RunConfig, train
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("frames")
     models = {
-        "polygons": "vrnn:cell=gru,hidden=4,latent=2,features=4",
+        "polygons": "vrnn:cell=gru,hidden=4,engine=eager,latent=2,features=4",
         "chords": "rnn-nade:cell=gru,hidden=4,units=3",
         "linear-gaussian": "gru:hidden=4",
     }

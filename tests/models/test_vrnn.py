@@ -10,6 +10,7 @@ from throughtime import LSTM, Recurrent
 from throughtime.cells import ElmanCell
 from throughtime.core.errors import ConfigurationError, DataError, ShapeError
 from throughtime.models import VRNN, BernoulliOutput, GaussianOutput, NADEOutput, build_model
+from throughtime.models.vrnn import VRNNCell
 from throughtime.tasks.kinds import Frames, Likelihood, Vectors
 from throughtime.testing import LatentConformance
 
@@ -20,9 +21,13 @@ def drawn(width: int, *, binary: bool = False) -> tuple[Tensor, Tensor]:
     return ((x > 0).float() if binary else x), lengths
 
 
+def lstm(inputs: int, layers: int = 1) -> LSTM:
+    return LSTM(inputs, 5, layers, engine="eager")
+
+
 class TestGaussian(LatentConformance):
     def make_model(self) -> nn.Module:
-        return VRNN(LSTM(8, 5), GaussianOutput(4, 2, components=2), latent=2, features=4)
+        return VRNN(lstm(8), GaussianOutput(4, 2, components=2), latent=2, features=4)
 
     def make_items(self) -> tuple[Tensor, Tensor]:
         return drawn(2)
@@ -30,7 +35,7 @@ class TestGaussian(LatentConformance):
 
 class TestBernoulli(LatentConformance):
     def make_model(self) -> nn.Module:
-        return VRNN(LSTM(8, 5, num_layers=2), BernoulliOutput(4, 3), latent=1, features=4)
+        return VRNN(lstm(8, 2), BernoulliOutput(4, 3), latent=1, features=4)
 
     def make_items(self) -> tuple[Tensor, Tensor]:
         return drawn(3, binary=True)
@@ -39,7 +44,9 @@ class TestBernoulli(LatentConformance):
 class TestNADE(LatentConformance):
     def make_model(self) -> nn.Module:
         kind = Frames(3, binary=True)
-        return build_model("vrnn:cell=rnn,hidden=5,latent=2,features=4,nade=3", kind, Likelihood())
+        return build_model(
+            "vrnn:cell=rnn,hidden=5,engine=eager,latent=2,features=4,nade=3", kind, Likelihood()
+        )
 
     def make_items(self) -> tuple[Tensor, Tensor]:
         return drawn(3, binary=True)
@@ -49,7 +56,10 @@ class TestZoneout(LatentConformance):
     """A cell with random masks, which are means in evaluation."""
 
     def make_model(self) -> nn.Module:
-        kind, text = Frames(2, binary=False), "vrnn:cell=lstm-zoneout,hidden=5,latent=2,features=4"
+        kind, text = (
+            Frames(2, binary=False),
+            "vrnn:cell=lstm-zoneout,hidden=5,engine=eager,latent=2,features=4",
+        )
         return build_model(text, kind, Likelihood())
 
     def make_items(self) -> tuple[Tensor, Tensor]:
@@ -57,6 +67,12 @@ class TestZoneout(LatentConformance):
 
 
 DECAY, NOISE = 0.9, 0.7
+
+
+def step_of(model: VRNN) -> VRNNCell:
+    cell = model.recurrent.as_cell()
+    assert isinstance(cell, VRNNCell)
+    return cell
 
 
 def steady() -> tuple[float, float]:
@@ -84,7 +100,7 @@ def linear_gaussian() -> VRNN:
 
     Lines come from pairs of rectified units: v = relu(v) - relu(-v).
     """
-    cell = Recurrent(ElmanCell, 8, 1, nonlinearity="identity")
+    cell = Recurrent(ElmanCell, 8, 1, nonlinearity="identity", engine="eager")
     model = VRNN(cell, GaussianOutput(4, 1), latent=1, features=4).double()
     variance, gain = steady()
     pair = torch.tensor([1.0, -1.0, 0.0, 0.0]).double()
@@ -93,21 +109,21 @@ def linear_gaussian() -> VRNN:
     def raw(deviation: float) -> float:
         return math.log(math.expm1(deviation - 1e-4))
 
+    step = step_of(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        model.read_x[0].weight[:, 0] = model.read_z[0].weight[:, 0] = pair
-        (weights,) = [p for n, p in cell.named_parameters() if "weight_ih" in n]
-        (recurrent,) = [p for n, p in cell.named_parameters() if "weight_hh" in n]
+        model.read_x[0].weight[:, 0] = step.read_z.weight[:, 0] = pair
+        weights, recurrent = step.cell.weight_ih, step.cell.weight_hh
         weights[0, :4] = DECAY * gain * pair
         recurrent[0, 0] = DECAY * (1 - gain)
         model.prior[0].weight[:, 0] = pair
         model.prior[2].weight[0] = pair
         model.prior[2].bias[1] = raw(math.sqrt(variance))
-        model.posterior_x.weight[:2, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-        model.posterior_h.weight[:, 0] = other
-        model.posterior.weight[0] = gain * pair + (1 - gain) * other
-        model.posterior.bias[1] = raw(math.sqrt((1 - gain) * variance))
+        step.posterior_x.weight[:2, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+        step.posterior_h.weight[:, 0] = other
+        step.posterior.weight[0] = gain * pair + (1 - gain) * other
+        step.posterior.bias[1] = raw(math.sqrt((1 - gain) * variance))
         model.between_z.weight[:2, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
         model.output.parameters_of.weight[1] = pair
         model.output.parameters_of.bias[2] = raw(NOISE)
@@ -142,8 +158,9 @@ def test_at_the_exact_posterior_the_bound_is_the_likelihood(sequences):
 def test_at_another_posterior_the_bound_is_lower(sequences):
     x, exact = sequences
     model = linear_gaussian()
-    model.posterior.bias[0] = 0.3
-    model.posterior.bias[1] += 0.5
+    step = step_of(model)
+    step.posterior.bias[0] = 0.3
+    step.posterior.bias[1] += 0.5
     many = x.repeat(1, 2000, 1)
     bound = model.bound(many, random=torch.arange(10_000))
     gap = exact - (bound.reconstruction - bound.kl).view(2000, 5).mean(0)
@@ -172,14 +189,15 @@ def test_sampled_frames_are_read_and_not_their_means():
 
 def naive(model: VRNN, generator: torch.Generator, length: int) -> Tensor:
     """Draw one sequence with the modules alone, in the order of the paper's equations."""
-    cell = model.recurrent.as_cell()
+    outer = step_of(model)
+    cell = outer.cell
     state = cell.initial_state(1, dtype=torch.float64, device=torch.device("cpu"))
     h, found = torch.zeros(1, 5).double(), []
     for _ in range(length):
         mean, raw = model.prior(h).chunk(2, -1)
         deviation = nn.functional.softplus(raw) + 1e-4
         z = mean + deviation * torch.randn(1, 2, generator=generator).double()
-        read = model.read_z(z)
+        read = outer.read_z(z).relu()
         logits = model.output.logits((model.between_z(read) + model.between_h(h)).relu())
         x = (torch.rand(1, 2, generator=generator) < logits.sigmoid()).double()
         h, state = cell.step(cell.project(torch.cat([model.read_x(x), read], -1)), state)
@@ -189,7 +207,7 @@ def naive(model: VRNN, generator: torch.Generator, length: int) -> Tensor:
 
 def test_samples_have_the_statistics_of_naive_draws():
     torch.manual_seed(0)
-    model = VRNN(LSTM(8, 5), BernoulliOutput(4, 2), latent=2, features=4).double()
+    model = VRNN(lstm(8), BernoulliOutput(4, 2), latent=2, features=4).double()
     model.requires_grad_(False)
     for parameter in model.parameters():
         parameter.mul_(2)
@@ -215,7 +233,7 @@ def test_known_frames_are_kept_and_continued():
 
 def test_draws_of_one_sequence_do_not_depend_on_the_others():
     torch.manual_seed(0)
-    model = VRNN(LSTM(8, 5), NADEOutput(4, 3, 2), latent=2, features=4).eval()
+    model = VRNN(lstm(8), NADEOutput(4, 3, 2), latent=2, features=4).eval()
     seeds = torch.tensor([4, 9])
     both = model.sample(2, 4, random=seeds)
     assert torch.allclose(model.sample(1, 4, random=seeds[1:])[:, 0], both[:, 1], atol=1e-5)
@@ -239,7 +257,7 @@ def test_models_that_cannot_be(text, message):
 
 def test_frames_that_cannot_be_scored(unchecked):
     kind = Frames(2, binary=True)
-    model = build_model("vrnn:hidden=3,latent=1,features=3", kind, Likelihood())
+    model = build_model("vrnn:hidden=3,engine=eager,latent=1,features=3", kind, Likelihood())
     with pytest.raises(ConfigurationError, match=r"value 0\.5.*0 and 1"):
         model.bound(torch.full((3, 1, 2), 0.5))
     with pytest.raises(ShapeError, match=r"\(time, batch, 2\)"):
@@ -253,4 +271,19 @@ def test_frames_that_cannot_be_scored(unchecked):
     with pytest.raises(ConfigurationError, match="sequences of frames"):
         build_model("vrnn", Vectors(2), Likelihood())
     with pytest.raises(ConfigurationError, match=r"expected 8"):
-        VRNN(LSTM(7, 5), GaussianOutput(4, 2), latent=2, features=4)
+        VRNN(lstm(7), GaussianOutput(4, 2), latent=2, features=4)
+
+
+def test_the_native_engine_runs_it():
+    """Bound and gradients of the compiled step and of the eager loop."""
+    x, lengths = drawn(2)
+    found: list[list[Tensor]] = []
+    for engine in ("eager", "native"):
+        torch.manual_seed(0)
+        output = GaussianOutput(4, 2)
+        model = VRNN(LSTM(8, 5, engine=engine), output, latent=2, features=4).double()
+        bound = model.bound(x.double(), lengths, random=torch.tensor([3, 1, 2]))
+        loss = (bound.kl - bound.reconstruction).sum()
+        found.append([loss.detach(), *torch.autograd.grad(loss, [*model.parameters()])])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-9)

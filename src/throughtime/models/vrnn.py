@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from throughtime.core.cell import Cell, advance, fit_streams, prepare
+from throughtime.core.cell import Cell, Streams, advance, fit_streams, prepare, set_sizes
 from throughtime.core.density import Bound
 from throughtime.core.errors import ConfigurationError
-from throughtime.core.gaussian import DiagonalGaussian
+from throughtime.core.gaussian import DiagonalGaussian, deviation_of
 from throughtime.core.latent import Draws, Latents, Random
 from throughtime.core.state import State
-from throughtime.layers import RecurrentLayer
+from throughtime.layers import Recurrent, RecurrentLayer
 from throughtime.models.frame_outputs import FrameOutput
 from throughtime.models.frame_rnn import Frames, check_recurrent, checked_frames, known_frames
 
@@ -34,6 +34,87 @@ class _Run(NamedTuple):
     z: Tensor
     log_prob: Tensor
     due: Tensor
+
+
+@final
+class VRNNCell(Cell):
+    """One step of a VRNN: posterior, draw, and the step of another cell, whose state it has.
+
+        q = N(m', s'^2), from relu(A g(x_t) + B h_{t-1})    z_t = m' + s' noise_t
+        h_t = cell([g(x_t), k(z_t)], h_{t-1})
+        output  [m', raw s', z_t, k(z_t), h_{t-1}]
+
+    As a cell it runs on every engine, and every instrument finds it.
+
+    Arguments:
+        cell: cell that reads 2 * features; the first field of its state is its output.
+        latent: width of z_t.
+        features: width of g(x_t) and k(z_t).
+
+    Example:
+        >>> from throughtime.cells import GRUCell
+        >>> cell = VRNNCell(GRUCell(8, 5), latent=2, features=4)
+        >>> state = cell.initial_state(3, dtype=torch.float32, device=torch.device("cpu"))
+        >>> output, state = cell.step(cell.project(torch.ones(3, 4 + 2)), state)
+        >>> [part.shape[1] for part in cell.parts(output)]
+        [4, 2, 4, 5]
+    """
+
+    def __init__(self, cell: Cell, *, latent: int, features: int):
+        super().__init__()
+        width = cell.output_size
+        self.latent, self.features = latent, features
+        self.cell = cell
+        self.posterior_x = nn.Linear(features, features)
+        self.posterior_h = nn.Linear(width, features, bias=False)
+        self.posterior = nn.Linear(features, 2 * latent)
+        self.read_z = nn.Linear(latent, features)
+        self._widths = [2 * latent, latent, features, width]
+        set_sizes(self, features + latent, cell.hidden_size, sum(self._widths))
+        self.streams, self.lasting = cell.streams, cell.lasting
+
+    def parts(self, output: Float[Tensor, "*steps output"]) -> tuple[Tensor, ...]:
+        """Return the parts of an output: [m', raw s'], z_t, k(z_t) and h_{t-1}.
+
+        Shapes: (..., 2 latent), (..., latent), (..., features) and (..., width of h).
+
+        Arguments:
+            output: output of steps.
+        """
+        return output.split(self._widths, -1)
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        """Return the cell's own initial state."""
+        return self.cell.initial_state(batch_size, dtype=dtype, device=device)
+
+    def project(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps projected"]:
+        """Return [g(x_t), A g(x_t), noise_t]; the input is [g(x_t), noise_t]."""
+        read, noise = x.split([self.features, self.latent], -1)
+        return torch.cat([read, self.posterior_x(read), noise], -1)
+
+    def draw_streams(
+        self,
+        steps: Int[Tensor, "time batch"],
+        *,
+        training: bool,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> Streams:
+        """Return the cell's streams."""
+        return self.cell.draw_streams(steps, training=training, dtype=dtype, generator=generator)
+
+    def step(
+        self, projected: Float[Tensor, "batch projected"], state: State, streams: Streams = ()
+    ) -> tuple[Float[Tensor, "batch output"], State]:
+        """Return [m', raw s', z_t, k(z_t), h_{t-1}] and the cell's new state."""
+        read, of_x, noise = projected.split([self.features, self.features, self.latent], -1)
+        raw = self.posterior(F.relu(of_x + self.posterior_h(state.h)))
+        mean, deviation = raw.split([self.latent, self.latent], -1)
+        z = mean + deviation_of(deviation) * noise
+        k = F.relu(self.read_z(z))
+        inputs = self.cell.project(torch.cat([read, k], -1))
+        _, new = advance(self.cell, inputs, state, streams)
+        return torch.cat([raw, z, k, state.h], -1), new
 
 
 @final
@@ -92,21 +173,19 @@ class VRNN(nn.Module):
             if value < 1:
                 raise ConfigurationError(f"{name} of a VRNN", got=value, expected="at least 1")
         check_recurrent(recurrent, 2 * features)
-        recurrent.as_cell()  # refuses dropout between levels
-        hidden = recurrent.output_size
+        own = recurrent.as_cell()  # refuses dropout between levels
+        hidden = own.output_size
         self.width, self.latent, self.features = output.width, latent, features
-        self.recurrent, self.output = recurrent, output
         self.read_x = nn.Sequential(nn.Linear(output.width, features), nn.ReLU())
-        self.read_z = nn.Sequential(nn.Linear(latent, features), nn.ReLU())
+        self.recurrent = Recurrent(
+            VRNNCell(own, latent=latent, features=features), engine=recurrent.engine
+        )
         self.prior = nn.Sequential(
             nn.Linear(hidden, features), nn.ReLU(), nn.Linear(features, 2 * latent)
         )
-        # the posterior's first layer reads [g(x_t), h_{t-1}]: the first part runs for all t at once
-        self.posterior_x = nn.Linear(features, features)
-        self.posterior_h = nn.Linear(hidden, features, bias=False)
-        self.posterior = nn.Linear(features, 2 * latent)
         self.between_z = nn.Linear(features, features)
         self.between_h = nn.Linear(hidden, features, bias=False)
+        self.output = output
 
     def bound(
         self,
@@ -203,22 +282,25 @@ class VRNN(nn.Module):
         Raises:
             ConfigurationError, ShapeError: numbers below 1, or known frames that do not fit.
         """
-        like = self.posterior_h.weight
+        like = self.between_h.weight
         known = known_frames(known, count, length, self.output, like)
-        draws, steps = Draws(random, count, like), _Steps(self, length, count)
+        cell = self._cell()
+        where: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        state = cell.initial_state(count, **where)
+        draws, streams = Draws(random, count, like), self._streams(cell, length, count)
         found: list[Tensor] = []
         for t in range(length):
-            h = steps.h
+            noise = draws.normal(self.latent)
             if t < len(known):
                 x = known[t]
-                raw = self.posterior(self._joined(self.posterior_x(self.read_x(x)), h))
+                read = torch.cat([self.read_x(x), noise], -1)
+                _, state = advance(cell, cell.project(read), state, streams[t])
             else:
-                x, raw = None, self.prior(h)
-            law = DiagonalGaussian.from_outputs(raw)
-            z = self.read_z(law.at(draws.normal(self.latent)))
-            if x is None:
-                x = self.output.sample(self._output_features(z, h), draws)
-            steps.advance(torch.cat([self.read_x(x), z], -1))
+                z = DiagonalGaussian.from_outputs(self.prior(state.h)).at(noise)
+                k = F.relu(cell.read_z(z))
+                x = self.output.sample(self._output_features(k, state.h), draws)
+                read = cell.cell.project(torch.cat([self.read_x(x), k], -1))
+                _, state = advance(cell.cell, read, state, streams[t])
             found.append(x)
         return torch.stack(found)
 
@@ -227,57 +309,36 @@ class VRNN(nn.Module):
         time, batch = x.shape[:2]
         normal = Draws(random, batch, x).normal(time, samples, self.latent)
         noise = normal.permute(1, 2, 0, 3).reshape(time, samples * batch, self.latent)
-        read = self.read_x(x).repeat(1, samples, 1)
-        of_x, steps = self.posterior_x(read), _Steps(self, time, samples * batch)
-        parts: list[tuple[Tensor, ...]] = []  # raw parameters, z, k(z) and h_{t-1} of each step
-        for read_t, of_x_t, noise_t in zip(read, of_x, noise, strict=True):
-            h = steps.h
-            raw = self.posterior(self._joined(of_x_t, h))
-            z = DiagonalGaussian.from_outputs(raw).at(noise_t)
-            read_z = self.read_z(z)
-            steps.advance(torch.cat([read_t, read_z], -1))
-            parts.append((raw, z, read_z, h))
-        raw, z, read_z, h = (torch.stack(each) for each in zip(*parts, strict=True))
+        read = torch.cat([self.read_x(x).repeat(1, samples, 1), noise], -1)
+        output, _ = self.recurrent(read, lengths=frames.lengths.repeat(samples))
+        raw, z, k, h = self._cell().parts(output)
         latents = Latents(
             DiagonalGaussian.from_outputs(raw), DiagonalGaussian.from_outputs(self.prior(h))
         )
         due = torch.arange(time)[:, None] < frames.lengths.repeat(samples)
         due = due.to(x.device)
-        features = self._output_features(read_z[due], h[due])
+        features = self._output_features(k[due], h[due])
         found = self.output.log_prob(features, x.repeat(1, samples, 1)[due])
         log_prob = found.new_zeros(due.shape).masked_scatter(due, found)
         return _Run(frames, latents, z, log_prob, due.to(x.dtype))
 
-    def _joined(self, of_x: Tensor, h: Tensor) -> Tensor:
-        return F.relu(of_x + self.posterior_h(h))
+    def _output_features(self, k: Tensor, h: Tensor) -> Tensor:
+        return F.relu(self.between_z(k) + self.between_h(h))
 
-    def _output_features(self, z: Tensor, h: Tensor) -> Tensor:
-        return F.relu(self.between_z(z) + self.between_h(h))
+    def _cell(self) -> VRNNCell:
+        cell = prepare(self.recurrent.as_cell())
+        assert isinstance(cell, VRNNCell)
+        return cell
 
-
-class _Steps:
-    """The cell of a VRNN, one step at a time, with gradients."""
-
-    def __init__(self, model: VRNN, time: int, rows: int):
-        like = model.posterior_h.weight
-        self.cell: Cell = prepare(model.recurrent.as_cell())
-        where = {"dtype": like.dtype, "device": like.device}
-        self.state: State = self.cell.initial_state(rows, **where)
-        self.h = like.new_zeros(rows, self.cell.output_size)
-        self.streams: list[tuple[Tensor, ...]] = [()] * time
-        if self.cell.streams:
-            drawn = self.cell.draw_streams(
-                torch.arange(time)[:, None].expand(time, rows),
-                training=model.training,
-                dtype=like.dtype,
-                generator=torch.default_generator,
-            )
-            fitted = fit_streams(self.cell, drawn, time, rows)
-            self.streams = [*zip(*(s.to(like.device).unbind(0) for s in fitted), strict=True)]
-        self.t = 0
-
-    def advance(self, x: Tensor) -> None:
-        """Run one step."""
-        projected = self.cell.project(x)
-        self.h, self.state = advance(self.cell, projected, self.state, self.streams[self.t])
-        self.t += 1
+    def _streams(self, cell: Cell, time: int, rows: int) -> list[Streams]:
+        if not cell.streams:
+            return [()] * time
+        like = self.between_h.weight
+        drawn = cell.draw_streams(
+            torch.arange(time)[:, None].expand(time, rows),
+            training=self.training,
+            dtype=like.dtype,
+            generator=torch.default_generator,
+        )
+        fitted = fit_streams(cell, drawn, time, rows)
+        return [*zip(*(s.to(like.device).unbind(0) for s in fitted), strict=True)]

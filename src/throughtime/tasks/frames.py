@@ -146,7 +146,7 @@ class FrameDensity(Task):
         nats = self.unit
         return (
             Metric("loss", nats, "lower", self.chance_loss),
-            Metric("mean_over_sequences", nats, "lower"),
+            Metric("mean_over_sequences", nats, "lower", tables=False),
             Metric("importance_weighted", nats, "lower"),
             Metric("kl", nats, "higher"),
             Metric("active_units", "units", "higher"),
