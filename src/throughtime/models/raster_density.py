@@ -126,14 +126,12 @@ class RasterDensity(nn.Module, abc.ABC):
 
     @final
     def log_prob(
-        self,
-        x: Num[Tensor, "batch channels height width"],
-        lengths: Int[Tensor, " batch"] | None = None,
+        self, x: Num[Tensor, "batch *item"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, " batch"]:
         """Return the natural logarithm of the probability of each image.
 
         Arguments:
-            x: Levels, whole numbers.
+            x: Levels, whole numbers, (batch, channels, height, width).
             lengths: Unused: images have no axis of time.
 
         Raises:
