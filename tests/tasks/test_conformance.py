@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+from tasks.test_task_registry import NEEDS_FILES
 from torch import nn
 
 from throughtime.models import build_model
@@ -57,6 +58,13 @@ class TestFramesWithLatentVariables(Conformance):
         return build_model(
             "vrnn:cell=gru,hidden=5,engine=eager,latent=2,features=4", task.inputs, task.answers
         )
+
+
+class TestThresholdedDigits(Conformance):
+    spec = "thresholded-digits"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("made:hidden=70", task.inputs, task.answers)
 
 
 class TestLatch(Conformance):
@@ -197,10 +205,8 @@ class TestTranslation(Conformance):
 
 def test_each_registered_task_is_checked() -> None:
     """Those that need files are instances of the same classes."""
-    files = {"mnist", "permuted-mnist", "characters", "text", "text8", "penn-treebank"}
-    files |= {"translation", "multi30k"}
     named = {c.spec.partition(":")[0] for c in Conformance.__subclasses__() if hasattr(c, "spec")}
-    assert named | files == set(TASKS)
+    assert named | NEEDS_FILES == set(TASKS)
 
 
 class Wrong(UnitAdding):

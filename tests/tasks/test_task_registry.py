@@ -5,27 +5,13 @@ import inspect
 import pytest
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.tasks import TASKS, FrameDensity, PixelDensity, Task
+from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task
 
 NEEDS_FILES = {
-    *(
-        "binarized-mnist",
-        "dynamic-mnist",
-        "characters",
-        "jsb-chorales",
-        "midi",
-        "mnist",
-        "multi30k",
-        "nottingham",
-        "pen-strokes",
-        "penn-treebank",
-        "permuted-mnist",
-        "text",
-        "text8",
-    ),
-    "translation",
-    *("binarized-mnist", "binary-density", "characters", "dynamic-mnist", "mnist", "multi30k"),
-    *("penn-treebank", "permuted-mnist", "text", "text8", "translation", "vectors"),
+    *("binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
+    *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "multi30k", "nottingham"),
+    *("pen-strokes", "penn-treebank", "permuted-mnist", "text", "text8", "translation"),
+    "vectors",
 }
 
 
@@ -39,6 +25,9 @@ def test_names():
         "copy-sequence",
         "copying",
         "counting",
+        "counting-dialogue",
+        "dailydialog",
+        "dialogue",
         "digits",
         "distant-brackets",
         "dynamic-mnist",
@@ -87,7 +76,7 @@ def test_every_task_states_what_it_is(name):
     assert task.name == name
     named = {metric.name: metric for metric in task.metrics}
     assert named["loss"].chance > 0
-    if not isinstance(task, PixelDensity | FrameDensity):
+    if not isinstance(task, DialogueTask | FrameDensity | PixelDensity):
         assert list(named)[:2] == ["accuracy", "loss"]
         assert 0 < named["accuracy"].chance < 1
     assert task.length > task.dependency_length > 0

@@ -277,11 +277,11 @@ class BinaryDensity(nn.Module, abc.ABC):
         ordering: Int[Tensor, " inputs"],
     ) -> Float[Tensor, "rows inputs"]:
         """Draw the inputs after the given ones, one at a time."""
-        columns, chances = x.T.contiguous(), uniform.T.contiguous()
+        columns, chances = x.T.contiguous(), uniform.T.logit().contiguous()
         logits = self._conditionals(ordering, columns)
         for step, (place, logit) in enumerate(zip(ordering.tolist(), logits, strict=True)):
             if step >= len(given):
-                torch.lt(chances[place], logit.sigmoid(), out=columns[place])
+                torch.lt(chances[place], logit, out=columns[place])
         return columns.T
 
     @final
