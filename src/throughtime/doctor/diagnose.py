@@ -245,6 +245,7 @@ _ORDER = (
     Cause.UNDERTRAINED,
     Cause.EXPOSURE_BIAS,
     Cause.ATTENTION_UNUSED,
+    Cause.POSTERIOR_COLLAPSE,
     Cause.HEALTHY,
     Cause.NO_LONG_DEPENDENCY,
     Cause.INCONCLUSIVE,
@@ -315,8 +316,8 @@ def with_checks(diagnosis: Diagnosis, checks: WholeModel, needs: Sequence[Need])
         for f in found
         if f not in first
     ]
-    remedies = checks.free_running.remedies
-    facts = (*checks.free_running.facts, *checks.attention.facts)
+    remedies = [*checks.free_running.remedies, *checks.latent.remedies]
+    facts = (*checks.free_running.facts, *checks.attention.facts, *checks.latent.facts)
     diagnosis = dataclasses.replace(
         diagnosis,
         findings=(*first, *diagnosis.findings, *rest),
@@ -326,7 +327,8 @@ def with_checks(diagnosis: Diagnosis, checks: WholeModel, needs: Sequence[Need])
     )
     if not first:
         return diagnosis
-    cause, own = first[0].cause, remedies if first[0].cause is Cause.EXPOSURE_BIAS else []
+    cause = first[0].cause
+    own = checks.remedies_of(cause)
     sentence = leading(cause, first[0].statement, own)
     return dataclasses.replace(diagnosis, verdict=cause, sentence=sentence)
 

@@ -19,7 +19,7 @@ from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import SequenceBatch
-from throughtime.tasks.kinds import Pairs
+from throughtime.tasks.kinds import Frames, Pairs
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
@@ -165,8 +165,9 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
-    # of pairs, the dependency goes through two layers, each of which has a part of its steps
-    lag = None if isinstance(task.inputs, Pairs) else task.dependency_length
+    # of pairs, the dependency goes through two layers, each of which has a part of its steps;
+    # sequences of frames may all be shorter than the longest one
+    lag = None if isinstance(task.inputs, Pairs | Frames) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]
         lag = None if lag is None else min(lag, _STREAM_STEPS - 1)

@@ -1,4 +1,4 @@
-"""Checks of the whole model beside those of its layers: its own symbols, its attention."""
+"""Checks of the whole model: its own symbols, its attention, its latent variables."""
 
 from collections.abc import Callable, Sequence
 from typing import final
@@ -10,7 +10,8 @@ from throughtime.doctor.need import Need
 from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.subject import Clock, LossFunction, Subject
 from throughtime.doctor.unused_attention import UnusedAttention
-from throughtime.results.diagnosis import Fact, Finding
+from throughtime.doctor.unused_latent import LatentUse
+from throughtime.results.diagnosis import Cause, Fact, Finding, Remedy
 
 
 @final
@@ -36,8 +37,10 @@ class WholeModel:
         self.subject = subject
         self.free_running = LossAfterOwnSymbols(subject, free_running, seed)
         self.attention = UnusedAttention(subject)
+        self.latent = LatentUse(subject, seed)
         self._run(self.free_running.facts, lambda: self.free_running.measure(trainer, clock))
         self._run(self.attention.facts, lambda: self.attention.measure(clock))
+        self._run(self.latent.facts, lambda: self.latent.measure(trainer, clock))
 
     def _run(self, facts: list[Fact], check: Callable[[], None]) -> None:
         try:
@@ -58,4 +61,17 @@ class WholeModel:
         where = f"the whole model, {count} held-out batch{'es' if count > 1 else ''}"
         free = self.free_running.finding(constant, where)
         unused = self.attention.finding(needs, where)
-        return [finding for finding in (free, unused) if finding is not None]
+        found = (free, unused, self.latent.finding(where))
+        return [finding for finding in found if finding is not None]
+
+    def remedies_of(self, cause: Cause) -> list[Remedy]:
+        """Return the remedies that were tried for a cause.
+
+        Arguments:
+            cause: cause of a finding of these checks.
+        """
+        tried = {
+            Cause.EXPOSURE_BIAS: self.free_running.remedies,
+            Cause.POSTERIOR_COLLAPSE: self.latent.remedies,
+        }
+        return tried.get(cause, [])
