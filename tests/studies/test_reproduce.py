@@ -14,7 +14,7 @@ from throughtime.results.comparison import Spread
 from throughtime.studies import literature, publications, reproduce
 from throughtime.studies.literature import Check, publication
 from throughtime.tasks import TASKS, CountingDialogue
-from throughtime.tasks.kinds import Dialogues, Likelihood
+from throughtime.tasks.kinds import Dialogues, Frames, Likelihood
 
 TINY = {
     "schema_version": 1,
@@ -90,6 +90,17 @@ def test_models_of_the_study_of_dialogues_have_as_many_parameters() -> None:
             sizes[row.label] = sum(p.numel() for p in model.parameters())
         for flat in ("flat, last utterance", "flat, whole dialogue"):
             assert abs(sizes[flat] / sizes["HRED"] - 1) < 0.05, sizes
+
+
+def test_models_of_the_study_of_pen_strokes_have_as_many_parameters() -> None:
+    """Within 5 %: a larger model is no proof for latent variables."""
+    kind = Frames(3, binary=False, pen=True)
+    for scale in publication("pen-strokes").scales.values():
+        plain, latent = (
+            sum(p.numel() for p in build_model(row.model, kind, Likelihood()).parameters())
+            for row in scale.rows
+        )
+        assert abs(plain / latent - 1) < 0.05
 
 
 def test_conditions() -> None:
