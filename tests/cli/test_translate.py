@@ -97,7 +97,7 @@ def test_runs_that_do_not_translate_say_so(tmp_path: Path, capsys) -> None:
     (tmp_path / "plays.txt").write_text("to be or not to be " * 60)
     texts = f"text:file={tmp_path / 'plays.txt'},length=5"
     for task, model, message in (
-        ("reverse:longest=2", "gru:hidden=3", "no vocabulary"),
+        ("reverse:longest=2", "gru:hidden=3", "does not translate: got EncoderDecoder"),
         ("tagging", "gru:hidden=3", "no vocabulary"),
         ("spelling:digits=2", "gru:hidden=3", "does not translate: got EncoderDecoder"),
         (texts, "gru:hidden=3", "does not translate: got LanguageModel"),
@@ -115,7 +115,7 @@ def test_runs_that_do_not_continue_a_text_say_what_they_do(
     (tmp_path / "a.tags").write_text("a X\nb Y\n\n" * 40)
     for task, message in (
         ("spelling:digits=2", "model.encode(source)"),
-        ("reverse:longest=2", "throughtime inspect"),
+        ("reverse:longest=2", "model.encode(source)"),
         ("tagging", "throughtime inspect"),
         (f"tagging:file={tmp_path / 'a.tags'}", "throughtime inspect"),
     ):

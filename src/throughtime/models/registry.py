@@ -190,7 +190,7 @@ class Models:
                         subject,
                         got=f"{key}, an option of a family",
                         expected=" or ".join(families),
-                        fix=f"Name one: {families[-1]}:cell={name},{key}=...",
+                        fix=f"Name the one that fits the task: FAMILY:cell={name},{key}=...",
                     )
             return name, read_options(subject, texts, parameters)
         if not _takes_cell(name):
