@@ -36,7 +36,12 @@ def test_perplexity_static_and_dynamic(tmp_path: Path, capsys: pytest.CaptureFix
         (LINES.encode(), ",tokens=word", MODEL, "Did you mean 'words' or"),
         (LINES.encode(), ",length=5", "language-model:embedding=3,tied=true", "tied weights: got"),
         (LINES.encode(), ",length=5", "language-model:cutoffs=99", "cutoffs: got 99"),
-        (LINES.encode(), "", "gru:tied=true", "Name the one that fits the task: FAMILY:cell=gru,tied=..."),
+        (
+            LINES.encode(),
+            "",
+            "gru:tied=true",
+            "Name the one that fits the task: FAMILY:cell=gru,tied=...",
+        ),
     ],
 )
 def test_inputs_that_are_refused_in_words(

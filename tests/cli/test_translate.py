@@ -98,7 +98,7 @@ def test_runs_that_do_not_translate_say_so(tmp_path: Path, capsys) -> None:
     texts = f"text:file={tmp_path / 'plays.txt'},length=5"
     for task, model, message in (
         ("reverse:longest=2", "gru:hidden=3", "does not translate: got EncoderDecoder"),
-        ("tagging", "gru:hidden=3", "no vocabulary"),
+        ("tagging", "gru:hidden=3", "nothing to generate"),
         ("spelling:digits=2", "gru:hidden=3", "does not translate: got EncoderDecoder"),
         (texts, "gru:hidden=3", "does not translate: got LanguageModel"),
     ):

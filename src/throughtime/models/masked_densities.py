@@ -198,20 +198,14 @@ class MADE(BinaryDensity):
             x: Vectors of zeros and ones.
             ordering: Places of the inputs in the order of the conditionals.
         """
-        *weights, direct = self.masked_weights(ordering)
+        *weights, direct = self._masked_weights(ordering)
         return self._pass(x, weights, direct)
 
     def _layers(self) -> list[nn.Linear]:
         return [each for each in self.linears if isinstance(each, nn.Linear)]
 
-    def masked_weights(
-        self, ordering: Int[Tensor, " inputs"]
-    ) -> list[Float[Tensor, "outputs inputs"] | None]:
-        """Return the masked weights of each layer, then those of the direct connections, or None.
-
-        Arguments:
-            ordering: Places of the inputs in the order of the conditionals.
-        """
+    def _masked_weights(self, ordering: Int[Tensor, " inputs"]) -> list[Tensor | None]:
+        """Return the masked weights of each layer, then of the direct connections or None."""
         before, m = earlier(ordering), self.degrees
         layers = self._layers()
         masks = [before < m[:, None], *[m <= m[:, None]] * (len(layers) - 2), m <= before[:, None]]
@@ -228,7 +222,7 @@ class MADE(BinaryDensity):
         return h if direct is None else h + F.linear(x, direct)
 
     def _conditionals(self, ordering: Tensor, columns: Tensor) -> Iterator[Tensor]:
-        *weights, direct = self.masked_weights(ordering)
+        *weights, direct = self._masked_weights(ordering)
         for place in ordering.tolist():
             yield self._pass(columns.T, weights, direct)[:, place]
 
