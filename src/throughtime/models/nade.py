@@ -73,13 +73,10 @@ class NADE(BinaryDensity):
 
     def _conditionals(self, ordering: Tensor, columns: Tensor) -> Iterator[Tensor]:
         a = self.hidden_bias.expand(columns.shape[1], -1).clone()
-        h, bias = a.sigmoid(), self.bias.tolist()
+        bias = self.bias.tolist()
         for place in ordering.tolist():
-            yield h @ self.readout[place] + bias[place]
-            rows = columns[place].nonzero()[:, 0]  # a zero leaves the sums as they are
-            changed = a[rows] + self.weight[place]
-            a.index_copy_(0, rows, changed)
-            h.index_copy_(0, rows, changed.sigmoid())
+            yield a.sigmoid() @ self.readout[place] + bias[place]
+            a.addr_(columns[place], self.weight[place])
 
     def _estimate(self, x: Tensor, random: torch.Generator | None) -> Tensor:
         return self._in_drawn_order(x, random)
