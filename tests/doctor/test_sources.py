@@ -264,3 +264,21 @@ def test_a_run_on_pairs_has_no_lag(tmp_path) -> None:
     )
     names = {fact.name.partition(":")[0] for fact in found.facts}
     assert {"encoder.layer", "decoder", "loss after the model's own symbols"} <= names
+
+
+def test_a_run_on_dialogues_has_its_samples_on_one_axis(tmp_path) -> None:
+    """No lag either: a dependency goes through three layers."""
+    config = RunConfig(
+        task="counting-dialogue:turns=3", model="gru:hidden=4", steps=1, batch_size=5
+    )
+    train(config, tmp_path)
+    found = from_text(str(tmp_path))
+    assert found.options["lag"] is None
+    _, task, model = load_model(tmp_path)
+    for batch in itertools.islice(found.batches, 2):
+        assert batch.symbols.shape == batch.targets.shape == (9, 5)
+        assert batch.lengths.shape == (3, 5)
+        loss = found.loss_fn(model, batch)
+        torch.testing.assert_close(loss, task.score(model, batch.dialogues()).loss)
+        fewer = type(batch)(*(part[:, :2] for part in batch))
+        assert torch.isfinite(found.loss_fn(model, fewer))

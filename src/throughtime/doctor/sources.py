@@ -18,8 +18,8 @@ from throughtime.core.errors import ConfigurationError, RunError, UnknownNameErr
 from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
-from throughtime.tasks import SequenceBatch
-from throughtime.tasks.kinds import Frames, Pairs
+from throughtime.tasks import DialogueBatch, SequenceBatch
+from throughtime.tasks.kinds import Dialogues, Frames, Pairs
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
@@ -158,6 +158,30 @@ def exits_refused() -> Iterator[None]:
         ) from stop
 
 
+class FlatDialogues(NamedTuple):
+    """A batch of dialogues whose turns and steps are one axis, before that of the samples.
+
+    Attributes:
+        symbols, targets: (turn * time, batch).
+        lengths: (turn, batch).
+    """
+
+    symbols: Tensor
+    targets: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, batch: DialogueBatch) -> "FlatDialogues":
+        """Return the batch in this form."""
+        return cls(batch.symbols.flatten(0, 1), batch.targets.flatten(0, 1), batch.lengths)
+
+    def dialogues(self) -> DialogueBatch:
+        """Return the batch as the task takes it."""
+        turns = len(self.lengths)
+        symbols, targets = (t.unflatten(0, (turns, -1)) for t in (self.symbols, self.targets))
+        return DialogueBatch(symbols, self.lengths.cpu(), targets)
+
+
 def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     """Return a run's model, fresh batches of its task, its training and the record of it."""
     if not RunFolder(folder).config.exists():
@@ -165,15 +189,20 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
-    # of pairs, the dependency goes through two layers, each of which has a part of its steps;
+    # of pairs and dialogues, the dependency goes through several layers, each with a part of it;
     # sequences of frames may all be shorter than the longest one
-    lag = None if isinstance(task.inputs, Pairs | Frames) else task.dependency_length
+    several = Pairs | Dialogues | Frames
+    lag = None if isinstance(task.inputs, several) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]
         lag = None if lag is None else min(lag, _STREAM_STEPS - 1)
 
+    if isinstance(task.inputs, Dialogues):
+        batches = [FlatDialogues.of(batch) for batch in batches]
+
     def loss(model: nn.Module, batch: Any) -> Tensor:
-        return task.score(model, batch).loss
+        whole = batch.dialogues() if isinstance(batch, FlatDialogues) else batch
+        return task.score(model, whole).loss
 
     rows: list[Any] = [row for row in read_metrics(folder) if row.get("kind") == "train"]
     try:
