@@ -334,6 +334,38 @@ def test_the_kl_weight_and_the_noise_are_the_tasks() -> None:
     torch.testing.assert_close(whole.parts["loss"].total, sum(halves))
 
 
+def test_the_bag_of_words_is_a_term_of_training_alone() -> None:
+    torch.manual_seed(0)
+    model = VHRED(KIND, Hierarchy(GRU(4, 6), GRU(6, 5)), _decoder(8), 3, bag_of_words=0.5)
+    model, batch, seeds = model.double(), _batch(), torch.arange(3)
+    assert not model.eval().replies(batch.symbols, batch.lengths, seeds).auxiliary.any()
+    found = model.train().replies(batch.symbols, batch.lengths, seeds).auxiliary
+    noise = Draws(seeds, 3, torch.zeros(1).double()).normal(4, 3)
+    posterior, _ = model.latents(batch.symbols, batch.lengths)
+    rows = reply_rows(batch.symbols, batch.lengths, 1)
+    contexts = model.contexts(batch.symbols, batch.lengths)
+    assert model.bag is not None
+    for k, (turn, row) in enumerate(zip(rows.turn.tolist(), rows.dialogue.tolist(), strict=True)):
+        z = posterior.mean[k] + posterior.deviation[k] * noise[row, turn]
+        log_b = model.bag(torch.cat([contexts[turn - 1, row], z])).log_softmax(-1)
+        expected = -0.5 * sum(log_b[w] for w in (*DIALOGUES[row][turn], END))
+        torch.testing.assert_close(found[k], expected)
+    task = CountingDialogue(turns=3)
+    kinds = Pairs(Vector(7), Tokens(task.inputs.alphabet))
+    decoder = EncoderDecoder(kinds, None, GRU(4, 5))
+    model = VHRED(task.inputs, Hierarchy(GRU(4, 6), GRU(6, 5)), decoder, 2, bag_of_words=1.0)
+    batch = next(task.batches("validation", 5))
+    torch.manual_seed(3)
+    score = task.score(model, batch, step=0)
+    torch.manual_seed(3)
+    auxiliary = model.replies(batch.symbols, batch.lengths).auxiliary.sum()
+    model.bag = None
+    torch.manual_seed(3)
+    without = task.score(model, batch, step=0)
+    count = without.parts["loss"].count
+    torch.testing.assert_close(score.loss, without.loss + auxiliary / count)
+
+
 class _Watched(nn.Module):
     """A layer that keeps what it reads."""
 
@@ -375,6 +407,8 @@ def test_parts_that_do_not_fit_are_refused(unchecked: None) -> None:
         ReplyModel(KIND, LastUtterance(GRU(4, 6)), _decoder(7))
     with pytest.raises(ConfigurationError, match="latent of model 'vhred': got 0"):
         VHRED(KIND, Hierarchy(GRU(4, 6), GRU(6, 6)), _decoder(6), latent=0)
+    with pytest.raises(ConfigurationError, match="bag_of_words of model 'vhred': got -1"):
+        VHRED(KIND, Hierarchy(GRU(4, 6), GRU(6, 6)), _decoder(9), 3, bag_of_words=-1)
     with pytest.raises(ConfigurationError, match="context: got 5"):
         Hierarchy(GRU(4, 6), GRU(5, 6))
     with pytest.raises(ConfigurationError, match="reads the dialogue once"):

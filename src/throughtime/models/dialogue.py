@@ -24,10 +24,12 @@ class Replies(NamedTuple):
         state: State of the decoder.
         kl: KL divergence of the posterior from the prior of each reply, in nats; 0 without latent
             variables.
+        auxiliary: Term of each reply in the training loss, in nats; 0 in evaluation.
     """
 
     state: State
     kl: Float[Tensor, " row"]
+    auxiliary: Float[Tensor, " row"]
 
 
 class DialogueModel(abc.ABC, nn.Module):
@@ -298,7 +300,8 @@ class ReplyModel(DialogueModel):
         del random
         rows = reply_rows(symbols, lengths, self.kind.begin)
         contexts = self.contexts(symbols, lengths)[rows.turn - 1, rows.dialogue]
-        return Replies(self.decoder.encode(contexts), contexts.new_zeros(len(contexts)))
+        none = contexts.new_zeros(len(contexts))
+        return Replies(self.decoder.encode(contexts), none, none)
 
     def source(
         self, contexts: Float[Tensor, "row width"], random: Random

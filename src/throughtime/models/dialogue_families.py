@@ -50,6 +50,7 @@ def _vhred(
     layer: MakeLayer,
     *,
     latent: int = 32,
+    bag_of_words: float = 0.0,
     context: Literal["initial", "every-step"] = "every-step",
     embedding: int = 64,
     bidirectional: bool = False,
@@ -61,7 +62,8 @@ def _vhred(
     kind = _dialogues(inputs, answers, "vhred")
     options = _Options(context, embedding, dropout, tied, word_dropout)
     history = _hierarchy(layer, options, bidirectional)
-    return VHRED(kind, history, _decoder(kind, history, layer, options, latent), latent)
+    decoder = _decoder(kind, history, layer, options, latent)
+    return VHRED(kind, history, decoder, latent, bag_of_words)
 
 
 @FAMILIES.register("flat-dialogue")

@@ -34,14 +34,20 @@ class VHRED(DialogueModel):
 
         log p(dialogue) >= sum_n log mean_k p(u_n, z_n^k) / q(z_n^k)
 
+    A decoder may learn to do without z. Against this, a second readout gives the symbols of u_n,
+    in any order, from [c_{n-1}; z_n] (Zhao et al. 2017); in training its loss is added:
+
+        auxiliary_n = -bag_of_words sum_t log b(w_t | [c_{n-1}; z_n])    b = softmax of two layers
+
     Arguments:
         kind: kind of the dialogues.
         history: layers over symbols and over utterances.
         decoder: decoder of a source of one vector, [c; z].
         latent: width of z.
+        bag_of_words: weight of the auxiliary loss; 0 for none.
 
     Raises:
-        ConfigurationError: parts that do not fit each other, or a width below 1.
+        ConfigurationError: parts that do not fit each other, a width below 1, or a weight below 0.
 
     Example:
         >>> from throughtime import GRU
@@ -55,17 +61,32 @@ class VHRED(DialogueModel):
 
     Source:
         Serban et al., "A hierarchical latent variable encoder-decoder model for generating
-        dialogues", AAAI 2017. The first utterance is not predicted here. Sizes of f and g, the
-        readout, and words that are dropped as zeros are our choices.
+        dialogues", AAAI 2017; Zhao, Zhao & Eskenazi, "Learning discourse-level diversity for neural
+        dialog models using conditional variational autoencoders", ACL 2017. The first utterance is
+        not predicted here. Sizes of f, g and b, the readout, and words that are dropped as zeros
+        are our choices.
     """
 
-    def __init__(self, kind: Dialogues, history: Hierarchy, decoder: EncoderDecoder, latent: int):
+    def __init__(
+        self,
+        kind: Dialogues,
+        history: Hierarchy,
+        decoder: EncoderDecoder,
+        latent: int,
+        bag_of_words: float = 0.0,
+    ):
         if latent < 1:
             raise ConfigurationError("latent of model 'vhred'", got=latent, expected="at least 1")
+        if not 0 <= bag_of_words < math.inf:
+            raise ConfigurationError(
+                "bag_of_words of model 'vhred'", got=bag_of_words, expected="a weight of at least 0"
+            )
         super().__init__(kind, history, decoder, latent)
         width, own = history.output_size, history.utterance.output_size
         self.prior = _two_layers(width, width, 2 * latent)
         self.posterior = _two_layers(width + own, width, 2 * latent)
+        self.bag_of_words = float(bag_of_words)
+        self.bag = _two_layers(width + latent, width, kind.alphabet) if bag_of_words else None
 
     def latents(
         self,
@@ -105,9 +126,15 @@ class VHRED(DialogueModel):
         """
         contexts, latents = self._encoded(symbols, lengths)
         (noise,) = self._noise(symbols, lengths, 1, random)
-        z = latents.posterior.at(noise)
-        state = self.decoder.encode(torch.cat([contexts, z], -1))
-        return Replies(state, latents.posterior.kl(latents.prior))
+        source = torch.cat([contexts, latents.posterior.at(noise)], -1)
+        kl = latents.posterior.kl(latents.prior)
+        auxiliary = torch.zeros_like(kl)
+        if self.training and self.bag is not None:
+            targets = reply_rows(symbols, lengths, self.kind.begin).targets
+            logits = self.bag(source).log_softmax(-1)
+            found = logits.gather(1, targets.T.clamp(min=0))
+            auxiliary = -self.bag_of_words * (found * (targets.T >= 0)).sum(1)
+        return Replies(self.decoder.encode(source), kl, auxiliary)
 
     def source(
         self, contexts: Float[Tensor, "row width"], random: Random
@@ -139,7 +166,7 @@ class VHRED(DialogueModel):
         Raises:
             ShapeError: other axes, or a dialogue without an utterance.
         """
-        state, kl = self.replies(x, lengths, random)
+        state, kl, _ = self.replies(x, lengths, random)
         found = self.reply_log_prob(x, lengths, state)
         rows = reply_rows(x, lengths, self.kind.begin)
         sums = (of_dialogues(each, rows.dialogue, x.shape[2]) for each in (found, kl))

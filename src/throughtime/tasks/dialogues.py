@@ -170,7 +170,7 @@ class DialogueTask(Task):
         loss = (sum -log p(u_n | u_1 ... u_{n-1}, z_n) + weight KL) / number of symbols
         KL = sum KL_n                                  in evaluation, with a weight of 1
         KL = max(sum KL_n, free_nats * replies)        in training
-        weight = min(1, (step + 1) / annealing)        in training
+        weight = min(1, (step + 1) / annealing)        in training, where a model may add a term
 
     In evaluation the draws of a dialogue are a function of its symbols, so that a result does not
     depend on the batch around it.
@@ -231,7 +231,7 @@ class DialogueTask(Task):
         del state
         given: Any = model
         random = seeds_of(batch) if step is None else None
-        start, kl = given.replies(batch.symbols, batch.lengths, random)
+        start, kl, auxiliary = given.replies(batch.symbols, batch.lengths, random)
         rows = reply_rows(batch.symbols, batch.lengths, self.begin, batch.targets)
         due = rows.targets >= 0
         total = grouped_losses(given, rows, start).sum()
@@ -242,6 +242,7 @@ class DialogueTask(Task):
         if step is not None:
             weight = min(1.0, (step + 1) / self.annealing) if self.annealing else 1.0
             cost = weight * divergence.clamp(min=self.free_nats * int(kept.sum()))
+            cost = cost + auxiliary[kept].sum()
         loss = total + cost
         parts = {
             "loss": Mean(loss.detach().double(), count),
