@@ -205,5 +205,7 @@ def _items(batch: Any, seed: int) -> _Items | None:
         return None
     second = parts[1] if len(parts) > 1 else None
     whole = isinstance(second, Tensor) and not second.is_floating_point()
+    if whole and second.dim() > 1:  # dialogues, whose lengths have two axes
+        return None
     random = torch.Generator().manual_seed(seed)
     return _Items(parts[0], second if whole else None, random)
