@@ -1,4 +1,4 @@
-"""What came before a reply, as one vector: the last utterance, all symbols, or all utterances."""
+"""History of a reply as one vector: the last utterance, all symbols, or all utterances."""
 
 import abc
 from collections.abc import Callable

@@ -77,7 +77,7 @@ class DensityConformance(abc.ABC):
             assert model.log_prob(every).mean() > before
 
     def test_samples_have_the_probabilities(self) -> None:
-        """By a chi-square test of 100,000 draws."""
+        """A chi-square test of 100,000 draws."""
         model = self._model(self.small)
         drawn = model.sample(_COUNT, random=_random())
         assert drawn.shape == (_COUNT, *_shape(self.small))
@@ -126,7 +126,7 @@ class DensityConformance(abc.ABC):
         assert float(nats.mean()) >= entropy - 4 * float(nats.std()) / math.sqrt(len(rows))
 
     def test_bad_images_are_refused(self) -> None:
-        """Of another size, and levels that are none."""
+        """Images of another size, and levels that are none."""
         model, every = self._model(self.small), _every(self.small)[:4]
         for wrong in (every[..., :-1], every[0]):
             with pytest.raises(ShapeError, match="x: got shape"):
@@ -140,7 +140,7 @@ class DensityConformance(abc.ABC):
             model.log_prob(every.double() + 0.5)
 
     def test_bad_known_values_are_refused(self) -> None:
-        """Of another size or number, and levels that are none."""
+        """Values of another size or number, and levels that are none."""
         model, every = self._model(self.small), _every(self.small)[:4]
         for wrong in (every[..., :-1], every[:3]):
             with pytest.raises(ShapeError, match="known: got"):
