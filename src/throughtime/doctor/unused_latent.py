@@ -204,8 +204,7 @@ def _items(batch: Any, seed: int) -> _Items | None:
     if not parts or not isinstance(parts[0], Tensor):
         return None
     second = parts[1] if len(parts) > 1 else None
-    whole = isinstance(second, Tensor) and not second.is_floating_point()
-    if whole and second.dim() > 1:  # dialogues, whose lengths have two axes
+    lengths = second if isinstance(second, Tensor) and not second.is_floating_point() else None
+    if lengths is not None and lengths.dim() > 1:  # dialogues, whose lengths have two axes
         return None
-    random = torch.Generator().manual_seed(seed)
-    return _Items(parts[0], second if whole else None, random)
+    return _Items(parts[0], lengths, torch.Generator().manual_seed(seed))
