@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from throughtime.core.density import Bound
 from throughtime.core.gaussian import DiagonalGaussian
 from throughtime.core.latent import Latents
+from throughtime.doctor import unused_latent
 from throughtime.doctor.diagnose import diagnose
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.remedies import Trainer
@@ -186,3 +187,9 @@ def test_the_diagnosis_has_the_finding() -> None:
     assert "prior" in collapse.statement
     assert not [f for f in found.findings if f.cause is Cause.TARGET_SEEN]
     assert any(fact.name == "active latent units" for fact in found.facts)
+
+
+def test_dialogues_are_not_measured() -> None:
+    symbols, lengths = torch.zeros(2, 3, 4, dtype=torch.int64), torch.full((2, 4), 3)
+    assert unused_latent._items((symbols, lengths, symbols), 0) is None
+    assert unused_latent._items((symbols, lengths[0], symbols), 0) is not None
