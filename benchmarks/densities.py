@@ -73,9 +73,12 @@ class _UsualMADE(nn.Module):
 
     def __init__(self, made: MADE):
         super().__init__()
-        first, last, _ = made.masked_weights(made.orderings[0])
+        places = torch.argsort(made.orderings[0])
+        lower, upper = made.linears[0], made.linears[-1]
+        first = lower.weight * (places < made.degrees[:, None])
+        last = upper.weight * (made.degrees <= places[:, None])
         self.maps = nn.Sequential(nn.Linear(784, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 784))
-        for layer, own, weight in zip(self.maps[::2], made.linears, (first, last), strict=True):
+        for layer, own, weight in zip(self.maps[::2], (lower, upper), (first, last), strict=True):
             layer.load_state_dict({"weight": weight, "bias": own.bias})
 
     def forward(self, x: Tensor) -> Tensor:
