@@ -1,10 +1,20 @@
-"""Cells with an external memory: attention over the outputs of an encoder."""
+"""Cells with an external memory: attention over the outputs of an encoder, Turing machines."""
 
+from throughtime.memory.access import Accesses, MemoryCell
 from throughtime.memory.attention import (
     AdditiveAttention,
     Attention,
     AttentionCell,
     DotAttention,
 )
+from throughtime.memory.ntm import NTMCell
 
-__all__ = ["AdditiveAttention", "Attention", "AttentionCell", "DotAttention"]
+__all__ = [
+    "Accesses",
+    "AdditiveAttention",
+    "Attention",
+    "AttentionCell",
+    "DotAttention",
+    "MemoryCell",
+    "NTMCell",
+]

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, final
 from torch import nn
 
 # Cells and families enter their registries when their modules are imported.
-from throughtime import wiring  # noqa: F401
+from throughtime import memory, wiring  # noqa: F401
 from throughtime.core import initializers
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.initializers import Initializer

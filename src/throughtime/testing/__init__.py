@@ -7,6 +7,7 @@ from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
 from throughtime.testing.latent import LatentConformance
+from throughtime.testing.memories import MemoryConformance
 from throughtime.testing.next_symbol import NextSymbolConformance
 from throughtime.testing.tasks import TaskConformance
 
@@ -17,6 +18,7 @@ __all__ = [
     "EncoderDecoderConformance",
     "EngineConformance",
     "LatentConformance",
+    "MemoryConformance",
     "NextSymbolConformance",
     "TaskConformance",
     "naive_run",
