@@ -14,6 +14,7 @@ from throughtime.results.atomic import read_json, write_json
 from throughtime.studies import CompareRequest, compare
 from throughtime.studies.samples import completed, samples, write_samples
 from throughtime.tasks import TASKS
+from throughtime.tasks.dialogues import DialogueTask
 from throughtime.tasks.kinds import Likelihood, Pixels
 
 
@@ -49,6 +50,7 @@ def test_a_reply_stands_beside_its_dialogue_and_the_true_reply() -> None:
     found = samples(model, task)
     assert found is not None
     assert len(found.texts) == 4
+    assert isinstance(task, DialogueTask)
     for text, dialogue in zip(found.texts, task.spoken("validation"), strict=False):
         assert text.source == f"{dialogue[0]} \u2192 {dialogue[1]}"
         assert text.reference == dialogue[2]
@@ -68,6 +70,35 @@ def test_images_are_drawn_and_completed_where_the_ordering_allows() -> None:
     found = samples(shuffled, task)
     assert found is not None
     assert [image.title for image in found.images] == ["draws"]
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "drawn"),
+    [
+        ("polygons", "vrnn:cell=gru,hidden=4,engine=eager,latent=2,features=4", "16 drawings"),
+        ("chords", "rnn-nade:cell=gru,hidden=4,units=3", "piano rolls of 4 pieces"),
+        ("linear-gaussian", "gru:hidden=4", "4 sequences"),
+    ],
+)
+def test_frames_are_drawn_as_suits_them(task: str, model: str, drawn: str) -> None:
+    built = TASKS.build(f"{task}:samples=1")
+    made = build_model(model, built.inputs, built.answers).eval()
+    found = samples(made, built)
+    assert found is not None
+    (one,) = found.drawings
+    assert f"<title>{drawn}</title>" in one.svg
+    assert found == samples(made, built)
+
+
+def test_frames_that_are_no_numbers_are_not_drawn() -> None:
+    task = TASKS.build("linear-gaussian:samples=1")
+    model = build_model("gru:hidden=4", task.inputs, task.answers).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.inf)
+    found = samples(model, task)
+    assert found is not None
+    assert found.drawings == ()
 
 
 def test_completions_of_a_vector_begin_with_its_left_half() -> None:
@@ -99,9 +130,25 @@ def test_a_report_shows_outputs_as_text(tmp_path: Path) -> None:
     page = render_report(read_comparison(folder))
     assert "Outputs of the trained models" in page
     assert "<b>" not in page.split('id="outputs"')[1].split("</section>")[0]
+    assert 'class="drawing"' not in page
     write_json(run / "samples.json", {**first, "texts": 3})
     with pytest.raises(RunError, match="samples"):
         read_run(run)
     write_json(run / "samples.json", {**first, "step": 1})
     write_samples(run)
     assert read_json(run / "samples.json") == first
+
+
+def test_a_report_shows_drawings_as_pictures(tmp_path: Path) -> None:
+    request = CompareRequest(
+        "linear-gaussian:samples=1", ("gru:hidden=4",), seeds=1, steps=2, jobs=1
+    )
+    compare(request, tmp_path)
+    (file,) = tmp_path.glob("gru*/seed-0/samples.json")
+    document = read_json(file)
+    svg = base64.b64encode(document["drawings"][0]["svg"].encode()).decode()
+    picture = f'class="drawing" src="data:image/svg+xml;base64,{svg}"'
+    assert picture in render_report(read_comparison(tmp_path))
+    del document["drawings"]  # as earlier versions wrote it
+    write_json(file, document)
+    assert picture not in render_report(read_comparison(tmp_path))

@@ -9,9 +9,6 @@ from throughtime.cli.output import show_json, show_place
 if TYPE_CHECKING:
     from throughtime.tasks.kinds import Frames
 
-_MUSIC = (4, 100)  # pieces and frames where none are given
-_STROKES = (64, 30)
-
 
 def sample_frames(
     model: Any,
@@ -34,28 +31,22 @@ def sample_frames(
         seed: The seed of the draws.
         json: If True, one JSON object is printed: the paths, and the frames.
     """
-    import torch
-
     from throughtime.core.errors import ConfigurationError
-    from throughtime.reports.frame_drawings import curves_svg, piano_roll_svg, strokes_svg
+    from throughtime.reports.frame_drawings import frames_svg
     from throughtime.results.atomic import write_whole
+    from throughtime.studies.samples import drawn_frames
     from throughtime.tasks.midi import KEYS, mido_installed, write_midi
 
-    usual = _STROKES if kind.pen else _MUSIC
-    count = usual[0] if count is None else count
-    steps = usual[1] if steps is None else steps
-    if count < 1:
+    if count is not None and count < 1:
         raise ConfigurationError("--count", got=count, expected="1 or more")
     if place.suffix != ".svg":
         raise ConfigurationError("--out", got=place.name, expected="a name that ends in .svg")
-    random = torch.Generator().manual_seed(seed)
-    drawn = list(model.sample(count, steps, random=random).double().transpose(0, 1).numpy())
-    draw = strokes_svg if kind.pen else piano_roll_svg if kind.binary else curves_svg
-    write_whole(place, draw(drawn).encode())
+    drawn = drawn_frames(model, kind, count=count, steps=steps, seed=seed)
+    write_whole(place, frames_svg(drawn, kind).encode())
     songs: list[Path] = []
     if kind.binary and kind.width == KEYS:
         if mido_installed():
-            songs = [place.with_name(f"{place.stem}-{k + 1}.mid") for k in range(count)]
+            songs = [place.with_name(f"{place.stem}-{k + 1}.mid") for k in range(len(drawn))]
             for frames, path in zip(drawn, songs, strict=True):
                 write_midi(frames, path)
         else:
@@ -69,7 +60,7 @@ def sample_frames(
         }
         show_json(document)
         return 0
-    show_place(f"{count} {'drawings' if kind.pen else 'sequences'}", place)
+    show_place(f"{len(drawn)} {'drawings' if kind.pen else 'sequences'}", place)
     if songs:
-        show_place(f"MIDI files of {count} pieces", songs[0].parent)
+        show_place(f"MIDI files of {len(songs)} pieces", songs[0].parent)
     return 0

@@ -7,12 +7,31 @@ import numpy as np
 from jaxtyping import Num
 
 from throughtime.core.errors import ShapeError
+from throughtime.tasks.kinds import Frames
 
 _CELL, _PAD = 96, 10  # pixels of a drawing, and around it
 _KEY, _FRAME = 3, 5  # pixels of a key and of a frame in a piano roll
 _BLACK_KEYS = (1, 4, 6, 9, 11)  # from A, the lowest key
 _WIDTH, _HEIGHT = 640, 110  # pixels of the curves of one sequence
 _COLOURS = ("#1f5fa8", "#c4522d", "#2f8f4e", "#7a4fa3", "#8a6d1f", "#3c7d8c")
+
+
+def frames_svg(sequences: Sequence[Num[np.ndarray, "_ width"]], kind: Frames) -> str:
+    """Return the picture of sequences that suits their kind: strokes, piano rolls or curves.
+
+    Arguments:
+        sequences: frames.
+        kind: kind of the frames.
+
+    Raises:
+        ShapeError: no sequence, or frames of different widths.
+
+    Example:
+        >>> frames_svg([np.eye(3)], Frames(3, binary=True)) == piano_roll_svg([np.eye(3)])
+        True
+    """
+    draw = strokes_svg if kind.pen else piano_roll_svg if kind.binary else curves_svg
+    return draw(sequences)
 
 
 def strokes_svg(drawings: Sequence[Num[np.ndarray, "_ 3"]]) -> str:

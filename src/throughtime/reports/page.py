@@ -1,5 +1,6 @@
 """HTML pages that need no network: their common parts; the page of a comparison, of a diagnosis."""
 
+import base64
 import dataclasses
 import json
 import math
@@ -36,6 +37,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["base64"] = _base64
     environment.filters["sentence"] = _sentence
     environment.filters["coded"] = _coded
     environment.filters["plain"] = plain
@@ -95,6 +97,10 @@ def page_figure(name: str, shown: Picture | Drawing) -> PageFigure:
 def plotly_bundle() -> Markup:
     """Return plotly itself, to be put into a page: some four megabytes."""
     return Markup(plotly.offline.get_plotlyjs())  # noqa: S704 -- plotly's own bundle
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _spaced(name: str) -> str:

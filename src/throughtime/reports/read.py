@@ -260,6 +260,8 @@ def read_run(folder: Path) -> Run:
 
 def _read_samples(document: Mapping[str, Any]) -> Samples:
     fields = {name: document[name] for name in ("texts", "attention", "images")}
+    if "drawings" in document:  # files of earlier versions have none
+        fields["drawings"] = document["drawings"]
     return from_document(Samples, fields, "samples")
 
 

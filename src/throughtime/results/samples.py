@@ -47,6 +47,19 @@ class ImageSample:
 
 
 @dataclass(frozen=True)
+class DrawingSample:
+    """A picture of sequences of frames: pen strokes, piano rolls or curves.
+
+    Attributes:
+        title: Description of the picture.
+        svg: SVG file.
+    """
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
 class Samples:
     """Outputs of a trained model.
 
@@ -54,8 +67,10 @@ class Samples:
         texts: Texts.
         attention: Weights of the attention for some of them.
         images: Sheets of images.
+        drawings: Pictures of sequences of frames.
     """
 
     texts: tuple[TextSample, ...] = ()
     attention: tuple[AttentionSample, ...] = ()
     images: tuple[ImageSample, ...] = ()
+    drawings: tuple[DrawingSample, ...] = ()

@@ -1,4 +1,4 @@
-"""Outputs of a trained run: text that goes on, translations, attention, sheets of images."""
+"""Outputs of a trained run: texts, translations, attention, sheets of images, drawn frames."""
 
 import base64
 import dataclasses
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
@@ -15,10 +16,19 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.instruments import alignment
 from throughtime.instruments.word_influence import source_words, words_of
 from throughtime.models import DialogueModel, EncoderDecoder, reply, stream
+from throughtime.reports.frame_drawings import frames_svg
 from throughtime.reports.sheet import image_sheet
 from throughtime.results.atomic import read_json, write_json
-from throughtime.results.samples import AttentionSample, ImageSample, Samples, TextSample
+from throughtime.results.samples import (
+    AttentionSample,
+    DrawingSample,
+    ImageSample,
+    Samples,
+    TextSample,
+)
 from throughtime.tasks.dialogues import DialogueTask
+from throughtime.tasks.frames import FrameDensity
+from throughtime.tasks.kinds import Frames
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask, collated, greedy
 from throughtime.tasks.pixel_densities import PixelBatch, PixelDensity
 from throughtime.tasks.spelling import Spelling
@@ -34,6 +44,7 @@ _MAPS = 2  # of them with the attention
 _PROMPT, _STEPS = 10, 60  # words of a text that are read, and drawn
 _CHARACTERS = 5  # of a word, with the blank behind it
 _IMAGES, _COMPLETED = 64, 6
+_MUSIC, _STROKES = (4, 100), (64, 30)  # sequences and frames
 COMPLETIONS = 8
 """The completions of each image."""
 
@@ -81,7 +92,44 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
         return _replies(model, task)
     if isinstance(task, PixelDensity) and hasattr(model, "sample_and_log_prob"):
         return Samples(images=_sheets(model, task))
+    if isinstance(task, FrameDensity) and hasattr(model, "sample"):
+        return Samples(drawings=_drawings(model, task.inputs))
     return None
+
+
+def _drawings(model: Any, kind: Frames) -> tuple[DrawingSample, ...]:
+    """Return a picture of drawn sequences; none where a model that diverged draws no number."""
+    drawn = drawn_frames(model, kind, count=16 if kind.pen else None)
+    if not all(np.isfinite(frames).all() for frames in drawn):
+        return ()
+    return (DrawingSample(f"{len(drawn)} draws", frames_svg(drawn, kind)),)
+
+
+def drawn_frames(
+    model: Any,
+    kind: Frames,
+    *,
+    count: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> list[Float64[np.ndarray, "steps width"]]:
+    """Return sequences of frames from a trained model.
+
+    Arguments:
+        model: Model of frames, with `sample`.
+        kind: Kind of the frames.
+        count: Number of sequences; None for 4, and for 64 drawings.
+        steps: Number of frames; None for 100, and for 30 movements of a pen.
+        seed: Seed of the draws.
+
+    Raises:
+        ConfigurationError: numbers below 1.
+    """
+    usual = _STROKES if kind.pen else _MUSIC
+    count = usual[0] if count is None else count
+    steps = usual[1] if steps is None else steps
+    drawn = model.sample(count, steps, random=torch.Generator().manual_seed(seed))
+    return list(drawn.double().transpose(0, 1).numpy())
 
 
 def _replies(model: DialogueModel, task: DialogueTask) -> Samples:
