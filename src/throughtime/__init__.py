@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         models,
         reports,
         results,
+        structures,
         studies,
         tasks,
         training,
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from throughtime.models import Beam, Sampling, beam_search, generate, stream
     from throughtime.reports.plot import plot
     from throughtime.reports.read import load
+    from throughtime.structures import Forest, TreeLSTM
 
 __version__ = "0.1.0"
 
 _DEFINED_IN = {
     "Beam": "models",
     "Cell": "core.cell",
+    "Forest": "structures",
     "GRU": "layers",
     "GatedCell": "core.gated",
     "LSTM": "layers",
@@ -42,6 +45,7 @@ _DEFINED_IN = {
     "Recurrent": "layers",
     "Sampling": "models",
     "State": "core.state",
+    "TreeLSTM": "structures",
     "beam_search": "models",
     "diagnose": "doctor",
     "engine_options": "engines",
@@ -76,10 +80,12 @@ __all__ = [
     "RNN",
     "Beam",
     "Cell",
+    "Forest",
     "GatedCell",
     "Recurrent",
     "Sampling",
     "State",
+    "TreeLSTM",
     "beam_search",
     "cells",
     "diagnose",
@@ -98,6 +104,7 @@ __all__ = [
     "reports",
     "results",
     "stream",
+    "structures",
     "studies",
     "tasks",
     "training",

@@ -8,6 +8,7 @@
     ├── DeviceError             tensors on different devices             (ValueError, RuntimeError)
     ├── LengthsError            lengths that do not fit the sequence     (ValueError, RuntimeError)
     ├── StateError              a state that is not this cell's          (ValueError, RuntimeError)
+    ├── StructureError          edges or sizes that form no tree or grid (ValueError, RuntimeError)
     ├── ConfigurationError      options that contradict each other        (ValueError)
     │   ├── OptionTypeError     an option of the wrong type               (TypeError)
     │   └── UnknownNameError    a name that is not in a registry
@@ -78,6 +79,10 @@ class LengthsError(ThroughtimeError, ValueError, RuntimeError):
 
 class StateError(ThroughtimeError, ValueError, RuntimeError):
     """A state does not belong to the cell that it was given to."""
+
+
+class StructureError(ThroughtimeError, ValueError, RuntimeError):
+    """Edges form no tree or acyclic graph, or sizes no grid."""
 
 
 class ConfigurationError(ThroughtimeError, ValueError):
