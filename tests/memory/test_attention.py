@@ -265,12 +265,3 @@ def test_second_parameters_survive_a_copy_of_the_layer() -> None:
     again.load_state_dict(layer.state_dict())
     x, start = torch.randn(3, 2, 2), batched(cell.attend(torch.randn(2, 5, 3)))
     assert torch.equal(layer(x, start)[0], again(x, start)[0])
-
-
-def test_every_cell_with_a_memory_has_a_suite() -> None:
-    suites = [TestAttentionCell, TestAttentionOverThreePositions]
-    covered = {type(suite().make_cell(2, 3)) for suite in suites}
-    public = [getattr(tt.memory, name) for name in tt.memory.__all__]
-    cells = [c for c in public if isinstance(c, type) and issubclass(c, tt.Cell)]
-    assert cells
-    assert not [cell for cell in cells if cell not in covered]

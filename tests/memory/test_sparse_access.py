@@ -1,0 +1,174 @@
+"""DAM and SAM beside naive loops in float64, over single words."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import throughtime as tt
+from throughtime.core.state import State
+from throughtime.memory import DAMCell, SAMCell
+from throughtime.testing import MemoryConformance
+
+
+def controlled(p: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor, heads: int, width: int):
+    """The controller's h_t and c_t, and each head's q, a, beta, alpha and gamma, of one row."""
+    u = p["weight_ih"] @ x + p["bias_ih"] + p["weight_hh"] @ h + p["bias_hh"]
+    n = len(c)
+    i, f, g, o = u[:n], u[n : 2 * n], u[2 * n : 3 * n], u[3 * n :]
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    rows = p["weight_heads"] @ h + p["bias_heads"]
+    found = []
+    for k in range(heads):
+        row = rows[k * (2 * width + 3) :]
+        b, alpha, gamma = row[2 * width], row[2 * width + 1], row[2 * width + 2]
+        strength = 1 + torch.log(1 + torch.exp(b))
+        of_head = row[:width], row[width : 2 * width], strength
+        found.append((*of_head, 1 / (1 + torch.exp(-alpha)), 1 / (1 + torch.exp(-gamma))))
+    return h, c, found
+
+
+def similar(q: Tensor, m: Tensor) -> Tensor:
+    return (q @ m) / torch.sqrt((q @ q + 1e-6) * (m @ m + 1e-6))
+
+
+def value(number: Tensor) -> float:
+    return number.detach().item()
+
+
+def softmax(scores: list[Tensor]) -> list[Tensor]:
+    total = sum(torch.exp(s) for s in scores)
+    return [torch.exp(s) / total for s in scores]
+
+
+def written_memory(memory: list[Tensor], least: list[int], before, heads) -> tuple:
+    """The memory after the write, and the weights of the write of each head, by word."""
+    weights = []
+    for k, (_, _, _, alpha, gamma) in enumerate(heads):
+        own = {j: alpha * gamma * w for j, w in before[k].items()}
+        own[least[k]] = own.get(least[k], zero) + alpha * (1 - gamma)
+        weights.append(own)
+    after = []
+    for j, m in enumerate(memory):
+        row = torch.zeros_like(m) if j in least else m
+        for k, (_, a, _, _, _) in enumerate(heads):
+            if j in weights[k]:
+                row = row + weights[k][j] * a
+        after.append(row)
+    return after, weights
+
+
+def naive_dam(cell: DAMCell, p: dict[str, Tensor], x: Tensor, state: State):
+    """A row at a time, a word at a time."""
+    rows = []
+    for b in range(x.shape[1]):
+        h, c, memory = state.h[b], state.c[b], list(state.memory[b])
+        before = [dict(enumerate(w)) for w in state.weights[b]]
+        usage, outputs = list(state.usage[b]), []
+        for x_t in x[:, b]:
+            h, c, heads = controlled(p, x_t, h, c, cell.read_heads, cell.memory_width)
+            order = sorted(range(cell.memory_words), key=lambda j: value(usage[j]))
+            memory, written = written_memory(memory, order[: cell.read_heads], before, heads)
+            before, reads = [], []
+            for q, _, strength, _, _ in heads:
+                w = softmax([strength * similar(q, m) for m in memory])
+                before.append(dict(enumerate(w)))
+                reads.append(sum(a * m for a, m in zip(w, memory, strict=True)))
+            for j in range(cell.memory_words):
+                used = sum(w.get(j, zero) for w in written) + sum(w[j] for w in before)
+                usage[j] = cell.decay * usage[j] + used
+            h = torch.cat([h, *reads])
+            outputs.append(h)
+        weights = torch.stack([torch.stack(list(w.values())) for w in before])
+        end = (h, c, torch.stack(memory), weights, torch.stack(usage))
+        rows.append((torch.stack(outputs), end))
+    outputs = torch.stack([o for o, _ in rows], 1)
+    return outputs, type(state)(*(torch.stack(f) for f in zip(*(e for _, e in rows), strict=True)))
+
+
+def naive_sam(cell: SAMCell, p: dict[str, Tensor], x: Tensor, state: State):
+    """A row at a time, a word at a time, with sorts of Python's lists."""
+    rows = []
+    for b in range(x.shape[1]):
+        h, c, memory = state.h[b], state.c[b], list(state.memory[b])
+        before = [
+            dict(zip(places.tolist(), weights, strict=True))
+            for places, weights in zip(state.places[b], state.weights[b], strict=True)
+        ]
+        accessed, outputs = state.accessed[b].tolist(), []
+        for x_t in x[:, b]:
+            h, c, heads = controlled(p, x_t, h, c, cell.read_heads, cell.memory_width)
+            order = sorted(range(cell.memory_words), key=lambda j: (accessed[j], j))
+            memory, written = written_memory(memory, order[: cell.read_heads], before, heads)
+            before, reads = [], []
+            for q, _, strength, _, _ in heads:
+                scores = [similar(q, m) for m in memory]
+                best = sorted(range(cell.memory_words), key=lambda j: (-value(scores[j]), j))
+                best = best[: cell.reads]
+                w = softmax([strength * scores[j] for j in best])
+                before.append(dict(zip(best, w, strict=True)))
+                reads.append(sum(a * memory[j] for a, j in zip(w, best, strict=True)))
+            now = max(accessed) + 1
+            for j in range(cell.memory_words):
+                if value(sum(w.get(j, zero) for w in (*written, *before))) > cell.threshold:
+                    accessed[j] = now
+            h = torch.cat([h, *reads])
+            outputs.append(h)
+        places = torch.tensor([list(w) for w in before])
+        weights = torch.stack([torch.stack(list(w.values())) for w in before])
+        end = (h, c, torch.stack(memory), places, weights, torch.tensor(accessed))
+        rows.append((torch.stack(outputs), end))
+    outputs = torch.stack([o for o, _ in rows], 1)
+    return outputs, type(state)(*(torch.stack(f) for f in zip(*(e for _, e in rows), strict=True)))
+
+
+zero = torch.zeros(())
+
+
+class TestDAM(MemoryConformance):
+    def make_cell(self, input_size, hidden_size):
+        return DAMCell(input_size, hidden_size, words=5, width=3, heads=2)
+
+    def reference(self, parameters, x, state):
+        return naive_dam(self.make_cell(x.shape[-1], state.c.shape[-1]), parameters, x, state)
+
+
+class TestSAM(MemoryConformance):
+    def make_cell(self, input_size, hidden_size):
+        return SAMCell(input_size, hidden_size, words=7, width=3, heads=2, reads=2)
+
+    def reference(self, parameters, x, state):
+        return naive_sam(self.make_cell(x.shape[-1], state.c.shape[-1]), parameters, x, state)
+
+
+class TestSAMOfAllWords(MemoryConformance):
+    """Each head reads all words, and each step writes to all."""
+
+    def make_cell(self, input_size, hidden_size):
+        return SAMCell(input_size, hidden_size, words=3, width=2, heads=3, reads=3)
+
+    def reference(self, parameters, x, state):
+        return naive_sam(self.make_cell(x.shape[-1], state.c.shape[-1]), parameters, x, state)
+
+
+@pytest.mark.parametrize("kind", [DAMCell, SAMCell])
+def test_bad_sizes_are_refused(kind: type, unchecked: None) -> None:
+    for option in ("words", "width", "heads"):
+        with pytest.raises(tt.errors.ConfigurationError, match=f"{option}: got 0"):
+            kind(2, 3, **{option: 0})
+        with pytest.raises(tt.errors.OptionTypeError, match=f"{option}: got 1.5"):
+            kind(2, 3, **{option: 1.5})
+    with pytest.raises(tt.errors.ConfigurationError, match="words: got 3, expected at least 4"):
+        kind(2, 3, words=3, heads=4)
+    number = "decay" if kind is DAMCell else "threshold"
+    with pytest.raises(tt.errors.ConfigurationError, match=f"{number}: got 1"):
+        kind(2, 3, **{number: 1})
+    with pytest.raises(tt.errors.OptionTypeError, match=f"{number}: got 'much'"):
+        kind(2, 3, **{number: "much"})
+
+
+def test_a_memory_smaller_than_the_reads_is_refused() -> None:
+    with pytest.raises(tt.errors.ConfigurationError, match="words: got 3, expected at least 4"):
+        SAMCell(2, 3, words=3, heads=1, reads=4)
+    with pytest.raises(tt.errors.ConfigurationError, match="reads: got 0"):
+        SAMCell(2, 3, reads=0)
