@@ -100,3 +100,18 @@ def test_not_while_another_writes_the_run(tmp_path) -> None:
     (folder / "gradient_flow.json").unlink()
     with RunFolder(folder).locked(), pytest.raises(RunLockedError):
         measure_gradient_flow(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        ("thresholded-digits", "nade:hidden=2"),
+        ("thresholded-digits", "pixelrnn:hidden=2"),
+        ("counting-dialogue", "hred:cell=gru,hidden=3"),
+    ],
+)
+def test_models_without_one_recurrent_layer_have_no_flow(
+    tmp_path: Path, task: str, model: str
+) -> None:
+    folder = trained(tmp_path / "run", task, model)
+    assert not (folder / "gradient_flow.json").exists()

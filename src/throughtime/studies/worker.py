@@ -16,6 +16,7 @@ from torch import nn
 
 from throughtime.core.errors import DataError, RunInterrupted, RunLockedError
 from throughtime.core.scoring import Batch
+from throughtime.foreign import recurrent_layers
 from throughtime.instruments import gradient_flow
 from throughtime.models import EncoderDecoder
 from throughtime.studies.plan import PlannedRun
@@ -86,6 +87,9 @@ def measure_gradient_flow(folder: Path) -> None:
     answers are due at several steps, of each sequence's last answer alone, so that a lag is
     a distance from the answer. In float64, so that a vanishing gradient does not underflow.
 
+    No file is written for a model without a recurrent layer, such as NADE, or with several side by
+    side, such as HRED: no layer's steps are those of the task.
+
     Raises:
         RunLockedError: another process writes the run now.
         RunError: the folder holds no trained run, or cannot be written.
@@ -95,19 +99,29 @@ def measure_gradient_flow(folder: Path) -> None:
         return
     with RunFolder(folder).locked():
         config, task, start = load_model(folder, trained=False)
+        layer = _measured_layer(start)
+        if layer is None:
+            return
         _, _, trained = load_model(folder)
         with reproducible(torch.device("cpu"), config.threads, config.seed):
             batch = _held_out(task)
-            flows = {"start": _flow(start, task, batch), "trained": _flow(trained, task, batch)}
+            models = {"start": start, "trained": trained}
+            flows = {name: _flow(model, task, batch, layer) for name, model in models.items()}
         facts = {"dependency_length": task.dependency_length, "step": step}
         write_json(file, {**facts, **flows})
 
 
-def _flow(model: nn.Module, task: Task, batch: Batch) -> dict[str, object]:
+def _measured_layer(model: nn.Module) -> str | None:
+    """Return the name of the layer whose gradients are measured; None where there is none."""
+    if isinstance(model, EncoderDecoder) and model.encoder.layer is not None:
+        # of two layers, that of the source: gradients go from the target's end through all of it
+        return "encoder.layer"
+    layers = list(recurrent_layers(model))
+    return layers[0] if len(layers) == 1 else None
+
+
+def _flow(model: nn.Module, task: Task, batch: Batch, layer: str) -> dict[str, object]:
     model.double().eval()
-    # of two layers, that of the source: gradients go from the target's end through all of it
-    source = isinstance(model, EncoderDecoder) and model.encoder.layer is not None
-    layer = "encoder.layer" if source else None
     flow = gradient_flow(model, lambda: task.score(model, batch).loss, layer=layer)
     return {
         "norm_by_lag": flow.norm_by_lag.tolist(),
