@@ -7,7 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from throughtime.cli.output import show
 from throughtime.core.errors import RunLockedError
+from throughtime.reports.comparison_text import comparison_table
+from throughtime.reports.page import render_report
+from throughtime.studies import CompareRequest, compare
 from throughtime.studies.worker import measure_gradient_flow
 from throughtime.tasks import Counting, SequenceBatch
 from throughtime.training import RunConfig, RunFolder, load_model, train
@@ -115,3 +119,14 @@ def test_models_without_one_recurrent_layer_have_no_flow(
 ) -> None:
     folder = trained(tmp_path / "run", task, model)
     assert not (folder / "gradient_flow.json").exists()
+
+
+def test_a_report_without_a_flow_has_no_place_for_it(tmp_path: Path, capsys) -> None:
+    models = ("fvsbn", "pixelcnn:hidden=2,layers=1")
+    request = CompareRequest("thresholded-digits", models, seeds=1, steps=1, batch_size=2, jobs=1)
+    comparison = compare(request, tmp_path)
+    page = render_report(comparison)
+    assert "How far back" not in page
+    assert "gradient reaches" not in page
+    show(comparison_table(comparison))
+    assert "gradient" not in capsys.readouterr().out

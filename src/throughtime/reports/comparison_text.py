@@ -282,12 +282,14 @@ def comparison_table(comparison: Comparison) -> Group:
     chance = metric(task.headline, task.headline.chance)
     runs = f"{seeds} seed{'' if seeds == '1' else 's'}, chance {chance}"
     heading = Text.assemble((task.spec, "bold"), f": {f'{only}, ' if only else ''}{runs}")
-    note = Text(
-        "mean ± standard deviation over seeds; steps, time a run: means; gradient reach: largest "
-        "lag at which the gradient's norm is 1 % of its largest, before training and after it, of "
-        f"the {count(task.dependency_length)} steps that the answer needs",
-        style="dim",
-    )
+    note = Text("mean ± standard deviation over seeds; steps, time a run: means", style="dim")
+    measured = any(run.gradient is not None for run in comparison.runs)
+    if measured:
+        note.append(
+            "; gradient reach: largest lag at which the gradient's norm is 1 % of its largest, "
+            "before training and after it, of "
+            f"the {count(task.dependency_length)} steps that the answer needs"
+        )
     if comparison.names_settings:
         note.append("; after a model's name: the settings that differ from its first line")
     if comparison.unfinished:
@@ -296,8 +298,12 @@ def comparison_table(comparison: Comparison) -> Group:
     columns = [f"test {each.title}" for each in (task.headline, *task.others)]
     if task.others:
         columns = [textwrap.fill(c, _NARROW, break_long_words=False) for c in columns]
-    columns += ["steps", "time", "parameters", "gradient\nreach"]
+    columns += ["steps", "time", "parameters"]
     rows = [_cells(model, task) for model in comparison.models]
+    if measured:
+        columns.append("gradient\nreach")
+        for model, row in zip(comparison.models, rows, strict=True):
+            row.append(Text(reach_change(model.reach("start"), model.reach("trained"))))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("model", no_wrap=True)
     for name in columns:
@@ -346,7 +352,6 @@ def _cells(model: ModelRuns, task: TaskFacts) -> list[Text]:
         Text(mean_count(run.step for run in model.runs)),
         Text(mean_duration(run.seconds for run in model.runs)),
         Text(count(model.runs[0].parameters)),
-        Text(reach_change(model.reach("start"), model.reach("trained"))),
     ]
 
 
