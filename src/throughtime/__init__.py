@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from throughtime.core.state import State
     from throughtime.doctor import diagnose
     from throughtime.engines import engine_options
-    from throughtime.layers import GRU, LSTM, RNN, Recurrent
+    from throughtime.layers import GRU, LSTM, RNN, GridLSTM, GridRNN, Recurrent
     from throughtime.models import Beam, Sampling, beam_search, generate, stream
     from throughtime.reports.plot import plot
     from throughtime.reports.read import load
@@ -40,6 +40,8 @@ _DEFINED_IN = {
     "Forest": "structures",
     "GRU": "layers",
     "GatedCell": "core.gated",
+    "GridLSTM": "layers",
+    "GridRNN": "layers",
     "LSTM": "layers",
     "RNN": "layers",
     "Recurrent": "layers",
@@ -82,6 +84,8 @@ __all__ = [
     "Cell",
     "Forest",
     "GatedCell",
+    "GridLSTM",
+    "GridRNN",
     "Recurrent",
     "Sampling",
     "State",

@@ -6,6 +6,7 @@ from throughtime.testing.densities import DensityConformance
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
+from throughtime.testing.grids import GridConformance
 from throughtime.testing.latent import LatentConformance
 from throughtime.testing.memories import MemoryConformance
 from throughtime.testing.next_symbol import NextSymbolConformance
@@ -17,6 +18,7 @@ __all__ = [
     "DropInConformance",
     "EncoderDecoderConformance",
     "EngineConformance",
+    "GridConformance",
     "LatentConformance",
     "MemoryConformance",
     "NextSymbolConformance",
