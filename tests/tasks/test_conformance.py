@@ -195,6 +195,28 @@ class TestWordDialogues(Conformance):
         )
 
 
+class TestQuestions(Conformance):
+    spec = "questions:kind=counting,questions=40"
+
+
+class TestQuestionsOfAllKinds(Conformance):
+    """With a model that reads the stories as they are."""
+
+    spec = "questions:kind=all,questions=40"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("memn2n:hidden=5,memory=7", task.inputs, task.answers)
+
+
+class TestStronglySupervisedQuestions(Conformance):
+    """With a model whose training has losses of its own."""
+
+    spec = "questions:kind=lists,questions=40"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("memory-network:hidden=5", task.inputs, task.answers)
+
+
 class TestTranslation(Conformance):
     def make_task(self) -> Task:
         words = TEXT.split()

@@ -8,7 +8,7 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task
 
 NEEDS_FILES = {
-    *("binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
+    *("babi", "binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
     *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "multi30k", "nottingham"),
     *("pen-strokes", "penn-treebank", "permuted-mnist", "text", "text8", "translation"),
     "vectors",
@@ -18,6 +18,7 @@ NEEDS_FILES = {
 def test_names():
     assert list(TASKS) == [
         "adding",
+        "babi",
         "binarized-mnist",
         "binary-density",
         "characters",
@@ -46,6 +47,7 @@ def test_names():
         "permuted-digits",
         "permuted-mnist",
         "polygons",
+        "questions",
         "reverse",
         "spelling",
         "tagging",

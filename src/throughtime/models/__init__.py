@@ -15,11 +15,14 @@ from throughtime.models.generation import generate, stream
 from throughtime.models.history import AllSymbols, Hierarchy, LastUtterance
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
+from throughtime.models.memn2n import MemN2N, position_weights
+from throughtime.models.memory_network import MemoryNetwork
 from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.replies import NearestReplies, reply
+from throughtime.models.story_reader import StoryReader
 from throughtime.models.translation import translate
 from throughtime.models.vhred import VHRED
 from throughtime.models.vrnn import VRNN
@@ -43,6 +46,8 @@ __all__ = [
     "Hypothesis",
     "LanguageModel",
     "LastUtterance",
+    "MemN2N",
+    "MemoryNetwork",
     "NADEOutput",
     "NearestReplies",
     "OrderlessNADE",
@@ -52,9 +57,11 @@ __all__ = [
     "ReplyModel",
     "Sampling",
     "SequenceModel",
+    "StoryReader",
     "beam_search",
     "build_model",
     "generate",
+    "position_weights",
     "reply",
     "stream",
     "translate",

@@ -15,12 +15,14 @@ from throughtime.memory import AdditiveAttention, DotAttention
 from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
+from throughtime.models.story_reader import StoryReader
 from throughtime.tasks.kinds import (
     Answers,
     Classes,
     Inputs,
     Likelihood,
     Pairs,
+    Stories,
     Tokens,
     Values,
     Vector,
@@ -48,9 +50,11 @@ options. A builder without `layer` has a cell of its own, and no options of cell
 @FAMILIES.register("readout")
 def _readout(
     inputs: Inputs, answers: Answers, layer: MakeLayer, *, embedding: int = 64
-) -> SequenceModel:
+) -> SequenceModel | StoryReader:
     """A cell's layer with a linear read-out, after the last step or at every step."""
     answers = _with_width(answers, "readout")
+    if isinstance(inputs, Stories):
+        return StoryReader(SequenceModel(layer(embedding), answers, inputs.alphabet), inputs.end)
     if isinstance(inputs, Tokens):  # vectors are read as they are
         return SequenceModel(layer(embedding), answers, inputs.alphabet)
     return SequenceModel(layer(_width(inputs, "readout")), answers)

@@ -24,6 +24,7 @@ from throughtime.models import (
     density_families,
     dialogue_families,  # noqa: F401 enters its builders
     frame_families,  # noqa: F401 enters its builders
+    story_families,  # noqa: F401 enters its builders
 )
 from throughtime.models.families import FAMILIES
 from throughtime.tasks.kinds import (
@@ -35,6 +36,7 @@ from throughtime.tasks.kinds import (
     Likelihood,
     Pairs,
     Pixels,
+    Stories,
     Tokens,
     Values,
     Vectors,
@@ -48,6 +50,8 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
         ConfigurationError: no family fits.
     """
     if isinstance(inputs, Vectors | Tokens) and isinstance(answers, Classes | Values):
+        return "readout"
+    if isinstance(inputs, Stories) and isinstance(answers, Classes):
         return "readout"
     if isinstance(inputs, Tokens) and isinstance(answers, Likelihood):
         return "language-model"

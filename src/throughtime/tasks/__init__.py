@@ -31,9 +31,12 @@ from throughtime.tasks.pixels import (
     permuted_digits,
     permuted_mnist,
 )
+from throughtime.tasks.questions import draw_stories, questions
 from throughtime.tasks.rewriting import CopySequence, NoisyWalk, Reverse
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
 from throughtime.tasks.spelling import Spelling
+from throughtime.tasks.stories import StoryBatch, StoryQuestions
+from throughtime.tasks.story_files import babi, read_stories, write_stories
 from throughtime.tasks.symbols import (
     Copying,
     Counting,
@@ -97,6 +100,8 @@ TASKS.register("dialogue")(dialogue)
 TASKS.register("dailydialog")(daily_dialog)
 TASKS.register("binary-density")(binary_density)
 TASKS.register("vectors")(vectors)
+TASKS.register("questions")(questions)
+TASKS.register("babi")(babi)
 
 __all__ = [
     "TASKS",
@@ -134,6 +139,8 @@ __all__ = [
     "SequenceTask",
     "Spelling",
     "Split",
+    "StoryBatch",
+    "StoryQuestions",
     "SubwordVocabulary",
     "TaggedSentences",
     "Task",
@@ -146,12 +153,14 @@ __all__ = [
     "Wave",
     "WordDialogues",
     "WordVocabulary",
+    "babi",
     "binarized_mnist",
     "binary_density",
     "characters",
     "chords",
     "daily_dialog",
     "dialogue",
+    "draw_stories",
     "dynamic_mnist",
     "jsb_chorales",
     "linear_gaussian",
@@ -164,10 +173,13 @@ __all__ = [
     "pen_strokes",
     "penn_treebank",
     "polygons",
+    "questions",
     "read_midi",
+    "read_stories",
     "temporal_order",
     "thresholded_digits",
     "translation",
     "vectors",
     "write_midi",
+    "write_stories",
 ]

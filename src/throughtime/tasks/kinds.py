@@ -104,6 +104,23 @@ class Dialogues:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stories:
+    """Sentences, and a question about them: words are int64 numbers.
+
+    Attributes:
+        alphabet: number of words; an answer is one of them.
+        end: word behind each sentence, where a model reads the words of a story one by one.
+        words: largest number of words of a sentence or a question.
+        facts: largest number of sentences that an answer follows from; 0 where they are not known.
+    """
+
+    alphabet: int
+    end: int
+    words: int
+    facts: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Classes:
     """One of several classes, after the last step or at steps.
 
@@ -180,5 +197,5 @@ class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
-Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues
+Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues | Stories
 Answers: TypeAlias = Classes | Values | Likelihood

@@ -10,6 +10,7 @@ from throughtime.testing.grids import GridConformance
 from throughtime.testing.latent import LatentConformance
 from throughtime.testing.memories import MemoryConformance
 from throughtime.testing.next_symbol import NextSymbolConformance
+from throughtime.testing.stories import StoryConformance
 from throughtime.testing.tasks import TaskConformance
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LatentConformance",
     "MemoryConformance",
     "NextSymbolConformance",
+    "StoryConformance",
     "TaskConformance",
     "naive_run",
 ]

@@ -15,6 +15,7 @@ from throughtime.tasks.dialogues import DialogueBatch
 from throughtime.tasks.frames import FrameBatch
 from throughtime.tasks.pairs import PairBatch
 from throughtime.tasks.sequences import SequenceBatch
+from throughtime.tasks.stories import StoryBatch
 from throughtime.tasks.task import Split, Task
 
 _HELD_OUT: tuple[Split, ...] = ("validation", "test")
@@ -216,6 +217,11 @@ def _filled(batch: Any) -> Any:
         steps = torch.arange(batch.symbols.shape[1])[None, :, None]
         beyond = steps >= batch.lengths[:, None]
         return batch._replace(symbols=torch.where(beyond, 1, batch.symbols))
+    if isinstance(batch, StoryBatch):
+        beyond = torch.arange(batch.sentences.shape[1])[:, None] >= batch.lengths[:, None]
+        question = _padded_with(batch.question, batch.question_lengths, 1)
+        sentences = torch.where(beyond, 1, batch.sentences)
+        return batch._replace(sentences=sentences, question=question)
     if isinstance(batch, SequenceBatch) and batch.lengths is not None:
         value = 3 if batch.inputs.is_floating_point() else 1
         return batch._replace(inputs=_padded_with(batch.inputs, batch.lengths, value))
