@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 import throughtime as tt
-from throughtime.core.state import State
-from throughtime.memory import DAMCell, SAMCell
+from throughtime.core.state import State, map_state
+from throughtime.engines import Request, run
+from throughtime.memory import DAMCell, SAMCell, sparse_run
 from throughtime.testing import MemoryConformance
+from throughtime.testing.compare import gradients
 
 
 def controlled(p: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor, heads: int, width: int):
@@ -172,3 +174,99 @@ def test_a_memory_smaller_than_the_reads_is_refused() -> None:
         SAMCell(2, 3, words=3, heads=1, reads=4)
     with pytest.raises(tt.errors.ConfigurationError, match="reads: got 0"):
         SAMCell(2, 3, reads=0)
+
+
+def drawn(cell: SAMCell, time: int, batch: int, scale: float = 0.7) -> tuple[Tensor, State]:
+    """Inputs and a state of random numbers, in which several words are equally old."""
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.copy_(torch.randn_like(p) * scale)
+    cpu = torch.device("cpu")
+    state = cell.initial_state(batch, dtype=torch.float64, device=cpu)
+    state = map_state(lambda s: torch.randn_like(s) if s.is_floating_point() else s, state)
+    places = torch.stack(
+        [torch.randperm(cell.memory_words) for _ in range(batch * cell.read_heads)]
+    )
+    places = places[:, : cell.reads].view(batch, cell.read_heads, cell.reads)
+    weights = torch.rand_like(state.weights).softmax(-1)
+    accessed = torch.randint(-1, 3, state.accessed.shape)
+    inputs = torch.randn(time, batch, cell.input_size, dtype=torch.float64)
+    return inputs, state._replace(places=places, weights=weights, accessed=accessed)
+
+
+@pytest.mark.parametrize("words", [3, 5, 40])
+def test_whole_runs_have_the_gradients_of_dense_loops(words: int) -> None:
+    """With equally old words, words that are read and rewritten, and all words in use."""
+    torch.manual_seed(words)
+    cell = SAMCell(2, 4, words=words, width=3, heads=2, reads=3).double()
+    inputs, state = drawn(cell, 15, 2)
+    tensors = [inputs, *(s for s in state if s.is_floating_point()), *cell.parameters()]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    result = run(Request(cell, inputs, state), "eager")
+    outputs, end = naive_sam(cell, dict(cell.named_parameters()), inputs, state)
+    for got, expected in zip((result.outputs, *result.state), (outputs, *end), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    floats = [0, 1, 2, 4]
+    ours = gradients([result.outputs, *(result.state[i] for i in floats)], tensors)
+    theirs = gradients([outputs, *(end[i] for i in floats)], tensors)
+    for got, expected in zip(ours, theirs, strict=True):
+        assert float((got - expected).norm() / expected.norm()) < 1e-10
+
+
+@pytest.mark.parametrize("time", [200, pytest.param(4000, marks=pytest.mark.nightly)])
+def test_the_memory_is_equal_to_the_bit_after_all_steps_back(time: int, monkeypatch) -> None:
+    torch.manual_seed(0)
+    cell = SAMCell(2, 3, words=30, width=4, heads=2, reads=2)
+    inputs, state = drawn(cell.double(), time, 1)
+    cell = cell.float()
+    inputs, state = (
+        inputs.float(),
+        map_state(lambda s: s.float() if s.is_floating_point() else s, state),
+    )
+    found: list[Tensor] = []
+    gradients_of = sparse_run._Backward.gradients
+
+    def watched(back, needed):
+        found.append(back.run.memory.clone())
+        return gradients_of(back, needed)
+
+    monkeypatch.setattr(sparse_run._Backward, "gradients", watched)
+    result = run(Request(cell, inputs, state), "eager")
+    after = result.state.memory.clone()
+    result.outputs.square().sum().backward()
+    assert torch.equal(found[0], state.memory)
+    assert not torch.equal(after, state.memory)
+    assert torch.equal(result.state.memory, after)
+
+
+def test_a_run_can_go_backward_twice_and_its_state_carries_gradients() -> None:
+    torch.manual_seed(1)
+    cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2).double()
+    inputs, state = drawn(cell, 8, 2)
+    inputs.requires_grad_()
+    whole = run(Request(cell, inputs, state), "eager").outputs
+    first = run(Request(cell, inputs[:5], state), "eager")
+    second = run(Request(cell, inputs[5:], first.state), "eager")
+    parts = torch.cat([first.outputs, second.outputs])
+    (expected,) = torch.autograd.grad(whole.square().sum(), inputs)
+    for _ in range(2):
+        (got,) = torch.autograd.grad(parts.square().sum(), inputs, retain_graph=True)
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_memory_that_was_changed_in_place_is_refused() -> None:
+    cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2)
+    state = cell.initial_state(1, dtype=torch.float32, device=torch.device("cpu"))
+    result = run(Request(cell, torch.ones(4, 1, 2), state), "eager")
+    with torch.no_grad():
+        result.state.memory.zero_()
+    with pytest.raises(tt.errors.StateError, match="words that were changed in place"):
+        result.outputs.sum().backward()
+
+
+def test_a_run_without_gradient_stores_no_changes(monkeypatch) -> None:
+    monkeypatch.setattr(sparse_run, "Changes", None)
+    cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2)
+    with torch.no_grad():
+        tt.Recurrent(cell)(torch.ones(4, 1, 2))

@@ -98,7 +98,7 @@ class Cell(nn.Module, abc.ABC):
     into `project`, which engines call once for the whole sequence. `step` is pure: it changes
     nothing in place and keeps nothing in the module.
 
-    A cell also declares what others need of it. Four of these are optional:
+    A cell also declares what others need of it. These are optional:
 
         draw_streams(steps, *, training, dtype, generator): the per-step inputs without gradient
             (masks, schedules), drawn before any engine runs; supplied by a cell with `streams`.
@@ -109,6 +109,11 @@ class Cell(nn.Module, abc.ABC):
             stands for all sequences.
         linear_step(projected): the tensors a and b of a step h_t = a * h_{t-1} + b, each (...,
             hidden), for cells that are linear in their past. `projected` has any leading axes.
+        run_sequence(projected, state, counts): the outputs (steps, output) of a whole run and the
+            state after each sequence's last step, equal to `step` after step, of a cell whose pure
+            step would copy a large state. `projected` has the rows of all steps side by side;
+            `counts` is the number of sequences of each step, the first ones of the state, never
+            more than of the step before. It changes none of its arguments.
         prepared(): a copy of the cell for one run, in which values that depend on the parameters
             alone are computed once.
         torch_equivalent: the layer of torch.nn with the same equations, weights and gate order.
@@ -146,6 +151,7 @@ class Cell(nn.Module, abc.ABC):
     linear_step: (
         Callable[..., tuple[Float[Tensor, "*steps hidden"], Float[Tensor, "*steps hidden"]]] | None
     ) = None
+    run_sequence: Callable[..., tuple[Float[Tensor, "steps output"], State]] | None = None
     prepared: Callable[..., Any] | None = None
 
     @abc.abstractmethod

@@ -12,7 +12,15 @@ from throughtime.core.cell import Cell, advance, bind, prepare
 from throughtime.core.errors import EngineRefusalError
 from throughtime.core.sequence import Packing, packing
 from throughtime.core.state import State, map_state, restarted, state_tensors
-from throughtime.engines.engine import Engine, EngineOptions, Refusal, Request, Result, Runner
+from throughtime.engines.engine import (
+    Engine,
+    EngineOptions,
+    Refusal,
+    Request,
+    Result,
+    Runner,
+    autocasts,
+)
 from throughtime.engines.recomputation import every, run_again, within
 
 
@@ -41,13 +49,66 @@ def _run(request: Request) -> Result:
     if no_values or (request.resets is not None and transformed()):
         return run_masked(request)
     if options.stores_all or not torch.is_grad_enabled():
-        return unroll(request)
+        return _in_place(request) if _runs_in_place(request) else unroll(request)
     if options.memory_budget is None:
         plan = every(time, options.segment(time))
     else:
         state = sum(s.nbytes for s in state_tensors(request.state))
         plan = within(time, options.memory_budget, state, _bytes_of_a_step(request))
     return run_again(request, plan, unroll)
+
+
+def _runs_in_place(request: Request) -> bool:
+    """Return True if the cell runs the whole request itself; `step` is used under transforms."""
+    if request.cell.run_sequence is None or request.outputs == "states" or request.streams:
+        return False
+    return not transformed() and not autocasts(request.inputs)
+
+
+def _in_place(request: Request) -> Result:
+    """Run a request by the cell's `run_sequence`, from one reset to the next."""
+    cell, state, inputs = prepare(request.cell), request.state, request.inputs
+    assert cell.run_sequence is not None
+    time, batch = inputs.shape[:2]
+    plan = None if request.lengths is None else packing(request.lengths, inputs.device)
+    counts = [batch] * time if plan is None else list(plan.counts)
+    projected = cell.project(inputs.flatten(0, 1) if plan is None else plan.pack(inputs))
+    if plan is not None:
+        state = map_state(lambda s: s.index_select(0, plan.order), state)
+    starts = [0]
+    if request.resets is not None:
+        starts += [t for t in request.resets[: len(counts)].any(1).nonzero()[:, 0].tolist() if t]
+    resets = request.resets
+    if resets is not None and plan is not None:
+        resets = resets.index_select(1, plan.order)
+    fresh = None
+    if resets is not None and bool(resets.any()):
+        fresh = cell.initial_state(batch, dtype=state.h.dtype, device=state.h.device)
+    stops = [*starts[1:], len(counts)]
+    parts = projected.split([sum(counts[a:b]) for a, b in zip(starts, stops, strict=True)])
+    outputs: list[Tensor] = []
+    ended: list[State] = []
+    for start, stop, part in zip(starts, stops, parts, strict=True):
+        active = counts[start]
+        ended.append(map_state(lambda s, n=active: s[n:], state))
+        state = map_state(lambda s, n=active: s[:n], state)
+        if fresh is not None and resets is not None and bool(resets[start].any()):
+            state = restarted(resets[start, :active], fresh, state)
+        output, state = cell.run_sequence(part, state, counts[start:stop])
+        outputs.append(output)
+    whole = torch.cat(outputs)
+    if len(starts) > 1:
+        state = map_state(lambda *s: torch.cat(s), state, *ended[::-1])
+    if plan is None:
+        grid = whole.unflatten(0, (time, batch))
+        return Result(grid[-1] if request.outputs == "last" else grid, state, None)
+    back = plan.order.argsort()
+    state = map_state(lambda s: s.index_select(0, back), state)
+    grid = plan.unpack(whole, time)
+    if request.outputs == "last":
+        assert request.lengths is not None
+        grid = grid[request.lengths.to(grid.device) - 1, torch.arange(batch, device=grid.device)]
+    return Result(grid, state, None)
 
 
 def _bytes_of_a_step(request: Request) -> int:

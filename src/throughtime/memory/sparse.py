@@ -1,5 +1,6 @@
 """Sparse access memory: the step of the cell, as a pure function. It is the reference."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -19,6 +20,7 @@ from throughtime.memory.controller import (
     similarity,
     written_weights,
 )
+from throughtime.memory.sparse_run import run_in_place
 
 
 @CELLS.register("sam")
@@ -142,6 +144,23 @@ class SAMCell(AccessMemoryCell):
         now = state.accessed.amax(-1, keepdim=True) + 1
         accessed = torch.where(total > self.threshold, now, state.accessed)
         return output, type(state)(output, c, memory, places, weights, accessed)
+
+    def as_state(self, fields: Sequence[Tensor]) -> State:
+        """Return a state of these fields, in their order."""
+        names = ("h", "c", "memory", "places", "weights", "accessed")
+        return state_type(*names)(*fields)
+
+    def run_sequence(
+        self, projected: Float[Tensor, "steps gates"], state: State, counts: Sequence[int]
+    ) -> tuple[Float[Tensor, "steps output"], State]:
+        """Return outputs and the last states of a run, in time that the words hardly change.
+
+        Arguments:
+            projected: projections of all steps, side by side.
+            state: state before the first step.
+            counts: number of sequences of each step, never more than of the step before.
+        """
+        return run_in_place(self, projected, state, counts)
 
     def _written(
         self, state: State, heads: Heads

@@ -2,6 +2,7 @@
 
 import abc
 import copy
+import dataclasses
 import itertools
 import pickle
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from throughtime.core.cell import Cell, bind
 from throughtime.core.state import State, map_state, state_tensors
 from throughtime.engines import ENGINES, Refusal, Request, Result, run
+from throughtime.engines.eager import unroll
 from throughtime.testing.compare import close, floating, gradients
 
 SHAPES = ((1, 1, 1, 2), (5, 3, 2, 3), (12, 2, 3, 5))
@@ -171,6 +173,38 @@ class CellConformance(abc.ABC):
             ends = map_state(lambda s, b=b: s[b : b + 1], result.state)
             close(state_tensors(ends), state_tensors(single.state), self.tolerance)
             assert not bool(result.outputs[length:, b].any()), "outputs beyond the length"
+
+    def test_whole_runs_are_steps(self) -> None:
+        """A cell's `run_sequence` gives the outputs, states and gradients of its steps.
+
+        In float64, over sequences of unequal length, with resets, and with one step.
+        """
+        resets = torch.zeros(9, 3, dtype=torch.bool)
+        resets[4, 1] = resets[6, 0] = True
+        for time, lengths, reset in (
+            (9, None, None),
+            (9, torch.tensor([3, 9, 5]), None),
+            (9, torch.tensor([7, 2, 8]), resets),
+            (1, None, None),
+        ):
+            cell, request = self._request(time, 3, 2, 3)
+            if cell.run_sequence is None:
+                return
+            tensors = [request.inputs, *floating(request.state), *cell.parameters()]
+            tensors = [t.requires_grad_() for t in tensors]
+            request = self._with(request, cell, request.inputs, request.state, reset, lengths)
+            before = [t.clone() for t in state_tensors(request.state)]
+            whole, steps = run(request, "eager"), unroll(request)
+            assert whole.outputs.grad_fn is not None
+            close(state_tensors(request.state), before, 0)
+            self._same_results(
+                [whole.outputs, *floating(whole.state)],
+                [steps.outputs, *floating(steps.state)],
+                tensors,
+            )
+            close(state_tensors(whole.state), state_tensors(steps.state), self.tolerance)
+            last = run(dataclasses.replace(request, outputs="last"), "eager").outputs
+            close([last], [unroll(dataclasses.replace(request, outputs="last")).outputs], 1e-10)
 
     def test_twice_differentiable(self) -> None:
         """The gradient has a gradient that equals finite differences."""
