@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from throughtime.structures import Forest, TreeLSTM
+from throughtime.structures import RNTN, Forest, RecNN, TreeLSTM
 
 States = dict[int, tuple[Tensor, Tensor]]
 
@@ -66,3 +66,20 @@ def tree_lstm(layer: TreeLSTM, forest: Forest) -> tuple[Tensor, Tensor]:
 
     states = recursion(forest, step)
     return torch.stack([h for h, _ in states]), torch.stack([c for _, c in states])
+
+
+def recursive(layer: RecNN | RNTN, forest: Forest) -> Tensor:
+    """RecNN (Socher et al. 2011) and RNTN (Socher et al. 2013), one unit at a time."""
+    n, zero = layer.hidden_size, torch.zeros(layer.hidden_size, dtype=torch.float64)
+
+    def step(x: Tensor, children: dict[int, Tensor]) -> Tensor:
+        own = x if layer.weight_ih is None else layer.weight_ih @ x
+        if not children:
+            return torch.tanh(own + layer.bias)
+        both = torch.cat([children.get(place, zero) for place in range(layer.arity)])
+        sums = [own[k] + layer.bias[k] + layer.weight_hh[k] @ both for k in range(n)]
+        if isinstance(layer, RNTN):
+            sums = [s + both @ layer.tensor[k] @ both for k, s in enumerate(sums)]
+        return torch.tanh(torch.stack(sums))
+
+    return torch.stack(recursion(forest, step))

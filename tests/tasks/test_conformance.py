@@ -37,6 +37,13 @@ class Conformance(TaskConformance):
         return build_model("gru:hidden=5", task.inputs, task.answers)
 
 
+class TestPolarity(Conformance):
+    spec = "polarity:leaves=5,trees=60"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("tree-lstm:hidden=5,embedding=4", task.inputs, task.answers)
+
+
 class TestLinearGaussian(Conformance):
     spec = "linear-gaussian:length=6,samples=2"
 

@@ -5,13 +5,13 @@ import inspect
 import pytest
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task
+from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task, TreeLabels
 
 NEEDS_FILES = {
     *("babi", "binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
     *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "multi30k", "nottingham"),
-    *("pen-strokes", "penn-treebank", "permuted-mnist", "text", "text8", "translation"),
-    "vectors",
+    *("pen-strokes", "penn-treebank", "permuted-mnist", "sentiment", "text", "text8"),
+    *("translation", "treebank", "vectors"),
 }
 
 
@@ -46,9 +46,11 @@ def test_names():
         "penn-treebank",
         "permuted-digits",
         "permuted-mnist",
+        "polarity",
         "polygons",
         "questions",
         "reverse",
+        "sentiment",
         "spelling",
         "tagging",
         "temporal-order",
@@ -56,6 +58,7 @@ def test_names():
         "text8",
         "thresholded-digits",
         "translation",
+        "treebank",
         "two-sequence",
         "vectors",
         "wave",
@@ -78,7 +81,7 @@ def test_every_task_states_what_it_is(name):
     assert task.name == name
     named = {metric.name: metric for metric in task.metrics}
     assert named["loss"].chance > 0
-    if not isinstance(task, DialogueTask | FrameDensity | PixelDensity):
+    if not isinstance(task, DialogueTask | FrameDensity | PixelDensity | TreeLabels):
         assert list(named)[:2] == ["accuracy", "loss"]
         assert 0 < named["accuracy"].chance < 1
     assert task.length > task.dependency_length > 0

@@ -25,6 +25,7 @@ from throughtime.models import (
     dialogue_families,  # noqa: F401 enters its builders
     frame_families,  # noqa: F401 enters its builders
     story_families,  # noqa: F401 enters its builders
+    tree_families,
 )
 from throughtime.models.families import FAMILIES
 from throughtime.tasks.kinds import (
@@ -38,6 +39,7 @@ from throughtime.tasks.kinds import (
     Pixels,
     Stories,
     Tokens,
+    Trees,
     Values,
     Vectors,
 )
@@ -67,6 +69,12 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
         )
     if isinstance(inputs, Frames) and isinstance(answers, Likelihood):
         return "frame-rnn"
+    if isinstance(inputs, Trees):
+        raise ConfigurationError(
+            "a model of trees",
+            got="the name of a cell",
+            expected=f"one of {', '.join(tree_families.OF_TREES)}",
+        )
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",

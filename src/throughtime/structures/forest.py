@@ -23,7 +23,7 @@ class Forest:
     Attributes:
         inputs: (node, input) vectors, or (node,) int64 symbols, -1 where a node has none.
         sizes: (tree,) number of nodes of each tree.
-        edges: (edge, 2) numbers of the parent and of the child.
+        edges: (edge, 2) numbers of the parent and of the child, by parent and place.
         positions: (edge,) place of the child among the children of its parent, from 0.
         roots: (tree,) number of the node without a parent.
         arity: largest number of children, gaps in `positions` included.
@@ -80,7 +80,8 @@ class Forest:
         _check_positions(pairs, places)
         if not shared:
             _check_parents(pairs, len(inputs))
-        return _built(inputs, lengths, pairs, places)
+        order = np.lexsort((places, pairs[:, 0]))
+        return _built(inputs, lengths, pairs[order], places[order])
 
     @property
     def size(self) -> int:
@@ -99,17 +100,29 @@ class Forest:
             [2, 0, 1, 0, 1]
         """
         chosen = np.asarray(trees, np.int64)
-        sizes, pairs = self.sizes.numpy(), self.edges.numpy()
-        first = np.cumsum(sizes) - sizes
-        of_tree = np.searchsorted(first, pairs[:, 0], side="right") - 1
-        by_tree = np.argsort(of_tree, kind="stable")
-        counts = np.bincount(of_tree, minlength=len(sizes))
-        taken = by_tree[ranges((np.cumsum(counts) - counts)[chosen], counts[chosen])]
+        sizes, edges = self.sizes.numpy(), self.edges.numpy()
+        ends = np.cumsum(sizes)
+        first = (ends - sizes)[chosen]
+        before = np.searchsorted(edges[:, 0], np.concatenate(([0], ends)))  # edges are by parent
+        counts = np.diff(before)[chosen]
+        taken = ranges(before[chosen], counts)
         lengths = sizes[chosen]
-        moved = np.cumsum(lengths) - lengths - first[chosen]
-        new = pairs[taken] + np.repeat(moved, counts[chosen])[:, None]
-        nodes = torch.from_numpy(ranges(first[chosen], lengths))
-        return _built(self.inputs[nodes], lengths, new, self.positions.numpy()[taken])
+        moved = np.cumsum(lengths) - lengths - first
+        return _built(
+            self.inputs[self.nodes_of(chosen)],
+            lengths,
+            edges[taken] + np.repeat(moved, counts)[:, None],
+            self.positions.numpy()[taken],
+        )
+
+    def nodes_of(self, trees: Sequence[int] | Int[np.ndarray, " tree"]) -> Int[Tensor, " node"]:
+        """Return the numbers of the nodes of some trees.
+
+        Arguments:
+            trees: numbers of trees, in any order, also several times.
+        """
+        sizes, chosen = self.sizes.numpy(), np.asarray(trees, np.int64)
+        return torch.from_numpy(ranges((np.cumsum(sizes) - sizes)[chosen], sizes[chosen]))
 
     @staticmethod
     def joined(forests: Sequence["Forest"]) -> "Forest":
@@ -151,10 +164,9 @@ class Forest:
 
 
 def _built(inputs: Tensor, sizes: np.ndarray, edges: np.ndarray, positions: np.ndarray) -> Forest:
-    """Return the batch of edges that are known to lie within their trees."""
-    parents, children = edges[:, 0], edges[:, 1]
-    schedule = Schedule.of(len(inputs), children, parents, positions)
-    roots = np.flatnonzero(np.bincount(children, minlength=len(inputs)) == 0)
+    """Return the batch of edges by parent and place that are known to lie within their trees."""
+    schedule = Schedule.of(len(inputs), edges, positions)
+    roots = np.flatnonzero(np.bincount(edges[:, 1], minlength=len(inputs)) == 0)
     first = np.cumsum(sizes) - sizes
     of_tree = np.searchsorted(first, roots, side="right") - 1
     if len(roots) != len(sizes):

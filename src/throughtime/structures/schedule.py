@@ -46,12 +46,12 @@ class Schedule:
         leaves: numbers of the nodes without children, level by level.
         inner: numbers of the nodes with children, level by level.
         rows: place of each node in (leaves, inner).
-        sources, parents, positions, kept: those of all levels, one after the other.
+        sources, parents, positions, kept: fields of `Level`, of all levels one after the other.
         counts: (inner nodes, leaves, edges, kept rows) of each level.
 
     Example:
-        >>> edges = np.array([1, 2, 3]), np.array([0, 0, 2])  # 0 is the parent of 1 and 2
-        >>> schedule = Schedule.of(4, *edges, np.array([0, 1, 0]))
+        >>> edges = np.array([[0, 1], [0, 2], [2, 3]])  # 0 is the parent of 1 and 2
+        >>> schedule = Schedule.of(4, edges, np.array([0, 1, 0]))
         >>> schedule.leaves.tolist(), schedule.inner.tolist(), schedule.depth
         ([3, 1], [2, 0], 3)
     """
@@ -74,22 +74,20 @@ class Schedule:
     def of(
         cls,
         nodes: int,
-        children: Int[np.ndarray, " edge"],
-        parents: Int[np.ndarray, " edge"],
+        edges: Int[np.ndarray, "edge 2"],
         positions: Int[np.ndarray, " edge"],
     ) -> "Schedule":
         """Return the schedule of a graph.
 
         Arguments:
             nodes: number of nodes.
-            children, parents: numbers of the two nodes of each edge, in any order of edges.
+            edges: numbers of the parent and of the child of each edge, by parent and place.
             positions: place of each edge's child among the children of its parent, from 0.
 
         Raises:
             StructureError: edges form a cycle.
         """
-        order = np.lexsort((positions, parents))
-        children, positions = children[order], positions[order]
+        parents, children = edges[:, 0], edges[:, 1]
         degrees = np.bincount(parents, minlength=nodes)
         starts = np.cumsum(degrees) - degrees
         shared = bool((np.bincount(children, minlength=nodes) > 1).any())
@@ -97,7 +95,7 @@ class Schedule:
         last_read = np.zeros(nodes, np.int64)
         if shared:
             last_read[:] = nodes
-            np.minimum.at(last_read, children, depths[parents[order]])
+            np.minimum.at(last_read, children, depths[parents])
         place = np.zeros(nodes, np.int64)
         live = np.zeros(0, np.int64)
         found: list[list[np.ndarray]] = [[], [], [], [], []]
@@ -105,11 +103,11 @@ class Schedule:
         for depth in reversed(range(len(levels))):
             of_level = levels[depth]
             inner, leaves = of_level[degrees[of_level] > 0], of_level[degrees[of_level] == 0]
-            edges = ranges(starts[inner], degrees[inner])
+            read = ranges(starts[inner], degrees[inner])
             stays = live[last_read[live] < depth] if shared else live[:0]
             owners = np.repeat(np.arange(len(inner)), degrees[inner])
-            parts = (inner, leaves, place[children[edges]], owners, place[stays])
-            counts.append((len(inner), len(leaves), len(edges), len(stays)))
+            parts = (inner, leaves, place[children[read]], owners, place[stays])
+            counts.append((len(inner), len(leaves), len(read), len(stays)))
             for of_levels, part in zip(found, parts, strict=True):
                 of_levels.append(part)
             live = np.concatenate((inner, leaves, stays))

@@ -31,6 +31,7 @@ from throughtime.tasks.pixels import (
     permuted_digits,
     permuted_mnist,
 )
+from throughtime.tasks.polarity import polarity
 from throughtime.tasks.questions import draw_stories, questions
 from throughtime.tasks.rewriting import CopySequence, NoisyWalk, Reverse
 from throughtime.tasks.sequences import SequenceBatch, SequenceTask
@@ -49,6 +50,8 @@ from throughtime.tasks.tagging import SeenBefore, TaggedSentences, tagging
 from throughtime.tasks.task import Split, Task
 from throughtime.tasks.texts import Text
 from throughtime.tasks.translation import Parallel, Translation
+from throughtime.tasks.treebanks import sentiment, treebank
+from throughtime.tasks.trees import TreeBatch, TreeLabels
 from throughtime.tasks.vector_files import vectors
 from throughtime.tasks.vocabulary import (
     CharacterVocabulary,
@@ -102,6 +105,9 @@ TASKS.register("binary-density")(binary_density)
 TASKS.register("vectors")(vectors)
 TASKS.register("questions")(questions)
 TASKS.register("babi")(babi)
+TASKS.register("polarity")(polarity)
+TASKS.register("treebank")(treebank)
+TASKS.register("sentiment")(sentiment)
 
 __all__ = [
     "TASKS",
@@ -147,6 +153,8 @@ __all__ = [
     "TemporalOrder",
     "Text",
     "Translation",
+    "TreeBatch",
+    "TreeLabels",
     "TwoSequence",
     "UnitAdding",
     "Vocabulary",
@@ -172,13 +180,16 @@ __all__ = [
     "nottingham",
     "pen_strokes",
     "penn_treebank",
+    "polarity",
     "polygons",
     "questions",
     "read_midi",
     "read_stories",
+    "sentiment",
     "temporal_order",
     "thresholded_digits",
     "translation",
+    "treebank",
     "vectors",
     "write_midi",
     "write_stories",

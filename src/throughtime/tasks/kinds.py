@@ -121,6 +121,19 @@ class Stories:
 
 
 @dataclasses.dataclass(frozen=True)
+class Trees:
+    """Trees with a symbol at some nodes, a `throughtime.Forest`; answers are due at nodes.
+
+    Attributes:
+        alphabet: number of symbols.
+        arity: largest number of children of a node.
+    """
+
+    alphabet: int
+    arity: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Classes:
     """One of several classes, after the last step or at steps.
 
@@ -197,5 +210,5 @@ class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
-Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues | Stories
+Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues | Stories | Trees
 Answers: TypeAlias = Classes | Values | Likelihood

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.core.scoring import Batch, Mean, merged
 from throughtime.core.state import map_state, state_tensors
+from throughtime.structures import Forest
 from throughtime.tasks.dialogues import DialogueBatch
 from throughtime.tasks.frames import FrameBatch
 from throughtime.tasks.pairs import PairBatch
@@ -257,7 +258,11 @@ def _fields(batch: Any) -> tuple[Any, ...]:
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
-    return (field for field in _fields(batch) if isinstance(field, Tensor))
+    for field in _fields(batch):
+        if isinstance(field, Forest):
+            yield from (field.inputs, field.edges, field.positions, field.sizes)
+        elif isinstance(field, Tensor):
+            yield field
 
 
 def _equal(one: Any, other: Any) -> bool:
