@@ -110,6 +110,22 @@ class TestCopying(Conformance):
     spec = "copying:length=5,items=3,symbols=4"
 
 
+class TestCopyBits(Conformance):
+    spec = "copy-bits:bits=2,largest=4,longer=6"
+
+
+class TestRepeatCopy(Conformance):
+    spec = "repeat-copy:bits=2,largest=3"
+
+
+class TestAssociativeRecall(Conformance):
+    spec = "associative-recall:bits=3,vectors=2,largest=4"
+
+
+class TestPrioritySort(Conformance):
+    spec = "priority-sort:bits=2,smallest=1,largest=5,start=2"
+
+
 class TestDistantBrackets(Conformance):
     spec = "distant-brackets"
 

@@ -6,6 +6,8 @@ import pytest
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task, TreeLabels
+from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task
+from throughtime.tasks.kinds import Bits
 
 NEEDS_FILES = {
     *("babi", "binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
@@ -18,11 +20,13 @@ NEEDS_FILES = {
 def test_names():
     assert list(TASKS) == [
         "adding",
+        "associative-recall",
         "babi",
         "binarized-mnist",
         "binary-density",
         "characters",
         "chords",
+        "copy-bits",
         "copy-sequence",
         "copying",
         "counting",
@@ -48,7 +52,9 @@ def test_names():
         "permuted-mnist",
         "polarity",
         "polygons",
+        "priority-sort",
         "questions",
+        "repeat-copy",
         "reverse",
         "sentiment",
         "spelling",
@@ -83,6 +89,9 @@ def test_every_task_states_what_it_is(name):
     assert named["loss"].chance > 0
     if not isinstance(task, DialogueTask | FrameDensity | PixelDensity | TreeLabels):
         assert list(named)[:2] == ["accuracy", "loss"]
+    if not isinstance(task, DialogueTask | FrameDensity | PixelDensity):
+        assert [name for name in named if name != "wrong_bits"][:2] == ["accuracy", "loss"]
+        assert (next(iter(named)) == "wrong_bits") == isinstance(task.answers, Bits)
         assert 0 < named["accuracy"].chance < 1
     assert task.length > task.dependency_length > 0
     assert task.criterion

@@ -18,6 +18,7 @@ from throughtime.models.readout import SequenceModel
 from throughtime.models.story_reader import StoryReader
 from throughtime.tasks.kinds import (
     Answers,
+    Bits,
     Classes,
     Inputs,
     Likelihood,
@@ -228,9 +229,9 @@ def _width(inputs: Inputs, family: str) -> int:
     return inputs.width
 
 
-def _with_width(answers: Answers, family: str) -> Classes | Values:
-    if not isinstance(answers, Classes | Values):
+def _with_width(answers: Answers, family: str) -> Classes | Values | Bits:
+    if not isinstance(answers, Classes | Values | Bits):
         raise ConfigurationError(
-            f"model {family!r}", got=str(answers), expected="classes or values"
+            f"model {family!r}", got=str(answers), expected="classes, values or bits"
         )
     return answers

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from throughtime.core.cell import Cell
 from throughtime.layers import RecurrentLayer
-from throughtime.tasks.kinds import Classes, Values
+from throughtime.tasks.kinds import Bits, Classes, Values
 
 
 @final
@@ -34,7 +34,10 @@ class SequenceModel(nn.Module):
     """
 
     def __init__(
-        self, recurrent: RecurrentLayer, answers: Classes | Values, alphabet: int | None = None
+        self,
+        recurrent: RecurrentLayer,
+        answers: Classes | Values | Bits,
+        alphabet: int | None = None,
     ):
         super().__init__()
         width = recurrent.input_size

@@ -30,6 +30,7 @@ from throughtime.models import (
 from throughtime.models.families import FAMILIES
 from throughtime.tasks.kinds import (
     Answers,
+    Bits,
     Classes,
     Dialogues,
     Frames,
@@ -51,7 +52,7 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     Raises:
         ConfigurationError: no family fits.
     """
-    if isinstance(inputs, Vectors | Tokens) and isinstance(answers, Classes | Values):
+    if isinstance(inputs, Vectors | Tokens) and isinstance(answers, Classes | Values | Bits):
         return "readout"
     if isinstance(inputs, Stories) and isinstance(answers, Classes):
         return "readout"
@@ -78,8 +79,8 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors or symbols, and classes or values; or symbols, pairs or frames, and "
-        "their likelihood",
+        expected="vectors or symbols, and classes, values or bits; or symbols, pairs or frames, "
+        "and their likelihood",
     )
 
 

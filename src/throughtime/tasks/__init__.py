@@ -2,6 +2,7 @@
 
 from throughtime.core.registry import Registry
 from throughtime.tasks.adding import HochreiterAdding, Multiplication, UnitAdding, adding
+from throughtime.tasks.algorithms import AssociativeRecall, CopyBits, PrioritySort, RepeatCopy
 from throughtime.tasks.binary_sets import (
     binarized_mnist,
     dynamic_mnist,
@@ -18,6 +19,7 @@ from throughtime.tasks.dialogues import DialogueBatch, DialogueSet, DialogueTask
 from throughtime.tasks.frame_sets import LinearGaussian, chords, linear_gaussian, polygons
 from throughtime.tasks.frames import FrameBatch, FrameDensity
 from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, load_mnist
+from throughtime.tasks.levels import Levelled, Levels
 from throughtime.tasks.midi import read_midi, write_midi
 from throughtime.tasks.music import jsb_chorales, midi, nottingham
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
@@ -70,6 +72,10 @@ TASKS.register("adding")(adding)
 TASKS.register("multiplication")(Multiplication)
 TASKS.register("temporal-order")(temporal_order)
 TASKS.register("copying")(Copying)
+TASKS.register("copy-bits")(CopyBits)
+TASKS.register("repeat-copy")(RepeatCopy)
+TASKS.register("associative-recall")(AssociativeRecall)
+TASKS.register("priority-sort")(PrioritySort)
 TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
@@ -111,8 +117,10 @@ TASKS.register("sentiment")(sentiment)
 
 __all__ = [
     "TASKS",
+    "AssociativeRecall",
     "CharacterVocabulary",
     "Characters",
+    "CopyBits",
     "CopySequence",
     "Copying",
     "Counting",
@@ -127,6 +135,8 @@ __all__ = [
     "ImageSet",
     "LabelledImages",
     "Latch",
+    "Levelled",
+    "Levels",
     "LinearGaussian",
     "Multiplication",
     "NoisyWalk",
@@ -139,6 +149,8 @@ __all__ = [
     "PixelBatch",
     "PixelDensity",
     "PixelSequences",
+    "PrioritySort",
+    "RepeatCopy",
     "Reverse",
     "SeenBefore",
     "SequenceBatch",

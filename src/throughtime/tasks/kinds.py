@@ -206,9 +206,57 @@ class Values:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bits:
+    """Independent bits, after the last step or at steps.
+
+    Targets are (batch, count) or (time, batch, count) float32: 0 and 1, NaN in rows without answer.
+
+    Attributes:
+        count: number of bits of an answer.
+        per_step: If True, answers are due at steps.
+    """
+
+    count: int
+    per_step: bool = False
+
+    @property
+    def width(self) -> int:
+        """The width of a model's output: a bit is 1 where it is above 0."""
+        return self.count
+
+    def loss(
+        self, outputs: Float[Tensor, "*rows count"], targets: Float[Tensor, "*rows count"]
+    ) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy of a bit in nats over the answers that are due."""
+        due = self.due(targets)
+        return F.binary_cross_entropy_with_logits(outputs[due], targets[due].to(outputs.dtype))
+
+    def losses(
+        self, outputs: Float[Tensor, "row count"], targets: Float[Tensor, "row count"]
+    ) -> Float[Tensor, " row"]:
+        """Return the mean cross-entropy of a bit of each answer; 0 where none is due."""
+        known = targets.nan_to_num().to(outputs.dtype)
+        each = F.binary_cross_entropy_with_logits(outputs, known, reduction="none")
+        return torch.where(self.due(targets), each.mean(-1), 0)
+
+    def due(self, targets: Float[Tensor, "*rows count"]) -> Bool[Tensor, "*rows"]:
+        """Return True where an answer is due."""
+        return ~targets[..., 0].isnan()
+
+    def wrong(
+        self,
+        outputs: Float[Tensor, "*time batch count"],
+        targets: Float[Tensor, "*time batch count"],
+    ) -> Int[Tensor, " batch"]:
+        """Return the number of wrong bits of each sequence."""
+        wrong = ((outputs > 0) != (targets > 0.5)) & ~targets.isnan()
+        return wrong.sum((0, 2) if wrong.dim() == 3 else 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
 Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues | Stories | Trees
-Answers: TypeAlias = Classes | Values | Likelihood
+Answers: TypeAlias = Classes | Values | Bits | Likelihood

@@ -1,6 +1,7 @@
-"""Tasks of sequences with known answers: classes or values, after the last step or at steps."""
+"""Tasks of sequences with known answers: classes, values or bits, at the end or at steps."""
 
 import abc
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, TypeAlias, final
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from throughtime.core.scoring import Mean, Metric, Score, Steps
-from throughtime.tasks.kinds import Classes, Tokens, Values, Vectors
+from throughtime.core.scoring import Mean, Metric, Score, Steps, merged
+from throughtime.tasks.kinds import Bits, Classes, Tokens, Values, Vectors
 from throughtime.tasks.seeding import generator
 from throughtime.tasks.task import Split, Task, check_at_least
 
@@ -33,7 +34,7 @@ class SequenceBatch(NamedTuple):
         inputs: (time, batch, input) float32 vectors, or (time, batch) int64 symbols; zeros beyond a
             sequence's length.
         targets: (batch,) or (time, batch) int64 classes, -1 where no answer is due; or
-            (batch, output) or (time, batch, output) float32 values.
+            (batch, output) or (time, batch, output) float32 values, or bits, NaN where none is due.
         lengths: (batch,) int64 on the CPU, or None where all sequences fill the time axis.
     """
 
@@ -63,16 +64,22 @@ class SequenceTask(Task):
         answers: kind of the answers.
         chance: accuracy in [0, 1] of the best answer that remembers nothing.
         chance_loss: loss of that answer.
+        chance_wrong: wrong bits a sequence of that answer, where answers are bits.
+        longer: task of longer sequences, on which `examine` measures the headline; None for none.
     """
 
     inputs: Vectors  # pyright: ignore[reportIncompatibleVariableOverride]
-    answers: Classes | Values  # pyright: ignore[reportIncompatibleVariableOverride]
+    answers: Classes | Values | Bits  # pyright: ignore[reportIncompatibleVariableOverride]
     chance: float
     chance_loss: float
+    chance_wrong: float = 0.0
+    longer: "GeneratedTask | None" = None
 
     @abc.abstractmethod
     def right(self, outputs: Outputs, targets: Targets) -> Right:
         """Return True for each answer that is right by the task's own tolerance.
+
+        Where answers are bits, that is one value a sequence: True if all its bits are right.
 
         Arguments:
             outputs: (batch, output), or (time, batch, output) where answers are due at steps.
@@ -82,13 +89,19 @@ class SequenceTask(Task):
     @property
     @final
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy and loss."""
+        """Accuracy and loss; before them, the wrong bits a sequence where answers are bits."""
         is_value = isinstance(self.answers, Values)
         unit = "squared error" if is_value else "nats"
-        return (
+        found = (
             Metric("accuracy", "fraction", "higher", self.chance),
             Metric("loss", unit, "lower", self.chance_loss, tables=is_value),
         )
+        if isinstance(self.answers, Bits):
+            found = (Metric("wrong_bits", "bits a sequence", "lower", self.chance_wrong), *found)
+        if self.longer is not None:
+            beyond = self.longer.metrics[0]
+            found = (*found, dataclasses.replace(beyond, name=f"{beyond.name}_when_longer"))
+        return found
 
     @final
     def score(
@@ -99,7 +112,7 @@ class SequenceTask(Task):
         state: object = None,
         step: int | None = None,
     ) -> Score:
-        """Return the mean cross-entropy in nats, or the mean squared error.
+        """Return the mean cross-entropy in nats, of a bit where answers are bits; or squared error.
 
         In training on a stream, the model starts from the state that it had after the batch before.
 
@@ -107,7 +120,8 @@ class SequenceTask(Task):
             model: called as model(inputs, lengths); on a stream as model.carried(inputs, state).
             batch: sequences.
             state: state of the score before.
-            step: training step; None in evaluation, which also has the part "accuracy".
+            step: training step; None in evaluation, which also has the parts "accuracy" and, where
+                answers are bits, "wrong_bits".
         """
         if self.stream and step is not None:
             outputs, state = model.carried(batch.inputs, state)  # pyright: ignore[reportCallIssue]
@@ -121,26 +135,40 @@ class SequenceTask(Task):
         if step is None:
             right = self.right(outputs.detach(), batch.targets)
             parts["accuracy"] = Mean(right.sum(), torch.tensor(right.numel(), device=loss.device))
+            if isinstance(self.answers, Bits):
+                wrong = self.answers.wrong(outputs.detach(), batch.targets)
+                parts["wrong_bits"] = Mean(
+                    wrong.sum(), torch.tensor(batch.size, device=loss.device)
+                )
         return Score(loss, parts, state)
 
     @final
     def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
-        """Return "loss" and "accuracy".
+        """Return "loss", "accuracy" and, where answers are bits, "wrong_bits".
 
         Arguments:
             parts: merged parts of scores in evaluation.
         """
-        return {"loss": parts["loss"].value, "accuracy": parts["accuracy"].value}
+        names = ("loss", "accuracy", "wrong_bits")
+        return {name: parts[name].value for name in names if name in parts}
 
     @final
     def examine(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return nothing: the score has all metrics.
+        """Return the headline on longer sequences, where the task has some.
 
         Arguments:
-            model, split: unused.
+            model: trained model, in evaluation mode.
+            split: held-out data.
         """
-        del model, split
-        return {}
+        longer = self.longer
+        if longer is None:
+            return {}
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            batches = longer.batches(split, BLOCK)
+            found = [longer.score(model, batch.to(device)).parts for batch in batches]
+        name = longer.metrics[0].name
+        return {f"{name}_when_longer": merged(found)[name].value}
 
     @final
     def steps(self, batch: SequenceBatch) -> Steps:
@@ -174,7 +202,7 @@ class SequenceTask(Task):
 
     @final
     def last_answers(self, batch: SequenceBatch) -> SequenceBatch:
-        """Return the sequences in float64 with the last class of each alone; all of their values.
+        """Return the sequences in float64 with the last class or bits of each alone; all values.
 
         Arguments:
             batch: sequences.
@@ -184,6 +212,10 @@ class SequenceTask(Task):
             steps = torch.arange(len(targets))[:, None]
             last = torch.where(targets >= 0, steps, -1).amax(dim=0)
             targets = torch.where(steps == last, targets, -1)
+        if isinstance(self.answers, Bits) and self.answers.per_step:
+            steps = torch.arange(len(targets))[:, None]
+            last = torch.where(self.answers.due(targets), steps, -1).amax(dim=0)
+            targets = torch.where((steps == last)[..., None], targets, torch.nan)
         symbols = isinstance(self.inputs, Tokens)
         inputs = batch.inputs if symbols else batch.inputs.double()
         return batch._replace(inputs=inputs, targets=targets)
