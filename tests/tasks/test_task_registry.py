@@ -6,7 +6,6 @@ import pytest
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task, TreeLabels
-from throughtime.tasks import TASKS, DialogueTask, FrameDensity, PixelDensity, Task
 from throughtime.tasks.kinds import Bits
 
 NEEDS_FILES = {
