@@ -143,6 +143,15 @@ class TestSAM(MemoryConformance):
         return naive_sam(self.make_cell(x.shape[-1], state.c.shape[-1]), parameters, x, state)
 
 
+class TestSAMByInvertedLists(MemoryConformance):
+    def make_cell(self, input_size, hidden_size):
+        sizes = {"words": 7, "width": 3, "heads": 2, "reads": 2}
+        return SAMCell(input_size, hidden_size, index="inverted", check=True, **sizes)
+
+    def reference(self, parameters, x, state):
+        return naive_sam(self.make_cell(x.shape[-1], state.c.shape[-1]), parameters, x, state)
+
+
 class TestSAMOfAllWords(MemoryConformance):
     """Each head reads all words, and each step writes to all."""
 
@@ -270,3 +279,32 @@ def test_a_run_without_gradient_stores_no_changes(monkeypatch) -> None:
     cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2)
     with torch.no_grad():
         tt.Recurrent(cell)(torch.ones(4, 1, 2))
+
+
+def test_runs_longer_than_the_cap_are_refused(unchecked: None) -> None:
+    layer = tt.Recurrent(SAMCell(2, 3, words=9, width=3, heads=2, reads=2, longest=4))
+    layer(torch.ones(4, 1, 2))
+    with pytest.raises(tt.errors.LengthsError, match="got 5, expected at most 4"):
+        layer(torch.ones(5, 1, 2))
+    with pytest.raises(tt.errors.ConfigurationError, match="longest: got 0"):
+        SAMCell(2, 3, longest=0)
+    with pytest.raises(tt.errors.UnknownNameError, match="unknown index: got 'exakt'"):
+        SAMCell(2, 3, index="exakt")
+    with pytest.raises(tt.errors.OptionTypeError, match="check: got 1"):
+        SAMCell(2, 3, check=1)
+
+
+def test_check_finds_a_change_that_was_not_stored(monkeypatch) -> None:
+    cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2, check=True)
+    layer = tt.Recurrent(cell)
+    layer(torch.randn(5, 2, 2))[0].sum().backward()
+    monkeypatch.setattr(sparse_run.Changes, "exchange", lambda changes, t: None)
+    with pytest.raises(tt.errors.StateError, match="other bits than before the run"):
+        layer(torch.randn(5, 2, 2))[0].sum().backward()
+
+
+def test_check_finds_an_entry_that_the_index_lost(monkeypatch) -> None:
+    monkeypatch.setattr(sparse_run.Index, "update", lambda index, places, content: None)
+    cell = SAMCell(2, 3, words=9, width=3, heads=2, reads=2, check=True)
+    with pytest.raises(tt.errors.StateError, match="no entry of the content of word 0"):
+        tt.Recurrent(cell)(torch.randn(5, 2, 2))

@@ -55,6 +55,10 @@ class AccessMemoryCell(MemoryCell, abc.ABC):
         bias: If True, there are b_ih, b_hh and b_heads.
         device, dtype: place and type of the parameters.
 
+    Attributes:
+        weight_ih, weight_hh, bias_ih, bias_hh: the controller's, rows in the order i, f, g, o.
+        weight_heads, bias_heads: for each head the rows of q, a, beta, alpha and gamma.
+
     Raises:
         ConfigurationError: a size below 1, or fewer words than heads.
         OptionTypeError: a size that is no whole number.

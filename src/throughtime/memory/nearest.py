@@ -1,46 +1,62 @@
 """The words nearest to a query by cosine, from an index that each write updates in place."""
 
-from typing import final
+from typing import Literal, TypeAlias, final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from throughtime.memory.blanks import Blanks, lost
 from throughtime.memory.controller import FLOOR
+from throughtime.memory.inverted import InvertedLists
 
+IndexName: TypeAlias = Literal["auto", "exact", "inverted"]
+
+LARGEST_EXACT = 2**14
+"""Words up to which "auto" compares all of them."""
 _BLOCK = 64  # scores of which only the largest is compared at first
 
 
 @final
-class ExactIndex:
-    """The exact index: the scores of all words, of every sequence of a run.
+class Index:
+    """The words with the largest scores, exactly or by inverted lists.
 
         s_j = q . m_j / sqrt(m_j . m_j + 1e-6)         the length of q changes no order
 
-    Words of zeros have the score 0; of them those with the lowest numbers are found. Words behind
-    the last one that is not zero are left out, but for as many as are found.
+    Words of zeros have the score 0; of them those with the lowest numbers are found. The exact
+    search leaves out the words behind the last that is not zero, but for as many as are found.
 
     Arguments:
-        memory: (batch, words, width), which the caller changes in place.
+        memory: the memory, which the caller changes in place.
         reads: number of words that a query finds, at most `words`.
+        kind: "exact"; "inverted", which finds nearly all; or "auto", the exact one up to 16,384
+            words that are not zero, and on other devices than the CPU.
 
     Example:
         >>> memory = torch.zeros(1, 9, 2)
-        >>> index = ExactIndex(memory, reads=2)
+        >>> index = Index(memory, reads=2)
         >>> memory[0, 5] = torch.tensor([3.0, 4.0])
         >>> index.update(torch.tensor([[5]]), memory[:, 5:6])
         >>> index.search(torch.tensor([[[1.0, 1.0], [-1.0, 0.0]]])).tolist()
         [[[5, 0], [0, 1]]]
     """
 
-    def __init__(self, memory: Float[Tensor, "batch words width"], reads: int):
-        self._memory, self._reads = memory, reads
+    def __init__(
+        self, memory: Float[Tensor, "batch words width"], reads: int, kind: IndexName = "auto"
+    ):
+        self._memory, self._reads, self._kind = memory, reads, kind
         self._scale = _scale(memory)
-        self._blank = (memory == 0).all(-1).cpu().numpy()
-        filled = np.flatnonzero(~self._blank.all(0))
-        self._top = int(filled[-1]) + 1 if len(filled) else 0
-        self._low = [0] * len(memory)
+        self._blanks = Blanks(memory, reads)
+        self._lists: list[InvertedLists] = []
+        self._choose()
+
+    def _choose(self) -> None:
+        """Build the inverted lists of all sequences, where it is time for them."""
+        large = self._blanks.top > LARGEST_EXACT and self._memory.is_cpu
+        if self._lists or not (self._kind == "inverted" or (self._kind == "auto" and large)):
+            return
+        for b, (memory, scale) in enumerate(zip(self._memory, self._scale, strict=True)):
+            self._lists.append(InvertedLists(memory, scale, self._blanks.filled(b)))
 
     def update(
         self, places: Int[Tensor, "rows places"], content: Float[Tensor, "rows places width"]
@@ -52,47 +68,57 @@ class ExactIndex:
             content: content of these words.
         """
         self._scale[: len(places)].scatter_(1, places, _scale(content))
-        blank = (content == 0).all(-1).cpu().numpy()
-        for b, (own, empty) in enumerate(zip(places.cpu().numpy(), blank, strict=True)):
-            self._blank[b][own] = empty
-            self._top = max(self._top, int(own.max()) + 1)
-            if empty.any():
-                self._low[b] = min(self._low[b], int(own[empty].min()))
+        self._blanks.update(places, content)
+        for lists, own, rows in zip(self._lists, places, content, strict=False):
+            lists.update(own, rows)
+        self._choose()
 
     def search(self, query: Float[Tensor, "rows heads width"]) -> Int[Tensor, "rows heads reads"]:
-        """Return the words with the largest scores.
+        """Return the words with the largest scores, the largest first.
 
         Arguments:
             query: queries, of the first sequences of the batch.
         """
-        rows, words = len(query), self._memory.shape[1]
-        count = min(self._top + self._reads, words)
-        if rows == 1:
-            scores = (query[0] @ self._memory[0, :count].T)[None]
+        if self._lists:
+            found = [self._by_lists(b, own) for b, own in enumerate(query)]
+            best = torch.stack(found) if found else query.new_zeros(0, 1, 1, dtype=torch.int64)
         else:
-            scores = query @ self._memory[:rows, :count].mT
-        scores *= self._scale[:rows, None, :count]
-        best = largest(scores, self._reads)
-        places = best.cpu().numpy()
-        for b in range(rows):
-            empty = self._blank[b][places[b]]
-            if empty.any():
-                first = self._blanks(b)
-                rank = empty.cumsum(-1)[empty] - 1
-                places[b][empty] = first[rank]
+            best = largest(self._scores(query), self._reads)
+        places = self._blanks.in_order(best.cpu().numpy())
         return torch.from_numpy(places).to(query.device)
 
-    def _blanks(self, b: int) -> np.ndarray:
-        """Return the first words of zeros of a sequence, as many as are found."""
-        blank, low = self._blank[b], self._low[b]
-        size = 64
-        found = np.flatnonzero(blank[low : low + size])
-        while len(found) < self._reads and low + size < len(blank):
-            size *= 4
-            found = np.flatnonzero(blank[low : low + size])
-        if len(found):
-            self._low[b] = low + int(found[0])
-        return low + found[: self._reads]
+    def _scores(self, query: Float[Tensor, "rows heads width"]) -> Float[Tensor, "rows heads top"]:
+        rows, count = len(query), min(self._blanks.top + self._reads, self._memory.shape[1])
+        memory = self._memory[:rows, :count]
+        scores = (query[0] @ memory[0].T)[None] if rows == 1 else query @ memory.mT
+        return scores.mul_(self._scale[:rows, None, :count])
+
+    def _by_lists(self, b: int, query: Float[Tensor, "heads width"]) -> Int[Tensor, "heads reads"]:
+        words, scores = self._lists[b].near(query)
+        blank = torch.from_numpy(self._blanks.first(b)).expand(len(query), -1)
+        words = torch.cat([words, blank], 1)
+        scores = torch.cat([scores, scores.new_zeros(blank.shape)], 1)
+        best = scores.topk(self._reads)
+        if bool(best.values.isneginf().any()):  # the lists have too few words
+            memory, scale = self._memory[b], self._scale[b]
+            return (query @ memory.T * scale).topk(self._reads).indices
+        return words.gather(1, best.indices)
+
+    def check(self) -> None:
+        """Compare the index with the memory.
+
+        Raises:
+            StateError: the content of a word is not in the index.
+        """
+        self._blanks.check(self._memory)
+        expected = _scale(self._memory)
+        wrong = ((self._scale - expected).abs() > 1e-4 * expected).nonzero()
+        if len(wrong):
+            raise lost(*wrong[0].tolist())
+        for b, lists in enumerate(self._lists):
+            missing = lists.missing(self._blanks.filled(b))
+            if missing is not None:
+                raise lost(b, missing)
 
 
 def largest(scores: Float[Tensor, "rows heads words"], count: int) -> Int[Tensor, "rows heads k"]:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from throughtime.core.cell import check_size
-from throughtime.core.errors import ConfigurationError
+from throughtime.core.cell import check_flag, check_size
+from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.registry import CELLS
 from throughtime.core.state import State, state_type
 from throughtime.memory.access import Accesses
@@ -20,6 +20,7 @@ from throughtime.memory.controller import (
     similarity,
     written_weights,
 )
+from throughtime.memory.nearest import IndexName
 from throughtime.memory.sparse_run import run_in_place
 
 
@@ -52,6 +53,12 @@ class SAMCell(AccessMemoryCell):
         heads: number of heads, at least 1.
         reads: K, the number of words that a head reads at a step, at least 1.
         threshold: delta, the weight above which a word counts as accessed, in [0, 1).
+        index: search for the nearest words in a run: "exact"; "inverted", by lists of words that
+            point the same way, which finds nearly all; or "auto", the exact one up to 16,384 words
+            that are not zero, and on other devices than the CPU. `step` is always exact.
+        longest: largest number of steps of a run, or None; it bounds what a run stores.
+        check: If True, each step of a run compares the index with the memory, and the backward pass
+            compares the memory with that before the run, which takes time for all words.
         bias: If True, the linear maps have biases.
         device, dtype: place and type of the parameters.
 
@@ -59,6 +66,7 @@ class SAMCell(AccessMemoryCell):
         ConfigurationError: a size below 1, fewer words than heads or reads, or a threshold out of
             range.
         OptionTypeError: a size that is no whole number, or a threshold that is no number.
+        UnknownNameError: an unknown index.
 
     Example:
         >>> import throughtime as tt
@@ -85,12 +93,20 @@ class SAMCell(AccessMemoryCell):
         heads: int = 4,
         reads: int = 4,
         threshold: float = 0.005,
+        index: IndexName = "auto",
+        longest: int | None = None,
+        check: bool = False,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         check_share("threshold", threshold)
         check_size("reads", reads)
+        check_flag("check", check)
+        if longest is not None:
+            check_size("longest", longest)
+        if index not in ("auto", "exact", "inverted"):
+            raise UnknownNameError("index", str(index), ("auto", "exact", "inverted"))
         super().__init__(
             input_size,
             hidden_size,
@@ -109,6 +125,8 @@ class SAMCell(AccessMemoryCell):
                 fix="Take more words, or fewer reads.",
             )
         self.reads, self.threshold = reads, float(threshold)
+        self.index: IndexName = index
+        self.longest, self.check = longest, check
 
     def initial_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """Return a memory of zeros, of which no word was read or accessed."""

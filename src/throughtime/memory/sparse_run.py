@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from throughtime.core.cell import bind
-from throughtime.core.errors import StateError
+from throughtime.core.errors import LengthsError, StateError
 from throughtime.core.state import State, map_state
 from throughtime.memory.changes import Changes
 from throughtime.memory.controller import FLOOR
-from throughtime.memory.nearest import ExactIndex
+from throughtime.memory.nearest import Index
 from throughtime.memory.ring import Ring
 
 
@@ -33,7 +33,17 @@ def run_in_place(
 
     Returns:
         Outputs (steps, output), and the state after each sequence's last step.
+
+    Raises:
+        LengthsError: the run has more steps than the cell's `longest`.
     """
+    if cell.longest is not None and len(counts) > cell.longest:
+        raise LengthsError(
+            "steps of a run",
+            got=len(counts),
+            expected=f"at most {cell.longest}, the cell's `longest`",
+            fix="Raise `longest`, or run the sequence in pieces with detached states.",
+        )
     weights = (cell.weight_hh, cell.weight_heads, cell.bias_heads)
     tensors = (projected, *weights, *state)
     recorded = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -60,7 +70,7 @@ class _Forward:
         self.places = state.places.new_empty(steps, heads, reads)
         self.counts = counts
 
-        index = ExactIndex(self.memory, reads)
+        index = Index(self.memory, reads, cell.index)
         rings = [Ring(row) for row in self.accessed.numpy()]
         offset = torch.arange(batch, device=projected.device)[:, None] * words
         flat = self.memory.flatten(0, 1)
@@ -89,6 +99,9 @@ class _Forward:
             flat[changed[:, :heads]] = 0
             flat.index_put_((changed,), written[..., None] * vectors, accumulate=True)
             index.update(own, flat[changed])
+
+            if cell.check:
+                index.check()
 
             places = self.places[at]
             places.copy_(index.search(query))
@@ -310,6 +323,13 @@ class _Backward:
             torch.cat(parts, 1, out=self.gates[at])
             torch.mm(self.gates[at], self.weight_hh, out=d_h[:n])
         self.ends = d_h, d_c, d_weights
+        if cell.check and not torch.equal(run.memory, state.memory):
+            raise StateError(
+                "the memory after the backward pass",
+                got="other bits than before the run",
+                expected="the same",
+                fix="Report this: the changes of a step were not all stored.",
+            )
 
     def gradients(self, needed: Sequence[bool]) -> list[Tensor | None]:
         """Return the gradients, and bring the memory to its state after the run."""
