@@ -11,15 +11,18 @@ from throughtime.core.density import Bound
 from throughtime.core.gaussian import DiagonalGaussian
 from throughtime.core.latent import Latents
 from throughtime.doctor import unused_latent
+from throughtime.doctor.brief_training import Trial
 from throughtime.doctor.diagnose import diagnose
 from throughtime.doctor.intervals import exactly
 from throughtime.doctor.remedies import Trainer
+from throughtime.doctor.sources import FlatDialogues
 from throughtime.doctor.subject import Clock, Subject
 from throughtime.doctor.unused_latent import LatentUse
-from throughtime.models import VRNN, build_model
+from throughtime.models import VHRED, VRNN, EncoderDecoder, build_model
 from throughtime.models.vrnn import VRNNCell
 from throughtime.results.diagnosis import Cause, Remedy
-from throughtime.tasks.kinds import Frames, Likelihood
+from throughtime.tasks.dialogues import DialogueBatch, collated
+from throughtime.tasks.kinds import Dialogues, Frames, Likelihood
 
 TEXT = "vrnn:cell=gru,hidden=4,latent=2,features=8,engine=eager"
 
@@ -161,10 +164,12 @@ def test_it_is_a_fault_where_the_remedy_helps(helped: bool, severity: str, words
     assert words in finding.statement
 
 
-def test_the_remedy_is_tried_on_copies() -> None:
+def test_the_remedy_is_tried_on_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused_latent, "_UPDATES", 8)
     made = model(collapsed=True)
     before = {name: p.clone() for name, p in made.named_parameters()}
-    found = use(made, lambda subject: Trainer(subject, 0), budget=14.0)
+    found = LatentUse(Subject(made, batches(8), loss, 1.0), 0)
+    found._try(Trainer(found.subject, 0), Clock(60))
     assert all(torch.equal(p, before[name]) for name, p in made.named_parameters())
     (tried,) = found.remedies
     assert (tried.name, tried.quantity) == ("KL annealing", "negative bound")
@@ -189,7 +194,116 @@ def test_the_diagnosis_has_the_finding() -> None:
     assert any(fact.name == "active latent units" for fact in found.facts)
 
 
-def test_dialogues_are_not_measured() -> None:
+def dialogues(count: int = 8) -> list[DialogueBatch]:
+    """Replies (k, k) with a symbol that is drawn for each."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randint(3, 7, (count, 4, 3), generator=random).tolist()
+    return [collated([[[k, k] for k in turns] for turns in batch], 2) for batch in drawn]
+
+
+def collapsed_vhred(word_dropout: float = 0.0) -> VHRED:
+    """A VHRED whose posterior and prior are the same normal law: the KL is 0."""
+    torch.manual_seed(0)
+    text = f"vhred:cell=gru,hidden=4,latent=3,engine=eager,word_dropout={word_dropout}"
+    made = build_model(text, Dialogues(7, begin=1), Likelihood())
+    assert isinstance(made, VHRED)
+    with torch.no_grad():
+        for layers in (made.prior, made.posterior):
+            for parameter in layers[2].parameters():
+                parameter.zero_()
+    return made
+
+
+def use_of_dialogues(made: nn.Module, data: list[Any]) -> LatentUse:
+    found = LatentUse(Subject(made, data, dialogue_loss, 1.0), 0)
+    found.measure(None, Clock(60))
+    return found
+
+
+def dialogue_loss(model: Any, batch: Any) -> Tensor:
+    symbols, lengths, _ = batch.dialogues() if isinstance(batch, FlatDialogues) else batch
+    bound = model.bound(symbols, lengths)
+    return (bound.kl - bound.reconstruction).mean()
+
+
+@pytest.mark.parametrize("form", [lambda batch: batch, FlatDialogues.of])
+def test_a_vhred_that_ignores_its_variables_is_found(form: Any) -> None:
+    found = use_of_dialogues(collapsed_vhred(), [form(batch) for batch in dialogues(16)])
+    finding = found.finding("here")
+    assert finding is not None
+    assert finding.cause is Cause.POSTERIOR_COLLAPSE
+    assert found.kl == [0.0] * 4
+    assert found.units == (0, 3)
+    assert "drop words" in finding.remedy
+
+
+def test_the_kl_of_dialogues_is_that_of_a_reply() -> None:
+    """The posterior's mean is 1 in each of three units, the prior N(0, d): 3 / (2 d^2) nats."""
+    made = collapsed_vhred()
+    with torch.no_grad():
+        made.posterior[2].bias[:3] = 1.0
+    found = use_of_dialogues(made, dialogues(16))
+    deviation = math.log(2) + 1e-4  # softplus(0) + 0.0001
+    assert found.kl == pytest.approx([3 / (2 * deviation**2)] * 4)
+    assert found.finding("here") is None
+
+
+class Recorder:
+    """In place of the training of copies: their first loss, and their word dropout."""
+
+    def __init__(self, batch: Any):
+        self.batch = batch
+        self.losses: list[float] = []
+        self.dropped: list[list[float]] = []
+
+    def train(self, condition: Any, **settings: Any) -> Trial:
+        parts = condition.model.modules()
+        self.dropped.append([m.word_dropout for m in parts if isinstance(m, EncoderDecoder)])
+        self.losses.append(float(condition.loss(self.batch).detach()))
+        return Trial([2.0] * 4, [2.0 - len(self.losses)] * 4, 8, diverged=False)
+
+
+def test_annealing_begins_without_the_kl_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, data = model(collapsed=True), batches()
+    recorder = Recorder(data[0])
+    monkeypatch.setattr(Trainer, "train", recorder.train)
+    found = use(made, lambda subject: Trainer(subject, 0))
+    bound = made.bound(*data[0], random=torch.Generator().manual_seed(0))
+    plain, start = (bound.kl - bound.reconstruction).mean(), -bound.reconstruction.mean()
+    assert recorder.losses == pytest.approx([plain.item(), start.item()])
+    assert [remedy.name for remedy in found.remedies] == ["KL annealing"]
+
+
+@pytest.mark.parametrize(("given", "tried"), [(0.25, [0.25, 0.25, 0.5]), (0.5, [0.5, 0.5])])
+def test_more_word_dropout_is_tried_where_words_are_read(
+    monkeypatch: pytest.MonkeyPatch, given: float, tried: list[float]
+) -> None:
+    made, data = collapsed_vhred(given), dialogues(16)
+    found, recorder = LatentUse(Subject(made, data, dialogue_loss, 1.0), 0), Recorder(data[0])
+    monkeypatch.setattr(Trainer, "train", recorder.train)
+    found.measure(Trainer(found.subject, 0), Clock(60))
+    assert recorder.dropped == [[each] for each in tried]
+    assert made.decoder.word_dropout == given
+    assert all(remedy.helped and remedy.code for remedy in found.remedies)
+    finding = found.finding("here")
+    assert finding is not None
+    assert finding.severity == "fault"
+    best = "word dropout of 0.5" if given < 0.5 else "KL annealing"
+    assert f"A copy with {best} has the negative bound" in finding.statement
+
+
+def test_remedies_are_trained_on_copies_of_a_vhred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused_latent, "_UPDATES", 8)
+    made = collapsed_vhred()
+    found = LatentUse(Subject(made, dialogues(), dialogue_loss, 1.0), 0)
+    found.kl, found.reads_words = [0.0] * 3, True
+    found._try(Trainer(found.subject, 0), Clock(60))
+    assert [remedy.name for remedy in found.remedies] == ["KL annealing", "word dropout of 0.5"]
+    assert all(math.isfinite(remedy.after.value) for remedy in found.remedies)
+
+
+def test_lengths_of_another_form_are_no_items() -> None:
     symbols, lengths = torch.zeros(2, 3, 4, dtype=torch.int64), torch.full((2, 4), 3)
-    assert unused_latent._items((symbols, lengths, symbols), 0) is None
+    assert unused_latent._items((symbols, lengths, symbols), 0) is not None
     assert unused_latent._items((symbols, lengths[0], symbols), 0) is not None
+    assert unused_latent._items((symbols, lengths.T, symbols), 0) is None
