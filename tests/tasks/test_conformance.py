@@ -142,6 +142,17 @@ class TestPermutedDigits(Conformance):
     spec = "permuted-digits:pixels_per_step=8"
 
 
+class TestWarpedDigits(Conformance):
+    spec = "warped-digits:image-size=9"
+
+
+class TestWarpedDigitsOfSeveralSizes(Conformance):
+    spec = "warped-digits:image-size=9,cropped=true"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("grid:hidden=3,blocks=2x2", task.inputs, task.answers)
+
+
 class TestWave(Conformance):
     spec = "wave"
     draws = False

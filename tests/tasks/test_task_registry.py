@@ -12,7 +12,7 @@ NEEDS_FILES = {
     *("babi", "binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
     *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "multi30k", "nottingham"),
     *("pen-strokes", "penn-treebank", "permuted-mnist", "sentiment", "text", "text8"),
-    *("translation", "treebank", "vectors"),
+    *("translation", "treebank", "vectors", "warped-mnist"),
 }
 
 
@@ -66,6 +66,8 @@ def test_names():
         "treebank",
         "two-sequence",
         "vectors",
+        "warped-digits",
+        "warped-mnist",
         "wave",
     ]
 

@@ -13,6 +13,7 @@ from throughtime.models.frame_outputs import (
 from throughtime.models.frame_rnn import FrameRNN
 from throughtime.models.generation import generate, stream
 from throughtime.models.history import AllSymbols, Hierarchy, LastUtterance
+from throughtime.models.image_models import GridModel, RasterModel
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
 from throughtime.models.memn2n import MemN2N, position_weights
@@ -41,6 +42,7 @@ __all__ = [
     "EncoderDecoder",
     "FrameRNN",
     "GaussianOutput",
+    "GridModel",
     "GroupedNetwork",
     "Hierarchy",
     "Hypothesis",
@@ -54,6 +56,7 @@ __all__ = [
     "PenOutput",
     "PixelCNN",
     "PixelRNN",
+    "RasterModel",
     "ReplyModel",
     "Sampling",
     "SequenceModel",

@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -10,9 +10,10 @@ from torch import nn
 from throughtime.cells import LatchUnitCell
 from throughtime.core.errors import ConfigurationError
 from throughtime.core.registry import Registry
-from throughtime.layers import Recurrent
+from throughtime.layers import GridLSTM, GridRNN, Recurrent
 from throughtime.memory import AdditiveAttention, DotAttention
 from throughtime.models.encoder_decoder import EncoderDecoder
+from throughtime.models.image_models import GridModel, RasterModel
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
 from throughtime.models.story_reader import StoryReader
@@ -20,6 +21,7 @@ from throughtime.tasks.kinds import (
     Answers,
     Bits,
     Classes,
+    Images,
     Inputs,
     Likelihood,
     Pairs,
@@ -59,6 +61,45 @@ def _readout(
     if isinstance(inputs, Tokens):  # vectors are read as they are
         return SequenceModel(layer(embedding), answers, inputs.alphabet)
     return SequenceModel(layer(_width(inputs, "readout")), answers)
+
+
+@FAMILIES.register("raster")
+def _raster(inputs: Inputs, answers: Answers, layer: MakeLayer) -> RasterModel:
+    """A cell's layer that reads an image pixel by pixel, row by row, with a linear read-out."""
+    images, answers = _images(inputs, answers, "raster")
+    return RasterModel(SequenceModel(layer(images.channels), answers))
+
+
+@FAMILIES.register("grid")
+def _grid(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    unit: Literal["lstm", "tanh", "relu"] = "lstm",
+    hidden: int = 16,
+    layers: int = 1,
+    directions: int = 4,
+    blocks: str = "1x1",
+    forget_bias: float = 0.0,
+) -> GridModel:
+    """A multidimensional LSTM or RNN of images, with a linear read-out where the scans end."""
+    images, answers = _images(inputs, answers, "grid")
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(/[1-9]\d*x[1-9]\d*)*", blocks):
+        raise ConfigurationError(
+            "blocks of model 'grid'",
+            got=repr(blocks),
+            expected="HEIGHTxWIDTH, or one for each layer with / between them: 1x1/2x2",
+        )
+    sides = [tuple(map(int, block.split("x"))) for block in blocks.split("/")]
+    read = sides[0] if len(sides) == 1 else sides
+    options: dict[str, Any] = {"directions": directions, "blocks": read}
+    if unit == "lstm":
+        grid = GridLSTM(images.channels, hidden, layers, forget_bias=forget_bias, **options)
+    elif forget_bias:
+        raise ConfigurationError("forget_bias of model 'grid'", got=unit, expected="unit=lstm")
+    else:
+        grid = GridRNN(images.channels, hidden, layers, nonlinearity=unit, **options)
+    return GridModel(grid, answers)
 
 
 @FAMILIES.register("language-model")
@@ -221,6 +262,14 @@ def _latch_unit(inputs: Inputs, answers: Answers, *, weight: float = 1.25) -> Se
         model.readout.bias.zero_()
     model.readout.requires_grad_(False)
     return model
+
+
+def _images(inputs: Inputs, answers: Answers, family: str) -> tuple[Images, Classes]:
+    if not (isinstance(inputs, Images) and isinstance(answers, Classes) and not answers.per_step):
+        raise ConfigurationError(
+            f"model {family!r}", got=f"{inputs} and {answers}", expected="images, and classes"
+        )
+    return inputs, answers
 
 
 def _width(inputs: Inputs, family: str) -> int:

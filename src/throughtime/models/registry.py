@@ -34,6 +34,7 @@ from throughtime.tasks.kinds import (
     Classes,
     Dialogues,
     Frames,
+    Images,
     Inputs,
     Likelihood,
     Pairs,
@@ -62,6 +63,8 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
         return "encoder-decoder"
     if isinstance(inputs, Dialogues) and isinstance(answers, Likelihood):
         return "hred"
+    if isinstance(inputs, Images) and isinstance(answers, Classes):
+        return "raster"
     if isinstance(inputs, Pixels) and isinstance(answers, Likelihood):
         raise ConfigurationError(
             "a model of images",
@@ -79,8 +82,8 @@ def family_for(inputs: Inputs, answers: Answers) -> str:
     raise ConfigurationError(
         "a model for a task",
         got=f"{inputs} and {answers}",
-        expected="vectors or symbols, and classes, values or bits; or symbols, pairs or frames, "
-        "and their likelihood",
+        expected="vectors or symbols, and classes, values or bits; images, and classes; or "
+        "symbols, pairs or frames, and their likelihood",
     )
 
 

@@ -61,6 +61,7 @@ from throughtime.tasks.vocabulary import (
     Vocabulary,
     WordVocabulary,
 )
+from throughtime.tasks.warped_images import ImageBatch, WarpedImages, warped_digits, warped_mnist
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
@@ -80,6 +81,8 @@ TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
+TASKS.register("warped-digits")(warped_digits)
+TASKS.register("warped-mnist")(warped_mnist)
 TASKS.register("wave")(Wave)
 TASKS.register("characters")(characters)
 TASKS.register("text")(text)
@@ -132,6 +135,7 @@ __all__ = [
     "FrameBatch",
     "FrameDensity",
     "HochreiterAdding",
+    "ImageBatch",
     "ImageSet",
     "LabelledImages",
     "Latch",
@@ -170,6 +174,7 @@ __all__ = [
     "TwoSequence",
     "UnitAdding",
     "Vocabulary",
+    "WarpedImages",
     "Wave",
     "WordDialogues",
     "WordVocabulary",
@@ -203,6 +208,8 @@ __all__ = [
     "translation",
     "treebank",
     "vectors",
+    "warped_digits",
+    "warped_mnist",
     "write_midi",
     "write_stories",
 ]

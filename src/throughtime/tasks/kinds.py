@@ -75,6 +75,21 @@ class Pixels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Images:
+    """Images of real numbers, (batch, channels, height, width) float32, with sizes or without.
+
+    Attributes:
+        height: largest number of rows.
+        width: largest number of columns.
+        channels: number of colours of a pixel.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Frames:
     """Sequences of frames to be predicted, (time, batch, width) float32.
 
@@ -258,5 +273,7 @@ class Likelihood:
     """No answer: the model gives the probability of its input."""
 
 
-Inputs: TypeAlias = Vectors | Tokens | Pairs | Pixels | Frames | Dialogues | Stories | Trees
+Inputs: TypeAlias = (
+    Vectors | Tokens | Pairs | Pixels | Images | Frames | Dialogues | Stories | Trees
+)
 Answers: TypeAlias = Classes | Values | Bits | Likelihood

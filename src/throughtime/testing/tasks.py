@@ -18,6 +18,7 @@ from throughtime.tasks.pairs import PairBatch
 from throughtime.tasks.sequences import SequenceBatch
 from throughtime.tasks.stories import StoryBatch
 from throughtime.tasks.task import Split, Task
+from throughtime.tasks.warped_images import ImageBatch
 
 _HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
@@ -223,6 +224,10 @@ def _filled(batch: Any) -> Any:
         question = _padded_with(batch.question, batch.question_lengths, 1)
         sentences = torch.where(beyond, 1, batch.sentences)
         return batch._replace(sentences=sentences, question=question)
+    if isinstance(batch, ImageBatch) and batch.sizes is not None:
+        rows = torch.arange(batch.images.shape[2])[:, None] >= batch.sizes[:, :1, None]
+        columns = torch.arange(batch.images.shape[3]) >= batch.sizes[:, 1:, None]
+        return batch._replace(images=torch.where((rows | columns)[:, None], 3, batch.images))
     if isinstance(batch, SequenceBatch) and batch.lengths is not None:
         value = 3 if batch.inputs.is_floating_point() else 1
         return batch._replace(inputs=_padded_with(batch.inputs, batch.lengths, value))
