@@ -20,6 +20,7 @@ from throughtime.models.memn2n import MemN2N, position_weights
 from throughtime.models.memory_network import MemoryNetwork
 from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
+from throughtime.models.pruning import Dependence, dependence, prune
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.replies import NearestReplies, reply
@@ -38,6 +39,7 @@ __all__ = [
     "AllSymbols",
     "Beam",
     "BernoulliOutput",
+    "Dependence",
     "DialogueModel",
     "EncoderDecoder",
     "FrameRNN",
@@ -63,8 +65,10 @@ __all__ = [
     "StoryReader",
     "beam_search",
     "build_model",
+    "dependence",
     "generate",
     "position_weights",
+    "prune",
     "reply",
     "stream",
     "translate",

@@ -97,7 +97,7 @@ class BinaryDensity(nn.Module, abc.ABC):
             ConfigurationError: A value other than 0 and 1.
         """
         del lengths
-        return self._mixed(self._vectors(x), self.orderings)
+        return self._mixed(self.vectors(x), self.orderings)
 
     @final
     def estimate(
@@ -115,7 +115,7 @@ class BinaryDensity(nn.Module, abc.ABC):
             ShapeError: Vectors of another size.
             ConfigurationError: A value other than 0 and 1.
         """
-        return self._estimate(self._vectors(x), random)
+        return self._estimate(self.vectors(x), random)
 
     @final
     @torch.no_grad()
@@ -285,7 +285,16 @@ class BinaryDensity(nn.Module, abc.ABC):
         return columns.T
 
     @final
-    def _vectors(self, x: Num[Tensor, "batch *item"]) -> Float[Tensor, "batch inputs"]:
+    def vectors(self, x: Num[Tensor, "batch *item"]) -> Float[Tensor, "batch inputs"]:
+        """Return vectors as floating-point numbers, (batch, inputs).
+
+        Arguments:
+            x: Zeros and ones, (batch, channels, height, width) or (batch, inputs).
+
+        Raises:
+            ShapeError: Vectors of another size.
+            ConfigurationError: A value other than 0 and 1.
+        """
         self._check_shape("x", x)
         if not bool(((x == 0) | (x == 1)).all()):
             raise ConfigurationError(

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError
@@ -71,12 +71,17 @@ class GroupedNetwork(BinaryDensity):
         h_j = tanh(c_j + sum_{k < j} W_{j o_k} x_{o_k})        a group of H units
         p(x_{o_i} = 1 | x_{o_1} ... x_{o_{i-1}}) = sigmoid(b_{o_i} + sum_{j <= i} V_{ij} . h_j)
 
-    Groups have weights of their own: O(H D^2) numbers, where NADE has O(H D).
+    Groups have weights of their own: O(H D^2) numbers, where NADE has O(H D). `prune` removes
+    inputs from conditionals: the group of i then reads the kept ones, and its conditional reads
+    groups that read no other inputs.
 
     Arguments:
         kind: The kind of the vectors, with two levels.
         hidden: H, the number of units of a group.
         orderings: The number of random orderings; 0 for the inputs' own order.
+
+    Attributes:
+        kept: True at (i, j) where the conditional of input i may read input j.
 
     Raises:
         ConfigurationError: No hidden unit, more than two levels, or a negative number of orderings.
@@ -91,9 +96,11 @@ class GroupedNetwork(BinaryDensity):
         networks.
 
     Differs from the paper in:
-        inputs are binary, and no connection is pruned by tests of dependence. The range of the
-        first weights is our choice.
+        inputs are binary. Nothing is pruned in training: see `prune`. The range of the first
+        weights is our choice.
     """
+
+    kept: Bool[Tensor, "inputs inputs"]
 
     def __init__(self, kind: Pixels, hidden: int, *, orderings: int = 0):
         super().__init__(kind, orderings)
@@ -103,6 +110,7 @@ class GroupedNetwork(BinaryDensity):
         self.hidden_bias = nn.Parameter(torch.zeros(size, hidden))
         self.readout = nn.Parameter(uniform((size, size, hidden), size * hidden))
         self.bias = nn.Parameter(torch.zeros(size))
+        self.register_buffer("kept", torch.ones(size, size, dtype=torch.bool))
 
     def logits(
         self, x: Float[Tensor, "batch inputs"], ordering: Int[Tensor, " inputs"]
@@ -113,20 +121,27 @@ class GroupedNetwork(BinaryDensity):
             x: Vectors of zeros and ones.
             ordering: Places of the inputs in the order of the conditionals.
         """
+        weight, readout = self._masked_weights(ordering)
+        h = F.linear(x, weight.flatten(0, 1), self.hidden_bias.flatten()).tanh()
+        return F.linear(h, readout.flatten(1), self.bias)
+
+    def _masked_weights(self, ordering: Int[Tensor, " inputs"]) -> tuple[Tensor, Tensor]:
+        """Return the weights of what each group reads, and of the groups that each input reads."""
         before = _before(ordering)
-        weight = (self.weight * before[:, None]).flatten(0, 1)
-        h = F.linear(x, weight, self.hidden_bias.flatten()).tanh()
-        own = torch.eye(self.size, dtype=torch.bool, device=x.device)
-        readout = (self.readout * (before | own)[:, :, None]).flatten(1)
-        return F.linear(h, readout, self.bias)
+        reads = before & self.kept
+        groups = before | torch.eye(self.size, dtype=torch.bool, device=before.device)
+        if not bool(self.kept.all()):
+            others = (~reads).float() @ reads.float().T  # inputs of a group that are not of i
+            groups &= others == 0
+        return self.weight * reads[:, None], self.readout * groups[:, :, None]
 
     def _conditionals(self, ordering: Tensor, columns: Tensor) -> Iterator[Tensor]:
-        before = _before(ordering)
+        weight, readout = self._masked_weights(ordering)
         h = columns.new_zeros(*self.hidden_bias.shape, columns.shape[1])
         for place in ordering.tolist():
-            sums = (self.weight[place] * before[place]) @ columns
+            sums = weight[place] @ columns
             h[place] = (sums + self.hidden_bias[place][:, None]).tanh()
-            yield self.readout[place].flatten() @ h.flatten(0, 1) + self.bias[place]
+            yield readout[place].flatten() @ h.flatten(0, 1) + self.bias[place]
 
     def _estimate(self, x: Tensor, random: torch.Generator | None) -> Tensor:
         return self._in_drawn_order(x, random)
