@@ -142,6 +142,17 @@ class TestPermutedDigits(Conformance):
     spec = "permuted-digits:pixels_per_step=8"
 
 
+class TestBothSides(Conformance):
+    spec = "both-sides:length=7,distance=2"
+
+
+class TestBothSidesInBothDirections(Conformance):
+    spec = "both-sides:length=7,distance=2"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("gru:hidden=5,bidirectional=true", task.inputs, task.answers)
+
+
 class TestWarpedDigits(Conformance):
     spec = "warped-digits:image-size=9"
 

@@ -23,6 +23,7 @@ def test_names():
         "babi",
         "binarized-mnist",
         "binary-density",
+        "both-sides",
         "characters",
         "chords",
         "copy-bits",

@@ -10,6 +10,7 @@ from throughtime.tasks.binary_sets import (
     thresholded_digits,
 )
 from throughtime.tasks.bits import Latch, Parity, TwoSequence
+from throughtime.tasks.both_sides import BothSides
 from throughtime.tasks.characters import Characters, characters
 from throughtime.tasks.corpora import penn_treebank, text, text8
 from throughtime.tasks.counting_dialogue import CountingDialogue
@@ -81,6 +82,7 @@ TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
+TASKS.register("both-sides")(BothSides)
 TASKS.register("warped-digits")(warped_digits)
 TASKS.register("warped-mnist")(warped_mnist)
 TASKS.register("wave")(Wave)
@@ -121,6 +123,7 @@ TASKS.register("sentiment")(sentiment)
 __all__ = [
     "TASKS",
     "AssociativeRecall",
+    "BothSides",
     "CharacterVocabulary",
     "Characters",
     "CopyBits",
