@@ -30,6 +30,7 @@ from throughtime.instruments.input_influence import InputInfluence
 from throughtime.instruments.jacobians import Jacobians
 from throughtime.instruments.length_extrapolation import LengthExtrapolation
 from throughtime.instruments.lyapunov import LyapunovSpectrum
+from throughtime.instruments.memory_accesses import MemoryAccesses
 
 LAGS = torch.arange(5)
 ONES = torch.ones(5, dtype=torch.float64)
@@ -144,6 +145,27 @@ WEIGHTS = Alignment(
     ).double(),
     **PAIR,
 )
+ACCESSES = MemoryAccesses(
+    layer="memory",
+    level=0,
+    direction=0,
+    read=torch.tensor(
+        [
+            [[[0.9, 0.1, 0.0]], [[0.2, 0.4, 0.4]], [[0.0, 0.0, 1.0]]],
+            [[[0.5] * 3]] + [[[NAN] * 3]] * 2,
+        ]
+    ).double(),
+    written=torch.ones(2, 3, 2, 3).double() / 3,
+    alike=0.9,
+    sequence=torch.tensor([0, 0, 1]),
+    step=torch.tensor([0, 1, 0]),
+    head=torch.tensor([0, 1, 0]),
+    word=torch.tensor([2, 0, 1]),
+    overwritten=torch.tensor([2, -1, -1]),
+    fetched=torch.tensor([0.4, 0.0, 0.0]).double(),
+    before=torch.tensor([0.1, 0.5, 0.2]).double(),
+    similarity=torch.tensor([[1.0, 0.95, 0.3], [1.0, 0.8, NAN], [1.0, NAN, NAN]]).double(),
+)
 
 
 def lstm_gates():
@@ -185,6 +207,7 @@ def results() -> dict[str, Any]:
         LENGTHS,
         WORDS,
         WEIGHTS,
+        ACCESSES,
         cliff(),
         gates,
         gates.gates["forget"],

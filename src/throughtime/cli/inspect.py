@@ -21,7 +21,7 @@ class Arguments:
         "NAMES",
         "Names with commas between them: gradient_flow, gradient_noise, gates, jacobians, "
         "lyapunov, forward_memory, decoding, input_influence, fixed_points, basins, cliffs, "
-        "word_influence, alignment; or all.",
+        "word_influence, memory_accesses, alignment; or all.",
         usual="gradient_flow,gates,jacobians,lyapunov,forward_memory,decoding; "
         "word_influence,alignment for an encoder-decoder",
     )

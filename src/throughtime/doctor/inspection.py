@@ -26,6 +26,7 @@ from throughtime.instruments import (
     jacobians,
     loss_along,
     lyapunov_spectrum,
+    memory_accesses,
     memory_decoding,
     perturbation_survival,
     principal_plane,
@@ -135,6 +136,7 @@ INSTRUMENTS: dict[str, Callable[[_Bench], Record]] = {
     "basins": _basins,
     "cliffs": _cliffs,
     "word_influence": _word_influence,
+    "memory_accesses": lambda b: memory_accesses(b.recording),
     "alignment": lambda b: alignment(b.model, b.batch, vocabularies=b.vocabularies),
 }
 """Instruments by the name of their module in `throughtime.instruments`."""

@@ -25,6 +25,7 @@ from throughtime.instruments.lyapunov import (
     lyapunov_exponents,
     lyapunov_spectrum,
 )
+from throughtime.instruments.memory_accesses import MemoryAccesses, memory_accesses
 from throughtime.instruments.one_unit import (
     LatchSurvival,
     latch_survival,
@@ -63,6 +64,7 @@ __all__ = [
     "LengthExtrapolation",
     "LossCurve",
     "LyapunovSpectrum",
+    "MemoryAccesses",
     "MemoryDecoding",
     "PerturbationSurvival",
     "PhaseLine",
@@ -90,6 +92,7 @@ __all__ = [
     "loss_along",
     "lyapunov_exponents",
     "lyapunov_spectrum",
+    "memory_accesses",
     "memory_decoding",
     "one_unit_bifurcation",
     "one_unit_fixed_points",

@@ -27,6 +27,7 @@ TITLES = {
     "input_influence": "Influence of old inputs",
     "jacobians": "Jacobians of the steps",
     "lyapunov": "Lyapunov exponents",
+    "memory_accesses": "Reads and writes of the memory",
     "word_influence": "Gradient of target words at source words",
 }
 """Headings of a page by the name of the instrument."""

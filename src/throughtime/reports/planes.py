@@ -95,6 +95,7 @@ def map_of_colours(
     up: tuple[float, float],
     unit: str = "",
     middle: float | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> go.Figure:
     """Return a matrix as a map of colours, which all kinds of colour vision can read.
 
@@ -105,6 +106,7 @@ def map_of_colours(
         up: Places of the first and the last row.
         unit: Text above the scale of colours.
         middle: Value whose colour is neutral, for values of both signs; None for none.
+        ends: Values of the first and the last colour; None for the smallest and the largest value.
     """
     finite = torch.where(values.isfinite(), values.double(), -math.inf)
     rows, columns = (
@@ -124,6 +126,8 @@ def map_of_colours(
         y=_places(*up, shown.shape[0]),
         colorscale="Cividis" if middle is None else "RdBu",
         zmid=middle,
+        zmin=None if ends is None else ends[0],
+        zmax=None if ends is None else ends[1],
         colorbar={"thickness": 12, "title": {"text": unit}},
         hovertemplate="%{x:.4~g}, %{y:.4~g}: %{z:.3g}<extra></extra>",
         meta={"series": 0, "role": "map"},

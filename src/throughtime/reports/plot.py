@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from throughtime import instruments as measured
 from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.instruments.gates import GateStatistics
-from throughtime.reports import curves, figures, planes, word_maps
+from throughtime.reports import curves, figures, memory_maps, planes, word_maps
 from throughtime.reports.drawing import Drawing, draw
 from throughtime.reports.lines import TEMPLATE, wrapped
 from throughtime.results.comparison import Comparison, Run
@@ -26,6 +26,7 @@ _NAMED: dict[type, dict[str, Callable[..., Shown]]] = {
     },
     measured.PerturbationSurvival: {"survival": curves.change_survival},
     measured.MemoryDecoding: {"decoding": curves.decoded_inputs},
+    measured.MemoryAccesses: {"horizon": memory_maps.horizon},
     measured.LyapunovSpectrum: {"exponents": curves.lyapunov_exponents},
     measured.WordInfluence: {"by distance": word_maps.influence_by_steps},
 }
@@ -48,6 +49,7 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
         "time constants": curves.time_constants,
     },
     GateStatistics: {"values": curves.one_gate},
+    measured.MemoryAccesses: {"reads": memory_maps.reads, "writes": memory_maps.writes},
     measured.InputInfluence: {"influence": curves.influence_of_old_inputs},
     measured.LengthExtrapolation: {"loss": curves.loss_by_length},
     measured.Jacobians: {
@@ -93,7 +95,7 @@ def plot(
         lag: Steps between an answer and the inputs that it depends on, to be marked; or None.
         options: Options of the picture: `fixed` of basins, `visited` of fixed points, `clip` of
             gradient norms, `parameter` of a bifurcation, `f` and `stairs` of a phase line, `pair`
-            of a map of words, from 0.
+            of a map of words and `sequence` of a map of a memory, from 0.
 
     Raises:
         ConfigurationError: There is no picture of this type, or the result holds none.
