@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from throughtime.core.errors import ConfigurationError
-from throughtime.models import MemN2N, MemoryNetwork, build_model, position_weights
+from throughtime.models import MemN2N, MemoryNetwork, build_model
+from throughtime.models.memn2n import _places
 from throughtime.models.story_reader import as_sequences
 from throughtime.tasks import TASKS
 from throughtime.tasks.kinds import Classes, Stories, Vectors
@@ -142,10 +143,14 @@ def test_adjacent_tying_has_one_more_table_than_hops():
 def test_the_official_encoding_is_about_twice_the_papers():
     """Deviations from the middle differ by a factor of two, up to half a step of word and unit."""
     words, width = 40, 400
-    paper = position_weights(torch.tensor(words), words, width, "paper", words)
-    official = position_weights(torch.tensor(words), words, width, "official", words - 1)
+
+    def weights(encoding, most):
+        found = _places(torch.tensor(words), words, width, encoding, most, torch.float64)
+        return found[0][:, None] + found[1][:, None] * found[2]
+
+    paper, official = weights("paper", words), weights("official", words - 1)
     assert float((2 * (paper - 0.5) - (official - 1)).abs().max()) < 2 / words + 2 / width
-    assert float(official.mean()) == pytest.approx(1, abs=1e-5)
+    assert float(official.mean()) == pytest.approx(1, abs=1e-12)
 
 
 def test_noise_draws_rising_times_with_gaps_in_training_alone():

@@ -41,3 +41,20 @@ def test_each_pair_has_a_picture_of_its_own() -> None:
         tt.plot(WORDS, "pair 3")
     both = tt.plot({"forward": WORDS, "reversed": WORDS})
     assert {trace.name for trace in both.data} == {"forward", "reversed"}
+
+
+def test_hops_are_columns_and_sentences_rows() -> None:
+    weights = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
+    told = ("anna went to the attic", "ben took the key", "anna went to the cellar & garden")
+    found = word_maps.hop_map(told, ("hop 1", "hop 2"), weights, "where is anna?")
+    assert found.title.startswith("“where is anna?” 1 of 2 hops read one sentence with more than")
+    (heatmap,) = found.figure.data
+    assert torch.allclose(torch.tensor(heatmap.z), weights.T)
+    assert (heatmap.zmin, heatmap.zmax) == (0.0, 1.0)
+    assert list(found.figure.layout.xaxis.ticktext) == ["hop 1", "hop 2"]
+    shown = list(found.figure.layout.yaxis.ticktext)
+    assert shown == [
+        "anna went to the attic",
+        "ben took the key",
+        "anna went to the cellar &amp; garden",
+    ]

@@ -197,3 +197,32 @@ def test_quantities_of_a_scale_a_row_and_a_claim(tiny) -> None:
     file.write_text(json.dumps(document))
     with pytest.raises(ConfigurationError, match="bleu"):
         reproduce("tiny", tiny / "out", jobs=1)
+
+
+def test_a_row_may_keep_the_seed_with_the_lowest_value(tiny) -> None:
+    """The test metric is that of the seed which another metric chooses."""
+    file = next(tiny.glob("studies/tiny/study.json"))
+    document = json.loads(file.read_text())
+    small = document["scales"]["small"]
+    small["comparison"] |= {"seeds": 3, "task": "questions:questions=20", "batch_size": 8}
+    small["comparison"] |= {"models": ["memn2n:hidden=2"]}
+    del small["comparison"]["length"]
+    model = {"model": "memn2n:hidden=2", "paper": None, "expected": None}
+    small["rows"] = [
+        {"label": "one", **model},
+        {"label": "two", **model, "kept": "training_error", "quantity": "accuracy"},
+    ]
+    file.write_text(json.dumps(document))
+    every, kept = reproduce("tiny", tiny / "out", jobs=1).rows
+    results = [json.loads(f.read_text()) for f in sorted((tiny / "out").glob("*/*/result.json"))]
+    tests = [result["test"] for result in results]
+    assert len(tests) == 3
+    best = min(tests, key=lambda test: test["training_error"])
+    assert kept.ours is not None
+    assert every.ours is not None
+    assert (kept.ours.low, kept.ours.high) == (best["accuracy"], best["accuracy"])
+    assert every.ours.low < every.ours.high
+    small["rows"][1]["kept"] = "training_eror"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigurationError, match="got training_eror, expected loss, "):
+        reproduce("tiny", tiny / "out", jobs=1)

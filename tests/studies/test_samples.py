@@ -16,6 +16,7 @@ from throughtime.studies.samples import completed, samples, write_samples
 from throughtime.tasks import TASKS
 from throughtime.tasks.dialogues import DialogueTask
 from throughtime.tasks.kinds import Likelihood, Pixels
+from throughtime.tasks.stories import plain
 
 
 def test_the_attention_is_that_of_the_models_own_output() -> None:
@@ -152,3 +153,36 @@ def test_a_report_shows_drawings_as_pictures(tmp_path: Path) -> None:
     del document["drawings"]  # as earlier versions wrote it
     write_json(file, document)
     assert picture not in render_report(read_comparison(tmp_path))
+
+
+def test_answers_about_stories_have_the_attention_of_each_hop(tmp_path: Path) -> None:
+    task = TASKS.build("questions:kind=two-facts,questions=20")
+    torch.manual_seed(0)
+    model = build_model("memn2n:hidden=4,hops=2", task.inputs, task.answers).eval()
+    found = samples(model, task)
+    assert found is not None
+    assert len(found.texts) == 4
+    for text, story in zip(found.texts, task.stories["validation"], strict=False):
+        told = [plain(line.text) for line in story if not line.answer]
+        assert text.source == ". ".join([*told, plain(story[-1].text) + "?"])
+        assert text.reference == story[-1].answer
+    first, second = found.attention
+    assert first.target == ("hop 1", "hop 2")
+    assert first.question == f"{plain(task.stories['validation'][0][-1].text)}?"
+    assert ". ".join([*first.source, first.question]) == found.texts[0].source
+    for row in (*first.weights, *second.weights):
+        assert len(row) <= 24
+        assert sum(row) == pytest.approx(1, abs=1e-5)
+    reader = build_model("gru:hidden=4", task.inputs, task.answers).eval()
+    shown = samples(reader, task)
+    assert shown is not None
+    assert shown.attention == ()
+    assert [text.source for text in shown.texts] == [text.source for text in found.texts]
+
+
+def test_the_report_of_a_memory_network_has_its_hops(tmp_path: Path) -> None:
+    request = CompareRequest(
+        "questions:questions=20", ("memn2n:hidden=4",), seeds=1, steps=1, jobs=1
+    )
+    page = render_report(compare(request, tmp_path))
+    assert "of 3 hops read one sentence with more than half of the attention" in page

@@ -76,6 +76,8 @@ def other_use(run: str, model: object, vocabularies: Collection[str]) -> str:
         return f"A language model writes text: throughtime sample {run}."
     if "dialogue" in vocabularies:
         return f"A model of dialogues talks: throughtime chat {run}."
+    if "story" in vocabularies:
+        return "It answers questions: throughtime compare shows answers in its report."
     if isinstance(model, Density | LatentDensity):
         return f"A density draws items of its own: throughtime sample {run}."
     if not isinstance(model, EncoderDecoder):

@@ -19,7 +19,7 @@ from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.tasks import DialogueBatch, SequenceBatch
-from throughtime.tasks.kinds import Dialogues, Frames, Pairs
+from throughtime.tasks.kinds import Dialogues, Frames, Pairs, Stories
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
@@ -190,8 +190,8 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
     # of pairs and dialogues, the dependency goes through several layers, each with a part of it;
-    # sequences of frames may all be shorter than the longest one
-    several = Pairs | Dialogues | Frames
+    # sequences of frames and stories may all be shorter than the longest one
+    several = Pairs | Dialogues | Frames | Stories
     lag = None if isinstance(task.inputs, several) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]

@@ -16,7 +16,7 @@ from throughtime.models.history import AllSymbols, Hierarchy, LastUtterance
 from throughtime.models.image_models import GridModel, RasterModel
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.masked_densities import FVSBN, MADE, GroupedNetwork
-from throughtime.models.memn2n import MemN2N, position_weights
+from throughtime.models.memn2n import MemN2N
 from throughtime.models.memory_network import MemoryNetwork
 from throughtime.models.nade import NADE, OrderlessNADE
 from throughtime.models.pixel_rnn import PixelCNN, PixelRNN
@@ -67,7 +67,6 @@ __all__ = [
     "build_model",
     "dependence",
     "generate",
-    "position_weights",
     "prune",
     "reply",
     "stream",

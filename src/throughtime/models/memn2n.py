@@ -18,63 +18,47 @@ Tying: TypeAlias = Literal["adjacent", "layer-wise"]
 _STD = 0.1  # of all weights at the start (Sukhbaatar et al. 2015)
 
 
-def position_weights(
+def _places(
     lengths: Int[Tensor, "*rows"],
     words: int,
     width: int,
     encoding: Encoding,
     most: int,
-    dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "*rows words width"]:
-    """Return the weights of the words of a sentence, by their places; 0 beyond its length.
-
-    With place j = 1 ... J and component k = 1 ... d:
-
-        paper:     l_kj = (1 - j / J) - (k / d) (1 - 2 j / J)      J: words of the sentence
-        official:  l_kj = 1 + 4 (k - (d + 1) / 2) (j - (J + 1) / 2) / (d J)      J: most words + 1
-        bag:       l_kj = 1
-
-    The official program's is twice the paper's, centred by half a step, with one J for all
-    sentences. It counts the time as one more word.
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "*rows words"], Float[Tensor, "*rows words"], Float[Tensor, " width"]]:
+    """Return a_j, b_j and c_k of the weights l_kj = a_j + b_j c_k; a and b are 0 behind the end.
 
     Arguments:
         lengths: words of each sentence.
         words: words of the result.
         width: d.
-        encoding: name of the equation.
+        encoding: name of the equation; see `MemN2N`.
         most: largest number of words of a sentence; "official" alone reads it.
         dtype: dtype of the result.
-
-    Example:
-        >>> position_weights(torch.tensor([2]), 2, 2, "paper", 9)
-        tensor([[[0.5000, 0.5000],
-                 [0.5000, 1.0000]]])
     """
-    j = torch.arange(1, words + 1, device=lengths.device, dtype=dtype)[:, None]
+    j = torch.arange(1, words + 1, device=lengths.device, dtype=dtype)
     k = torch.arange(1, width + 1, device=lengths.device, dtype=dtype)
-    count = lengths[..., None, None]
+    count = lengths[..., None]
     if encoding == "paper":
         place = j / count.clamp(min=1)
-        found = (1 - place) - (k / width) * (1 - 2 * place)
+        found = 1 - place, 2 * place - 1, k / width
     elif encoding == "official":
-        found = 4 * (k - (width + 1) / 2) * (j - (most + 2) / 2) / (width * (most + 1)) + 1
+        along = 4 * (j - (most + 2) / 2) / (most + 1)
+        found = torch.ones_like(j), along, (k - (width + 1) / 2) / width
     else:
-        found = torch.ones_like(j * k)
-    return torch.where(j <= count, found, 0.0)
+        found = torch.ones_like(j), torch.zeros_like(j), k
+    there = j <= count
+    return torch.where(there, found[0], 0.0), torch.where(there, found[1], 0.0), found[2]
 
 
 class _Memory(NamedTuple):
-    """The sentences of a batch as a network reads them, batch first.
+    """The sentences of a batch in the memory, batch first.
 
     Attributes:
-        words: numbers of words.
-        places: weights of the words.
         times: index of each sentence's time, from 0, the last sentence before the question.
         there: True for a sentence that is in the memory.
     """
 
-    words: Int[Tensor, "batch sentence word"]
-    places: Float[Tensor, "batch sentence word width"]
     times: Int[Tensor, "batch sentence"]
     there: Bool[Tensor, "batch sentence"]
 
@@ -89,6 +73,15 @@ class MemN2N(nn.Module):
         u_{k+1} = u_k + o_k                 (adjacent)      or   H u_k + o_k  (layer-wise)
         a = softmax(W u_{K+1})
 
+    The weights l of word j = 1 ... J and component k = 1 ... d, by `encoding`:
+
+        paper:     l_kj = (1 - j / J) - (k / d) (1 - 2 j / J)      J: words of the sentence
+        official:  l_kj = 1 + 4 (k - (d + 1) / 2) (j - (J + 1) / 2) / (d J)      J: most words + 1
+        bag:       l_kj = 1
+
+    The second one is that of the authors' program. It is twice the paper's, centred by half a step,
+    with one J for all sentences, and counts the time as one more word.
+
     Sentences are counted back from the question: i = 1 is the last one before it. With adjacent
     tying, A and T_A of a hop are C and T_C of the hop before, B = A of the first hop, and W = C of
     the last. With layer-wise tying, all hops have the same A, C, T_A and T_C.
@@ -102,7 +95,7 @@ class MemN2N(nn.Module):
         hidden: d, width of the memory.
         hops: K, at least 1.
         tying: matrices that hops share.
-        encoding: weights l of the words of a sentence; see `position_weights`.
+        encoding: weights l of the words of a sentence.
         memory: most sentences that are read, the last ones before the question.
         noise: most empty sentences, as a part of the sentences; at least 0.
         linear_start: training steps without a softmax over sentences; 0 for none.
@@ -122,8 +115,8 @@ class MemN2N(nn.Module):
         (torch.Size([4, 20]), torch.Size([3, 8, 4]))
 
     Source:
-        Sukhbaatar, Szlam, Weston & Fergus, "End-to-end memory networks", NIPS 2015. The "official"
-        encoding is that of the authors' program (facebookarchive/MemNN).
+        Sukhbaatar, Szlam, Weston & Fergus, "End-to-end memory networks", NIPS 2015. The authors'
+        program: github.com/facebookarchive/MemNN.
 
     Differs from the paper in:
         a sentence that is not there has no weight, where the official program gives it a score of
@@ -193,13 +186,13 @@ class MemN2N(nn.Module):
     ) -> tuple[Float[Tensor, "batch hidden"], list[Float[Tensor, "batch sentence"]]]:
         adjacent = self.tying == "adjacent"
         first = self.words[0] if adjacent else self.question
-        places = self._places(batch.question_lengths, len(batch.question))
-        u = (F.embedding(batch.question.T, first) * places).sum(-2)
-        read = self._memory(batch)
-        memories = [
-            (F.embedding(read.words, words) * read.places).sum(-2) + F.embedding(read.times, times)
-            for words, times in zip(self.words, self.times, strict=True)
-        ]
+        u = self._encoded(batch.question.T, batch.question_lengths, first)
+        read, tables = self._memory(batch), len(self.words)
+        # all tables at once: one large operation in place of several small ones
+        sentences = batch.sentences.permute(2, 0, 1)
+        told = self._encoded(sentences, batch.lengths.T, torch.cat([*self.words], 1))
+        told = told + F.embedding(read.times, torch.cat([*self.times], 1))
+        memories = told.unflatten(-1, (tables, self.hidden)).unbind(-2)
         weights: list[Tensor] = []
         for hop in range(self.hops):
             m, c = memories[hop : hop + 2] if adjacent else memories
@@ -210,9 +203,23 @@ class MemN2N(nn.Module):
             weights.append(p)
         return u, weights
 
-    def _places(self, lengths: Int[Tensor, "*rows"], words: int) -> Float[Tensor, "*rows word d"]:
-        dtype = self.words[0].dtype
-        return position_weights(lengths, words, self.hidden, self.encoding, self.kind.words, dtype)
+    def _encoded(
+        self, words: Int[Tensor, "*rows word"], lengths: Int[Tensor, "*rows"], table: Tensor
+    ) -> Float[Tensor, "*rows columns"]:
+        """Return the weighted sums of the words' rows; the table may be of several side by side."""
+        kind, rows = self.kind, words.flatten(0, -2)
+        alone, along, components = _places(
+            lengths, words.shape[-1], self.hidden, self.encoding, kind.words, table.dtype
+        )
+
+        def summed(weights: Tensor) -> Tensor:
+            weights = weights.flatten(0, -2)
+            return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+
+        found = summed(alone)
+        if self.encoding != "bag":
+            found = found + components.repeat(table.shape[1] // self.hidden) * summed(along)
+        return found.unflatten(0, words.shape[:-1])
 
     def _memory(self, batch: StoryBatch) -> _Memory:
         lengths = batch.lengths.T
@@ -222,8 +229,7 @@ class MemN2N(nn.Module):
         times = age.clamp(0, self.memory - 1)
         if self.training and self.noise:
             times = self._spread(count.clamp(max=self.memory)).gather(1, times)
-        places = self._places(lengths, batch.sentences.shape[1])
-        return _Memory(batch.sentences.permute(2, 0, 1), places, times, there)
+        return _Memory(times, there)
 
     def _spread(self, count: Int[Tensor, "batch 1"]) -> Int[Tensor, "batch memory"]:
         """Return rising times for `count` sentences, drawn among these and the empty ones."""

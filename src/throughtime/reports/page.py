@@ -21,11 +21,11 @@ from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.lines import DASHES
 from throughtime.reports.numbers import plain
 from throughtime.reports.picture_svg import picture_svg
-from throughtime.reports.word_maps import attention_map
+from throughtime.reports.word_maps import attention_map, hop_map
 from throughtime.results.atomic import write_whole
 from throughtime.results.comparison import Comparison, Run
 from throughtime.results.diagnosis import Cause, Diagnosis, Estimate, Picture, Remedy
-from throughtime.results.samples import Samples
+from throughtime.results.samples import AttentionSample, Samples
 
 
 def templates() -> jinja2.Environment:
@@ -206,13 +206,17 @@ def _outputs(comparison: Comparison) -> list[Outputs]:
         run = next((run for run in model.runs if run.samples is not None), None)
         if run is None or run.samples is None:
             continue
-        drawings = (
-            attention_map(one.source, one.target, torch.tensor(one.weights))
-            for one in run.samples.attention
-        )
+        drawings = map(_attention, run.samples.attention)
         maps = tuple(page_figure(f"attention-{index}-{k}", one) for k, one in enumerate(drawings))
         found.append(Outputs(index, run, run.samples, maps))
     return found
+
+
+def _attention(sample: AttentionSample) -> Drawing:
+    source, target, weights = sample.source, sample.target, torch.tensor(sample.weights)
+    if sample.question:
+        return hop_map(source, target, weights, sample.question)
+    return attention_map(source, target, weights)
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Pictures of pairs of sentences: a map with a word at each row and column, and means."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -112,6 +112,33 @@ def attention_map(
     )
 
 
+def hop_map(
+    sentences: Sequence[str],
+    hops: Sequence[str],
+    weights: Float[Tensor, "hop sentence"],
+    question: str,
+) -> Drawing:
+    """Draw the weights of the sentences of a story in each hop of a network.
+
+    Arguments:
+        sentences: Sentences of the story.
+        hops: Names of the hops.
+        weights: Weights in [0, 1].
+        question: Question about the story.
+    """
+    most = int((weights.max(1).values > 0.5).sum())
+    figure = _map(weights.T, hops, sentences, "weight", (0.0, 1.0), _sentence)
+    figure.update_xaxes(title_text="", side="top")
+    figure.update_yaxes(title_text="")
+    return Drawing(
+        title=f"“{question}” {count(most)} of {count(len(hops))} hops read one sentence with more "
+        "than half of the attention.",
+        caption="Weights of the attention over the sentences before the question, in each hop.",
+        labels=(),
+        figure=figure,
+    )
+
+
 def _words(found: WordInfluence | Alignment, pair: int) -> tuple[Sequence[str], Sequence[str]]:
     count = len(found.source_words)
     if not 0 <= pair < count:
@@ -126,9 +153,11 @@ def _map(
     target: Sequence[str],
     unit: str,
     ends: tuple[float, float] | None = None,
+    label: Callable[[str], str] | None = None,
 ) -> go.Figure:
     shown = torch.where(values.isfinite(), values, torch.nan)
-    rows, columns = [*map(_label, target)], [*map(_label, source)]
+    label = _label if label is None else label
+    rows, columns = [*map(label, target)], [*map(label, source)]
     heatmap = go.Heatmap(
         z=np.asarray(shown, dtype=np.float32),
         x=[*range(len(columns))],
@@ -150,5 +179,14 @@ def _map(
 
 def _label(word: str) -> str:
     """Return a word as a label of an axis, on which plotly reads HTML."""
-    short = word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
-    return html.escape(escaped(short.translate(_BLANKS)), quote=False)
+    return _short(word.translate(_BLANKS), _LONGEST)
+
+
+def _sentence(text: str) -> str:
+    """Return a sentence as a label, whose blanks are blanks."""
+    return _short(text, 2 * _LONGEST)
+
+
+def _short(text: str, longest: int) -> str:
+    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return html.escape(escaped(short), quote=False)

@@ -26,11 +26,14 @@ class AttentionSample:
         source: Words of the source.
         target: Words of the output.
         weights: Weights in [0, 1], a row for each word of the output.
+        question: Question about a story, whose sentences are the source, and hops of a network the
+            target; "" where the source is one sentence.
     """
 
     source: tuple[str, ...]
     target: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
+    question: str = ""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Row:
         expected: the range in which ours is expected; None where none is known.
         part: part of the scale in which the model is.
         quantity: quantity of the row, if it is not that of the table.
+        kept: metric whose lowest value chooses one of the seeds, the first one of equals; "" for
+            all seeds.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Row:
     expected: tuple[float, float] | None
     part: str = ""
     quantity: str = ""
+    kept: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +184,7 @@ def _scale(document: dict[str, Any]) -> Scale:
             None if row["expected"] is None else (row["expected"][0], row["expected"][1]),
             row.get("part", ""),
             row.get("quantity", ""),
+            row.get("kept", ""),
         )
         for row in document["rows"]
     )
@@ -279,7 +283,7 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
 
     def over_seeds(row: Row, quantity: str = "") -> Spread | None:
         of = comparisons[row.part], models[row.part, row.model]
-        return _quantity(quantity or row.quantity or usual, *of)
+        return _quantity(quantity or row.quantity or usual, *of, row.kept)
 
     def means(quantity: str) -> dict[str, float]:
         found = {row.label: over_seeds(row, quantity) for row in size.rows}
@@ -328,8 +332,10 @@ def _checked(check: Check, means: Mapping[str, float]) -> Checked:
     )
 
 
-def _quantity(quantity: str, comparison: Comparison, model: ModelRuns) -> Spread | None:
-    """Return a quantity over the seeds.
+def _quantity(
+    quantity: str, comparison: Comparison, model: ModelRuns, kept: str = ""
+) -> Spread | None:
+    """Return a quantity over the seeds, or of the seed with the lowest value of a metric.
 
     Raises:
         ConfigurationError: the test set has no such metric.
@@ -343,8 +349,10 @@ def _quantity(quantity: str, comparison: Comparison, model: ModelRuns) -> Spread
         factor = 1 / math.log(2)
     name = "loss" if quantity in _DERIVED else quantity
     values = [run.test for run in model.finished if run.test is not None]
-    if any(name not in test for test in values):
-        raise ConfigurationError(
-            "quantity of a study", got=quantity, expected=", ".join([*values[0], *_DERIVED])
-        )
+    for wanted in filter(None, (name, kept)):
+        if any(wanted not in test for test in values):
+            got, known = kept if wanted == kept else quantity, [*values[0], *_DERIVED]
+            raise ConfigurationError("quantity of a study", got=got, expected=", ".join(known))
+    if kept and values:
+        values = [min(values, key=lambda test: test[kept])]
     return spread(test[name] * factor for test in values)

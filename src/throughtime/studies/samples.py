@@ -32,6 +32,7 @@ from throughtime.tasks.kinds import Frames
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask, collated, greedy
 from throughtime.tasks.pixel_densities import PixelBatch, PixelDensity
 from throughtime.tasks.spelling import Spelling
+from throughtime.tasks.stories import StoryBatch, StoryQuestions
 from throughtime.tasks.task import Task
 from throughtime.tasks.texts import Text
 from throughtime.tasks.vocabulary import CharacterVocabulary
@@ -43,6 +44,7 @@ _COUNT = 4  # samples of a run
 _MAPS = 2  # of them with the attention
 _PROMPT, _STEPS = 10, 60  # words of a text that are read, and drawn
 _CHARACTERS = 5  # of a word, with the blank behind it
+_STORIES, _SENTENCES = 128, 24  # validation questions that are looked through; sentences of a map
 _IMAGES, _COMPLETED = 64, 6
 _MUSIC, _STROKES = (4, 100), (64, 30)  # sequences and frames
 COMPLETIONS = 8
@@ -90,6 +92,8 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
         return _answers(model, task)
     if isinstance(task, DialogueTask) and isinstance(model, DialogueModel):
         return _replies(model, task)
+    if isinstance(task, StoryQuestions):
+        return _questions(model, task)
     if isinstance(task, PixelDensity) and hasattr(model, "sample_and_log_prob"):
         return Samples(images=_sheets(model, task))
     if isinstance(task, FrameDensity) and hasattr(model, "sample"):
@@ -130,6 +134,32 @@ def drawn_frames(
     steps = usual[1] if steps is None else steps
     drawn = model.sample(count, steps, random=torch.Generator().manual_seed(seed))
     return list(drawn.double().transpose(0, 1).numpy())
+
+
+def _questions(model: Any, task: StoryQuestions) -> Samples:
+    """Return answers to the last questions of some validation stories, and the sentences read."""
+    words = task.vocabulary
+    many = cast(StoryBatch, next(task.batches("validation", _STORIES)))
+    before = (many.lengths > 0).sum(0)
+    last = before[1:] <= before[:-1]  # a new story follows
+    rows = torch.cat([last, last.new_ones(1)]).nonzero()[:_COUNT, 0]
+    batch = StoryBatch(*(field[..., rows] for field in many))
+    given = model(batch).argmax(-1).tolist()
+    weights = model.attention(batch) if hasattr(model, "attention") else None
+    texts: list[TextSample] = []
+    maps: list[AttentionSample] = []
+    for b, count in enumerate(before[rows].tolist()):
+        lengths = batch.lengths[:count, b].tolist()
+        told = [words.decode(batch.sentences[i, :n, b].tolist()) for i, n in enumerate(lengths)]
+        question = words.decode(batch.question[: batch.question_lengths[b], b].tolist()) + "?"
+        answer, right = (words.symbols[k] for k in (given[b], int(batch.targets[b])))
+        texts.append(TextSample(". ".join([*told, question]), answer, right))
+        if weights is not None and b < _MAPS:
+            own = weights[:, :count, b][:, -_SENTENCES:].tolist()
+            hops = tuple(f"hop {k}" for k in range(1, len(own) + 1))
+            shown = tuple(told[-_SENTENCES:])
+            maps.append(AttentionSample(shown, hops, tuple(map(tuple, own)), question))
+    return Samples(tuple(texts), tuple(maps))
 
 
 def _replies(model: DialogueModel, task: DialogueTask) -> Samples:
