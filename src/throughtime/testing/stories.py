@@ -76,7 +76,7 @@ class StoryConformance(abc.ABC):
         self._each_word_counts(lambda batch: batch.sentences[-1], 4)
 
     def test_weights_of_sentences_sum_to_one(self) -> None:
-        """In each hop of a model with `attention`, and none is behind the last sentence."""
+        """A model with `attention` has them in each hop, and none behind the last sentence."""
         model = self._model()
         if not hasattr(model, "attention"):
             return
