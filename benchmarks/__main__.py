@@ -30,6 +30,7 @@ import benchmarks.stepping
 import benchmarks.steps
 import benchmarks.training
 import benchmarks.translation
+import benchmarks.trees
 import benchmarks.vanishing
 import benchmarks.variance
 from benchmarks.registry import BENCHMARKS, Row

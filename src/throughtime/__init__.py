@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from throughtime.models import Beam, Sampling, beam_search, generate, stream
     from throughtime.reports.plot import plot
     from throughtime.reports.read import load
-    from throughtime.structures import Forest, TreeLSTM
+    from throughtime.structures import RNTN, Forest, RecNN, TreeLSTM
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,8 @@ _DEFINED_IN = {
     "GridRNN": "layers",
     "LSTM": "layers",
     "RNN": "layers",
+    "RNTN": "structures",
+    "RecNN": "structures",
     "Recurrent": "layers",
     "Sampling": "models",
     "State": "core.state",
@@ -80,12 +82,14 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "RNTN",
     "Beam",
     "Cell",
     "Forest",
     "GatedCell",
     "GridLSTM",
     "GridRNN",
+    "RecNN",
     "Recurrent",
     "Sampling",
     "State",

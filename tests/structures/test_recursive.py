@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from structures.random_trees import random_forest
 from structures.references import recursive
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.structures import RNTN, RecNN
+from throughtime.testing import random_forest
 
 
 @pytest.mark.parametrize("kind", [RecNN, RNTN])
@@ -18,7 +18,7 @@ def test_equals_the_recursion_with_gradients(
     layer = kind(3, hidden, 3, input_weights=weights, dtype=torch.float64)
     with torch.no_grad():
         layer.bias.normal_()
-    forest = random_forest(0, [7, 1, 12, 2], arity=3, shared=shared)
+    forest = random_forest(0, [7, 1, 12, 2], 3, arity=3, shared=shared)
     x = forest.inputs.requires_grad_()
     expected, found = recursive(layer, forest), layer(forest).nodes
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
@@ -37,7 +37,7 @@ def test_a_tensor_of_zeros_is_the_plain_network() -> None:
     assert dict(tensor.named_parameters()).keys() - dict(plain.named_parameters()) == {"tensor"}
     tensor.load_state_dict(plain.state_dict(), strict=False)
     torch.nn.init.zeros_(tensor.tensor)
-    forest = random_forest(0, [9, 4], arity=2)
+    forest = random_forest(0, [9, 4], 3)
     trees = forest.with_inputs(forest.inputs.float())
     assert torch.equal(plain(trees).nodes, tensor(trees).nodes)
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from structures.random_trees import random_forest
 from structures.references import tree_lstm
 from torch import Tensor
 
 import throughtime as tt
 from throughtime.structures import Forest, TreeLSTM
+from throughtime.testing import random_forest
 
 SIZES = [7, 1, 12, 2, 30]
 
@@ -26,7 +26,7 @@ def gradients(layer: TreeLSTM, value: Tensor, x: Tensor) -> list[Tensor]:
 def test_equals_the_recursion_with_gradients(arity: int | None, bias: bool, shared: bool) -> None:
     layer = made(arity, bias)
     for seed in range(3):
-        forest = random_forest(seed, SIZES, arity=arity or 100, shared=shared)
+        forest = random_forest(seed, SIZES, 3, arity=arity or 100, shared=shared)
         x = forest.inputs.requires_grad_()
         h, c = tree_lstm(layer, forest)
         states = layer.states(forest)
@@ -41,7 +41,7 @@ def test_equals_the_recursion_with_gradients(arity: int | None, bias: bool, shar
 @pytest.mark.parametrize("arity", [None, 3])
 def test_a_tree_is_the_same_alone_and_in_company(arity: int | None) -> None:
     layer = made(arity)
-    forest = random_forest(0, SIZES, arity=3)
+    forest = random_forest(0, SIZES, 3, arity=3)
     together = layer(forest)
     assert together.roots.shape == (len(SIZES), 4)
     alone = [layer(forest.select([k])) for k in range(forest.size)]
@@ -77,7 +77,7 @@ def test_a_chain_is_the_lstm(arity: int | None) -> None:
 def test_the_order_of_edges_changes_nothing() -> None:
     """Children of one parent need not follow each other."""
     layer = made(None)
-    forest = random_forest(0, [40])
+    forest = random_forest(0, [40], 3, arity=40)
     for seed in range(3):
         torch.manual_seed(seed)
         edges = forest.edges[torch.randperm(len(forest.edges))]
@@ -121,6 +121,6 @@ def test_a_chain_of_depth_10_000_runs_without_recursion() -> None:
 
 
 def test_an_empty_batch_has_no_outputs() -> None:
-    forest = random_forest(0, [3, 4]).select([])
+    forest = random_forest(0, [3, 4], 3).select([])
     output = made(None)(forest)
     assert output.nodes.shape == output.roots.shape == (0, 4)

@@ -16,6 +16,9 @@ class TreeModel(nn.Module):
 
         y_j = V h_j + b
 
+    Vectors start small, with a standard deviation of 0.1 (our choice): those of rare words then
+    say little. With 1, the start of torch, accuracies on sentences are lower.
+
     Arguments:
         kind: kind of the trees.
         answers: kind of the answers.
@@ -40,6 +43,7 @@ class TreeModel(nn.Module):
         if not 0 <= dropout < 1:
             raise ConfigurationError("dropout", got=dropout, expected="at least 0, below 1")
         self.embedding = nn.Embedding(kind.alphabet, layer.input_size)
+        nn.init.normal_(self.embedding.weight, std=0.1)
         self.layer = layer
         self.readout = nn.Linear(layer.hidden_size, answers.count)
         self.dropout = nn.Dropout(dropout)

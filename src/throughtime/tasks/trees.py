@@ -94,6 +94,9 @@ class TreeLabels(Task):
         [1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1]
     """
 
+    inputs: Trees  # pyright: ignore[reportIncompatibleVariableOverride]
+    answers: Classes  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __init__(
         self,
         name: str,
@@ -119,8 +122,10 @@ class TreeLabels(Task):
                     got=f"a node with {batch.trees.arity} children",
                     expected=f"at most {training.trees.arity}, as in training",
                 )
-        self.inputs = Trees(alphabet, max(1, training.trees.arity))
-        self.answers: Classes = Classes(classes, per_step=True)  # pyright: ignore[reportIncompatibleVariableOverride]
+        kind = Trees(alphabet, max(1, training.trees.arity))
+        self.inputs = kind  # pyright: ignore[reportIncompatibleVariableOverride]
+        kinds = Classes(classes, per_step=True)
+        self.answers = kinds  # pyright: ignore[reportIncompatibleVariableOverride]
         self.length = max(2, training.trees.schedule.depth)
         self.dependency_length = self.length - 1
         self.chance = float(_shares(training.labels[training.trees.roots]).max())

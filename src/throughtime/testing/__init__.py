@@ -12,6 +12,7 @@ from throughtime.testing.memories import MemoryConformance
 from throughtime.testing.next_symbol import NextSymbolConformance
 from throughtime.testing.stories import StoryConformance
 from throughtime.testing.tasks import TaskConformance
+from throughtime.testing.trees import TreeConformance, node_by_node, random_forest
 
 __all__ = [
     "CellConformance",
@@ -25,5 +26,8 @@ __all__ = [
     "NextSymbolConformance",
     "StoryConformance",
     "TaskConformance",
+    "TreeConformance",
     "naive_run",
+    "node_by_node",
+    "random_forest",
 ]
