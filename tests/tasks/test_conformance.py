@@ -153,6 +153,13 @@ class TestBothSidesInBothDirections(Conformance):
         return build_model("gru:hidden=5,bidirectional=true", task.inputs, task.answers)
 
 
+class TestDigitImages(Conformance):
+    spec = "digit-images"
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("plain:depth=1,batch-norm=false,widths=8", task.inputs, task.answers)
+
+
 class TestWarpedDigits(Conformance):
     spec = "warped-digits:image-size=9"
 

@@ -10,7 +10,7 @@ from throughtime.tasks.kinds import Bits
 
 NEEDS_FILES = {
     *("babi", "binarized-mnist", "binary-density", "characters", "dailydialog", "dialogue"),
-    *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "multi30k", "nottingham"),
+    *("dynamic-mnist", "jsb-chorales", "midi", "mnist", "mnist-images", "multi30k", "nottingham"),
     *("pen-strokes", "penn-treebank", "permuted-mnist", "sentiment", "text", "text8"),
     *("translation", "treebank", "vectors", "warped-mnist"),
 }
@@ -33,6 +33,7 @@ def test_names():
         "counting-dialogue",
         "dailydialog",
         "dialogue",
+        "digit-images",
         "digits",
         "distant-brackets",
         "dynamic-mnist",
@@ -41,6 +42,7 @@ def test_names():
         "linear-gaussian",
         "midi",
         "mnist",
+        "mnist-images",
         "multi30k",
         "multiplication",
         "noisy-walk",

@@ -24,6 +24,7 @@ from throughtime.models.pruning import Dependence, dependence, prune
 from throughtime.models.readout import SequenceModel
 from throughtime.models.registry import MODELS, build_model
 from throughtime.models.replies import NearestReplies, reply
+from throughtime.models.residual import ResidualBlock, ResidualNetwork, recomputed
 from throughtime.models.story_reader import StoryReader
 from throughtime.models.translation import translate
 from throughtime.models.vhred import VHRED
@@ -60,6 +61,8 @@ __all__ = [
     "PixelRNN",
     "RasterModel",
     "ReplyModel",
+    "ResidualBlock",
+    "ResidualNetwork",
     "Sampling",
     "SequenceModel",
     "StoryReader",
@@ -68,6 +71,7 @@ __all__ = [
     "dependence",
     "generate",
     "prune",
+    "recomputed",
     "reply",
     "stream",
     "translate",

@@ -16,6 +16,7 @@ from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.image_models import GridModel, RasterModel
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.readout import SequenceModel
+from throughtime.models.residual import MapKind, ResidualNetwork
 from throughtime.models.story_reader import StoryReader
 from throughtime.tasks.kinds import (
     Answers,
@@ -100,6 +101,57 @@ def _grid(
     else:
         grid = GridRNN(images.channels, hidden, layers, nonlinearity=unit, **options)
     return GridModel(grid, answers)
+
+
+@FAMILIES.register("residual")
+def _residual(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    depth: int = 20,
+    block: Literal["preactivation", "original"] = "preactivation",
+    maps: MapKind = "linear",
+    widths: str = "64",
+    recompute: bool = False,
+) -> ResidualNetwork:
+    """A residual network of images: blocks of two layers and a shortcut (He et al. 2016)."""
+    images, answers = _images(inputs, answers, "residual")
+    return ResidualNetwork(
+        images,
+        answers,
+        depth,
+        kind=block,
+        maps=maps,
+        widths=_widths(widths, "residual"),
+        recompute=recompute,
+    )
+
+
+@FAMILIES.register("plain")
+def _plain(
+    inputs: Inputs,
+    answers: Answers,
+    *,
+    depth: int = 20,
+    maps: MapKind = "linear",
+    widths: str = "64",
+    batch_norm: bool = True,
+    init: Literal["he", "torch"] = "he",
+    recompute: bool = False,
+) -> ResidualNetwork:
+    """The residual network of images without its shortcuts."""
+    images, answers = _images(inputs, answers, "plain")
+    return ResidualNetwork(
+        images,
+        answers,
+        depth,
+        kind="plain",
+        maps=maps,
+        widths=_widths(widths, "plain"),
+        batch_norm=batch_norm,
+        init=init,
+        recompute=recompute,
+    )
 
 
 @FAMILIES.register("language-model")
@@ -270,6 +322,16 @@ def _images(inputs: Inputs, answers: Answers, family: str) -> tuple[Images, Clas
             f"model {family!r}", got=f"{inputs} and {answers}", expected="images, and classes"
         )
     return inputs, answers
+
+
+def _widths(text: str, family: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d*(/[1-9]\d*)*", text):
+        raise ConfigurationError(
+            f"widths of model {family!r}",
+            got=repr(text),
+            expected="a whole number, or one for each stage with / between them: 16/32",
+        )
+    return tuple(map(int, text.split("/")))
 
 
 def _width(inputs: Inputs, family: str) -> int:

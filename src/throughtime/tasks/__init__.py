@@ -62,7 +62,14 @@ from throughtime.tasks.vocabulary import (
     Vocabulary,
     WordVocabulary,
 )
-from throughtime.tasks.warped_images import ImageBatch, WarpedImages, warped_digits, warped_mnist
+from throughtime.tasks.warped_images import (
+    ImageBatch,
+    WarpedImages,
+    digit_images,
+    mnist_images,
+    warped_digits,
+    warped_mnist,
+)
 from throughtime.tasks.wave import Wave
 
 # Every task by name: TASKS.build("adding:length=100").
@@ -83,6 +90,8 @@ TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
 TASKS.register("permuted-mnist")(permuted_mnist)
 TASKS.register("both-sides")(BothSides)
+TASKS.register("digit-images")(digit_images)
+TASKS.register("mnist-images")(mnist_images)
 TASKS.register("warped-digits")(warped_digits)
 TASKS.register("warped-mnist")(warped_mnist)
 TASKS.register("wave")(Wave)
@@ -188,6 +197,7 @@ __all__ = [
     "chords",
     "daily_dialog",
     "dialogue",
+    "digit_images",
     "draw_stories",
     "dynamic_mnist",
     "jsb_chorales",
@@ -196,6 +206,7 @@ __all__ = [
     "load_digits",
     "load_mnist",
     "midi",
+    "mnist_images",
     "multi30k",
     "nottingham",
     "pen_strokes",

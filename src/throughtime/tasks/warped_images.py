@@ -203,7 +203,9 @@ class WarpedImages(Task):
         draws: Float64[np.ndarray, "batch _"],
     ) -> ImageBatch:
         of_split = self.image_set.splits[split]
-        pixels = _warped(of_split.images[which], draws * self.warp, self.image_size)
+        pixels = of_split.images[which]
+        if self.warp or self.image_size != self.image_set.side:
+            pixels = _warped(pixels, draws * self.warp, self.image_size)
         pixels = pixels / self.image_set.white
         sizes = None
         if self.cropped:
@@ -233,6 +235,24 @@ def warped_digits(
     return WarpedImages(
         "warped-digits", load_digits(), image_size=image_size, warp=warp, cropped=cropped
     )
+
+
+def digit_images() -> WarpedImages:
+    """Handwritten digits, 8 x 8, as whole images."""
+    return WarpedImages("digit-images", load_digits(), image_size=8, warp=0.0, cropped=False)
+
+
+def mnist_images(*, data_dir: str | None = None) -> WarpedImages:
+    """MNIST digits, 28 x 28, as whole images.
+
+    Arguments:
+        data_dir: The folder of the four idx files; None: THROUGHTIME_DATA, else a download.
+
+    Raises:
+        DataError: See `load_mnist`.
+    """
+    images = load_mnist(data_dir)
+    return WarpedImages("mnist-images", images, image_size=28, warp=0.0, cropped=False)
 
 
 def warped_mnist(

@@ -3,6 +3,7 @@
 from throughtime.testing.cells import CellConformance
 from throughtime.testing.compare import naive_run
 from throughtime.testing.densities import DensityConformance
+from throughtime.testing.depth import DepthConformance
 from throughtime.testing.drop_in import DropInConformance
 from throughtime.testing.encoder_decoders import EncoderDecoderConformance
 from throughtime.testing.engines import EngineConformance
@@ -17,6 +18,7 @@ from throughtime.testing.trees import TreeConformance, node_by_node, random_fore
 __all__ = [
     "CellConformance",
     "DensityConformance",
+    "DepthConformance",
     "DropInConformance",
     "EncoderDecoderConformance",
     "EngineConformance",
