@@ -1,5 +1,7 @@
 """Residual networks: equations, depth, recomputation, bad options."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ IMAGES = Images(6, 5, 2)
 
 
 class Conformance(DepthConformance):
-    options: dict[str, object]
+    options: ClassVar[dict[str, object]]
 
     def make_network(self, recompute: bool) -> nn.Module:
         return ResidualNetwork(IMAGES, Classes(3), recompute=recompute, **self.options)  # pyright: ignore
@@ -23,23 +25,23 @@ class Conformance(DepthConformance):
 
 
 class TestPreactivation(Conformance):
-    options = {"depth": 23, "widths": (6, 4)}
+    options: ClassVar = {"depth": 23, "widths": (6, 4)}
 
 
 class TestOriginal(Conformance):
-    options = {"depth": 18, "kind": "original", "widths": (5,)}
+    options: ClassVar = {"depth": 18, "kind": "original", "widths": (5,)}
 
 
 class TestPlain(Conformance):
-    options = {"depth": 18, "kind": "plain", "widths": (5,)}
+    options: ClassVar = {"depth": 18, "kind": "plain", "widths": (5,)}
 
 
 class TestConvolutions(Conformance):
-    options = {"depth": 18, "maps": "convolution", "widths": (3, 4)}
+    options: ClassVar = {"depth": 18, "maps": "convolution", "widths": (3, 4)}
 
 
 class TestOriginalConvolutions(Conformance):
-    options = {"depth": 18, "kind": "original", "maps": "convolution", "widths": (3, 4)}
+    options: ClassVar = {"depth": 18, "kind": "original", "maps": "convolution", "widths": (3, 4)}
 
 
 def _normed(x: Tensor, norm: nn.Module) -> Tensor:

@@ -14,7 +14,7 @@ from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.kinds import Classes, Images
 
 BlockKind: TypeAlias = Literal["plain", "original", "preactivation"]
-"""The kind of a block: without a shortcut, with an activation behind the sum, or before the maps."""
+"""A block without a shortcut, with an activation behind the sum, or with those before the maps."""
 
 MapKind: TypeAlias = Literal["linear", "convolution"]
 """The kind of a layer's map: a matrix, or a convolution of 3 x 3 places."""
