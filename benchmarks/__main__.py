@@ -26,6 +26,7 @@ import benchmarks.neighbour
 import benchmarks.penalty
 import benchmarks.pixel_rnn
 import benchmarks.profile
+import benchmarks.sparse_memory
 import benchmarks.stepping
 import benchmarks.steps
 import benchmarks.training

@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SIZE = 64  # words of a list when it is built, at most
-_CAPACITY = 96  # places of a list
-_PROBES = 8  # lists that a query reads
+_SIZE = 128  # words of a list when it is built, at most
+_CAPACITY = 192  # places of a list
+_PROBES = 16  # lists that a query reads
+_PARTS = 64  # parts that a set of words is divided into at once, at most
+_SAMPLE = 128  # words from which the centre of a part is found, about
 _TRIED = 4  # lists that a new word may go to, the nearest first
 
 
@@ -17,11 +19,11 @@ _TRIED = 4  # lists that a new word may go to, the nearest first
 class InvertedLists:
     """The words of one memory that are not zero, in lists of limited length, each with a centre.
 
-    A query reads the lists with the nearest centres. A list's words are neighbours: all words are
-    divided into halves of equal size along the direction in which they vary most, then each half,
-    and so on. A changed word goes to the list with the nearest centre that has a place, unless it
-    is still as near to its own as the words that were there first. All lists are built again after
-    as many new entries as there were words, or where no near list has a place.
+    A query reads the lists with the nearest centres. The words are divided by k-means of their
+    directions, and each part again, until no list is longer than 128. A changed word goes to the
+    list with the nearest centre that has a place, unless it is still as near to its own as the
+    words that were there first. All lists are built again after as many new entries as there were
+    words, or where no near list has a place.
 
     Arguments:
         memory: the memory, which the caller changes in place.
@@ -41,17 +43,10 @@ class InvertedLists:
 
     def _build(self, filled: np.ndarray) -> None:
         words = torch.from_numpy(filled)
-        halvings = max(0, -(-len(filled) // _SIZE) - 1).bit_length()
-        count = 2**halvings
-        rows = self._memory[words] * self._scale[words, None]
-        leaves = torch.full((count, _CAPACITY), -1)
-        if len(filled):
-            order = _neighbours(rows, halvings)
-            leaves[:, : order.shape[1]] = torch.where(
-                order < len(filled), words[order.clamp(max=len(filled) - 1)], -1
-            )
-        # entries first, so that free places lie behind them
-        self._words = leaves.sort(-1, descending=True).values
+        leaves = _divided(self._memory[words] * self._scale[words, None])
+        self._words = torch.full((len(leaves), _CAPACITY), -1)
+        for own, leaf in zip(self._words, leaves, strict=True):
+            own[: len(leaf)] = words[leaf]
         there = self._words >= 0
         members = self._memory[self._words.clamp(min=0)[:, :_SIZE]]
         members = members * self._scale[self._words.clamp(min=0)[:, :_SIZE], None]
@@ -70,16 +65,18 @@ class InvertedLists:
     ) -> tuple[Int[Tensor, "heads near"], Float[Tensor, "heads near"]]:
         """Return the words of the lists nearest to each query, and their scores.
 
-        A free place has the score -inf.
+        A free place has the number -1 and the score -inf.
         """
         probes = min(_PROBES, len(self._centres))
         lists = (query @ self._centres.T).topk(probes).indices
         words = self._words[lists].flatten(1)
-        there = words.clamp(min=0)
-        flat = there.flatten()
-        rows = self._memory.index_select(0, flat).view(*words.shape, -1)
-        scores = (rows @ query[..., None])[..., 0] * self._scale[flat].view(words.shape)
-        return there, scores.masked_fill(words < 0, -torch.inf)
+        there = words >= 0
+        near = words[there]
+        rows = self._memory.index_select(0, near)
+        own = query.repeat_interleave(there.sum(1), 0)
+        scores = query.new_full(words.shape, -torch.inf)
+        scores[there] = (rows * own).sum(-1) * self._scale[near]
+        return words, scores
 
     def update(
         self, places: Int[Tensor, " places"], content: Float[Tensor, "places width"]
@@ -142,24 +139,38 @@ class InvertedLists:
         return int(extra[0]) if len(extra) else None
 
 
-def _neighbours(rows: Float[Tensor, "rows width"], halvings: int) -> Int[Tensor, "lists places"]:
-    """Return the places of rows in lists of equal size; a number beyond the rows is a free place.
+def _divided(rows: Float[Tensor, "rows width"]) -> list[Int[Tensor, " part"]]:
+    """Return the places of rows that point the same way, in parts of limited size.
 
     Arguments:
         rows: vectors of length 1.
-        halvings: number of times that the lists are halved.
     """
-    count, width = rows.shape
-    size = -(-count // 2**halvings)
-    order = torch.arange(size * 2**halvings)
-    for level in range(halvings):
-        nodes = order.view(2**level, -1)
-        own = rows[nodes % count]
-        own = own - own.mean(1, keepdim=True)
-        spread = own.mT @ own
-        axis = own.new_ones(2**level, width, 1)
-        for _ in range(4):  # towards the direction in which the rows vary most
-            axis = torch.nn.functional.normalize(spread @ (spread @ axis), dim=1)
-        along = (own @ axis)[..., 0]
-        order = nodes.gather(1, along.argsort(1)).flatten()
-    return order.view(2**halvings, size)
+    parts: list[Tensor] = []
+    waiting = [torch.arange(len(rows))]
+    while waiting:
+        places = waiting.pop()
+        if len(places) <= _SIZE:
+            parts.append(places)
+            continue
+        count = min(_PARTS, max(2, 3 * len(places) // (2 * _SIZE)))
+        nearest = _clusters(rows[places], count)
+        sizes = torch.bincount(nearest, minlength=count).tolist()
+        found = places[nearest.argsort(stable=True)].split(sizes)
+        # equal rows are one cluster, which is cut anywhere
+        waiting += (
+            [part for part in found if len(part)]
+            if max(sizes) < len(places)
+            else (places.split(_SIZE))
+        )
+    return parts
+
+
+def _clusters(rows: Float[Tensor, "rows width"], count: int) -> Int[Tensor, " rows"]:
+    """Return the number of the cluster of each row, by k-means of directions on a part of them."""
+    some = rows[:: max(1, len(rows) // (_SAMPLE * count))]
+    centres = some[:: len(some) // count][:count]
+    for _ in range(4):
+        nearest = (some @ centres.T).argmax(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, some)
+        centres = torch.nn.functional.normalize(sums, dim=-1)
+    return (rows @ centres.T).argmax(1)

@@ -142,7 +142,7 @@ def _cosines(query: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the similarities of (rows, heads, reads) words, and 1 / length of query and words."""
     u = (query.square().sum(-1, keepdim=True) + FLOOR).rsqrt()
     v = (found.square().sum(-1) + FLOOR).rsqrt()
-    return (found @ query[..., None])[..., 0] * (u * v), u, v
+    return (found * query[..., None, :]).sum(-1) * (u * v), u, v
 
 
 @final
@@ -283,7 +283,7 @@ class _Backward:
             d_beta = (d_score * s).sum(-1)
             d_s = d_score * beta
             along, turned = d_s * (u * v), d_s * s
-            d_q = (along[..., None, :] @ m)[..., 0, :]
+            d_q = (along[..., None] * m).sum(-2)
             d_q -= turned.sum(-1, keepdim=True) * u.square() * q
             d_m = w[..., None] * d_read + along[..., None] * q[..., None, :]
             d_m -= (turned * v.square())[..., None] * m
@@ -294,8 +294,8 @@ class _Backward:
             g_m = self.d_words[of_changed]
             new, old = g_m[:, :heads], g_m[:, heads:].view(n, heads, reads, width)
             a, al, ga = content[at], alpha[at], gamma[at]
-            d_new, d_old = (new * a).sum(-1), (old @ a[..., None])[..., 0]
-            d_a = (al - al * ga)[..., None] * new + (shared[at][..., None, :] @ old)[..., 0, :]
+            d_new, d_old = (new * a).sum(-1), (old * a[..., None, :]).sum(-1)
+            d_a = (al - al * ga)[..., None] * new + (shared[at][..., None] * old).sum(-2)
             of_old = (d_old * old_weights[at]).sum(-1)
             d_alpha = d_new + ga * (of_old - d_new)
             d_gamma = al * (of_old - d_new)
