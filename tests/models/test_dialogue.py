@@ -186,13 +186,13 @@ def test_a_reply_does_not_change_when_later_utterances_do(name: str) -> None:
     model = make(name)
     batch = _batch()
     seeds = torch.arange(3)
-    start, *_ = model.replies(batch.symbols, batch.lengths, seeds)
-    found = model.reply_log_prob(batch.symbols, batch.lengths, start)
+    rows, start, *_ = model.replies(batch.symbols, batch.lengths, seeds)
+    found = model.reply_log_prob(rows, start)
     other = [[*d[:2], *[[w % 4 + 3 for w in u] for u in d[2:]]] for d in DIALOGUES]
     changed = _batch(other)
-    start, *_ = model.replies(changed.symbols, changed.lengths, seeds)
-    again = model.reply_log_prob(changed.symbols, changed.lengths, start)
-    turns = reply_rows(batch.symbols, batch.lengths, 1).turn
+    changed_rows, start, *_ = model.replies(changed.symbols, changed.lengths, seeds)
+    again = model.reply_log_prob(changed_rows, start)
+    turns = rows.turn
     torch.testing.assert_close(found[turns == 1], again[turns == 1], rtol=0, atol=0)
     assert (found[turns > 1] != again[turns > 1]).all()
 

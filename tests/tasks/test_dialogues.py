@@ -32,9 +32,12 @@ def test_a_batch_has_an_end_a_mask_and_a_first_utterance_that_is_not_due() -> No
     batch = collated([[[5, 6], [7]], [[5], [6, 6, 6], [7]]], end=2)
     assert batch.symbols[..., 0].tolist() == [[5, 6, 2, 2], [7, 2, 2, 2], [2, 2, 2, 2]]
     assert batch.targets[..., 1].tolist() == [[-1] * 4, [6, 6, 6, 2], [7, 2, -1, -1]]
-    rows = reply_rows(batch.symbols, batch.lengths, begin=1, targets=batch.targets)
+    rows = reply_rows(batch.symbols, batch.lengths, begin=1)
     assert rows.inputs.T.tolist() == [[1, 7, 2, 2], [1, 6, 6, 6], [1, 7, 2, 2]]
     assert rows.targets.T.tolist() == [[7, 2, -1, -1], [6, 6, 6, 2], [7, 2, -1, -1]]
+    some = batch.targets.clone()
+    some[2] = -1
+    assert rows.due(some).targets.T.tolist() == [[7, 2, -1, -1], [6, 6, 6, 2], [-1] * 4]
 
 
 def test_a_seed_is_a_function_of_the_dialogue_alone() -> None:

@@ -4,39 +4,20 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 
-from throughtime.cli.arguments import number, option, parse, position, whole_number
+from throughtime.cli.arguments import option, parse, position, whole_number
+from throughtime.cli.drawing import DrawingOptions
 
 _RESET = "/reset"
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(DrawingOptions):
     """Talk to a run on dialogues, such as one on the task dailydialog. Each line that you type is
     an utterance, and gives a reply; empty lines are skipped. The dialogue so far is the context.
     /reset starts a new dialogue; the end of the input (Ctrl-D) ends. The same lines and seed give
     the same replies."""
 
     run: str = position("RUN", "The folder of a run of throughtime train or compare.")
-    temperature: float = option(
-        "T", "Divisor of the logits; 0 for the likeliest symbol.", number, default=1.0, usual="1.0"
-    )
-    top_k: int | None = option("K", "Number of symbols that are kept.", whole_number, usual="all")
-    top_p: float = option(
-        "P", "Probability that the kept symbols have together.", number, default=1.0, usual="1.0"
-    )
-    min_p: float = option(
-        "P",
-        "Least probability of a kept symbol, relative to the likeliest one.",
-        number,
-        default=0.0,
-        usual="0.0",
-    )
-    beam: int | None = option(
-        "WIDTH", "Width of a beam search, in place of draws.", whole_number, usual="draws"
-    )
-    length_penalty: float = option(
-        "P", "Exponent of the length in the scores of the beam.", number, default=0.0, usual="0.0"
-    )
     steps: int = option(
         "N", "Symbols of a reply at most, its end included.", whole_number, default=60, usual="60"
     )
@@ -50,11 +31,10 @@ def run(words: Sequence[str]) -> int:
     from throughtime.cli.translate import other_use
     from throughtime.core.errors import ConfigurationError, RunError
     from throughtime.core.escaping import escaped
-    from throughtime.models import Beam, DialogueModel, Sampling, reply
+    from throughtime.models import DialogueModel, reply
     from throughtime.training import load_generator
 
-    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
-    beam = None if arguments.beam is None else Beam(arguments.beam, arguments.length_penalty)
+    strategy = arguments.strategy()
     if arguments.steps < 1:
         raise ConfigurationError("--steps", got=arguments.steps, expected="at least 1")
     model, vocabularies, _ = load_generator(arguments.run)
@@ -73,9 +53,7 @@ def run(words: Sequence[str]) -> int:
             continue
         spoken.append(line)
         seed = arguments.seed + len(spoken)  # each reply has draws of its own
-        (answer,) = reply(
-            model, vocabulary, [spoken], beam or sampling, steps=arguments.steps, seed=seed
-        )
+        (answer,) = reply(model, vocabulary, [spoken], strategy, steps=arguments.steps, seed=seed)
         sys.stdout.write(f"{escaped(answer)}\n")
         sys.stdout.flush()
         spoken.append(answer)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from throughtime.cli.arguments import flag, number, option, parse, position, whole_number
+from throughtime.cli.arguments import flag, option, parse, position, whole_number
+from throughtime.cli.drawing import DrawingOptions
 from throughtime.cli.output import show_json
 from throughtime.cli.sample_frames import sample_frames
 from throughtime.cli.sample_images import complete_images, sample_images
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _USUAL_STEPS, _USUAL_COUNT = 400, 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(DrawingOptions):
     """Continue a text with a trained language model: symbols appear as they are drawn. A run on
     images or vectors writes a sheet of images from its model, a run on frames a picture of
     sequences, and MIDI files of music. The same seed gives the same results."""
@@ -33,26 +34,6 @@ class Arguments:
         "Number of symbols, at most, or of frames.",
         whole_number,
         usual="400 symbols, 100 frames of music, 30 movements of a pen",
-    )
-    temperature: float = option(
-        "T", "Divisor of the logits; 0 for the likeliest symbol.", number, default=1.0, usual="1.0"
-    )
-    top_k: int | None = option("K", "Number of symbols that are kept.", whole_number, usual="all")
-    top_p: float = option(
-        "P", "Probability that the kept symbols have together.", number, default=1.0, usual="1.0"
-    )
-    min_p: float = option(
-        "P",
-        "Least probability of a kept symbol, relative to the likeliest one.",
-        number,
-        default=0.0,
-        usual="0.0",
-    )
-    beam: int | None = option(
-        "WIDTH", "Width of a beam search, in place of draws.", whole_number, usual="draws"
-    )
-    length_penalty: float = option(
-        "P", "Exponent of the length in the scores of the beam.", number, default=0.0, usual="0.0"
     )
     stop: bool = flag("Stop at the end of the first sentence, for vocabularies that have an end.")
     count: int | None = option(
@@ -79,12 +60,11 @@ def run(words: Sequence[str]) -> int:
     from throughtime.core.decoding import NextSymbol
     from throughtime.core.errors import ConfigurationError, RunError
     from throughtime.core.escaping import escaped
-    from throughtime.models import Beam, Sampling, beam_search, stream
+    from throughtime.models import Beam, beam_search, stream
     from throughtime.tasks.kinds import Frames, Pixels
     from throughtime.training import load_generator
 
-    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
-    beam = None if arguments.beam is None else Beam(arguments.beam, arguments.length_penalty)
+    strategy = arguments.strategy()
     steps = _USUAL_STEPS if arguments.steps is None else arguments.steps
     if steps < 1:
         raise ConfigurationError("--steps", got=steps, expected="1 or more")
@@ -118,13 +98,13 @@ def run(words: Sequence[str]) -> int:
     vocabulary = vocabularies["text"]
     prompt = _prompt(vocabulary, arguments.prompt)
     end = vocabulary.end if arguments.stop else None
-    if beam is None:
-        drawn = stream(model, torch.tensor(prompt), steps, sampling, end=end, seed=arguments.seed)
-    else:
+    if isinstance(strategy, Beam):
         given = torch.tensor(prompt)[:, None]
-        (found,) = beam_search(model, given, steps, beam, end=end)
+        (found,) = beam_search(model, given, steps, strategy, end=end)
         best = found[0].symbols
         drawn = iter(best[:-1] if found[0].ended else best)
+    else:
+        drawn = stream(model, torch.tensor(prompt), steps, strategy, end=end, seed=arguments.seed)
     shown = arguments.prompt or ""
     if arguments.json:
         numbers = list(drawn)

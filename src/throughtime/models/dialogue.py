@@ -13,20 +13,22 @@ from throughtime.core.latent import Random
 from throughtime.core.state import State
 from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.history import History
-from throughtime.tasks.dialogues import grouped_losses, reply_rows
+from throughtime.tasks.dialogues import ReplyRows, grouped_losses, reply_rows
 from throughtime.tasks.kinds import Dialogues, Vector
 
 
 class Replies(NamedTuple):
-    """The decoder before each reply of a batch, in the order of `reply_rows`.
+    """The decoder before each reply of a batch.
 
     Attributes:
+        rows: The replies.
         state: State of the decoder.
         kl: KL divergence of the posterior from the prior of each reply, in nats; 0 without latent
             variables.
         auxiliary: Term of each reply in the training loss, in nats; 0 in evaluation.
     """
 
+    rows: ReplyRows
     state: State
     kl: Float[Tensor, " row"]
     auxiliary: Float[Tensor, " row"]
@@ -180,20 +182,14 @@ class DialogueModel(abc.ABC, nn.Module):
         return self.decoder.select(state, rows)
 
     @final
-    def reply_log_prob(
-        self,
-        symbols: Int[Tensor, "turn time batch"],
-        lengths: Int[Tensor, "turn batch"],
-        state: State,
-    ) -> Float[Tensor, " row"]:
-        """Return log p(reply | state) of each utterance but the first, in nats.
+    def reply_log_prob(self, rows: ReplyRows, state: State) -> Float[Tensor, " row"]:
+        """Return log p(reply | state) of each reply, in nats.
 
         Arguments:
-            symbols: utterances, each with its end.
-            lengths: symbols of each, on the CPU; 0 behind the last turn.
-            state: state of the decoder before each reply.
+            rows: replies.
+            state: state of the decoder before each.
         """
-        return -grouped_losses(self, reply_rows(symbols, lengths, self.kind.begin), state)
+        return -grouped_losses(self, rows, state)
 
     @final
     def embed(self, symbols: Int[Tensor, "time row"]) -> Float[Tensor, "time row width"]:
@@ -301,7 +297,7 @@ class ReplyModel(DialogueModel):
         rows = reply_rows(symbols, lengths, self.kind.begin)
         contexts = self.contexts(symbols, lengths)[rows.turn - 1, rows.dialogue]
         none = contexts.new_zeros(len(contexts))
-        return Replies(self.decoder.encode(contexts), none, none)
+        return Replies(rows, self.decoder.encode(contexts), none, none)
 
     def source(
         self, contexts: Float[Tensor, "row width"], random: Random
@@ -324,7 +320,6 @@ class ReplyModel(DialogueModel):
             symbols: utterances, each with its end.
             lengths: symbols of each, on the CPU; 0 behind the last turn.
         """
-        state = self.replies(symbols, lengths).state
-        rows = reply_rows(symbols, lengths, self.kind.begin)
-        found = self.reply_log_prob(symbols, lengths, state)
+        rows, state, *_ = self.replies(symbols, lengths)
+        found = self.reply_log_prob(rows, state)
         return of_dialogues(found, rows.dialogue, symbols.shape[2])

@@ -14,7 +14,7 @@ from throughtime.core.latent import Draws, Latents, Random
 from throughtime.models.dialogue import DialogueModel, Replies, check_dialogues, of_dialogues
 from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.history import Hierarchy
-from throughtime.tasks.dialogues import reply_rows
+from throughtime.tasks.dialogues import ReplyRows, reply_rows
 from throughtime.tasks.kinds import Dialogues
 
 
@@ -106,7 +106,7 @@ class VHRED(DialogueModel):
             ShapeError: other axes, or a dialogue without an utterance.
         """
         del random
-        return self._encoded(x, lengths)[1]
+        return self._encoded(x, lengths)[2]
 
     def replies(
         self,
@@ -124,17 +124,17 @@ class VHRED(DialogueModel):
         Raises:
             ShapeError: other axes, or a dialogue without an utterance.
         """
-        contexts, latents = self._encoded(symbols, lengths)
-        (noise,) = self._noise(symbols, lengths, 1, random)
+        rows, contexts, latents = self._encoded(symbols, lengths)
+        (noise,) = self._noise(rows, lengths, 1, random)
         source = torch.cat([contexts, latents.posterior.at(noise)], -1)
         kl = latents.posterior.kl(latents.prior)
         auxiliary = torch.zeros_like(kl)
         if self.training and self.bag is not None:
-            targets = reply_rows(symbols, lengths, self.kind.begin).targets
+            targets = rows.targets
             logits = self.bag(source).log_softmax(-1)
             found = logits.gather(1, targets.T.clamp(min=0))
             auxiliary = -self.bag_of_words * (found * (targets.T >= 0)).sum(1)
-        return Replies(self.decoder.encode(source), kl, auxiliary)
+        return Replies(rows, self.decoder.encode(source), kl, auxiliary)
 
     def source(
         self, contexts: Float[Tensor, "row width"], random: Random
@@ -166,9 +166,8 @@ class VHRED(DialogueModel):
         Raises:
             ShapeError: other axes, or a dialogue without an utterance.
         """
-        state, kl, _ = self.replies(x, lengths, random)
-        found = self.reply_log_prob(x, lengths, state)
-        rows = reply_rows(x, lengths, self.kind.begin)
+        rows, state, kl, _ = self.replies(x, lengths, random)
+        found = self.reply_log_prob(rows, state)
         sums = (of_dialogues(each, rows.dialogue, x.shape[2]) for each in (found, kl))
         return Bound(*sums)
 
@@ -194,19 +193,18 @@ class VHRED(DialogueModel):
         """
         if samples < 1:
             raise ConfigurationError("samples", got=samples, expected="at least 1")
-        contexts, (posterior, prior) = self._encoded(x, lengths)
+        rows, contexts, (posterior, prior) = self._encoded(x, lengths)
         weights: list[Tensor] = []
-        for noise in self._noise(x, lengths, samples, random):
+        for noise in self._noise(rows, lengths, samples, random):
             z = posterior.at(noise)
             state = self.decoder.encode(torch.cat([contexts, z], -1))
             ratio = prior.log_prob(z) - posterior.log_prob(z)
-            weights.append(self.reply_log_prob(x, lengths, state) + ratio)
+            weights.append(self.reply_log_prob(rows, state) + ratio)
         found = torch.stack(weights).logsumexp(0) - math.log(samples)
-        rows = reply_rows(x, lengths, self.kind.begin)
         return of_dialogues(found, rows.dialogue, x.shape[2])
 
-    def _encoded(self, symbols: Tensor, lengths: Tensor) -> tuple[Tensor, Latents]:
-        """Return c_{n-1} of each reply, and the laws of its latent variable."""
+    def _encoded(self, symbols: Tensor, lengths: Tensor) -> tuple[ReplyRows, Tensor, Latents]:
+        """Return the replies, c_{n-1} of each, and the laws of its latent variable."""
         check_dialogues(symbols, lengths)
         assert isinstance(self.history, Hierarchy)
         vectors = self.history.vectors(symbols, lengths, self.embed)
@@ -215,14 +213,13 @@ class VHRED(DialogueModel):
         own = vectors[rows.turn, rows.dialogue]
         prior = DiagonalGaussian.from_outputs(self.prior(before))
         posterior = DiagonalGaussian.from_outputs(self.posterior(torch.cat([before, own], -1)))
-        return before, Latents(posterior, prior)
+        return rows, before, Latents(posterior, prior)
 
     def _noise(
-        self, symbols: Tensor, lengths: Tensor, samples: int, random: Random
+        self, rows: ReplyRows, lengths: Tensor, samples: int, random: Random
     ) -> Float[Tensor, "samples row latent"]:
         turns, batch = lengths.shape
         draws = Draws(random, batch, next(self.prior.parameters()))
-        rows = reply_rows(symbols, lengths, self.kind.begin)
         noise = draws.normal(turns, samples, self.latent_size)
         return noise[rows.dialogue, rows.turn].transpose(0, 1)
 

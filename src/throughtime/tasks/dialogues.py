@@ -98,12 +98,18 @@ class ReplyRows(NamedTuple):
     inputs: Int[Tensor, "time row"]
     targets: Int[Tensor, "time row"]
 
+    def due(self, targets: Int[Tensor, "turn time batch"]) -> "ReplyRows":
+        """Return the replies with targets of a batch, some of which may be left out.
+
+        Arguments:
+            targets: symbols of the utterances; -1 where none is due.
+        """
+        own = targets.transpose(1, 2)[self.turn, self.dialogue].T
+        return self._replace(targets=torch.where(self.targets >= 0, own, -1))
+
 
 def reply_rows(
-    symbols: Int[Tensor, "turn time batch"],
-    lengths: Int[Tensor, "turn batch"],
-    begin: int,
-    targets: Int[Tensor, "turn time batch"] | None = None,
+    symbols: Int[Tensor, "turn time batch"], lengths: Int[Tensor, "turn batch"], begin: int
 ) -> ReplyRows:
     """Return the replies of dialogues, turn by turn.
 
@@ -111,7 +117,6 @@ def reply_rows(
         symbols: utterances and their ends.
         lengths: symbols of each, its end included; 0 behind the last turn.
         begin: symbol that begins an utterance.
-        targets: symbols that are due; all of the replies if None.
 
     Example:
         >>> batch = collated([[[5, 6], [7]], [[5], [6], [7]]], end=2)
@@ -123,11 +128,10 @@ def reply_rows(
     turn = turn + 1
     there = turn.to(symbols.device), dialogue.to(symbols.device)
     text = symbols.transpose(1, 2)[there].T
-    due = text if targets is None else targets.transpose(1, 2)[there].T
     count = lengths[turn, dialogue].to(symbols.device)
     steps = torch.arange(len(text), device=symbols.device)[:, None]
     inputs = torch.cat([torch.full_like(text[:1], begin), text[:-1]])
-    return ReplyRows(*there, inputs, torch.where(steps < count, due, -1))
+    return ReplyRows(*there, inputs, torch.where(steps < count, text, -1))
 
 
 _GROUP = 1.25  # the longest sequence of a group over its shortest
@@ -231,8 +235,8 @@ class DialogueTask(Task):
         del state
         given: Any = model
         random = seeds_of(batch) if step is None else None
-        start, kl, auxiliary = given.replies(batch.symbols, batch.lengths, random)
-        rows = reply_rows(batch.symbols, batch.lengths, self.begin, batch.targets)
+        rows, start, kl, auxiliary = given.replies(batch.symbols, batch.lengths, random)
+        rows = rows.due(batch.targets)
         due = rows.targets >= 0
         total = grouped_losses(given, rows, start).sum()
         count = due.sum()
