@@ -282,3 +282,39 @@ def test_a_run_on_dialogues_has_its_samples_on_one_axis(tmp_path) -> None:
         torch.testing.assert_close(loss, task.score(model, batch.dialogues()).loss)
         fewer = type(batch)(*(part[:, :2] for part in batch))
         assert torch.isfinite(found.loss_fn(model, fewer))
+
+
+def test_a_run_on_trees_has_its_samples_on_one_axis(tmp_path) -> None:
+    """Any symbols, shapes and labels belong together, as experiments mix them."""
+    config = RunConfig(
+        task="polarity:leaves=4,trees=40", model="recnn:hidden=4", steps=1, batch_size=5
+    )
+    train(config, tmp_path)
+    found = from_text(str(tmp_path))
+    assert found.options["lag"] is None
+    _, task, model = load_model(tmp_path)
+    given = next(task.batches("training", 5, seed=0, start=10_000_000))
+    batch = [*found.options["unseen"], *found.batches][0]
+    again = batch.trees()
+    for name in ("inputs", "sizes", "edges", "positions"):
+        assert torch.equal(getattr(again.trees, name), getattr(given.trees, name))
+    assert torch.equal(again.labels, given.labels)
+    assert len({part.shape for part in batch}) == 1
+    torch.testing.assert_close(found.loss_fn(model, batch), task.score(model, given).loss)
+    fewer = type(batch)(*(part[:, :2] for part in batch))
+    assert torch.isfinite(found.loss_fn(model, fewer))
+    mixed = batch._replace(symbols=batch.symbols.flip(1), targets=batch.targets.roll(1, 1))
+    assert torch.isfinite(found.loss_fn(model, mixed))
+
+
+def test_a_run_on_trees_is_diagnosed(tmp_path) -> None:
+    config = RunConfig(
+        task="polarity:leaves=4,trees=200", model="tree-lstm:hidden=8", steps=20, batch_size=16
+    )
+    train(config, tmp_path)
+    given = from_text(str(tmp_path))
+    found = diagnose(
+        given.model, given.batches, given.loss_fn, budget="1s", remedies=False, **given.options
+    )
+    assert "held-out loss of the model" in {fact.name for fact in found.facts}
+    assert not any("raised" in finding.statement for finding in found.findings)

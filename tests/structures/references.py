@@ -79,7 +79,7 @@ def recursive(layer: RecNN | RNTN, forest: Forest) -> Tensor:
         both = torch.cat([children.get(place, zero) for place in range(layer.arity)])
         sums = [own[k] + layer.bias[k] + layer.weight_hh[k] @ both for k in range(n)]
         if isinstance(layer, RNTN):
-            sums = [s + both @ layer.tensor[k] @ both for k, s in enumerate(sums)]
+            sums = [s + both @ layer.tensor[k] @ both / len(both) for k, s in enumerate(sums)]
         return torch.tanh(torch.stack(sums))
 
     return torch.stack(recursion(forest, step))

@@ -5,16 +5,21 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from torch import nn
 
+from throughtime.cli.main import main
 from throughtime.core.errors import ConfigurationError, DataError
-from throughtime.tasks import TASKS
+from throughtime.models import build_model
+from throughtime.tasks import TASKS, Task
 from throughtime.tasks import treebanks as module
 from throughtime.tasks.brackets import read_brackets
 from throughtime.tasks.download import RemoteFile
 from throughtime.tasks.treebanks import read_sst
+from throughtime.testing import TaskConformance
 
 SOME = "(3 (2 It) (4 (2 really) (4 works)))"
 
@@ -192,3 +197,60 @@ def test_polarity_follows_from_the_rule() -> None:
         assert symbol == -1
     assert kinds == {-1, 0, 1, 2}
     assert bool((torch.bincount(labels) > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("lines", "model", "message"),
+    [
+        (["(1 (0 a) (1 b)"], "recnn", "line 1, column 1: got a bracket that is not closed"),
+        (["(1 (0 a) ())"], "recnn", "got the bracket () without a word and without trees"),
+        (["(1 (0 a) (1 b))"] * 20, "lstm", "expected one of recnn, rntn, tree-lstm"),
+        (["(1 (0 a) (1 b))"] * 20, "recnn:hidden=0", "hidden_size: got 0, expected a whole"),
+    ],
+)
+def test_the_command_line_names_the_fault(
+    lines: list[str], model: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, lines)
+    out = str(tmp_path / "run")
+    assert main(["train", f"treebank:file={file}", model, "--steps", "1", "--out", out]) != 0
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_the_command_line_trains_on_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, [f"(1 (0 word{k % 3}) (1 other))" for k in range(40)])
+    out = str(tmp_path / "run")
+    assert (
+        main(["train", f"treebank:file={file}", "rntn:hidden=3", "--steps", "2", "--out", out]) == 0
+    )
+    assert "test accuracy" in " ".join(capsys.readouterr().out.split())
+    assert "sha256=" in (tmp_path / "run" / "config.json").read_text()
+
+
+class TestTreebank(TaskConformance):
+    """Trees of a file: labels at some nodes, nodes with one to three children."""
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def make_task(self) -> Task:
+        random = Random(0)
+
+        def tree(depth: int) -> str:
+            label = random.choice("012")
+            if depth == 0 or random.random() < 0.3:
+                return f"({label} word{random.randrange(9)})"
+            return (
+                f"({label} " + " ".join(tree(depth - 1) for _ in range(random.randint(1, 3))) + ")"
+            )
+
+        file = written(self.folder, [tree(4) for _ in range(300)])
+        return module.treebank(file=file, loss="roots")
+
+    def make_model(self, task: Task) -> nn.Module:
+        return build_model("tree-lstm:hidden=4,embedding=3", task.inputs, task.answers)

@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim import Optimizer
 
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
-from throughtime.tasks import DialogueBatch, SequenceBatch
-from throughtime.tasks.kinds import Dialogues, Frames, Pairs, Stories
+from throughtime.structures import Forest
+from throughtime.tasks import DialogueBatch, SequenceBatch, TreeBatch
+from throughtime.tasks.kinds import Dialogues, Frames, Pairs, Stories, Trees
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
@@ -182,6 +185,48 @@ class FlatDialogues(NamedTuple):
         return DialogueBatch(symbols, self.lengths.cpu(), targets)
 
 
+_BEYOND = -2  # the place of a node behind the last one of a tree
+_PLACES = 1 << 20  # more than a node has children
+
+
+class PaddedTrees(NamedTuple):
+    """A batch of trees whose nodes are an axis, before that of the samples.
+
+    The shape of a tree is one tensor: any column of it is a tree.
+
+    Attributes:
+        symbols, targets: (node, tree); -1 where there is none.
+        shapes: (node, tree) number of the parent within the tree and place among its children, as
+            one number; -1 for the root.
+    """
+
+    symbols: Tensor
+    shapes: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, batch: TreeBatch) -> "PaddedTrees":
+        """Return the batch in this form."""
+        trees, sizes = batch.trees, batch.trees.sizes.tolist()
+        starts = torch.repeat_interleave(trees.sizes.cumsum(0) - trees.sizes, trees.sizes)
+        shapes = torch.full_like(trees.inputs, -1)
+        parents, children = trees.edges.unbind(1)
+        shapes[children] = (parents - starts[children]) * _PLACES + trees.positions
+        fields = ((trees.inputs, -1), (shapes, _BEYOND), (batch.labels, -1))
+        return cls(*(pad_sequence([*f.split(sizes)], padding_value=fill) for f, fill in fields))
+
+    def trees(self) -> TreeBatch:
+        """Return the batch as the task takes it."""
+        there = (self.shapes > _BEYOND).T
+        sizes = there.sum(1)
+        starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+        symbols, shapes, labels = (field.T[there] for field in self)
+        children = (shapes >= 0).nonzero()[:, 0]
+        parents, places = shapes[children] // _PLACES, shapes[children] % _PLACES
+        edges = torch.stack([parents + starts[children], children], 1)
+        return TreeBatch(Forest.of(symbols, edges, sizes, positions=places), labels)
+
+
 def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     """Return a run's model, fresh batches of its task, its training and the record of it."""
     if not RunFolder(folder).config.exists():
@@ -189,9 +234,10 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     config, task, model = load_model(folder)
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
-    # of pairs and dialogues, the dependency goes through several layers, each with a part of it;
+    # of pairs and dialogues, the dependency goes through several layers, each with a part of it; of
+    # trees, it is a depth;
     # sequences of frames and stories may all be shorter than the longest one
-    several = Pairs | Dialogues | Frames | Stories
+    several = Pairs | Dialogues | Frames | Stories | Trees
     lag = None if isinstance(task.inputs, several) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]
@@ -199,9 +245,12 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
 
     if isinstance(task.inputs, Dialogues):
         batches = [FlatDialogues.of(batch) for batch in batches]
+    if isinstance(task.inputs, Trees):
+        batches = [PaddedTrees.of(batch) for batch in batches]
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         whole = batch.dialogues() if isinstance(batch, FlatDialogues) else batch
+        whole = whole.trees() if isinstance(whole, PaddedTrees) else whole
         return task.score(model, whole).loss
 
     rows: list[Any] = [row for row in read_metrics(folder) if row.get("kind") == "train"]

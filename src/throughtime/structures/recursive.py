@@ -150,7 +150,7 @@ class RecNN(RecursiveLayer):
 class RNTN(RecursiveLayer):
     """The recursive neural tensor network: children's states are also multiplied by each other.
 
-        h_j = tanh(V x_j + [h_1; h_2]^T T [h_1; h_2] + W [h_1; h_2] + b)
+        h_j = tanh(V x_j + [h_1; h_2]^T T [h_1; h_2] / (arity hidden) + W [h_1; h_2] + b)
 
     Arguments:
         input_size: width of x_j.
@@ -176,8 +176,13 @@ class RNTN(RecursiveLayer):
         torch.Size([2, 4])
 
     Source:
-        Socher, Perelygin, Wu, Chuang, Manning, Ng & Potts 2013. The start is our choice: that of
-        `RecNN`, and T from U(-1 / (4 hidden), 1 / (4 hidden)).
+        Socher, Perelygin, Wu, Chuang, Manning, Ng & Potts 2013.
+
+    Differs:
+        The product is divided by the width of [h_1; h_2], arity * hidden: T is larger by this
+        factor. Adam and AdaGrad move all elements of a weight by steps of one size, and the product
+        adds up (arity * hidden)^2 of them. The start is our choice: that of `RecNN`, and T from
+        U(-arity / 4, arity / 4).
     """
 
     def __init__(
@@ -191,8 +196,8 @@ class RNTN(RecursiveLayer):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(input_size, hidden_size, arity, input_weights, device, dtype)
-        width, bound = arity * hidden_size, 0.25 / hidden_size
-        self.tensor = uniform(bound, device, dtype, hidden_size, width, width)
+        width = arity * hidden_size
+        self.tensor = uniform(arity / 4, device, dtype, hidden_size, width, width)
 
     def of_children(self, h: Float[Tensor, "node places"]) -> Float[Tensor, "node hidden"]:
         """Return the product with the tensor, and W [h_1; h_2].
@@ -200,5 +205,5 @@ class RNTN(RecursiveLayer):
         Arguments:
             h: states of the children side by side, 0 at empty places.
         """
-        halves = F.linear(h, self.tensor.flatten(0, 1)).view(len(h), -1, h.shape[1])
+        halves = F.linear(h / h.shape[1], self.tensor.flatten(0, 1)).view(len(h), -1, h.shape[1])
         return torch.bmm(halves, h[:, :, None])[:, :, 0] + F.linear(h, self.weight_hh)

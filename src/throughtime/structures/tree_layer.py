@@ -80,8 +80,8 @@ class TreeLayer(nn.Module, abc.ABC):
 
     def __init__(self, input_size: int, hidden_size: int, arity: int | None):
         super().__init__()
-        check_size("input_size", input_size)
         check_size("hidden_size", hidden_size)
+        check_size("input_size", input_size)
         if arity is not None:
             check_size("arity", arity)
         self.input_size, self.hidden_size, self.arity = input_size, hidden_size, arity

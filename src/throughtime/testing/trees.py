@@ -86,7 +86,7 @@ class TreeConformance(abc.ABC):
         close([twice.nodes[:5]], [shared.nodes], self.tolerance)
 
     def test_each_input_has_a_part_in_the_root(self) -> None:
-        """Those of inner nodes too."""
+        """Inputs of inner nodes change it too."""
         layer = self._layer()
         forest = self._forest(layer, [12])
         x = forest.inputs.requires_grad_()
@@ -94,7 +94,7 @@ class TreeConformance(abc.ABC):
         assert bool((gradient != 0).any(1).all()), "an input changes nothing"
 
     def test_every_parameter_has_a_gradient(self) -> None:
-        """From the roots of some trees."""
+        """The roots of some trees depend on all."""
         layer = self._layer()
         layer(self._forest(layer, [9, 30])).roots.sum().backward()
         for name, p in layer.named_parameters():
