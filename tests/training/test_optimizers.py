@@ -46,7 +46,7 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> Non
 
 def test_names_are_those_of_torch() -> None:
     classes = {n for n, c in vars(torch.optim).items() if isinstance(c, type) and n != "Optimizer"}
-    assert set(optimizer_names()) == classes - {"LBFGS", "SparseAdam"} | {"Nesterov"}
+    assert set(optimizer_names()) == classes - {"LBFGS", "SparseAdam"} | {"Nesterov", "Rescaled"}
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from throughtime.core.errors import ConfigurationError
+from throughtime.doctor.by_depth import ByDepth, is_deep
 from throughtime.doctor.conclusion import leading
 from throughtime.doctor.exact_checks import never_run
 from throughtime.doctor.examination import Examination
@@ -70,7 +71,8 @@ def diagnose(
 
     Arguments:
         model: any module that holds a recurrent layer or cell of torch or of throughtime, or a
-            loop over time in its forward.
+            loop over time in its forward; or a deep network, whose `torch.nn.Sequential` or
+            `ModuleList` has at least eight layers: its gradient is examined by depth.
         batches: a list, a DataLoader or an endless iterator; up to 64 are taken, and the last
             quarter is held out. More sequences make a better diagnosis; a thousand are good.
         loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
@@ -148,6 +150,8 @@ def diagnose(
         try:
             one = [] if layer is None and len(found) > 1 else [find_recurrent(copied, layer)[0]]
         except ConfigurationError as error:
+            if not found and layer is None and is_deep(copied) and not may_be_recurrent(subject):
+                return ByDepth(subject, clock, options).run()
             if found or layer is not None or not may_be_recurrent(subject):
                 raise
             check_runs(subject, model, step, maker)

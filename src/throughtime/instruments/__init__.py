@@ -8,6 +8,7 @@ from throughtime.instruments.basins import Basins, Plane, axes_plane, basins, pr
 from throughtime.instruments.cliffs import LossCurve, Wall, loss_along
 from throughtime.instruments.complexity import architecture_of, complexity
 from throughtime.instruments.decoding import MemoryDecoding, memory_decoding
+from throughtime.instruments.depth import DepthFlow, gradient_by_depth, jacobians_by_depth
 from throughtime.instruments.fixed_points import FixedPoints, fixed_points, recorded_fixed_points
 from throughtime.instruments.forward_memory import PerturbationSurvival, perturbation_survival
 from throughtime.instruments.gates import GateActivity, GateStatistics, gate_activity
@@ -52,6 +53,7 @@ __all__ = [
     "Basins",
     "Bifurcation",
     "Cycles",
+    "DepthFlow",
     "Dynamics",
     "FixedPoints",
     "GateActivity",
@@ -83,10 +85,12 @@ __all__ = [
     "complexity",
     "fixed_points",
     "gate_activity",
+    "gradient_by_depth",
     "gradient_flow",
     "gradient_norms",
     "input_influence",
     "jacobians",
+    "jacobians_by_depth",
     "latch_survival",
     "length_extrapolation",
     "loss_along",

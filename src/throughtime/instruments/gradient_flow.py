@@ -78,11 +78,7 @@ class GradientFlow(Record):
             Steps before the last one, from 0 to time - 1; 0 if there is no gradient at all. A
             gradient that is not finite has exploded: it reaches.
         """
-        norms = self.norm_by_lag
-        finite = norms.isfinite()
-        largest = torch.where(finite, norms, 0.0).max()
-        reached = ~finite | ((norms >= fraction * largest) & (norms > 0))
-        return int(reached.nonzero().max()) if bool(reached.any()) else 0
+        return reach(self.norm_by_lag, fraction)
 
     def half_life(self) -> float:
         """Steps in which ||dL/dh|| halves on its way back: ln 2 over the slope of its logarithm.
@@ -93,14 +89,35 @@ class GradientFlow(Record):
         Returns:
             Steps; infinite where the gradient does not shrink, NaN with fewer than two lags.
         """
-        norms = self.norm_by_lag
-        seen = norms.isfinite() & (norms > 0)
-        if int(seen.sum()) < 2:
-            return math.nan
-        lags, logs = seen.nonzero()[:, 0].double(), norms[seen].log()
-        lags = lags - lags.mean()
-        slope = float((lags * (logs - logs.mean())).sum() / lags.square().sum())
-        return math.log(2) / -slope if slope < 0 else math.inf
+        return half_life(self.norm_by_lag)
+
+
+def reach(norms: Float[Tensor, " lag"], fraction: float) -> int:
+    """Return the longest lag at which a norm is at least this fraction of the largest one.
+
+    Arguments:
+        norms: Norms by lag, from 0.
+        fraction: A number in (0, 1].
+    """
+    finite = norms.isfinite()
+    largest = torch.where(finite, norms, 0.0).max()
+    reached = ~finite | ((norms >= fraction * largest) & (norms > 0))
+    return int(reached.nonzero().max()) if bool(reached.any()) else 0
+
+
+def half_life(norms: Float[Tensor, " lag"]) -> float:
+    """Return the lags in which norms halve, by a least-squares line through their logarithms.
+
+    Arguments:
+        norms: Norms by lag, from 0; those that are not finite and positive are left out.
+    """
+    seen = norms.isfinite() & (norms > 0)
+    if int(seen.sum()) < 2:
+        return math.nan
+    lags, logs = seen.nonzero()[:, 0].double(), norms[seen].log()
+    lags = lags - lags.mean()
+    slope = float((lags * (logs - logs.mean())).sum() / lags.square().sum())
+    return math.log(2) / -slope if slope < 0 else math.inf
 
 
 def gradient_flow(

@@ -26,6 +26,7 @@ from throughtime.learning.proposers import (
 )
 from throughtime.learning.real_time import RFLO, RTRL, SnAp
 from throughtime.learning.registry import LEARNERS
+from throughtime.learning.rescaled import Rescaled
 from throughtime.learning.target_propagation import (
     DiscreteErrorPropagation,
     TargetPropagation,
@@ -50,6 +51,7 @@ __all__ = [
     "Proposer",
     "PseudoNewton",
     "RandomGuessing",
+    "Rescaled",
     "SearchState",
     "SimulatedAnnealing",
     "SnAp",

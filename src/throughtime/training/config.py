@@ -42,7 +42,7 @@ class RunConfig:
         seed: seed of the weights, the batches and the dropout; 0 to 2^63 - 1.
         steps: updates of the weights, at most.
         batch_size: sequences an update.
-        optimizer: a class of torch.optim, by name, or "Nesterov".
+        optimizer: a class of torch.optim, by name, "Nesterov" or "Rescaled".
         learning_rate: its largest value, which the schedule scales.
         optimizer_options: further arguments of the optimiser's class: {"momentum": 0.9}.
         learner: registry text of the way of learning: "rtrl", "truncated-bptt:window=20". A search

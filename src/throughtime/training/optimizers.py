@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from throughtime.core.errors import ConfigurationError, UnknownNameError
-from throughtime.learning import Nesterov
+from throughtime.learning import Nesterov, Rescaled
 
 OptionValue = float | int | bool | str | tuple[float, ...]
 """A value of an optimiser's option; tuples are for pairs such as Adam's betas."""
@@ -101,7 +101,11 @@ def build_optimizer(
 def _all_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     return {
         name: member
-        for name, member in {**vars(torch.optim), "Nesterov": Nesterov}.items()
+        for name, member in {
+            **vars(torch.optim),
+            "Nesterov": Nesterov,
+            "Rescaled": Rescaled,
+        }.items()
         if isinstance(member, type)
         and issubclass(member, torch.optim.Optimizer)
         and member is not torch.optim.Optimizer
