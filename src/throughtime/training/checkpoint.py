@@ -37,6 +37,8 @@ class RunState:
         evaluated_at: the step at which held-out data were evaluated last, or 0.
         validation: the metrics then, or None.
         metrics_bytes: size of metrics.jsonl.
+        level: largest level of the training sequences under a curriculum; 0 without.
+        level_losses: losses of the last updates at that level, in order.
     """
 
     step: int = 0
@@ -49,6 +51,8 @@ class RunState:
     evaluated_at: int = 0
     validation: dict[str, float] | None = None
     metrics_bytes: int = 0
+    level: int = 0
+    level_losses: list[float] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from throughtime.core.errors import ConfigurationError, DeviceError
+from throughtime.core.errors import ConfigurationError, DeviceError, RunMismatchError
 
 
 def run_device(name: str) -> torch.device:
@@ -206,3 +206,24 @@ def source_commit(file: Path) -> str | None:
     if not ask("ls-files", "--error-unmatch", file.name):
         return None
     return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+
+
+def check_environment(folder: Path, environment: Environment, stored: Environment) -> None:
+    """Check that a run goes on to the same bits in another environment.
+
+    Arguments:
+        folder: folder of the run.
+        environment: environment of this process.
+        stored: environment in which the run was written.
+
+    Raises:
+        RunMismatchError: they differ in what decides the results.
+    """
+    differences = environment.differences(stored)
+    if differences:
+        raise RunMismatchError(
+            f"{folder} was written in another environment",
+            got=", ".join(differences),
+            expected="the same, since results may differ",
+            fix="Choose another folder, or allow the mismatch.",
+        )

@@ -19,6 +19,7 @@ from throughtime.results.fields import of_type
 from throughtime.tasks.task import Split
 from throughtime.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from throughtime.training.config import RunConfig, build_task, read_config, with_checksum
+from throughtime.training.curriculum import Curriculum
 from throughtime.training.dynamic_evaluation import dynamic_evaluation, dynamic_metrics
 from throughtime.training.evaluation import EVALUATION_BATCH_SIZE, evaluate, evaluating
 from throughtime.training.generator import write_vocabularies
@@ -31,6 +32,7 @@ from throughtime.training.optimizers import (
 )
 from throughtime.training.reproducibility import (
     Environment,
+    check_environment,
     current_environment,
     random_states,
     reproducible,
@@ -52,18 +54,6 @@ from throughtime.training.teaching import build_teacher
 
 PROGRESS_SECONDS = 0.1
 """Between two events of progress."""
-
-
-def check_environment(files: RunFolder, environment: Environment, stored: Environment) -> None:
-    """Raise RunMismatchError if what was written in `stored` would go on to other bits here."""
-    differences = environment.differences(stored)
-    if differences:
-        raise RunMismatchError(
-            f"{files.path} was written in another environment",
-            got=", ".join(differences),
-            expected="the same, since results may differ",
-            fix="Choose another folder, or allow the mismatch.",
-        )
 
 
 @final
@@ -93,7 +83,9 @@ class Run:
         self.notify = notify
         self.interruption = Interruption()
         self.task = build_task(config)
-        self.metrics_shown = (*self.task.metrics, *dynamic_metrics(self.task, config.dynamic_rate))
+        self.curriculum = Curriculum(self.task)
+        added = *dynamic_metrics(self.task, config.dynamic_rate), *self.curriculum.metrics
+        self.metrics_shown = (*self.task.metrics, *added)
         self.model = build_model(config.model, self.task.inputs, self.task.answers).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
@@ -101,7 +93,7 @@ class Run:
         )
         self.clipping = Clipping(config.clip_norm, config.clip_value)
         self.teacher = build_teacher(config, self.model, self.task, self._score)
-        self.state = RunState()
+        self.state = RunState(level=self.curriculum.start)
         self.diverged: Divergence | None = None
         self.started = self.notified = time.monotonic()
         self.batch: Batch | None = None  # of the next update
@@ -148,7 +140,7 @@ class Run:
         checkpoint = load_checkpoint(self.files.checkpoint(step))
         stored = checkpoint.environment
         if not self.allow_mismatch:
-            check_environment(self.files, self.environment, stored)
+            check_environment(self.files.path, self.environment, stored)
         try:
             self.model.load_state_dict(checkpoint.model)
             self._load_optimizer(checkpoint.optimizer)
@@ -212,6 +204,7 @@ class Run:
         test = self._evaluate("test")
         with evaluating(self.model, self.device):
             test |= self.task.examine(self.model, "test")
+        test |= self.curriculum.level(self.state)
         rate = self.config.dynamic_rate
         if rate:
             test |= dynamic_evaluation(self.model, self.task, "test", rate=rate, device=self.device)
@@ -285,6 +278,8 @@ class Run:
         state.interval_loss += loss_value
         state.interval_norm += norm
         state.interval_clipped += clipped
+        if self.curriculum.rise(state, loss_value):
+            self.batch = self.upcoming = None  # they were drawn at the level before
         now = time.monotonic()
         state.seconds = now - self.started
         if state.step % config.log_every == 0:
@@ -320,7 +315,7 @@ class Run:
             return self.batch
         if self.upcoming is None:
             config, start = self.config, 0 if one else self.state.step
-            self.upcoming = self.task.batches(
+            self.upcoming = self.curriculum.task(self.state).batches(
                 "training", config.batch_size, seed=config.seed, start=start
             )
         return next(self.upcoming).to(self.device)
@@ -348,6 +343,7 @@ class Run:
                 "gradient_norm": state.interval_norm / state.interval_steps,
                 "clip_rate": state.interval_clipped / state.interval_steps,
                 "learning_rate": self._learning_rate(state.step - 1),
+                **self.curriculum.level(state),
             }
         )
         state.interval_steps = state.interval_clipped = 0
@@ -390,7 +386,7 @@ def train(
 ) -> Result:
     """Train a model on a task, go on with a run that was killed, or return a finished one's result.
 
-    Each update k draws a batch that depends on (seed, k) alone, and applies
+    Each update k draws a batch that depends on (seed, k) and the curriculum's level, and applies
 
         g = dL/dw,   g <- clip(g),   w <- optimizer(w, g, learning_rate(k)).
 
@@ -482,7 +478,7 @@ def _stored_result(
         return None
     result = Result.from_json(read_json(files.result), str(files.result))
     if not allow_mismatch:
-        check_environment(files, environment, result.environment)
+        check_environment(files.path, environment, result.environment)
     return result
 
 
