@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import throughtime as tt
+from throughtime.cli.main import main
 from throughtime.core.state import State
 from throughtime.memory import NTMCell
 from throughtime.testing import MemoryConformance
@@ -166,3 +167,20 @@ def test_sizes_that_make_no_machine_are_refused(options, message) -> None:
 def test_an_unknown_controller_is_refused() -> None:
     with pytest.raises(tt.errors.UnknownNameError, match="unknown controller"):
         NTMCell(2, 3, controller="gru")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("ntm:reads=0", "reads: got 0, expected a whole number of at least 1"),
+        ("ntm:width=0", "width: got 0, expected a whole number of at least 1"),
+        ("ntm:words=2", "shifts: got 1 with 2 words"),
+        ("ntm:controller=gru", "expected one of lstm, feedforward"),
+    ],
+)
+def test_the_command_line_tells_what_is_wrong(model, message, tmp_path, capsys) -> None:
+    assert main(["train", "copy-bits", model, "--out", str(tmp_path / "run")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()

@@ -126,6 +126,21 @@ def test_conditions() -> None:
     assert all(check.holds(means) for check in right)
 
 
+def test_a_condition_on_the_median(tiny) -> None:
+    study = json.loads(json.dumps(TINY))
+    scale = study["scales"]["small"]
+    scale["comparison"] |= {"seeds": 3, "models": ["rnn:hidden=2"]}
+    scale["rows"] = scale["rows"][:1]
+    check = {"statement": "", "kind": "below", "of": ["one"], "bound": 0.5}
+    scale["checks"] = [check, {**check, "statistic": "median"}]
+    (tiny / "studies" / "tiny" / "study.json").write_text(json.dumps(study))
+    found = reproduce("tiny", tiny / "out", jobs=1)
+    (row,) = found.rows
+    mean, median = (check.value for check in found.checks)
+    assert mean == row.ours.mean
+    assert median == pytest.approx(3 * row.ours.mean - row.ours.low - row.ours.high)
+
+
 def test_a_study_is_run_and_resumed(tiny) -> None:
     found = reproduce("tiny", tiny / "out", jobs=1)
     assert [row.label for row in found.rows] == ["one", "two"]

@@ -1,16 +1,21 @@
 """The algorithmic tasks: answers that are read off the inputs by plain loops."""
 
 import collections
+import itertools
 import math
 
 import pytest
 import torch
-from tasks.drawing import training_batch
 
 from throughtime.core.errors import ConfigurationError
 from throughtime.models import build_model
 from throughtime.tasks import TASKS, Levels
 from throughtime.tasks.kinds import Bits
+
+
+def held_out(task, count=1_024):
+    return next(iter(task.batches("validation", count)))
+
 
 SPECS = (
     "copy-bits:bits=3,largest=5",
@@ -63,7 +68,7 @@ ANSWERS = {
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_answers_follow_from_the_inputs(spec):
     task, answer = TASKS.build(spec), ANSWERS[spec.partition(":")[0]]
-    batch = training_batch(task, 0, 200, 3)
+    batch = held_out(task, 200)
     assert batch.inputs.shape == (task.length, 200, task.inputs.width)
     for b, length in enumerate(batch.lengths.tolist()):
         expected = answer(batch.inputs[:length, b].tolist())
@@ -78,29 +83,29 @@ def test_the_answers_follow_from_the_inputs(spec):
 @pytest.mark.parametrize("spec", SPECS)
 def test_levels_are_uniform_and_bits_are_fair(spec):
     task = TASKS.build(spec)
-    batch = training_batch(task, 0, 4_000, 0)
-    cases = collections.Counter(steps for steps, _ in task.cases())
+    batch = next(iter(task.batches("test", 2_560)))
+    cases = collections.Counter(case.steps for case in task.cases())
     found = collections.Counter(batch.lengths.tolist())
     assert found.keys() == cases.keys()
     for steps, count in cases.items():
         share = count / cases.total()
-        error = math.sqrt(share * (1 - share) / 4_000)
-        assert found[steps] / 4_000 == pytest.approx(share, abs=5 * error)
+        error = math.sqrt(share * (1 - share) / 2_560)
+        assert found[steps] / 2_560 == pytest.approx(share, abs=5 * error)
     zeros = torch.zeros_like(batch.targets)
     assert float(task.answers.loss(zeros, batch.targets)) == pytest.approx(task.chance_loss)
     guesses = torch.randn(batch.targets.shape, generator=torch.Generator().manual_seed(0))
     wrong = task.answers.wrong(guesses, batch.targets).double()
-    error = float(wrong.std()) / math.sqrt(4_000)
+    error = float(wrong.std()) / math.sqrt(2_560)
     assert float(wrong.mean()) == pytest.approx(task.chance_wrong, abs=5 * error)
     right = float(task.right(guesses, batch.targets).double().mean())
-    error = math.sqrt(task.chance / 4_000) + 1e-3
+    error = math.sqrt(task.chance / 2_560) + 1e-3
     assert right == pytest.approx(task.chance, abs=5 * error)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_right_answers_solve_the_task(spec):
     task = TASKS.build(spec)
-    batch = training_batch(task, 0, 32, 0)
+    batch = held_out(task, 32)
     outputs = 60 * (batch.targets.nan_to_num() - 0.5)
     assert task.answers.wrong(outputs, batch.targets).tolist() == [0] * 32
     assert float(task.answers.loss(outputs, batch.targets)) == pytest.approx(0, abs=1e-6)
@@ -132,7 +137,20 @@ def test_a_level_is_the_task_with_that_largest_one(spec):
     assert (small.largest, small.smallest) == (2, task.smallest)
     assert small.length < task.length
     assert (small.inputs, small.answers) == (task.inputs, task.answers)
-    assert max(training_batch(small, 0, 64, 0).lengths.tolist()) == small.length
+    assert max(held_out(small).lengths.tolist()) == small.length
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_training_batch_has_one_level_and_no_padding(spec):
+    task, answer = TASKS.build(spec), ANSWERS[spec.partition(":")[0]]
+    batches = [*itertools.islice(task.batches("training", 5, seed=2), 300)]
+    assert {len(b.inputs) for b in batches} == {case.steps for case in task.cases()}
+    for batch in batches[:20]:
+        assert batch.lengths is None
+        for b in range(5):
+            expected = torch.tensor(answer(batch.inputs[:, b].tolist()))
+            torch.testing.assert_close(batch.targets[-len(expected) :, b], expected)
+            assert bool(batch.targets[: -len(expected), b].isnan().all())
 
 
 def test_longer_sequences_are_examined():

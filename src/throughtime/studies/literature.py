@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,7 @@ from throughtime.core.errors import ConfigurationError, UnknownNameError
 from throughtime.core.registry import slug
 from throughtime.reports.reproduction import render_reproduction, reproduction_markdown
 from throughtime.results.atomic import write_whole
-from throughtime.results.comparison import Comparison, ModelRuns, Spread, spread
+from throughtime.results.comparison import Comparison, ModelRuns, spread
 from throughtime.results.reproduction import Checked, Measured, Reproduction
 from throughtime.studies.compare import compare
 from throughtime.studies.request import CompareRequest, Variant
@@ -28,6 +29,8 @@ remembers nothing, or in bits; or the share of runs that met the task's criterio
 Kind: TypeAlias = Literal["difference", "ratio", "order", "below", "above"]
 """a - b and a / b at least the bound; each at least the bound above the one before; a below or
 above the bound."""
+
+Statistic: TypeAlias = Literal["mean", "median"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A part of the effect, as a condition on the means of rows.
+    """A part of the effect, as a condition on the means, or medians, of rows.
 
     Attributes:
         statement: the condition in words.
@@ -64,6 +67,7 @@ class Check:
         of: labels of rows.
         bound: number of `Kind`.
         quantity: quantity of the rows, if it is not that of the table.
+        statistic: number that stands for the seeds of a row.
     """
 
     statement: str
@@ -71,6 +75,7 @@ class Check:
     of: tuple[str, ...]
     bound: float
     quantity: str = ""
+    statistic: Statistic = "mean"
 
     def value(self, means: Mapping[str, float]) -> float:
         """Return the number that is compared with the bound: the least rise, for "order"."""
@@ -195,6 +200,7 @@ def _scale(document: dict[str, Any]) -> Scale:
             tuple(check["of"]),
             check["bound"],
             check.get("quantity", ""),
+            check.get("statistic", "mean"),
         )
         for check in document["checks"]
     )
@@ -281,13 +287,14 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
     first, *_ = comparisons.values()
     runs = [run for comparison in comparisons.values() for run in comparison.runs]
 
-    def over_seeds(row: Row, quantity: str = "") -> Spread | None:
+    def over_seeds(row: Row, quantity: str = "") -> list[float]:
         of = comparisons[row.part], models[row.part, row.model]
         return _quantity(quantity or row.quantity or usual, *of, row.kept)
 
-    def means(quantity: str) -> dict[str, float]:
-        found = {row.label: over_seeds(row, quantity) for row in size.rows}
-        return {label: each.mean for label, each in found.items() if each is not None}
+    def middles(check: Check) -> dict[str, float]:
+        middle = statistics.median if check.statistic == "median" else statistics.fmean
+        found = {row.label: over_seeds(row, check.quantity) for row in size.rows}
+        return {label: middle(values) for label, values in found.items() if values}
 
     rows = tuple(
         Measured(
@@ -295,7 +302,7 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
             model=models[row.part, row.model].spec,
             paper=row.paper,
             expected=row.expected,
-            ours=over_seeds(row),
+            ours=spread(over_seeds(row)),
             diverged=sum(run.status == "diverged" for run in models[row.part, row.model].runs),
             seconds=sum(run.seconds for run in models[row.part, row.model].runs),
         )
@@ -311,7 +318,7 @@ def read_off(study: Publication, scale: str, comparisons: Mapping[str, Compariso
         quantity=usual,
         scale=f"{scale} ({size.about})",
         rows=rows,
-        checks=tuple(_checked(check, means(check.quantity)) for check in size.checks),
+        checks=tuple(_checked(check, middles(check)) for check in size.checks),
         seeds=len(first.models[0].runs),
         seconds=sum(run.seconds for run in runs),
         commit=str(environment.get("commit") or environment.get("throughtime")),
@@ -334,14 +341,14 @@ def _checked(check: Check, means: Mapping[str, float]) -> Checked:
 
 def _quantity(
     quantity: str, comparison: Comparison, model: ModelRuns, kept: str = ""
-) -> Spread | None:
-    """Return a quantity over the seeds, or of the seed with the lowest value of a metric.
+) -> list[float]:
+    """Return a quantity of each seed, or of the one seed with the lowest value of a metric.
 
     Raises:
         ConfigurationError: the test set has no such metric.
     """
     if quantity == "solved":
-        return spread(float(run.status == "solved") for run in model.runs)
+        return [float(run.status == "solved") for run in model.runs]
     factor = 1.0
     if quantity == "loss over chance":
         factor = 1 / (comparison.task.chance("loss") or math.nan)
@@ -355,4 +362,4 @@ def _quantity(
             raise ConfigurationError("quantity of a study", got=got, expected=", ".join(known))
     if kept and values:
         values = [min(values, key=lambda test: test[kept])]
-    return spread(test[name] * factor for test in values)
+    return [test[name] * factor for test in values]

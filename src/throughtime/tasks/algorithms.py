@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -12,18 +12,35 @@ from jaxtyping import Float32
 from throughtime.core.errors import ConfigurationError
 from throughtime.tasks.kinds import Bits, Vectors
 from throughtime.tasks.levels import Levelled, Levels
-from throughtime.tasks.sequences import GeneratedTask, Outputs, Right, SequenceBatch, Targets
+from throughtime.tasks.sequences import DrawnTask, Outputs, Right, SequenceBatch, Targets
 from throughtime.tasks.task import check_at_least
 
 Rows: TypeAlias = Float32[np.ndarray, "rows width"]
 """Vectors of one sequence, in order."""
 
 
-class Algorithm(GeneratedTask, Levelled, abc.ABC):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """A task whose answers are bits and whose size is a level, drawn for each sequence.
+class Case(NamedTuple):
+    """The size of a sequence.
 
-    Levels are uniform from `smallest` to `largest`. With `start`, training is by curriculum: see
-    `Levels`. Held-out data have all levels, in every run.
+    Attributes:
+        steps: number of steps.
+        answers: number of steps with an answer.
+        level: level of the sequence.
+        repeats: number of repetitions, of repeat copy.
+    """
+
+    steps: int
+    answers: int
+    level: int
+    repeats: int = 1
+
+
+class Algorithm(DrawnTask, Levelled, abc.ABC):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A task whose answers are bits and whose size is a level.
+
+    Levels are uniform from `smallest` to `largest`. The sequences of a training batch have one
+    level, so that no step is padding (our choice); each held-out sequence has its own. With
+    `start`, training is by curriculum: see `Levels`. Held-out data have all levels, in every run.
 
     Attributes:
         smallest, largest: bounds of the level.
@@ -37,12 +54,12 @@ class Algorithm(GeneratedTask, Levelled, abc.ABC):  # pyright: ignore[reportInco
     _given: Mapping[str, Any]
 
     @abc.abstractmethod
-    def drawn(self, random: np.random.Generator, level: int) -> tuple[Rows, Rows]:
-        """Return inputs (time, input) of one sequence, and its last answers (rows, bits)."""
+    def cases(self) -> list[Case]:
+        """Return the sizes of sequences, equally likely ones."""
 
     @abc.abstractmethod
-    def cases(self) -> list[tuple[int, int]]:
-        """Return the numbers of steps and of answers of sequences, equally likely ones."""
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+        """Return inputs (time, input) of one sequence, and its last answers (rows, bits)."""
 
     def at_level(self, level: int) -> Self:
         """Return the same task with levels up to another one, without curriculum.
@@ -55,17 +72,27 @@ class Algorithm(GeneratedTask, Levelled, abc.ABC):  # pyright: ignore[reportInco
         return kind(**self._given, smallest=self.smallest, largest=level)
 
     def draw(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
-        """Sequences whose levels are uniform."""
-        levels = random.integers(self.smallest, self.largest + 1, batch_size)
-        inputs = np.zeros((self.length, batch_size, self.inputs.width), np.float32)
-        targets = np.full((self.length, batch_size, self.answers.count), np.nan, np.float32)
-        lengths = np.zeros(batch_size, np.int64)
-        for b, level in enumerate(levels.tolist()):
-            x, y = self.drawn(random, level)
-            lengths[b] = len(x)
-            inputs[: len(x), b] = x
-            targets[len(x) - len(y) : len(x), b] = y
-        return SequenceBatch(*(torch.from_numpy(each) for each in (inputs, targets, lengths)))
+        """Sequences each of which has a level of its own."""
+        cases = self.cases()
+        found = [cases[k] for k in random.integers(0, len(cases), batch_size)]
+        batch = self._batch(random, found, self.length)
+        return batch._replace(lengths=torch.tensor([case.steps for case in found]))
+
+    def draw_training(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
+        """Sequences of one level, which is uniform."""
+        cases = self.cases()
+        case = cases[int(random.integers(0, len(cases)))]
+        return self._batch(random, [case] * batch_size, case.steps)
+
+    def _batch(
+        self, random: np.random.Generator, cases: Sequence[Case], steps: int
+    ) -> SequenceBatch:
+        inputs = np.zeros((steps, len(cases), self.inputs.width), np.float32)
+        targets = np.full((steps, len(cases), self.answers.count), np.nan, np.float32)
+        for b, case in enumerate(cases):
+            inputs[: case.steps, b], y = self.drawn(random, case)
+            targets[case.steps - len(y) : case.steps, b] = y
+        return SequenceBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def right(self, outputs: Outputs, targets: Targets) -> Right:
         """Return True for each sequence without a wrong bit."""
@@ -92,13 +119,13 @@ class Algorithm(GeneratedTask, Levelled, abc.ABC):  # pyright: ignore[reportInco
         self.smallest, self.largest, self._given = smallest, largest, given
         check_at_least(f"start of task '{self.name}'", start, smallest if start else 0)
         self.levels = Levels(start, largest, threshold, patience) if start else None
-        steps, rows = zip(*self.cases(), strict=True)
-        self.length = max(steps)
+        cases = self.cases()
+        self.length = max(case.steps for case in cases)
         if longer:
             check_at_least(f"longer of task '{self.name}'", longer, least)
             kind: Any = type(self)
             self.longer = kind(**given, smallest=longer, largest=longer)
-        bits = self.answers.count
+        bits, rows = self.answers.count, [case.answers for case in cases]
         self.chance = sum(2.0 ** -(bits * n) for n in rows) / len(rows)
         self.chance_loss = math.log(2)
         self.chance_wrong = bits * sum(rows) / len(rows) / 2
@@ -153,15 +180,15 @@ class CopyBits(Algorithm):
         self._set({"bits": bits}, smallest, largest, (start, threshold, patience), longer)
         self.dependency_length = largest + 1
 
-    def cases(self) -> list[tuple[int, int]]:
-        """Return the numbers of steps and of answers of sequences, equally likely ones."""
-        return [(2 * n + 1, n) for n in range(self.smallest, self.largest + 1)]
+    def cases(self) -> list[Case]:
+        """Return the sizes of sequences, equally likely ones."""
+        return [Case(2 * n + 1, n, n) for n in range(self.smallest, self.largest + 1)]
 
-    def drawn(self, random: np.random.Generator, level: int) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
         """Return inputs and answers of one sequence."""
-        v = _bits(random, level, self.answers.count)
-        x = np.zeros((2 * level + 1, self.inputs.width), np.float32)
-        x[:level, :-1], x[level, -1] = v, 1
+        v, n = _bits(random, case.level, self.answers.count), case.level
+        x = np.zeros((case.steps, self.inputs.width), np.float32)
+        x[:n, :-1], x[n, -1] = v, 1
         return x, v
 
 
@@ -222,20 +249,20 @@ class RepeatCopy(Algorithm):
         self._set({"bits": bits}, smallest, largest, (start, threshold, patience), longer)
         self.dependency_length = largest * largest + 1
 
-    def cases(self) -> list[tuple[int, int]]:
-        """Return the numbers of steps and of answers of sequences, equally likely ones."""
+    def cases(self) -> list[Case]:
+        """Return the sizes of sequences, equally likely ones."""
         every = range(self.smallest, self.largest + 1)
-        return [(n + 1 + n * r + 1, n * r + 1) for n in every for r in every]
+        return [Case(n + 1 + n * r + 1, n * r + 1, n, r) for n in every for r in every]
 
-    def drawn(self, random: np.random.Generator, level: int) -> tuple[Rows, Rows]:
-        """Return inputs and answers of one sequence; its level is n."""
-        count = int(random.integers(self.smallest, self.largest + 1))
-        v = _bits(random, level, self.answers.count - 1)
-        y = np.zeros((level * count + 1, self.answers.count), np.float32)
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+        """Return inputs and answers of one sequence."""
+        n, count = case.level, case.repeats
+        v = _bits(random, n, self.answers.count - 1)
+        y = np.zeros((case.answers, self.answers.count), np.float32)
         y[:-1, :-1], y[-1, -1] = np.tile(v, (count, 1)), 1
-        x = np.zeros((level + 1 + len(y), self.inputs.width), np.float32)
-        x[:level, :-2] = v
-        x[level, -2:] = 1, (count - 5.5) / math.sqrt(99 / 12)
+        x = np.zeros((case.steps, self.inputs.width), np.float32)
+        x[:n, :-2] = v
+        x[n, -2:] = 1, (count - 5.5) / math.sqrt(99 / 12)
         return x, y
 
 
@@ -301,17 +328,17 @@ class AssociativeRecall(Algorithm):
         self._set(given, smallest, largest, (start, threshold, patience), longer, least=2)
         self.dependency_length = self.length - 1 - vectors
 
-    def cases(self) -> list[tuple[int, int]]:
-        """Return the numbers of steps and of answers of sequences, equally likely ones."""
+    def cases(self) -> list[Case]:
+        """Return the sizes of sequences, equally likely ones."""
         every, per = range(self.smallest, self.largest + 1), self.vectors
-        return [((n + 2) * (per + 1), per) for n in every]
+        return [Case((n + 2) * (per + 1), per, n) for n in every]
 
-    def drawn(self, random: np.random.Generator, level: int) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
         """Return inputs and answers of one sequence."""
-        per, bits = self.vectors, self.answers.count
+        per, bits, level = self.vectors, self.answers.count, case.level
         items = _distinct(random, level, per * bits).reshape(level, per, bits)
         asked = int(random.integers(0, level - 1))
-        x = np.zeros(((level + 2) * (per + 1), self.inputs.width), np.float32)
+        x = np.zeros((case.steps, self.inputs.width), np.float32)
         parts = x[: (level + 1) * (per + 1)].reshape(level + 1, per + 1, -1)
         parts[:, 1:, :bits] = np.concatenate([items, items[asked : asked + 1]])
         parts[:level, 0, bits] = 1
@@ -367,18 +394,18 @@ class PrioritySort(Algorithm):
         self._set({"bits": bits}, smallest, largest, (start, threshold, patience), longer)
         self.dependency_length = self.length - 1
 
-    def cases(self) -> list[tuple[int, int]]:
-        """Return the numbers of steps and of answers of sequences, equally likely ones."""
+    def cases(self) -> list[Case]:
+        """Return the sizes of sequences, equally likely ones."""
         every = range(self.smallest, self.largest + 1)
-        return [(n + 1 + _four_fifths(n), _four_fifths(n)) for n in every]
+        return [Case(n + 1 + _four_fifths(n), _four_fifths(n), n) for n in every]
 
-    def drawn(self, random: np.random.Generator, level: int) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
         """Return inputs and answers of one sequence."""
-        v, priorities = _bits(random, level, self.answers.count), 2 * random.random(level) - 1
-        answers = _four_fifths(level)
-        x = np.zeros((level + 1 + answers, self.inputs.width), np.float32)
-        x[:level, :-2], x[:level, -2], x[level, -1] = v, priorities, 1
-        return x, v[np.argsort(-priorities, kind="stable")[:answers]]
+        n = case.level
+        v, priorities = _bits(random, n, self.answers.count), 2 * random.random(n) - 1
+        x = np.zeros((case.steps, self.inputs.width), np.float32)
+        x[:n, :-2], x[:n, -2], x[n, -1] = v, priorities, 1
+        return x, v[np.argsort(-priorities, kind="stable")[: case.answers]]
 
 
 def _four_fifths(number: int) -> int:

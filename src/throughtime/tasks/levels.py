@@ -14,7 +14,7 @@ from throughtime.tasks.task import Task, check_at_least
 class Levels:
     """A curriculum: training doubles the largest level where the loss is low.
 
-    Each sequence has a level of its own, uniform from the task's smallest to h. Where the mean loss
+    The level of a batch is uniform from the task's smallest to h. Where the mean loss
     of the last `patience` updates is below `threshold`, h becomes min(2 h, largest).
 
     Attributes:

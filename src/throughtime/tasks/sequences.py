@@ -73,7 +73,7 @@ class SequenceTask(Task):
     chance: float
     chance_loss: float
     chance_wrong: float = 0.0
-    longer: "GeneratedTask | None" = None
+    longer: "DrawnTask | None" = None
 
     @abc.abstractmethod
     def right(self, outputs: Outputs, targets: Targets) -> Right:
@@ -243,7 +243,7 @@ HELD_OUT: dict[Split, int] = {"validation": 1_024, "test": 2_560}
 BLOCK = 128
 
 
-class GeneratedTask(SequenceTask):
+class DrawnTask(SequenceTask, abc.ABC):
     """A task that draws any number of sequences from a random generator."""
 
     @abc.abstractmethod
@@ -252,6 +252,10 @@ class GeneratedTask(SequenceTask):
 
         The time axis always has `self.length` steps.
         """
+
+    @abc.abstractmethod
+    def draw_training(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
+        """A training batch as a pure function of the generator's state, of any number of steps."""
 
     @final
     def batches(
@@ -264,7 +268,7 @@ class GeneratedTask(SequenceTask):
         check_at_least("batch_size", size, 1)
         if split == "training":
             steps = itertools.count(start)
-            return (self.draw(generator(seed, "training", step), size) for step in steps)
+            return (self.draw_training(generator(seed, "training", step), size) for step in steps)
         return itertools.islice(self._held_out(split, size), start, None)
 
     def _held_out(self, split: Literal["validation", "test"], size: int) -> Iterator[SequenceBatch]:
@@ -295,3 +299,17 @@ class GeneratedTask(SequenceTask):
                 pending = part(pending, size, pending.size - size)
         if pending is not None and pending.size > 0:
             yield pending
+
+
+class GeneratedTask(DrawnTask):
+    """A task whose training batches are drawn as held-out sequences are."""
+
+    @final
+    def draw_training(self, random: np.random.Generator, batch_size: int) -> SequenceBatch:
+        """Return what `draw` returns.
+
+        Arguments:
+            random: generator of the batch.
+            batch_size: number of sequences.
+        """
+        return self.draw(random, batch_size)
