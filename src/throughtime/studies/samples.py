@@ -97,13 +97,16 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
     if isinstance(task, PixelDensity) and hasattr(model, "sample_and_log_prob"):
         return Samples(images=_sheets(model, task))
     if isinstance(task, FrameDensity) and hasattr(model, "sample"):
-        return Samples(drawings=_drawings(model, task.inputs))
+        return Samples(drawings=_drawings(model, task))
     return None
 
 
-def _drawings(model: Any, kind: Frames) -> tuple[DrawingSample, ...]:
+def _drawings(model: Any, task: FrameDensity) -> tuple[DrawingSample, ...]:
     """Return a picture of drawn sequences; none where a model that diverged draws no number."""
-    drawn = drawn_frames(model, kind, count=16 if kind.pen else None)
+    kind = task.inputs
+    usual = _STROKES if kind.pen else _MUSIC
+    steps = min(usual[1], task.length)  # no more than the longest training sequence
+    drawn = drawn_frames(model, kind, count=16 if kind.pen else None, steps=steps)
     if not all(np.isfinite(frames).all() for frames in drawn):
         return ()
     return (DrawingSample(f"{len(drawn)} draws", frames_svg(drawn, kind)),)
