@@ -17,6 +17,7 @@ import benchmarks.densities
 import benchmarks.drop_in
 import benchmarks.endless
 import benchmarks.engines
+import benchmarks.grids
 import benchmarks.language_model
 import benchmarks.layers
 import benchmarks.learners

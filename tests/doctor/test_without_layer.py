@@ -1,5 +1,6 @@
 """Models whose recurrent layer is written out, lies in a list, or is not found."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from throughtime.doctor.subject import Subject
 from throughtime.doctor.training_step import check_registered
 from throughtime.doctor.user_training import as_optimizer, holds_hidden
 from throughtime.foreign.sites import recurrent_layers
+from throughtime.models import build_model
+from throughtime.tasks import warped_digits
 
 OPTIONS: Any = {"budget": "2s", "progress": False}
 
@@ -174,3 +177,15 @@ def test_a_model_without_a_recurrence_is_refused(model) -> None:
 
     with pytest.raises(errors.ConfigurationError, match="0 recurrent layers"):
         diagnose(model, [(torch.ones(4, WIDTH), torch.ones(4).long())] * 3, cross_entropy)
+
+
+def test_a_model_of_images_is_checked_without_an_axis_of_time() -> None:
+    task = warped_digits(image_size=8, cropped=True)
+    torch.manual_seed(0)
+    model = build_model("grid:hidden=2", task.inputs, task.answers)
+    batches = [*itertools.islice(task.batches("training", 4), 6)]
+    found = diagnose(model, batches, lambda m, batch: task.score(m, batch).loss, **OPTIONS)
+    assert found.model == "GridModel, a model of images"
+    (note,) = [f for f in found.findings if "axis of time" in f.statement]
+    assert not note.remedy
+    assert not found.faulty

@@ -22,7 +22,7 @@ from throughtime.doctor.subject import HELD_OUT
 from throughtime.results.fields import of_type
 from throughtime.structures import Forest
 from throughtime.tasks import DialogueBatch, SequenceBatch, TreeBatch
-from throughtime.tasks.kinds import Dialogues, Frames, Pairs, Stories, Trees
+from throughtime.tasks.kinds import Dialogues, Frames, Images, Pairs, Stories, Trees
 from throughtime.tasks.vocabulary import Vocabulary
 from throughtime.training import RunConfig, RunFolder, load_model, read_metrics
 from throughtime.training.generator import vocabularies_of
@@ -237,7 +237,8 @@ def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
     # of pairs and dialogues, the dependency goes through several layers, each with a part of it; of
     # trees, it is a depth;
     # sequences of frames and stories may all be shorter than the longest one
-    several = Pairs | Dialogues | Frames | Stories | Trees
+    # an image has no order
+    several = Pairs | Dialogues | Frames | Images | Stories | Trees
     lag = None if isinstance(task.inputs, several) else task.dependency_length
     if task.stream:  # whose chunks can be cut anywhere
         batches = [_start_of(batch) for batch in batches]

@@ -32,6 +32,7 @@ from throughtime.doctor.training_settings import check_training
 from throughtime.doctor.training_step import check_registered, check_steps
 from throughtime.foreign.hidden import made_in_forward
 from throughtime.foreign.tape import Tape
+from throughtime.layers import GridLayer
 from throughtime.results.diagnosis import Cause, Diagnosis, Finding
 
 _RECIPE = (
@@ -46,9 +47,11 @@ _STEPS = 0.05  # of the budget: the most that calls of the user's step take
 def may_be_recurrent(subject: Subject) -> bool:
     """Return whether one loss uses a parameter several times, as the steps of a recurrence do.
 
-    Modules that forward makes may be recurrent too.
+    Modules that forward makes may be recurrent too. Layers of images are.
     """
     model = subject.copy()
+    if reads_images(model):
+        return True
     try:
         if made_in_forward(model, lambda: subject.loss(model, subject.held_out[0]))[1]:
             return True
@@ -59,6 +62,11 @@ def may_be_recurrent(subject: Subject) -> bool:
     uses = collections.Counter(ref.out for op in tape.ops for ref in op.refs() if ref.op < 0)
     weights = (k for k, leaf in enumerate(tape.leaves) if isinstance(leaf, nn.Parameter))
     return any(uses[k] >= _FEWEST for k in weights)
+
+
+def reads_images(model: nn.Module) -> bool:
+    """Return whether a model holds a layer of images, whose steps have no axis of time."""
+    return any(isinstance(module, GridLayer) for module in model.modules())
 
 
 @final
@@ -74,8 +82,10 @@ class WithoutLayer:
 
     def __init__(self, subject: Subject, clock: Clock, options: Options, why: ConfigurationError):
         self.subject, self.clock, self.options, self.why = subject, clock, options, why
-        name = type(subject.copy()).__name__
-        self.evidence = Evidence(f"{name}, in which no recurrent layer was found")
+        model = subject.copy()
+        self.images = reads_images(model)
+        title = "a model of images" if self.images else "in which no recurrent layer was found"
+        self.evidence = Evidence(f"{type(model).__name__}, {title}")
         self.trainer = Trainer(subject, options.seed, options.training_step, options.optimizer)
         self.where = f"the whole model, {len(subject.held_out)} held-out batches"
         self.copies: FreshCopies | None = None
@@ -89,7 +99,8 @@ class WithoutLayer:
             cause = Cause.INCONCLUSIVE
         if cause is not Cause.HEALTHY:
             self.evidence.findings.append(self._not_found())
-        self.evidence.missing.append(f"a recurrent layer: {self.why}")
+        if not self.images:
+            self.evidence.missing.append(f"a recurrent layer: {self.why}")
         return self.evidence.diagnosis(cause, self.clock)
 
     def _examine(self) -> Cause:
@@ -180,12 +191,14 @@ class WithoutLayer:
             cause=Cause.INCONCLUSIVE,
             severity="note",
             certainty="proved",
-            statement="No recurrent layer was found, so that the memory itself was not measured: "
-            "gradients, gates, and the use of old inputs. "
-            "What needs no layer was checked.",
+            statement=(
+                "An image has no axis of time" if self.images else "No recurrent layer was found"
+            )
+            + ", so that the memory itself was not measured: gradients, gates, and the use of old "
+            "inputs. What needs no layer was checked.",
             effect=None,
             effect_name="",
             threshold=None,
             measured_on=self.where,
-            remedy=_RECIPE,
+            remedy="" if self.images else _RECIPE,
         )
