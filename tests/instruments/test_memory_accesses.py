@@ -102,7 +102,7 @@ def test_two_heads_that_write_to_one_word_write_one_item() -> None:
 @pytest.mark.parametrize("kind", [NTMCell, DAMCell, SAMCell])
 def test_items_of_every_memory_cell_are_those_of_a_loop(kind: Any) -> None:
     torch.manual_seed(1)
-    layer = tt.Recurrent(kind(2, 4, words=6, width=3)).double()
+    layer: Any = tt.Recurrent(kind(2, 4, words=6, width=3)).double()
     x = 3 * torch.randn(7, 2, 2).double()
     found = memory_accesses(record(layer, lambda: layer(x)[0].sum()), alike=0.8)
     cell, expected = layer.cells()[0], list[tuple[Any, ...]]()

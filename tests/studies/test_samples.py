@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -186,3 +187,42 @@ def test_the_report_of_a_memory_network_has_its_hops(tmp_path: Path) -> None:
     )
     page = render_report(compare(request, tmp_path))
     assert "of 3 hops read one sentence with more than half of the attention" in page
+
+
+@pytest.mark.parametrize("name", ["ntm", "sam"])
+def test_the_accesses_of_a_memory_are_those_of_one_sequence(name: str) -> None:
+    task = TASKS.build("copy-bits:bits=3,largest=4")
+    torch.manual_seed(0)
+    model = build_model(f"{name}:hidden=6,words=8,width=4", task.inputs, task.answers).eval()
+    found = samples(model, task)
+    assert found is not None
+    (memory,) = found.memories
+    batch: Any = next(task.batches("validation", 1))
+    assert len(memory.read) == len(memory.written) == int(batch.lengths[0])
+    assert {len(row) for row in memory.read + memory.written} == {8}
+    if name == "ntm":  # with one head, whose weights sum to 1
+        assert all(sum(row) == pytest.approx(1, abs=0.01) for row in memory.read)
+
+
+def test_a_memory_of_many_words_or_that_diverged_has_no_picture() -> None:
+    task = TASKS.build("copy-bits:bits=3,largest=4")
+    many = build_model("sam:hidden=6,words=1025,width=4", task.inputs, task.answers)
+    assert samples(many, task) is None
+    lost = build_model("ntm:hidden=6,words=8,width=4", task.inputs, task.answers)
+    with torch.no_grad():
+        next(lost.parameters()).fill_(torch.nan)
+    assert samples(lost, task) is None
+
+
+def test_a_report_shows_reads_and_writes(tmp_path: Path) -> None:
+    model = "ntm:hidden=4,words=6,width=3"
+    request = CompareRequest("copy-bits:bits=2,largest=2", (model,), seeds=1, steps=2, jobs=1)
+    compare(request, tmp_path)
+    (file,) = tmp_path.glob("ntm*/seed-0/samples.json")
+    page = render_report(read_comparison(tmp_path))
+    assert "One word is read with" in page
+    assert "One word is written with" in page
+    document = read_json(file)
+    del document["memories"]  # as earlier versions wrote it
+    write_json(file, document)
+    assert "One word is read with" not in render_report(read_comparison(tmp_path))

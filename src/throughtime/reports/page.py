@@ -19,6 +19,7 @@ from throughtime.reports import figures, numbers
 from throughtime.reports.comparison_text import csv_link, finding, model_rows, run_rows, starred
 from throughtime.reports.drawing import Drawing, draw, empty
 from throughtime.reports.lines import DASHES
+from throughtime.reports.memory_maps import access_map
 from throughtime.reports.numbers import plain
 from throughtime.reports.picture_svg import picture_svg
 from throughtime.reports.word_maps import attention_map, hop_map
@@ -191,7 +192,7 @@ class Outputs:
         index: Number of the model.
         run: The run.
         samples: Its outputs.
-        maps: Pictures of its attention.
+        maps: Pictures of its attention and of its memories.
     """
 
     index: int
@@ -206,8 +207,11 @@ def _outputs(comparison: Comparison) -> list[Outputs]:
         run = next((run for run in model.runs if run.samples is not None), None)
         if run is None or run.samples is None:
             continue
-        drawings = map(_attention, run.samples.attention)
-        maps = tuple(page_figure(f"attention-{index}-{k}", one) for k, one in enumerate(drawings))
+        drawings = [_attention(one) for one in run.samples.attention]
+        for one in run.samples.memories:
+            drawings.append(access_map("read", torch.tensor(one.read)))
+            drawings.append(access_map("written", torch.tensor(one.written)))
+        maps = tuple(page_figure(f"outputs-{index}-{k}", one) for k, one in enumerate(drawings))
         found.append(Outputs(index, run, run.samples, maps))
     return found
 

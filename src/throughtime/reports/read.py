@@ -260,8 +260,9 @@ def read_run(folder: Path) -> Run:
 
 def _read_samples(document: Mapping[str, Any]) -> Samples:
     fields = {name: document[name] for name in ("texts", "attention", "images")}
-    if "drawings" in document:  # files of earlier versions have none
-        fields["drawings"] = document["drawings"]
+    for name in ("drawings", "memories"):  # files of earlier versions have none
+        if name in document:
+            fields[name] = document[name]
     return from_document(Samples, fields, "samples")
 
 

@@ -63,6 +63,20 @@ class DrawingSample:
 
 
 @dataclass(frozen=True)
+class MemorySample:
+    """The accesses of a memory of words in one sequence.
+
+    Attributes:
+        read: Weights in [0, 1] with which each word is read, the largest of all heads; a row for
+            each step.
+        written: Weights with which each word is written, likewise.
+    """
+
+    read: tuple[tuple[float, ...], ...]
+    written: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Samples:
     """Outputs of a trained model.
 
@@ -71,9 +85,11 @@ class Samples:
         attention: Weights of the attention for some of them.
         images: Sheets of images.
         drawings: Pictures of sequences of frames.
+        memories: Accesses of the memories of a model, for one sequence.
     """
 
     texts: tuple[TextSample, ...] = ()
     attention: tuple[AttentionSample, ...] = ()
     images: tuple[ImageSample, ...] = ()
     drawings: tuple[DrawingSample, ...] = ()
+    memories: tuple[MemorySample, ...] = ()

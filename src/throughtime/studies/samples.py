@@ -1,4 +1,4 @@
-"""Outputs of a trained run: texts, translations, attention, sheets of images, drawn frames."""
+"""Outputs of a trained run: texts, attention, sheets of images, drawn frames, memories."""
 
 import base64
 import dataclasses
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from throughtime.core.decoding import NextSymbol
 from throughtime.core.errors import ConfigurationError
-from throughtime.instruments import alignment
+from throughtime.foreign.sites import recurrent_layers
+from throughtime.instruments import alignment, memory_accesses, record
 from throughtime.instruments.word_influence import source_words, words_of
+from throughtime.layers import RecurrentLayer
+from throughtime.memory import MemoryCell
 from throughtime.models import DialogueModel, EncoderDecoder, reply, stream
 from throughtime.reports.frame_drawings import frames_svg
 from throughtime.reports.sheet import image_sheet
@@ -23,6 +26,7 @@ from throughtime.results.samples import (
     AttentionSample,
     DrawingSample,
     ImageSample,
+    MemorySample,
     Samples,
     TextSample,
 )
@@ -47,6 +51,7 @@ _CHARACTERS = 5  # of a word, with the blank behind it
 _STORIES, _SENTENCES = 128, 24  # validation questions that are looked through; sentences of a map
 _IMAGES, _COMPLETED = 64, 6
 _MUSIC, _STROKES = (4, 100), (64, 30)  # sequences and frames
+_WORDS = 1024  # of a memory, the most of which all states are kept
 COMPLETIONS = 8
 """The completions of each image."""
 
@@ -73,7 +78,7 @@ def write_samples(folder: Path) -> None:
 
 
 def samples(model: nn.Module, task: Task) -> Samples | None:
-    """Return some outputs of a model; None for a task whose models generate nothing.
+    """Return some outputs of a model, and the accesses of its memories; None where it has neither.
 
     Arguments:
         model: Trained model, in evaluation mode.
@@ -86,6 +91,44 @@ def samples(model: nn.Module, task: Task) -> Samples | None:
         >>> len(found.texts), found.texts[0].source[-5:]
         (4, 'r not')
     """
+    found, memories = _generated(model, task), _memories(model, task)
+    if not memories:
+        return found
+    return dataclasses.replace(found or Samples(), memories=memories)
+
+
+def _memories(model: nn.Module, task: Task) -> tuple[MemorySample, ...]:
+    """Return the accesses of each memory of words that is small enough for a picture."""
+    found: list[MemorySample] = []
+    for name, layer in recurrent_layers(model).items():
+        if not isinstance(layer, RecurrentLayer):
+            continue
+        for number, cell in enumerate(layer.cells()):
+            if not isinstance(cell, MemoryCell) or cell.memory_words > _WORDS:
+                continue
+            batch = next(iter(task.batches("validation", 1)))
+            level, direction = divmod(number, layer.num_directions)
+            recording = record(
+                model,
+                lambda batch=batch: task.score(model, batch).loss,
+                layer=name,
+                level=level,
+                direction=direction,
+            )
+            if bool(recording.states.memory.isfinite().all()):  # of a model that did not diverge
+                accesses = memory_accesses(recording, sequences=1)
+                found.append(MemorySample(_rows(accesses.read), _rows(accesses.written)))
+    return tuple(found)
+
+
+def _rows(weights: Float[Tensor, "sequences time heads words"]) -> tuple[tuple[float, ...], ...]:
+    """Return the largest weights of the heads in the first sequence, to three digits."""
+    rows = weights[0].amax(1)
+    rows = rows[~rows.isnan().any(1)].tolist()
+    return tuple(tuple(round(weight, 3) for weight in row) for row in rows)
+
+
+def _generated(model: nn.Module, task: Task) -> Samples | None:
     if isinstance(task, Text) and isinstance(model, NextSymbol):
         return Samples(_continued(model, task))
     if isinstance(task, PairTask) and isinstance(model, EncoderDecoder):
