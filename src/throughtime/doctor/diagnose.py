@@ -249,6 +249,7 @@ _ORDER = (
     Cause.UNDERTRAINED,
     Cause.EXPOSURE_BIAS,
     Cause.ATTENTION_UNUSED,
+    Cause.MEMORY_UNUSED,
     Cause.POSTERIOR_COLLAPSE,
     Cause.HEALTHY,
     Cause.NO_LONG_DEPENDENCY,
@@ -320,8 +321,17 @@ def with_checks(diagnosis: Diagnosis, checks: WholeModel, needs: Sequence[Need])
         for f in found
         if f not in first
     ]
-    remedies = [*checks.free_running.remedies, *checks.latent.remedies]
-    facts = (*checks.free_running.facts, *checks.attention.facts, *checks.latent.facts)
+    remedies = [
+        *checks.free_running.remedies,
+        *checks.memory.remedies,
+        *checks.latent.remedies,
+    ]
+    facts = (
+        *checks.free_running.facts,
+        *checks.attention.facts,
+        *checks.memory.facts,
+        *checks.latent.facts,
+    )
     diagnosis = dataclasses.replace(
         diagnosis,
         findings=(*first, *diagnosis.findings, *rest),

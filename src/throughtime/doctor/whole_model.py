@@ -1,4 +1,4 @@
-"""Checks of the whole model: its own symbols, its attention, its latent variables."""
+"""Checks of the whole model: its own symbols, its attention, its memory, its latent variables."""
 
 from collections.abc import Callable, Sequence
 from typing import final
@@ -11,6 +11,7 @@ from throughtime.doctor.remedies import Trainer
 from throughtime.doctor.subject import Clock, LossFunction, Subject
 from throughtime.doctor.unused_attention import UnusedAttention
 from throughtime.doctor.unused_latent import LatentUse
+from throughtime.doctor.unused_memory import UnusedMemory
 from throughtime.results.diagnosis import Cause, Fact, Finding, Remedy
 
 
@@ -37,9 +38,11 @@ class WholeModel:
         self.subject = subject
         self.free_running = LossAfterOwnSymbols(subject, free_running, seed)
         self.attention = UnusedAttention(subject)
+        self.memory = UnusedMemory(subject)
         self.latent = LatentUse(subject, seed)
         self._run(self.free_running.facts, lambda: self.free_running.measure(trainer, clock))
         self._run(self.attention.facts, lambda: self.attention.measure(clock))
+        self._run(self.memory.facts, lambda: self.memory.measure(trainer, clock))
         self._run(self.latent.facts, lambda: self.latent.measure(trainer, clock))
 
     def _run(self, facts: list[Fact], check: Callable[[], None]) -> None:
@@ -61,7 +64,8 @@ class WholeModel:
         where = f"the whole model, {count} held-out batch{'es' if count > 1 else ''}"
         free = self.free_running.finding(constant, where)
         unused = self.attention.finding(needs, where)
-        found = (free, unused, self.latent.finding(where))
+        memory = self.memory.finding(needs, where)
+        found = (free, unused, memory, self.latent.finding(where))
         return [finding for finding in found if finding is not None]
 
     def remedies_of(self, cause: Cause) -> list[Remedy]:
@@ -72,6 +76,7 @@ class WholeModel:
         """
         tried = {
             Cause.EXPOSURE_BIAS: self.free_running.remedies,
+            Cause.MEMORY_UNUSED: self.memory.remedies,
             Cause.POSTERIOR_COLLAPSE: self.latent.remedies,
         }
         return tried.get(cause, [])

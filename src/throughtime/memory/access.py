@@ -1,7 +1,7 @@
 """The declaration of a cell with a memory of words: its size, and the accesses of a step."""
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,8 +31,10 @@ class MemoryCell(Cell, abc.ABC):
         memory_words: number of words.
         memory_width: width of a word.
         read_heads: number of vectors that a step reads.
+        head_parameters: names of the parameters that the heads are computed with.
     """
 
+    head_parameters: ClassVar[tuple[str, ...]] = ("weight_heads", "bias_heads")
     memory_words: int
     memory_width: int
     read_heads: int

@@ -46,6 +46,8 @@ MEANINGS = {
     Cause.EXPOSURE_BIAS: "After symbols of its own, the model loses what it has learned after true "
     "ones.",
     Cause.ATTENTION_UNUSED: "Equal weights over the source do as well as those of the attention.",
+    Cause.MEMORY_UNUSED: "The vectors that are read from the memory do not depend on what was "
+    "written to it, or do not matter.",
     Cause.POSTERIOR_COLLAPSE: "The latent variables tell nothing about the data: their posterior "
     "is their prior.",
     Cause.UNDERTRAINED: "No obstacle was found: the training was too short.",

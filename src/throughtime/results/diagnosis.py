@@ -37,6 +37,7 @@ class Cause(enum.Enum):
     DEAD_UNITS = "dead units"
     EXPOSURE_BIAS = "exposure bias"
     ATTENTION_UNUSED = "attention unused"
+    MEMORY_UNUSED = "memory not used"
     POSTERIOR_COLLAPSE = "posterior collapse"
     UNDERTRAINED = "undertrained"
     INCONCLUSIVE = "inconclusive"
