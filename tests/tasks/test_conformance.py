@@ -126,6 +126,10 @@ class TestPrioritySort(Conformance):
     spec = "priority-sort:bits=2,smallest=1,largest=5,start=2"
 
 
+class TestOneShotStrokes(Conformance):
+    spec = "one-shot-strokes:classes=3,presentations=2,points=3"
+
+
 class TestDistantBrackets(Conformance):
     spec = "distant-brackets"
 

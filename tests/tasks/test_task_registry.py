@@ -47,6 +47,7 @@ def test_names():
         "multiplication",
         "noisy-walk",
         "nottingham",
+        "one-shot-strokes",
         "parity",
         "pen-strokes",
         "penn-treebank",

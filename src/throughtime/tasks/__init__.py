@@ -23,6 +23,7 @@ from throughtime.tasks.image_sets import ImageSet, LabelledImages, load_digits, 
 from throughtime.tasks.levels import Levelled, Levels
 from throughtime.tasks.midi import read_midi, write_midi
 from throughtime.tasks.music import jsb_chorales, midi, nottingham
+from throughtime.tasks.one_shot import OneShotStrokes
 from throughtime.tasks.pairs import PairBatch, PairSet, PairTask
 from throughtime.tasks.parallel_texts import multi30k, translation
 from throughtime.tasks.pen_strokes import pen_strokes
@@ -85,6 +86,7 @@ TASKS.register("copy-bits")(CopyBits)
 TASKS.register("repeat-copy")(RepeatCopy)
 TASKS.register("associative-recall")(AssociativeRecall)
 TASKS.register("priority-sort")(PrioritySort)
+TASKS.register("one-shot-strokes")(OneShotStrokes)
 TASKS.register("digits")(digits)
 TASKS.register("permuted-digits")(permuted_digits)
 TASKS.register("mnist")(mnist)
@@ -156,6 +158,7 @@ __all__ = [
     "LinearGaussian",
     "Multiplication",
     "NoisyWalk",
+    "OneShotStrokes",
     "PairBatch",
     "PairSet",
     "PairTask",

@@ -66,6 +66,8 @@ class SequenceTask(Task):
         chance_loss: loss of that answer.
         chance_wrong: wrong bits a sequence of that answer, where answers are bits.
         longer: task of longer sequences, on which `examine` measures the headline; None for none.
+        counted: numbers n, from 1; the accuracy of the n-th answers of each class in their
+            sequences is a metric of its own. For classes at steps.
     """
 
     inputs: Vectors  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -74,6 +76,7 @@ class SequenceTask(Task):
     chance_loss: float
     chance_wrong: float = 0.0
     longer: "DrawnTask | None" = None
+    counted: tuple[int, ...] = ()
 
     @abc.abstractmethod
     def right(self, outputs: Outputs, targets: Targets) -> Right:
@@ -98,6 +101,9 @@ class SequenceTask(Task):
         )
         if isinstance(self.answers, Bits):
             found = (Metric("wrong_bits", "bits a sequence", "lower", self.chance_wrong), *found)
+        found += tuple(
+            Metric(f"accuracy_at_{n}", "fraction", "higher", self.chance) for n in self.counted
+        )
         if self.longer is not None:
             beyond = self.longer.metrics[0]
             found = (*found, dataclasses.replace(beyond, name=f"{beyond.name}_when_longer"))
@@ -135,6 +141,10 @@ class SequenceTask(Task):
         if step is None:
             right = self.right(outputs.detach(), batch.targets)
             parts["accuracy"] = Mean(right.sum(), torch.tensor(right.numel(), device=loss.device))
+            if self.counted:
+                number = occurrences(batch.targets)[self.answers.due(batch.targets)]
+                for n in self.counted:
+                    parts[f"accuracy_at_{n}"] = Mean(right[number == n].sum(), (number == n).sum())
             if isinstance(self.answers, Bits):
                 wrong = self.answers.wrong(outputs.detach(), batch.targets)
                 parts["wrong_bits"] = Mean(
@@ -144,12 +154,12 @@ class SequenceTask(Task):
 
     @final
     def report(self, parts: Mapping[str, Mean]) -> dict[str, float]:
-        """Return "loss", "accuracy" and, where answers are bits, "wrong_bits".
+        """Return "loss", "accuracy", "wrong_bits" of bits, and "accuracy_at_n" of counted answers.
 
         Arguments:
             parts: merged parts of scores in evaluation.
         """
-        names = ("loss", "accuracy", "wrong_bits")
+        names = ("loss", "accuracy", "wrong_bits", *(f"accuracy_at_{n}" for n in self.counted))
         return {name: parts[name].value for name in names if name in parts}
 
     @final
@@ -227,6 +237,17 @@ def likeliest(
     """Return True for each answer that is due and has the largest output."""
     due = targets >= 0
     return outputs.argmax(dim=-1)[due] == targets[due]
+
+
+def occurrences(targets: Int[Tensor, "time batch"]) -> Int[Tensor, "time batch"]:
+    """Return the number of equal answers up to each one in its sequence; 0 where none is due.
+
+    Example:
+        >>> occurrences(torch.tensor([[2], [0], [-1], [2], [2]])).T
+        tensor([[1, 1, 0, 2, 3]])
+    """
+    classes = F.one_hot(targets + 1).cumsum(0)
+    return classes.gather(-1, targets[..., None] + 1)[..., 0].where(targets >= 0, 0)
 
 
 def within(
