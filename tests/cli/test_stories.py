@@ -24,8 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["sample"], 1, "continues no text: got MemN2N"),
         (["chat"], 1, "does not talk: got MemN2N"),
-        (["diagnose"], 2, "MemN2N: got 0 recurrent layers, expected one"),
-        (["inspect"], 2, "MemN2N: got 0 recurrent layers, expected one"),
+        (["diagnose"], 2, "the model to diagnose: got MemN2N, which has no recurrent layer"),
+        (["inspect"], 2, "the model to inspect: got MemN2N, which has no recurrent layer"),
     ],
 )
 def test_what_a_memory_network_cannot_do_is_refused(

@@ -309,3 +309,50 @@ def test_wrong_tasks():
     unknown = Stories(alphabet=12, end=1, words=4, facts=0)
     with pytest.raises(ConfigurationError, match="got stories without supporting sentences"):
         build_model("memory-network", unknown, Classes(12))
+
+
+class Wrong(torch.nn.Module):
+    """A model that breaks one rule."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.inner, self.rule = MemN2N(KIND, hidden=4), rule
+
+    def forward(self, batch, step=None):
+        if self.rule == "padding":
+            batch = batch._replace(
+                lengths=torch.where(batch.lengths > 0, len(batch.sentences[0]), 0)
+            )
+        if self.rule == "question":
+            batch = batch._replace(question=torch.zeros_like(batch.question))
+        if self.rule == "sentence":
+            batch = batch._replace(sentences=batch.sentences * 0)
+        logits = self.inner(batch, step)
+        return logits - logits.mean(0) if self.rule == "neighbours" else logits
+
+    def attention(self, batch):
+        weights = self.inner.attention(batch)
+        return weights / 2 if self.rule == "weights" else weights
+
+
+@pytest.mark.parametrize(
+    ("rule", "check", "message"),
+    [
+        ("padding", "test_padding_is_never_read", "padding is read"),
+        ("question", "test_the_question_is_read", "words that are not read: .0, 1, 2."),
+        ("sentence", "test_the_last_sentence_is_read", "words that are not read: .0, 1, 2, 3."),
+        ("weights", "test_weights_of_sentences_sum_to_one", "weights sum to neither 1 nor 0"),
+        (
+            "neighbours",
+            "test_questions_in_a_batch_give_what_each_gives_alone",
+            "close|equal|differ",
+        ),
+    ],
+)
+def test_a_model_that_breaks_a_rule_is_found(rule, check, message):
+    class Suite(StoryConformance):
+        def make_model(self):
+            return Wrong(rule)
+
+    with pytest.raises(AssertionError, match=message):
+        getattr(Suite(), check)()

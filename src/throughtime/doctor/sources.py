@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from throughtime.core.errors import ConfigurationError, RunError, UnknownNameError, suggestion
 from throughtime.doctor.history import History
 from throughtime.doctor.subject import HELD_OUT
+from throughtime.foreign import recurrent_layers
 from throughtime.results.fields import of_type
 from throughtime.structures import Forest
 from throughtime.tasks import DialogueBatch, SequenceBatch, TreeBatch
@@ -228,10 +229,22 @@ class PaddedTrees(NamedTuple):
 
 
 def from_run(folder: Path, command: str = "diagnose") -> DiagnosisInput:
-    """Return a run's model, fresh batches of its task, its training and the record of it."""
+    """Return a run's model, fresh batches of its task, its training and the record of it.
+
+    Raises:
+        ConfigurationError: the model reads stories, and has no recurrent layer.
+    """
     if not RunFolder(folder).config.exists():
         raise _no_single_run(folder, command)
     config, task, model = load_model(folder)
+    if isinstance(task.inputs, Stories) and not recurrent_layers(model):
+        # its hops would pass for steps of time
+        raise ConfigurationError(
+            f"the model to {command}",
+            got=f"{type(model).__name__}, which has no recurrent layer",
+            expected="on stories, a run of a cell, which reads them word by word",
+            fix="The report of throughtime compare shows which sentences each hop reads.",
+        )
     endless = task.batches("training", config.batch_size, seed=config.seed, start=_FRESH)
     batches: list[Any] = [*itertools.islice(endless, _BATCHES)]
     # of pairs and dialogues, the dependency goes through several layers, each with a part of it; of
