@@ -79,7 +79,7 @@ class Blanks:
         """Raise StateError unless the words of zeros are those of the memory."""
         wrong = np.argwhere((memory == 0).all(-1).cpu().numpy() != self._blank)
         if len(wrong):
-            raise lost(*wrong[0])
+            raise lost(*wrong[0].tolist())
 
 
 def lost(b: int, word: int) -> StateError:

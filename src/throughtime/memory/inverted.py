@@ -9,7 +9,7 @@ from torch import Tensor
 
 _SIZE = 128  # words of a list when it is built, at most
 _CAPACITY = 192  # places of a list
-_PROBES = 16  # lists that a query reads
+_PROBES = 32  # lists that a query reads, or a 256th of all
 _PARTS = 64  # parts that a set of words is divided into at once, at most
 _SAMPLE = 128  # words from which the centre of a part is found, about
 _TRIED = 4  # lists that a new word may go to, the nearest first
@@ -67,7 +67,7 @@ class InvertedLists:
 
         A free place has the number -1 and the score -inf.
         """
-        probes = min(_PROBES, len(self._centres))
+        probes = min(max(_PROBES, len(self._centres) // 256), len(self._centres))
         lists = (query @ self._centres.T).topk(probes).indices
         words = self._words[lists].flatten(1)
         there = words >= 0
