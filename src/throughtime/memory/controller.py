@@ -57,7 +57,7 @@ class AccessMemoryCell(MemoryCell, abc.ABC):
 
     Attributes:
         weight_ih, weight_hh, bias_ih, bias_hh: the controller's, rows in the order i, f, g, o.
-        weight_heads, bias_heads: for each head the rows of q, a, beta, alpha and gamma.
+        weight_heads, bias_heads: rows of q, a, beta, alpha and gamma, for each head.
 
     Raises:
         ConfigurationError: a size below 1, or fewer words than heads.

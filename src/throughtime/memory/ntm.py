@@ -55,6 +55,11 @@ class NTMCell(MemoryCell):
         bias: If True, the controller has b_ih and b_hh.
         device, dtype: place and type of the parameters.
 
+    Attributes:
+        weight_ih, weight_hh, bias_ih, bias_hh: weights of the controller, those of an LSTM in the
+            order i, f, g, o.
+        weight_heads, bias_heads: weights of the heads' parameters (U and b).
+
     Raises:
         ConfigurationError: a number is too small, or more shifts than words.
         OptionTypeError: a number that is not whole.

@@ -58,7 +58,7 @@ class Levels:
         """Return the largest level of the next update.
 
         Arguments:
-            level: that of the last updates.
+            level: largest level of the last updates.
             losses: losses of the updates at that level, in order.
         """
         last = losses[-self.patience :]

@@ -20,12 +20,13 @@ QuestionKind: TypeAlias = Literal[
     "counting",
     "lists",
 ]
+"""The kind of the questions of a story."""
 
-PERSONS = ("Anna", "Ben", "Clara", "David")
-PLACES = ("attic", "cellar", "garden", "kitchen", "library", "workshop")
-THINGS = ("book", "cup", "key", "lamp")
-DIRECTIONS = ("north", "south", "east", "west")
-NUMBERS = ("none", "one", "two", "three")
+_PERSONS = ("Anna", "Ben", "Clara", "David")
+_PLACES = ("attic", "cellar", "garden", "kitchen", "library", "workshop")
+_THINGS = ("book", "cup", "key", "lamp")
+_DIRECTIONS = ("north", "south", "east", "west")
+_NUMBERS = ("none", "one", "two", "three")
 
 _MOVES = ("went to", "walked to", "hurried to", "moved to")
 _TAKES = ("took", "picked up", "fetched")
@@ -48,9 +49,9 @@ class _World:
         self.lines: list[Line] = []
         self.place: dict[str, tuple[str, int]] = {}  # of a person, and the line that tells it
         self.holder: dict[str, tuple[str, int]] = {}
-        self.lies = {thing: self.pick(PLACES) for thing in THINGS}
-        self.seen: dict[str, list[tuple[str, tuple[int, ...]]]] = {thing: [] for thing in THINGS}
-        self.events: dict[str, list[int]] = {person: [] for person in PERSONS}
+        self.lies = {thing: self.pick(_PLACES) for thing in _THINGS}
+        self.seen: dict[str, list[tuple[str, tuple[int, ...]]]] = {thing: [] for thing in _THINGS}
+        self.events: dict[str, list[int]] = {person: [] for person in _PERSONS}
 
     def below(self, count: int) -> int:
         """Return a whole number in 0 ... count - 1, uniformly."""
@@ -66,13 +67,13 @@ class _World:
 
     def held(self, person: str) -> list[str]:
         """Return the things of a person, by the alphabet."""
-        return [t for t in THINGS if t in self.holder and self.holder[t][0] == person]
+        return [t for t in _THINGS if t in self.holder and self.holder[t][0] == person]
 
     def move(self) -> None:
         """Let a person go to another place, with all that the person holds."""
-        person = self.pick(PERSONS)
+        person = self.pick(_PERSONS)
         before = self.place.get(person, ("", 0))[0]
-        place = self.pick([each for each in PLACES if each != before])
+        place = self.pick([each for each in _PLACES if each != before])
         self.lines.append(Line(f"{person} {self.pick(_MOVES)} the {place}."))
         self.place[person] = place, len(self.lines)
         for thing in self.held(person):
@@ -83,7 +84,7 @@ class _World:
         can = [
             f"{person} {thing}"
             for person, (place, _) in sorted(self.place.items())
-            for thing in THINGS
+            for thing in _THINGS
             if thing not in self.holder
             and self.lies[thing] == place
             and len(self.held(person)) < _MOST
@@ -113,7 +114,7 @@ class _World:
         can = [
             f"{thing} {other}"
             for thing in sorted(self.holder)
-            for other in PERSONS
+            for other in _PERSONS
             if other != self.holder[thing][0] and len(self.held(other)) < _MOST
         ]
         if not can:
@@ -169,7 +170,7 @@ def _yes_no(world: _World) -> None:
         _told(world, [world.move], 2)
         person = world.pick(sorted(world.place))
         place, line = world.place[person]
-        others = [each for each in PLACES if each != place]
+        others = [each for each in _PLACES if each != place]
         answer = world.pick(["yes", "no"])
         asked = place if answer == "yes" else world.pick(others)
         world.ask(f"Is {person} in the {asked}?", answer, (line,))
@@ -177,7 +178,7 @@ def _yes_no(world: _World) -> None:
 
 def _two_facts(world: _World) -> None:
     while world.count() < _QUESTIONS and _told(world, [world.move, world.take, world.drop], 3):
-        known = [thing for thing in THINGS if world.seen[thing]]
+        known = [thing for thing in _THINGS if world.seen[thing]]
         if known:
             thing = world.pick(known)
             place, supports = world.seen[thing][-1]
@@ -187,7 +188,7 @@ def _two_facts(world: _World) -> None:
 def _three_facts(world: _World) -> None:
     actions = [world.move, world.move, world.take, world.drop]
     while world.count() < _QUESTIONS and _told(world, actions, 3):
-        known = [thing for thing in THINGS if len(_facts(world, thing)) == 3]
+        known = [thing for thing in _THINGS if len(_facts(world, thing)) == 3]
         if known:
             thing = world.pick(known)
             (before, _), (place, _) = world.seen[thing][-2:]
@@ -202,12 +203,12 @@ def _facts(world: _World, thing: str) -> tuple[int, ...]:
 
 
 def _two_arguments(world: _World) -> None:
-    places = list(PLACES)
+    places = list(_PLACES)
     chain = [places.pop(world.below(len(places))) for _ in range(3)]
     told = [(chain[0], chain[1]), (chain[1], chain[2])]
     if world.below(2):
         told.reverse()
-    directions = [world.pick(DIRECTIONS) for _ in told]
+    directions = [world.pick(_DIRECTIONS) for _ in told]
     for (one, other), direction in zip(told, directions, strict=True):
         world.lines.append(Line(f"The {one} is {direction} of the {other}."))
     number = world.below(len(told))
@@ -242,7 +243,7 @@ def _three_arguments(world: _World) -> None:
 
 def _counting(world: _World) -> None:
     while (asked := _holder(world)) is not None:
-        count = NUMBERS[len(world.held(asked))]
+        count = _NUMBERS[len(world.held(asked))]
         world.ask(f"How many things does {asked} hold?", count, tuple(world.events[asked]))
 
 
@@ -256,7 +257,7 @@ def _holder(world: _World) -> str | None:
     """Add sentences; return a person who has held a thing; None at the end of the story."""
     actions = [world.take, world.take, world.drop, world.give]
     while world.count() < _QUESTIONS and _told(world, actions, 2):
-        known = [person for person in PERSONS if world.events[person]]
+        known = [person for person in _PERSONS if world.events[person]]
         if known:
             return world.pick(known)
     return None

@@ -39,7 +39,7 @@ class DepthConformance(abc.ABC):
 
     @abc.abstractmethod
     def make_batch(self) -> Tensor:
-        """Return a batch of at least four items."""
+        """Return (batch, ...), at least four items."""
 
     def test_recomputed_gradients_equal_stored_ones(self) -> None:
         """Results and gradients, of inputs too, are the same bits."""
@@ -60,7 +60,7 @@ class DepthConformance(abc.ABC):
         assert saved_bytes(self._network(True), self._batch()) <= self.share * stored
 
     def test_evaluation_changes_nothing(self) -> None:
-        """In evaluation mode, buffers stay, and both forms give the same results."""
+        """Buffers stay in evaluation mode, and both forms give the same results."""
         network, batch = self._network(True).eval(), self._batch()
         before = {name: value.clone() for name, value in network.named_buffers()}
         network(batch).sum().backward()
@@ -68,7 +68,7 @@ class DepthConformance(abc.ABC):
         assert torch.equal(network(batch), self._network(False).eval()(batch))
 
     def test_an_item_alone_equals_itself_in_company(self) -> None:
-        """In evaluation mode, after running statistics have changed."""
+        """An item in evaluation mode, after running statistics have changed."""
         network, batch = self._trained(False)[0].eval(), self._batch()
         whole = network(batch)
         for k in range(len(batch)):
