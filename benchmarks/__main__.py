@@ -14,6 +14,7 @@ import benchmarks.budget
 import benchmarks.calls
 import benchmarks.compiling
 import benchmarks.densities
+import benchmarks.depth
 import benchmarks.drop_in
 import benchmarks.endless
 import benchmarks.engines

@@ -64,9 +64,8 @@ def test_an_exploding_gradient_is_measured() -> None:
 
 
 def test_a_gradient_that_arrives_is_no_fault() -> None:
-    found = _diagnosed(_network(8, 1.0, nn.Identity), "6s")
+    found = _diagnosed(_network(10, 1.0), "2s", remedies=False)
     assert found.verdict is Cause.HEALTHY
-    assert "A copy learns." in found.findings[0].statement
     assert not found.faulty
 
 
