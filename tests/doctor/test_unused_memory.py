@@ -51,10 +51,10 @@ def loss(model: nn.Module, batch: Any) -> Tensor:
     return (model(batch[0]) - batch[1]).square().mean()
 
 
-def measured(model: nn.Module, trainer: Any = None) -> UnusedMemory:
+def measured(model: nn.Module) -> UnusedMemory:
     data = batches(model)
     found = UnusedMemory(Subject(model, data, loss, 5.0, data))
-    found.measure(trainer, Clock(60))
+    found.measure(None, Clock(60))
     return found
 
 
@@ -151,24 +151,26 @@ def test_heads_are_drawn_anew_within_their_bound(kind: Any) -> None:
             assert torch.equal(parameter, before[name])
 
 
-def stub(model: nn.Module, gains: bool, updates: int = 3) -> Any:
-    """Return a trainer without training, for whom drawn heads help or not."""
-
-    class Stub:
-        seed = 0
-
-        def train(self, condition: Any, **_: Any) -> Trial:
-            drawn = not torch.equal(condition.model.layer.weight_heads_l0, kept)
-            after = 0.5 if drawn and gains else 1.0
-            return Trial([1.0] * 8, [after + 0.001 * k for k in range(8)], updates, False)
-
+def tried(patch: pytest.MonkeyPatch, model: nn.Module, gain: float, updates: int = 3) -> Any:
+    """Return the measurement with trials without training, in which drawn heads have a gain."""
     kept = model.get_parameter("layer.weight_heads_l0").detach().clone()
-    return Stub()
+
+    def train(trainer: Trainer, condition: Any, **_: Any) -> Trial:
+        drawn = not torch.equal(condition.model.layer.weight_heads_l0, kept)
+        after = 1 - gain * drawn
+        return Trial([1.0] * 8, [after + 0.001 * k for k in range(8)], updates, diverged=False)
+
+    patch.setattr(Trainer, "train", train)
+    data = batches(model)
+    subject = Subject(model, data, loss, 5.0, data)
+    found = UnusedMemory(subject)
+    found.measure(Trainer(subject, 0), Clock(60))
+    return found
 
 
-def test_heads_drawn_anew_are_a_remedy_whose_code_runs() -> None:
+def test_heads_drawn_anew_are_a_remedy_whose_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Reader(NTMCell, cut=True)
-    found = measured(model, stub(model, gains=True))
+    found = tried(monkeypatch, model, 0.5)
     (remedy,) = found.remedies
     assert remedy.helped
     finding = found.finding([], "here")
@@ -180,11 +182,11 @@ def test_heads_drawn_anew_are_a_remedy_whose_code_runs() -> None:
     assert not torch.equal(model.layer.weight_heads_l0, before)
 
 
-def test_a_remedy_that_does_not_help_has_no_code() -> None:
+def test_a_remedy_that_does_not_help_has_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Reader(NTMCell, cut=True)
-    (remedy,) = measured(model, stub(model, gains=False)).remedies
+    (remedy,) = tried(monkeypatch, model, 0.0).remedies
     assert (remedy.helped, remedy.code) == (False, "")
-    found = measured(model, stub(model, gains=True, updates=0))
+    found = tried(monkeypatch, model, 0.5, updates=0)
     assert found.remedies == []
     assert found.facts[-1].name == "not tried"
 
@@ -214,7 +216,5 @@ def test_a_brief_training_of_copies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_cells_are_diagnosed(kind: Any) -> None:
     model = Reader(kind, cut=True)
     found = tt.diagnose(model, batches(model, 16), loss, budget="3s")
-    facts = {fact.name: fact.value for fact in found.facts}
-    assert "an experiment" not in facts
-    assert "loss where nothing written is kept" in facts
+    assert "an experiment" not in {fact.name for fact in found.facts}
     assert found.seconds > 0
