@@ -21,6 +21,7 @@ class Blanks:
         top: number of words up to the last that was ever other than zeros, in any sequence.
 
     Example:
+        >>> import torch
         >>> memory = torch.zeros(1, 4, 1)
         >>> blanks = Blanks(memory, reads=2)
         >>> blanks.update(torch.tensor([[1]]), torch.ones(1, 1, 1))
