@@ -99,6 +99,6 @@ def test_a_loss_that_is_not_finite() -> None:
 
 
 def test_a_shallow_network_is_refused() -> None:
-    assert not is_deep(_network(3, 1.0))
+    assert not is_deep(_network(1, 1.0))
     with pytest.raises(ConfigurationError, match="recurrent"):
-        _diagnosed(_network(3, 1.0), "2s")
+        _diagnosed(_network(1, 1.0), "2s")

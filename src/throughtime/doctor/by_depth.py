@@ -26,7 +26,7 @@ from throughtime.results.diagnosis import (
     Series,
 )
 
-FEWEST = 8  # layers of a network that is examined by depth
+FEWEST = 4  # layers of a network that is examined by depth
 BOUND = 3.0  # |log10| of the gradient at the first layer over that at the last, beyond which
 _BATCHES = 4
 _SHARE = 0.3  # of the budget, a training
@@ -42,7 +42,7 @@ for layer in {blocks}:
 
 
 def is_deep(model: nn.Module) -> bool:
-    """Return whether a model holds a list of at least eight layers."""
+    """Return whether a model holds a list of at least four layers."""
     try:
         return len(layers_in_depth(model)) >= FEWEST
     except ConfigurationError:

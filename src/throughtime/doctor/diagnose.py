@@ -72,7 +72,7 @@ def diagnose(
     Arguments:
         model: any module that holds a recurrent layer or cell of torch or of throughtime, or a
             loop over time in its forward; or a deep network, whose `torch.nn.Sequential` or
-            `ModuleList` has at least eight layers: its gradient is examined by depth.
+            `ModuleList` has at least four layers: its gradient is examined by depth.
         batches: a list, a DataLoader or an endless iterator; up to 64 are taken, and the last
             quarter is held out. More sequences make a better diagnosis; a thousand are good.
         loss_fn: a function of (model, batch) that returns a scalar. Or a loss of torch.nn or
