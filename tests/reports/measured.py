@@ -10,6 +10,7 @@ from torch import nn
 from throughtime.cells import ElmanCell
 from throughtime.instruments import (
     Alignment,
+    DepthFlow,
     WordInfluence,
     basins,
     fixed_points,
@@ -198,6 +199,7 @@ def results() -> dict[str, Any]:
     tanh = one_unit_map(2.0)
     made = [
         flow(halving()),
+        DepthFlow(("0", "1"), *torch.tensor([[0.5, 1.0], [2.0, 3.0]]).double()),
         NORMS,
         SURVIVAL,
         DECODING,

@@ -55,7 +55,9 @@ def test_updates_see_sequences_of_their_level(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(CopyBits, "score", watched)
     train(RunConfig.from_json(LEVELLED), tmp_path)
     levels = [1, *(int(row["level"]) for row in rows(tmp_path))][:-1]
-    assert seen == [2 * level + 1 for level in levels]
+    # a batch has one level, from 1 to the largest of its update
+    assert all(3 <= n <= 2 * level + 1 for n, level in zip(seen, levels, strict=True))
+    assert max(seen) > 3
 
 
 @pytest.mark.parametrize("moment", [9, 20])

@@ -44,7 +44,7 @@ class GradientFlow(Record):
     per_gate: dict[str, Float[Tensor, " time"]]
     norm: Float[Tensor, " time"]
     contribution: Float[Tensor, " time"]
-    answer: Float[Tensor, "time batch"]
+    answer: Float[Tensor, "outputs batch"]
     calls: tuple[int, ...]
     links: tuple[Link, ...]
 

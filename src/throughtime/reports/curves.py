@@ -12,6 +12,7 @@ from torch import Tensor
 
 from throughtime.instruments.cliffs import LossCurve
 from throughtime.instruments.decoding import MemoryDecoding
+from throughtime.instruments.depth import DepthFlow
 from throughtime.instruments.forward_memory import PerturbationSurvival
 from throughtime.instruments.gates import GateActivity, GateStatistics
 from throughtime.instruments.gradient_flow import GradientFlow, GradientNorms
@@ -55,6 +56,19 @@ def norms_by_lag(title: str, norms: Mapping[str, Tensor], needed: int | None) ->
         logarithmic=True,
         mark=due(needed),
         level=(FRACTION, f"{100 * FRACTION:g} %"),
+    )
+
+
+def gradient_by_depth(flow: DepthFlow) -> Picture:
+    """Show ||dL/dh|| at the output of each layer, relative to its largest."""
+    return Picture(
+        title=f"The gradient at the first of {len(flow.layers)} layers is "
+        f"{number(flow.arriving)} times that at the last.",
+        caption="The norm of ∂L/∂h of each layer's output, relative to its largest value.",
+        x_label="depth: layers before the last one",
+        y_label="‖∂L/∂h‖, relative to its largest",
+        series=(by_index("gradient", relative(flow.norm_by_lag)),),
+        logarithmic=True,
     )
 
 

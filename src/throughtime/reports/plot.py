@@ -38,6 +38,7 @@ _SINGLE: dict[type, dict[str, Callable[..., Shown]]] = {
         "by unit": planes.gradient_by_unit,
         "direct": curves.direct_gradient,
     },
+    measured.DepthFlow: {"by depth": curves.gradient_by_depth},
     measured.GradientNorms: {"norms": curves.norms_over_batches},
     measured.LossCurve: {
         "loss": curves.loss_curve,

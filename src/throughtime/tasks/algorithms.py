@@ -17,6 +17,8 @@ from throughtime.tasks.task import check_at_least
 
 Rows: TypeAlias = Float32[np.ndarray, "rows width"]
 """Vectors of one sequence, in order."""
+Answered: TypeAlias = Float32[np.ndarray, "answers bits"]
+"""The last answers of one sequence, in order."""
 
 
 class Case(NamedTuple):
@@ -58,7 +60,7 @@ class Algorithm(DrawnTask, Levelled, abc.ABC):  # pyright: ignore[reportIncompat
         """Return the sizes of sequences, equally likely ones."""
 
     @abc.abstractmethod
-    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Answered]:
         """Return inputs (time, input) of one sequence, and its last answers (rows, bits)."""
 
     def at_level(self, level: int) -> Self:
@@ -184,7 +186,7 @@ class CopyBits(Algorithm):
         """Return the sizes of sequences, equally likely ones."""
         return [Case(2 * n + 1, n, n) for n in range(self.smallest, self.largest + 1)]
 
-    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Answered]:
         """Return inputs and answers of one sequence."""
         v, n = _bits(random, case.level, self.answers.count), case.level
         x = np.zeros((case.steps, self.inputs.width), np.float32)
@@ -254,7 +256,7 @@ class RepeatCopy(Algorithm):
         every = range(self.smallest, self.largest + 1)
         return [Case(n + 1 + n * r + 1, n * r + 1, n, r) for n in every for r in every]
 
-    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Answered]:
         """Return inputs and answers of one sequence."""
         n, count = case.level, case.repeats
         v = _bits(random, n, self.answers.count - 1)
@@ -333,7 +335,7 @@ class AssociativeRecall(Algorithm):
         every, per = range(self.smallest, self.largest + 1), self.vectors
         return [Case((n + 2) * (per + 1), per, n) for n in every]
 
-    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Answered]:
         """Return inputs and answers of one sequence."""
         per, bits, level = self.vectors, self.answers.count, case.level
         items = _distinct(random, level, per * bits).reshape(level, per, bits)
@@ -399,7 +401,7 @@ class PrioritySort(Algorithm):
         every = range(self.smallest, self.largest + 1)
         return [Case(n + 1 + _four_fifths(n), _four_fifths(n), n) for n in every]
 
-    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Rows]:
+    def drawn(self, random: np.random.Generator, case: Case) -> tuple[Rows, Answered]:
         """Return inputs and answers of one sequence."""
         n = case.level
         v, priorities = _bits(random, n, self.answers.count), 2 * random.random(n) - 1

@@ -51,7 +51,7 @@ class BothSides(GeneratedTask):
     Example:
         >>> batch = next(BothSides(length=5, distance=2).batches("training", 1))
         >>> batch.inputs[:, 0, 0].tolist(), batch.targets[:, 0].tolist()
-        ([1.0, 0.0, 0.0, 0.0, 0.0], [-1, -1, 1, -1, -1])
+        ([0.0, 0.0, 1.0, 0.0, 0.0], [-1, -1, 0, -1, -1])
     """
 
     name = "both-sides"
