@@ -248,6 +248,7 @@ def test_all_runs_diverged(write_comparison) -> None:
     page = Page(render_report(read_comparison(folder)))
     assert "Every run on digits diverged." in page.text
     assert page.rows[1][1] == "- 1 of 1 diverged"
+    assert len(page.rows[1]) == 5  # no column of a gradient that was not measured
 
 
 def test_nothing_is_fetched(page: Page) -> None:

@@ -30,7 +30,8 @@ class DAMCell(AccessMemoryCell):
         U_t = decay U_{t-1} + sum over heads of (w^W_t + w^R_t)
         s(q, m) = q . m / sqrt((q . q + 1e-6) (m . m + 1e-6))
 
-    I^U of head k is 1 at the word of the k-th smallest usage U_{t-1}. The controller is that of
+    I^U of head k is 1 at the word of the k-th smallest usage U_{t-1}; of words whose usages are
+    equal to half of the digits, the first come first. The controller is that of
     `AccessMemoryCell`. The state has the fields h (the output), c, `memory`, `weights` (w^R) and
     `usage` (U). The memory starts as zeros.
 
@@ -119,7 +120,10 @@ class DAMCell(AccessMemoryCell):
         self, state: State, heads: Heads
     ) -> tuple[Float[Tensor, "batch heads words"], Float[Tensor, "batch heads words"]]:
         """Return w^W_t and I^U."""
-        least = state.usage.detach().argsort(stable=True, dim=-1)[..., : self.read_heads]
+        # words used equally differ by rounding, which depends on the batch: they are one group
+        unit = torch.finfo(state.usage.dtype).eps ** 0.5
+        ranks = (state.usage.detach() / unit).round()
+        least = ranks.argsort(stable=True, dim=-1)[..., : self.read_heads]
         unused = F.one_hot(least, self.memory_words).to(state.weights.dtype)
         return written_weights(heads, state.weights, unused), unused
 
