@@ -44,20 +44,21 @@ def test_levels_follow_from_the_losses(tmp_path: Path) -> None:
 
 
 def test_updates_see_sequences_of_their_level(tmp_path: Path, monkeypatch) -> None:
-    seen: list[int] = []
+    seen: list[torch.Tensor] = []
     score = CopyBits.score
 
     def watched(task, model, batch, *, state=None, step=None):
         if step is not None:
-            seen.append(len(batch.inputs))
+            seen.append(batch.inputs)
         return score(task, model, batch, state=state, step=step)
 
     monkeypatch.setattr(CopyBits, "score", watched)
     train(RunConfig.from_json(LEVELLED), tmp_path)
     levels = [1, *(int(row["level"]) for row in rows(tmp_path))][:-1]
-    # a batch has one level, from 1 to the largest of its update
-    assert all(3 <= n <= 2 * level + 1 for n, level in zip(seen, levels, strict=True))
-    assert max(seen) > 3
+    for step, (inputs, level) in enumerate(zip(seen, levels, strict=True)):
+        task = CopyBits(bits=2, largest=level)
+        expected = next(task.batches("training", 4, seed=0, start=step))
+        assert torch.equal(inputs, expected.inputs)
 
 
 @pytest.mark.parametrize("moment", [9, 20])
