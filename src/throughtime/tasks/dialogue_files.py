@@ -14,14 +14,13 @@ from throughtime.tasks.corpora import read_file
 from throughtime.tasks.dialogues import DialogueSet, chance_of, check_dialogue, check_latent_options
 from throughtime.tasks.download import RemoteFile, data_folder, found
 from throughtime.tasks.kinds import Dialogues
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.splits import rows, three_ways
 from throughtime.tasks.task import Split, check_at_least
 from throughtime.tasks.vocabulary import WordVocabulary
 
 Texts: TypeAlias = Sequence[Sequence[str]]
 """The texts of the utterances of each dialogue."""
 
-_FEWEST = 20  # dialogues that are split three ways
 _OWN = "task 'dialogue'"
 
 
@@ -207,7 +206,7 @@ def dialogue(
             checksum = checksum or sums
             texts[split] = read_dialogues(path.name, content)
     task = WordDialogues(
-        _three_ways(texts),
+        three_ways(texts, len(texts["training"]), rows, "dialogues"),
         size=size,
         least_count=least_count,
         lower_case=lower_case,
@@ -257,26 +256,6 @@ def _of_json(subject: str, line: str) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise DataError(subject, got=line[:80], expected='a list of texts: ["Hello!", "Hello."]')
     return texts
-
-
-def _three_ways(texts: Mapping[Split, list[list[str]]]) -> dict[Split, list[list[str]]]:
-    """Return dialogues of all splits; those that are missing are taken from the training ones."""
-    missing: list[Split] = [split for split in ("validation", "test") if split not in texts]
-    whole, made = texts["training"], dict(texts)
-    if not missing:
-        return made
-    if len(whole) < _FEWEST:
-        raise DataError(
-            "training dialogues",
-            got=f"{len(whole)}",
-            expected=f"at least {_FEWEST}, since some are held out",
-            fix="Name files for validation and test.",
-        )
-    order, share = permutation(len(whole), 0, "split").tolist(), len(whole) // 20
-    for split in missing:
-        made[split], order = [whole[k] for k in order[:share]], order[share:]
-    made["training"] = [whole[k] for k in sorted(order)]
-    return made
 
 
 _TERMS = (

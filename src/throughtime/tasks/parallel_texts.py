@@ -3,13 +3,13 @@
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks.download import RemoteFile, data_folder, found, unpacked
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.splits import three_ways
 from throughtime.tasks.task import Split
 from throughtime.tasks.translation import Parallel, TokenKind, Translation, check_parallel
 
@@ -17,7 +17,6 @@ Language: TypeAlias = Literal["en", "de", "fr"]
 """A language of Multi30k."""
 
 _MOST_BYTES = 1 << 28
-_FEWEST = 20  # pairs that are split three ways
 
 
 def _read(path: Path) -> tuple[bytes, list[str]]:
@@ -115,7 +114,7 @@ def translation(
             fix="Bring the files back as they were, or leave sha256 out in a new folder.",
         )
     task = Translation(
-        _three_ways(texts),
+        three_ways(texts, len(texts["training"].source), _lines, "texts", unit="lines"),
         tokens=tokens,
         size=size,
         least_count=least_count,
@@ -124,27 +123,6 @@ def translation(
     )
     task.sha256 = checksum[:16]
     return task
-
-
-def _three_ways(texts: Mapping[Split, Parallel]) -> dict[Split, Parallel]:
-    """Return texts of all splits; those that are missing are taken from the training lines."""
-    missing: list[Split] = [s for s in ("validation", "test") if s not in texts]
-    whole = texts["training"]
-    count = len(whole.source)
-    if not missing:
-        return dict(texts)
-    if count < _FEWEST:
-        raise DataError(
-            "training texts",
-            got=f"{count} lines",
-            expected=f"at least {_FEWEST}, since some are held out",
-            fix="Name files for validation and test.",
-        )
-    order, share, found = permutation(count, 0, "split").tolist(), count // 20, dict(texts)
-    for split in missing:
-        found[split], order = _lines(whole, order[:share]), order[share:]
-    found["training"] = _lines(whole, sorted(order))
-    return found
 
 
 def _lines(texts: Parallel, numbers: Sequence[int]) -> Parallel:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from throughtime.core.errors import ConfigurationError, DataError
 from throughtime.tasks.corpora import read_file
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.splits import rows, three_ways
 from throughtime.tasks.stories import Line, Story, StoryQuestions, plain
 from throughtime.tasks.task import Split
 
 _OWN = "task 'babi'"
-_FEWEST = 10  # stories that are split
 _FORM = "NUMBER SENTENCE, or NUMBER QUESTION<TAB>ANSWER<TAB>NUMBERS OF LINES"
 
 
@@ -149,26 +148,8 @@ def babi(
             content, sums = read_file(path, sha256 if split == "training" else None)
             checksum = checksum or sums
             stories[split] = read_stories(path.name, content)
-    task = StoryQuestions("babi", _three_ways(stories))
+    task = StoryQuestions(
+        "babi", three_ways(stories, len(stories["training"]), rows, "stories", least=10, part=10)
+    )
     task.sha256 = checksum
     return task
-
-
-def _three_ways(stories: dict[Split, list[list[Line]]]) -> dict[Split, list[list[Line]]]:
-    """Return stories of all splits; those that are missing are taken from the training ones."""
-    missing: list[Split] = [split for split in ("validation", "test") if split not in stories]
-    whole, made = stories["training"], dict(stories)
-    if not missing:
-        return made
-    if len(whole) < _FEWEST:
-        raise DataError(
-            "training stories",
-            got=f"{len(whole)}",
-            expected=f"at least {_FEWEST}, since some are held out",
-            fix="Name files for validation and test.",
-        )
-    order, share = permutation(len(whole), 0, "split").tolist(), len(whole) // 10
-    for split in missing:
-        made[split], order = [whole[k] for k in order[:share]], order[share:]
-    made["training"] = [whole[k] for k in sorted(order)]
-    return made

@@ -16,13 +16,12 @@ from throughtime.structures import Forest
 from throughtime.tasks.brackets import BracketedTrees, read_brackets
 from throughtime.tasks.corpora import read_file
 from throughtime.tasks.download import RemoteFile, data_folder, found, unpacked
-from throughtime.tasks.seeding import permutation
+from throughtime.tasks.splits import three_ways
 from throughtime.tasks.task import Split
 from throughtime.tasks.trees import TreeBatch, TreeLabels
 from throughtime.tasks.vocabulary import WordVocabulary
 
 Read: TypeAlias = dict[Split, BracketedTrees]
-_FEWEST = 20  # trees that are split three ways
 _OWN = "task 'treebank'"
 
 
@@ -92,7 +91,7 @@ def treebank(
     }
     task = TreeLabels(
         "treebank",
-        _three_ways(batches),
+        three_ways(batches, batches["training"].size, TreeBatch.select, "trees"),
         alphabet=len(symbols),
         classes=len(known),
         loss=loss,
@@ -120,26 +119,6 @@ def _batch(
 def _text(trees: BracketedTrees) -> str:
     """Return the words with blanks between them, and none within them."""
     return " ".join(re.sub(r"\s", "_", word) for word in trees.words if word is not None)
-
-
-def _three_ways(read: Mapping[Split, TreeBatch]) -> dict[Split, TreeBatch]:
-    """Return trees of all splits; those that are missing are taken from the training ones."""
-    missing: list[Split] = [split for split in ("validation", "test") if split not in read]
-    whole, made = read["training"], dict(read)
-    if not missing:
-        return made
-    if whole.size < _FEWEST:
-        raise DataError(
-            "training trees",
-            got=f"{whole.size}",
-            expected=f"at least {_FEWEST}, since some are held out",
-            fix="Name files for validation and test.",
-        )
-    order, share = permutation(whole.size, 0, "split").tolist(), whole.size // 20
-    for split in missing:
-        made[split], order = whole.select(order[:share]), order[share:]
-    made["training"] = whole.select(sorted(order))
-    return made
 
 
 SST = RemoteFile(
