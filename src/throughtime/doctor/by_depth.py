@@ -15,15 +15,14 @@ from throughtime.doctor.intervals import difference, estimate, mean
 from throughtime.doctor.options import Options
 from throughtime.doctor.remedies import Condition, Trainer
 from throughtime.doctor.subject import Clock, Subject
-from throughtime.instruments.depth import DepthFlow, gradient_by_depth, layers_in_depth
+from throughtime.instruments.depth import gradient_by_depth, layers_in_depth
+from throughtime.reports import curves
 from throughtime.results.diagnosis import (
     Cause,
     Diagnosis,
     Estimate,
     Finding,
-    Picture,
     Remedy,
-    Series,
 )
 
 FEWEST = 4  # layers of a network that is examined by depth
@@ -90,7 +89,7 @@ class ByDepth:
         ]
         arriving = estimate([_log10(flow.arriving) for flow in flows])
         evidence.note("gradient at the first layer over that at the last", _power(arriving.value))
-        evidence.pictures.append(_picture(flows[0]))
+        evidence.pictures.append(curves.gradient_by_depth(flows[0]))
         cause = (
             Cause.VANISHING
             if arriving.value < -BOUND
@@ -233,19 +232,3 @@ def _log10(ratio: float) -> float:
 
 def _power(logarithm: float) -> str:
     return f"10^{logarithm:.1f}" if math.isfinite(logarithm) else ("0" if logarithm < 0 else "inf")
-
-
-def _picture(flow: DepthFlow) -> Picture:
-    depth = tuple(float(k + 1) for k in range(len(flow.norm)))
-    return Picture(
-        title="How much of the gradient arrives at each layer",
-        caption="The norm of the gradient at the output of each layer, and of the gradient of its "
-        "weights, by the layer's number from the input.",
-        x_label="layer",
-        y_label="norm of the gradient",
-        series=(
-            Series("at the output", depth, tuple(flow.norm.tolist())),
-            Series("of the weights", depth, tuple(flow.contribution.tolist())),
-        ),
-        logarithmic=True,
-    )

@@ -60,14 +60,18 @@ def norms_by_lag(title: str, norms: Mapping[str, Tensor], needed: int | None) ->
 
 
 def gradient_by_depth(flow: DepthFlow) -> Picture:
-    """Show ||dL/dh|| at the output of each layer, relative to its largest."""
+    """Show the gradient at the output of each layer, and that of its weights."""
+    depth = tuple(float(k + 1) for k in range(len(flow.norm)))
     return Picture(
-        title=f"The gradient at the first of {len(flow.layers)} layers is "
-        f"{number(flow.arriving)} times that at the last.",
-        caption="The norm of ∂L/∂h of each layer's output, relative to its largest value.",
-        x_label="depth: layers before the last one",
-        y_label="‖∂L/∂h‖, relative to its largest",
-        series=(by_index("gradient", relative(flow.norm_by_lag)),),
+        title="How much of the gradient arrives at each layer",
+        caption="The norm of the gradient at the output of each layer, and of the gradient of its "
+        "weights, by the layer's number from the input.",
+        x_label="layer",
+        y_label="norm of the gradient",
+        series=(
+            Series("at the output", depth, tuple(flow.norm.tolist())),
+            Series("of the weights", depth, tuple(flow.contribution.tolist())),
+        ),
         logarithmic=True,
     )
 
