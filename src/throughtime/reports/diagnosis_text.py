@@ -17,7 +17,7 @@ from throughtime.reports.numbers import count, duration, number, power
 from throughtime.results.diagnosis import Cause, Certainty, Diagnosis, Estimate, Finding, Remedy
 
 MEANINGS = {
-    Cause.HEALTHY: "Old inputs influence the answer, and the gradient reaches them.",
+    Cause.HEALTHY: "The answer depends on what is far back, and the gradient reaches it.",
     Cause.NO_LONG_DEPENDENCY: "The answers depend on recent inputs alone: nothing is far back.",
     Cause.NO_DEPENDENCE: "No dependence of the targets on the inputs was found.",
     Cause.TIME_BATCH_SWAPPED: "The layer takes the sequences of a batch for steps of time.",
@@ -38,8 +38,8 @@ MEANINGS = {
     Cause.WEIGHT_DECAY: "Weight decay removes what the gradient adds.",
     Cause.DROPOUT: "Dropout removes too much of the state or of the answer.",
     Cause.GRADIENT_CUT: "The gradient ends on its way back: nothing before that point is learnt.",
-    Cause.VANISHING: "The gradient shrinks from step to step: the distant past is not learnt.",
-    Cause.EXPLODING: "The gradient grows from step to step: one update can undo the training.",
+    Cause.VANISHING: "The gradient shrinks on its way back: what is far back is not learnt.",
+    Cause.EXPLODING: "The gradient grows on its way back: one update can undo the training.",
     Cause.FORGETTING: "The state loses old inputs before the answer is due.",
     Cause.SATURATED: "Units are at the ends of their range, where the gradient is close to zero.",
     Cause.DEAD_UNITS: "Units have the same value for all inputs: they carry no information.",
